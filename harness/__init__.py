@@ -1,0 +1,85 @@
+"""A plugin-based benchmark harness for decompositions of language-model activations.
+
+Importing it is cheap: what needs torch is imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+from harness.api import catalog, create, fit
+from harness.errors import ConfigError, HarnessError, PluginError, StoreError, Undefined
+from harness.hookspecs import hookimpl
+from harness.specs import Spec
+
+if TYPE_CHECKING:
+    from harness.capturing import SITE_KINDS, Capture, capture, parse_site
+    from harness.contracts import (
+        Batch,
+        Document,
+        EvaluationContext,
+        Info,
+        TableRow,
+        Window,
+        context_of,
+        document_id,
+    )
+    from harness.decomposition import Codes, Decomposition, load
+    from harness.rows import make_rows
+
+_LAZY = {
+    "Batch": "harness.contracts",
+    "Capture": "harness.capturing",
+    "Codes": "harness.decomposition",
+    "Decomposition": "harness.decomposition",
+    "Document": "harness.contracts",
+    "EvaluationContext": "harness.contracts",
+    "Info": "harness.contracts",
+    "SITE_KINDS": "harness.capturing",
+    "TableRow": "harness.contracts",
+    "Window": "harness.contracts",
+    "capture": "harness.capturing",
+    "context_of": "harness.contracts",
+    "document_id": "harness.contracts",
+    "load": "harness.decomposition",
+    "make_rows": "harness.rows",
+    "parse_site": "harness.capturing",
+}
+
+__all__ = [
+    "SITE_KINDS",
+    "Batch",
+    "Capture",
+    "Codes",
+    "ConfigError",
+    "Decomposition",
+    "Document",
+    "EvaluationContext",
+    "HarnessError",
+    "Info",
+    "PluginError",
+    "Spec",
+    "StoreError",
+    "TableRow",
+    "Undefined",
+    "Window",
+    "capture",
+    "catalog",
+    "context_of",
+    "create",
+    "document_id",
+    "fit",
+    "hookimpl",
+    "load",
+    "make_rows",
+    "parse_site",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

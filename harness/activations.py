@@ -1,0 +1,101 @@
+"""Rows that can be read at random: from one tensor or from a store. The stream draws its batches from here.
+
+Invariant: the order of a stream depends on (seed, pass, document, end) only, so two models see the rows they share
+in the same relative order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+BLOCK_ROWS = 4096
+
+
+class Activations(Protocol):
+    """n rows of width d, with their identities, aligned."""
+
+    n_rows: int
+    width: int
+    rows: pd.DataFrame
+
+    def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """The rows at these places, in float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorActivations:
+    """All rows in memory."""
+
+    x: Float[Tensor, "n d"]
+    rows: pd.DataFrame
+
+    @property
+    def n_rows(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.x.shape[1]
+
+    def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        return self.x[index.to(self.x.device)]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows of `activations` at `keep`, replayed in one order per pass."""
+
+    activations: Activations
+    keep: Int[Tensor, " n"]
+    seed: int
+    in_given_order: bool = False
+    """The first pass keeps the order of `keep`: for callers whose order already is the stream."""
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.keep)
+
+    def blocks(self, pass_number: int) -> Iterator[tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]]:
+        """(rows, their places in the activations) in stream order."""
+        order = self.keep
+        if not (self.in_given_order and pass_number == 0):
+            order = self.keep[stream_order(self.activations.rows.iloc[self.keep.numpy()], self.seed, pass_number)]
+        for index in order.split(BLOCK_ROWS):
+            yield self.activations.take(index), index
+
+
+def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor, " n"]:
+    """The permutation that sorts rows by a hash of (seed, pass, document, end).
+
+    Tokens that end at one character (a byte-level tokenizer splits one emoji into several) stay in their own order.
+    """
+    codes, documents = pd.factorize(rows["document"])
+    salt = f"{seed}/{pass_number}/".encode()
+    keys = np.array(
+        [int.from_bytes(hashlib.blake2b(salt + str(d).encode(), digest_size=8).digest(), "big") for d in documents],
+        dtype=np.uint64,
+    )
+    # Without offsets (slow tokenizers, bare tensors) the window and position take the place of the end.
+    fallback = (rows["window"].to_numpy(np.int64) << 32) + rows["position"].to_numpy(np.int64)
+    ends = rows["end"].to_numpy(dtype="float64", na_value=np.nan)
+    place = np.where(np.isnan(ends), fallback | (1 << 62), np.nan_to_num(ends)).astype(np.uint64)
+    return torch.from_numpy(np.argsort(_mix(keys[codes] ^ _mix(place)), kind="stable"))
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele et al. 2014): spreads neighbouring keys over all 64 bits."""
+    with np.errstate(over="ignore"):
+        mixed = values + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,56 @@
+"""The Python interface: `catalog`, `create` and `fit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.plugin_manager import load_catalog
+from harness.specs import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from harness.contracts import Learner
+    from harness.decomposition import Decomposition
+
+
+def catalog(kind: str | None = None) -> list[Spec]:
+    """What is registered, sorted by kind and name."""
+    entries = load_catalog().entries
+    return [entries[key].spec for key in sorted(entries) if kind in (None, key[0])]
+
+
+def create(kind: str, name: str, **params: Any) -> Any:
+    """An instance of a method (a learner), similarity, scorer, model, corpus or evaluation, its parameters checked."""
+    return load_catalog().create(kind, name, params)
+
+
+def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = None, seed: int = 0) -> Decomposition:
+    """Drive a learner from one tensor, on the tensor's device.
+
+    The first pass takes the rows in the order given, later ones newly shuffled from (seed, pass).
+    """
+    import torch
+
+    from harness.activations import Stream, TensorActivations
+    from harness.errors import ConfigError
+    from harness.learning import fit_together
+    from harness.rows import bare_rows
+
+    if x.ndim != 2:
+        raise ConfigError(f"fit: x has shape {tuple(x.shape)}; give [n rows, d].")
+    if rows is not None and len(rows) != len(x):
+        raise ConfigError(f"fit: {len(x)} rows in x, {len(rows)} in rows; they must be aligned.")
+    broken = ~torch.isfinite(x).all(dim=1)
+    if broken.any():
+        first = int(broken.nonzero()[0])
+        raise ConfigError(f"fit: {int(broken.sum())} rows of x hold NaN or infinite values, the first is row {first}.")
+    activations = TensorActivations(x, bare_rows(len(x)) if rows is None else rows.reset_index(drop=True))
+    stream = Stream(activations, torch.arange(len(x)), seed, in_given_order=True)
+    fitted = fit_together({"learner": learner}, stream, x.device)["learner"]
+    if fitted.error is not None:
+        raise fitted.error
+    assert fitted.decomposition is not None  # no error, so there is one
+    return fitted.decomposition

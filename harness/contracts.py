@@ -1,0 +1,165 @@
+"""What the harness asks of each kind of plugin, and the small things it hands to them.
+
+Nothing here needs to be subclassed: any object with these attributes will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.decomposition import Decomposition
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a corpus. The id is stable: for plain texts, the first 16 hex digits of its sha256."""
+
+    id: str
+    text: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def document_id(text: str) -> str:
+    """The stable id of a plain text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Corpus(Protocol):
+    """A source of texts."""
+
+    def documents(self) -> Iterator[Document]:
+        """Every document, in the same order each time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """Up to `context` consecutive tokens of a document, as the model will see them."""
+
+    ids: Sequence[int]
+    special: Sequence[bool]
+    """True for tokens that the tokenizer added or that are control tokens."""
+    start: Sequence[int | None]
+    """Character offsets in the document; None without a fast tokenizer and for tokens that stand for no text."""
+    end: Sequence[int | None]
+
+
+class Model(Protocol):
+    """Something whose activations can be read."""
+
+    n_layers: int
+    width: int
+    tokenizer_hash: str
+
+    def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
+        """For each text, its consecutive windows."""
+        ...
+
+    def activations(
+        self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
+    ) -> dict[str, Float[Tensor, "b t d"]]:
+        """The activations at every site; the forward pass goes no deeper than needed. False in `mask` is padding."""
+        ...
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a learner is told before the first batch."""
+
+    width: int
+    n_rows: int
+    """Rows of one pass."""
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def generator(self, name: str) -> torch.Generator:
+        """A CPU generator of its own for each purpose: adding one does not shift the numbers of another."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the stream. `x` is only lent: clone what is to be kept."""
+
+    x: Float[Tensor, "b d"]
+    make_rows: Callable[[], pd.DataFrame] = field(repr=False)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The identity of each row of `x`; made only when asked for."""
+        return self.make_rows()
+
+
+class Learner(Protocol):
+    """One configured instance of a method, learning from a stream."""
+
+    passes: int
+    batch_rows: int
+
+    def start(self, info: Info) -> None: ...
+
+    def partial_fit(self, batch: Batch) -> None: ...
+
+    def finish(self) -> Decomposition: ...
+
+
+class Similarity(Protocol):
+    """A metric between two representations (row-aligned tensors) or two decompositions."""
+
+    higher_is_more_similar: bool
+    range: tuple[float, float]
+    symmetric: bool
+    invariant_to: frozenset[str]
+    streams: bool
+
+    def __call__(self, x: Any, y: Any) -> float: ...
+
+
+class Evaluation(Protocol):
+    """A judgement of one decomposition."""
+
+    def evaluate(self, decomposition: Decomposition, context: EvaluationContext) -> list[TableRow]: ...
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One metric of one cell. `value` is None where it can't be computed, and `reason` says why."""
+
+    metric: str
+    value: float | None
+    n: int
+    """What the value rests on: rows for most metrics."""
+    higher_is_better: bool | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """What an evaluation may look at. `blocks` can be walked any number of times, always in the same order."""
+
+    n_rows: int
+    width: int
+    blocks: Callable[[], Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]]
+    """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
+    model: Model | None = None
+
+
+def context_of(x: Float[Tensor, "n d"], masked: Bool[Tensor, " n"] | None = None) -> EvaluationContext:
+    """An evaluation context over one tensor."""
+    mask = torch.zeros(len(x), dtype=torch.bool) if masked is None else masked
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        yield from zip(x.split(4096), mask.split(4096), strict=True)
+
+    return EvaluationContext(n_rows=len(x), width=x.shape[1], blocks=blocks)

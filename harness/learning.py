@@ -1,0 +1,162 @@
+"""One stream, many learners: every learner gets the batches it would get alone, and one that fails drops out."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from harness.activations import Stream
+from harness.contracts import Batch, Info, Learner
+from harness.decomposition import Decomposition
+from harness.errors import PluginError
+
+
+@dataclass
+class Fitted:
+    """How one learner fared: a decomposition, or an error with its traceback."""
+
+    decomposition: Decomposition | None = None
+    error: BaseException | None = None
+    traceback: str = ""
+    fit_seconds: float = 0.0
+    """The learner's own time in start, partial_fit and finish."""
+    rows_seen: int = 0
+    state_bytes: int = 0
+
+
+@dataclass
+class _Feed:
+    """Cuts the stream into one learner's own batches."""
+
+    learner: Learner
+    stream: Stream
+    fitted: Fitted = field(default_factory=Fitted)
+    waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    n_waiting: int = 0
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Run the learner's own code: its time is counted and whatever it raises costs it alone."""
+        if self.fitted.error is not None:
+            return
+        started = time.perf_counter()
+        try:
+            step()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the plugin's own code; it may even call sys.exit
+            self.fitted.error = error
+            self.fitted.traceback = traceback.format_exc()
+        self.fitted.fit_seconds += time.perf_counter() - started
+
+    def push(self, x: Tensor, index: Tensor) -> None:
+        """Add rows of the stream; full batches go to the learner."""
+        size = self.learner.batch_rows
+        while len(x):
+            missing = size - self.n_waiting
+            self.waiting.append((x[:missing], index[:missing]))
+            self.n_waiting += len(x[:missing])
+            x, index = x[missing:], index[missing:]
+            if self.n_waiting == size:
+                self.flush()
+
+    def flush(self) -> None:
+        """Hand over what waits, at the end of a pass as a smaller batch."""
+        if not self.waiting:
+            return
+        x = torch.cat([part for part, _ in self.waiting])
+        index = torch.cat([part for _, part in self.waiting])
+        self.waiting, self.n_waiting = [], 0
+        rows = self.stream.activations.rows
+        batch = Batch(x, lambda: rows.iloc[index.cpu().numpy()].reset_index(drop=True))
+        self.run(lambda: self.learner.partial_fit(batch))
+        self.fitted.rows_seen += len(x)
+
+
+def fit_together(
+    learners: Mapping[str, Learner],
+    stream: Stream,
+    device: torch.device,
+    on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> dict[str, Fitted]:
+    """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone."""
+    info = Info(stream.activations.width, stream.n_rows, stream.seed, device, torch.float32)
+    feeds = {name: _Feed(learner, stream) for name, learner in learners.items()}
+    for feed in feeds.values():
+        feed.run(lambda feed=feed: _start(feed.learner, info))  # type: ignore[misc]  # binds the loop variable
+    n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
+    for pass_number in range(n_passes):
+        feeding = [feed for feed in _alive(feeds) if feed.learner.passes > pass_number]
+        if not feeding:
+            break
+        n_done = 0
+        for x, index in stream.blocks(pass_number):
+            x = x.to(device, torch.float32)
+            for feed in feeding:
+                # A learner may write into its batch; the others must not see it.
+                feed.push(x.clone() if len(feeding) > 1 else x, index)
+            n_done += len(x)
+            on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, stream.n_rows)
+        for feed in feeding:
+            feed.flush()
+    for feed in feeds.values():
+        feed.run(lambda feed=feed: _finish(feed, stream))  # type: ignore[misc]  # binds the loop variable
+    return {name: feed.fitted for name, feed in feeds.items()}
+
+
+def _alive(feeds: Mapping[str, _Feed]) -> list[_Feed]:
+    return [feed for feed in feeds.values() if feed.fitted.error is None]
+
+
+def _start(learner: Learner, info: Info) -> None:
+    for name in ("passes", "batch_rows"):
+        value = getattr(learner, name, None)
+        if not isinstance(value, int) or value < 1:
+            raise PluginError(f"{type(learner).__name__}.{name} is {value!r}; give a whole number from 1 on.")
+    learner.start(info)
+
+
+def _finish(feed: _Feed, stream: Stream) -> None:
+    feed.fitted.state_bytes = state_bytes(feed.learner)
+    decomposition = feed.learner.finish()
+    if not isinstance(decomposition, Decomposition):
+        raise PluginError(
+            f"{type(feed.learner).__name__}.finish() returned {type(decomposition).__name__}, not a "
+            "harness.Decomposition. Subclass it."
+        )
+    for name, tensor in decomposition.state()[0].items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PluginError(f"{type(decomposition).__name__}.{name} holds NaN or infinite values after the fit.")
+    if decomposition.atoms is not None:
+        rows = stream.activations.rows.iloc[stream.keep.cpu().numpy()]
+        decomposition.candidates = rows[["document", "position", "end"]].reset_index(drop=True)
+    feed.fitted.decomposition = decomposition
+
+
+def state_bytes(learner: object) -> int:
+    """Bytes of the tensors that a learner holds, through modules, lists and dicts; shared storage counts once."""
+    storages: dict[int, int] = {}
+    seen: set[int] = set()
+
+    def walk(value: object) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, (list, tuple, set)):
+            for item in value:
+                walk(item)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            walk(vars(value))
+
+    walk(learner)
+    return sum(storages.values())

@@ -1,0 +1,133 @@
+"""Parameters against a config dataclass: the one place where a wrong key or value is found.
+
+Used for suites, for the entries of a sweep and for `harness.create`, so that all three refuse the same things in
+the same words. Needs nothing but the standard library: it runs where Hydra is not installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from harness.errors import ConfigError, suggest
+
+T = TypeVar("T")
+
+
+class _Wrong(Exception):
+    """One value that does not fit its annotation; becomes one line of a ConfigError."""
+
+
+def build(config: type[T], params: Mapping[str, Any], where: str = "") -> T:
+    """An instance of the dataclass `config`, or a ConfigError that lists every problem with its full key."""
+    problems: list[str] = []
+    instance = _build(config, params, where, problems)
+    if problems:
+        raise ConfigError(problems)
+    return instance
+
+
+def field_types(config: type) -> dict[str, Any]:
+    """Field name to resolved annotation, in declaration order."""
+    hints = get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def type_name(annotation: Any) -> str:
+    """The annotation as a user would write it."""
+    if get_origin(annotation) is Literal:
+        return " | ".join(repr(choice) for choice in get_args(annotation))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(type_name(option) for option in get_args(annotation))
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")
+
+
+def _build(config: type[T], params: Mapping[str, Any], where: str, problems: list[str]) -> T:
+    found = len(problems)
+    hints = field_types(config)
+    prefix = f"{where}." if where else ""
+    values: dict[str, Any] = {}
+    for key, value in params.items():
+        if key not in hints:
+            problems.append(f"{prefix}{key}: unknown key.{suggest(str(key), hints)}")
+            continue
+        try:
+            values[key] = _convert(value, hints[key], f"{prefix}{key}", problems)
+        except _Wrong as wrong:
+            problems.append(f"{prefix}{key}: {wrong}")
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # T is any dataclass
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if not has_default and field.name not in params:
+            problems.append(f"{prefix}{field.name}: missing; it has no default ({type_name(hints[field.name])}).")
+    if len(problems) > found:
+        return None  # type: ignore[return-value]  # build() raises before anyone sees it
+    try:
+        return config(**values)
+    except (ValueError, TypeError) as error:
+        problems.append(f"{where or config.__name__}: {error}")
+        return None  # type: ignore[return-value]
+
+
+def _convert(value: Any, annotation: Any, where: str, problems: list[str]) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin is Literal:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+        raise _Wrong(f"{value!r} is not a choice.{suggest(str(value), map(str, arguments))}")
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, annotation, where, problems)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        if dataclasses.is_dataclass(value):
+            return value
+        if not isinstance(value, Mapping):
+            raise _Wrong(f"{value!r} is not a mapping with the keys {', '.join(field_types(annotation))}.")
+        return _build(annotation, value, where, problems)
+    if origin in (list, tuple) or annotation in (list, tuple):
+        return _convert_sequence(value, annotation, where, problems)
+    if origin is dict or annotation is dict:
+        if not isinstance(value, Mapping):
+            raise _Wrong(f"{value!r} is not a mapping.")
+        return dict(value)
+    return _convert_scalar(value, annotation)
+
+
+def _convert_union(value: Any, annotation: Any, where: str, problems: list[str]) -> Any:
+    for option in get_args(annotation):
+        try:
+            return _convert(value, option, where, problems)
+        except _Wrong:
+            continue
+    raise _Wrong(f"{value!r} is not of type {type_name(annotation)}.")
+
+
+def _convert_sequence(value: Any, annotation: Any, where: str, problems: list[str]) -> Any:
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
+        raise _Wrong(f"{value!r} is not a list; write [{value}].")
+    wanted = tuple if get_origin(annotation) is tuple or annotation is tuple else list
+    arguments = [option for option in get_args(annotation) if option is not ...]
+    if not arguments:
+        return wanted(value)
+    return wanted(_convert(item, arguments[0], f"{where}[{i}]", problems) for i, item in enumerate(value))
+
+
+def _convert_scalar(value: Any, annotation: Any) -> Any:
+    if annotation is type(None):
+        if value is None:
+            return None
+    elif annotation is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif annotation is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(annotation, type) and isinstance(value, annotation):
+        return value
+    raise _Wrong(f"{value!r} is not of type {type_name(annotation)}.")

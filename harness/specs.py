@@ -1,0 +1,69 @@
+"""What a plugin registers: a small frozen description, cheap to list, whose implementation is imported when used."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import PluginError, suggest
+
+KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One thing that a plugin offers.
+
+    Args:
+        kind: one of `KINDS`.
+        name: lower case letters, digits and `_`; what users write in a suite.
+        version: raise it whenever results change; cells made by another version become stale.
+        summary: one line for `harness list`.
+        factory: `"module:attribute"`, imported when first used, or a callable; called with the config.
+        config: a dataclass whose fields are the parameters; None for no parameters.
+        identity: for parameters that name a place (a folder, a glob): `"module:attribute"` or a callable that turns
+            the config into what results depend on, such as checksums. Called when planning: it must not import torch.
+        provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
+        needs: for a similarity, what it needs of two decompositions (empty: it compares representations); for an
+            evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"dictionary"`.
+    """
+
+    kind: str
+    name: str
+    version: int
+    summary: str
+    factory: str | Callable[..., Any]
+    config: type | None = None
+    identity: str | Callable[[Any], Any] | None = None
+    provides: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+def check_spec(spec: object) -> None:
+    """Raise a PluginError, addressed to the plugin's author, where a spec breaks the rules."""
+    if not isinstance(spec, Spec):
+        raise PluginError(f"harness_specs() returned {spec!r}, which is not a harness.Spec. Return a list of Specs.")
+    where = f"Spec {spec.kind}/{spec.name}"
+    if spec.kind not in KINDS:
+        raise PluginError(f"{where}: unknown kind {spec.kind!r}.{suggest(str(spec.kind), KINDS)}")
+    if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
+        raise PluginError(
+            f"{where}: bad name {spec.name!r}. A name starts with a lower case letter and holds only "
+            "lower case letters, digits and '_'."
+        )
+    if not isinstance(spec.version, int) or isinstance(spec.version, bool) or spec.version < 1:
+        raise PluginError(f"{where}: version is {spec.version!r}; give a whole number from 1 on.")
+    if spec.config is not None and not (isinstance(spec.config, type) and dataclasses.is_dataclass(spec.config)):
+        raise PluginError(f"{where}: config is {spec.config!r}; give a dataclass (the class, not an instance) or None.")
+    if not callable(spec.factory) and not _is_reference(spec.factory):
+        raise PluginError(f"{where}: factory is {spec.factory!r}; give 'module:attribute' or a callable.")
+    if spec.identity is not None and not callable(spec.identity) and not _is_reference(spec.identity):
+        raise PluginError(f"{where}: identity is {spec.identity!r}; give 'module:attribute' or a callable.")
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w.]+:\w+", value) is not None

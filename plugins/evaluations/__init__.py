@@ -1,0 +1,7 @@
+"""Specs of the built-in evaluations. Imports no torch."""
+
+from __future__ import annotations
+
+import harness
+
+SPECS: list[harness.Spec] = []
