@@ -50,7 +50,7 @@ class Codes:
         m = n_latents if n_latents is not None else self.n_latents
         if m is None:
             raise HarnessError(
-                "Codes: how many latents? Give Codes(values, indices, n_latents) or to_dense(n_latents)."
+                "Codes: give Codes(values, indices, n_latents) or to_dense(n_latents)."
             )
         dense = self.values.new_zeros(self.values.shape[0], m)
         return dense.scatter_add_(1, self.indices.long(), self.values)
