@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 from harness.api import catalog, create, fit
 from harness.errors import ConfigError, HarnessError, PluginError, StoreError, Undefined
 from harness.hookspecs import hookimpl
+from harness.sites import SITE_KINDS, Site, parse_site
 from harness.specs import Spec
 
 if TYPE_CHECKING:
-    from harness.capturing import SITE_KINDS, Capture, capture, parse_site
+    from harness.capturing import Capture, capture
     from harness.contracts import (
         Batch,
         Document,
@@ -38,7 +39,6 @@ _LAZY = {
     "Document": "harness.contracts",
     "EvaluationContext": "harness.contracts",
     "Info": "harness.contracts",
-    "SITE_KINDS": "harness.capturing",
     "TableRow": "harness.contracts",
     "Window": "harness.contracts",
     "capture": "harness.capturing",
@@ -46,7 +46,6 @@ _LAZY = {
     "document_id": "harness.contracts",
     "load": "harness.decomposition",
     "make_rows": "harness.rows",
-    "parse_site": "harness.capturing",
 }
 
 __all__ = [

@@ -49,9 +49,7 @@ class Codes:
             return self.values
         m = n_latents if n_latents is not None else self.n_latents
         if m is None:
-            raise HarnessError(
-                "Codes: give Codes(values, indices, n_latents) or to_dense(n_latents)."
-            )
+            raise HarnessError("Codes: give Codes(values, indices, n_latents) or to_dense(n_latents).")
         dense = self.values.new_zeros(self.values.shape[0], m)
         return dense.scatter_add_(1, self.indices.long(), self.values)
 

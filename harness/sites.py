@@ -1,0 +1,32 @@
+"""Where activations are read: `<kind>.<layer>`, blocks counted from 0."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from harness.errors import ConfigError, suggest
+
+SITE_KINDS = ("resid_post", "resid_pre", "mlp_out", "attn_out")
+
+
+class Site(NamedTuple):
+    """A place in a model.
+
+    `resid_pre` and `resid_post` are the residual stream before and after the block; `attn_out` and `mlp_out` are what
+    attention and the MLP add to it.
+    """
+
+    kind: str
+    layer: int
+
+
+def parse_site(text: str) -> Site:
+    """`resid_post.15` as a Site."""
+    match = re.fullmatch(r"([a-z_]+)\.(\d+)", text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(f"site {text!r}: write <kind>.<layer>, such as resid_post.6. Kinds: {', '.join(SITE_KINDS)}.")
+    kind, layer = match[1], int(match[2])
+    if kind not in SITE_KINDS:
+        raise ConfigError(f"site {text!r}: unknown kind {kind!r}.{suggest(kind, SITE_KINDS)}")
+    return Site(kind, layer)
