@@ -60,6 +60,7 @@ __all__ = [
     "HarnessError",
     "Info",
     "PluginError",
+    "Site",
     "Spec",
     "StoreError",
     "TableRow",
