@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from harness.api import catalog, create, fit
+from harness.cache import cache_folder
+from harness.checksums import file_digest
 from harness.errors import ConfigError, HarnessError, PluginError, StoreError, Undefined
 from harness.hookspecs import hookimpl
 from harness.sites import SITE_KINDS, Site, parse_site
@@ -66,11 +68,13 @@ __all__ = [
     "TableRow",
     "Undefined",
     "Window",
+    "cache_folder",
     "capture",
     "catalog",
     "context_of",
     "create",
     "document_id",
+    "file_digest",
     "fit",
     "hookimpl",
     "load",
