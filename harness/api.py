@@ -22,7 +22,7 @@ def catalog(kind: str | None = None) -> list[Spec]:
     return [entries[key].spec for key in sorted(entries) if kind in (None, key[0])]
 
 
-def create(kind: str, name: str, **params: Any) -> Any:
+def create(kind: str, name: str, /, **params: Any) -> Any:
     """An instance of a method (a learner), similarity, scorer, model, corpus or evaluation, its parameters checked."""
     return load_catalog().create(kind, name, params)
 
