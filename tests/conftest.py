@@ -1,0 +1,23 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_EXTERNAL_PLUGIN = Path(__file__).parent / "external_plugin"
+
+
+@pytest.fixture(scope="session")
+def external_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the installed example plugin: put it on PYTHONPATH and the plugin is there."""
+    source = tmp_path_factory.mktemp("source") / "external_plugin"
+    shutil.copytree(_EXTERNAL_PLUGIN, source)  # building leaves files behind
+    target = tmp_path_factory.mktemp("external")
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run([sys.executable, "-m", "pip", "install", *offline, "--target", target, source], check=True)
+    return target

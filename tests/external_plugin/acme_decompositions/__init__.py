@@ -1,0 +1,39 @@
+"""What this plugin offers. Imported by every command, so it imports no torch."""
+
+from dataclasses import dataclass
+
+import harness
+
+
+@dataclass
+class AxesConfig:
+    """Parameters of `acme_axes`: how many coordinates each row keeps."""
+
+    k: int = 8
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k is {self.k}; give at least 1.")
+
+
+@harness.hookimpl
+def harness_specs() -> list[harness.Spec]:
+    """Raise a version whenever its results change: what was computed by the old one is then computed anew."""
+    return [
+        harness.Spec(
+            kind="method",
+            name="acme_axes",
+            version=1,
+            summary="The k largest coordinates of the centred row",
+            config=AxesConfig,
+            factory="acme_decompositions.axes:Axes",
+            provides=("dictionary",),
+        ),
+        harness.Spec(
+            kind="similarity",
+            name="acme_norms",
+            version=1,
+            summary="Correlation of row norms",
+            factory="acme_decompositions.norms:Norms",
+        ),
+    ]
