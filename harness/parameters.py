@@ -7,6 +7,7 @@ the same words. Needs nothing but the standard library: it runs where Hydra is n
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -30,9 +31,9 @@ def build(config: type[T], params: Mapping[str, Any], where: str = "") -> T:
 
 
 def field_types(config: type) -> dict[str, Any]:
-    """Field name to resolved annotation, in declaration order."""
+    """Field name to resolved annotation, in declaration order; without fields that are not parameters."""
     hints = get_type_hints(config)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(config) if field.init}
 
 
 def type_name(annotation: Any) -> str:
@@ -63,7 +64,7 @@ def _build(config: type[T], params: Mapping[str, Any], where: str, problems: lis
             problems.append(f"{prefix}{key}: {wrong}")
     for field in dataclasses.fields(config):  # type: ignore[arg-type]  # T is any dataclass
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        if not has_default and field.name not in params:
+        if field.init and not has_default and field.name not in params:
             problems.append(f"{prefix}{field.name}: missing; it has no default ({type_name(hints[field.name])}).")
     if len(problems) > found:
         return None  # type: ignore[return-value]  # build() raises before anyone sees it
@@ -100,34 +101,50 @@ def _convert(value: Any, annotation: Any, where: str, problems: list[str]) -> An
 
 
 def _convert_union(value: Any, annotation: Any, where: str, problems: list[str]) -> Any:
+    nested: list[str] = []
     for option in get_args(annotation):
+        attempt: list[str] = []
         try:
-            return _convert(value, option, where, problems)
+            converted = _convert(value, option, where, attempt)
         except _Wrong:
             continue
-    raise _Wrong(f"{value!r} is not of type {type_name(annotation)}.")
+        if not attempt:
+            return converted
+        nested = nested or attempt
+    if not nested:
+        raise _Wrong(f"{value!r} is not of type {type_name(annotation)}.")
+    problems += nested
 
 
 def _convert_sequence(value: Any, annotation: Any, where: str, problems: list[str]) -> Any:
+    if hasattr(value, "tolist"):  # arrays and tensors, from Python
+        value = value.tolist()
     if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
         raise _Wrong(f"{value!r} is not a list; write [{value}].")
     wanted = tuple if get_origin(annotation) is tuple or annotation is tuple else list
-    arguments = [option for option in get_args(annotation) if option is not ...]
-    if not arguments:
-        return wanted(value)
-    return wanted(_convert(item, arguments[0], f"{where}[{i}]", problems) for i, item in enumerate(value))
+    arguments = get_args(annotation) or (Any,)
+    is_fixed = wanted is tuple and arguments != (Any,) and arguments[-1] is not ...
+    if is_fixed and len(value) != len(arguments):
+        raise _Wrong(f"{value!r} has {len(value)} items, not {len(arguments)}.")
+    items = []
+    for i, item in enumerate(value):
+        try:
+            items.append(_convert(item, arguments[i if is_fixed else 0], f"{where}[{i}]", problems))
+        except _Wrong as wrong:
+            raise _Wrong(f"item {i}: {wrong}") from None  # the first says it all: a list may hold thousands
+    return wanted(items)
 
 
 def _convert_scalar(value: Any, annotation: Any) -> Any:
     if annotation is type(None):
         if value is None:
             return None
-    elif annotation is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif annotation is float:  # of any library: numpy's numbers are registered with `numbers`
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
             return float(value)
     elif annotation is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            return int(value)
     elif isinstance(annotation, type) and isinstance(value, annotation):
         return value
     raise _Wrong(f"{value!r} is not of type {type_name(annotation)}.")

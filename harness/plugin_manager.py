@@ -26,6 +26,7 @@ from harness.specs import KINDS, Spec, check_spec
 
 ENTRY_POINT_GROUP = "harness.plugins"
 BUILTINS_MODULE = "plugins"
+BUILT_IN = "built-in"
 FILE_MODULE_PREFIX = "harness_plugin_file_"
 
 
@@ -51,7 +52,8 @@ class Registered:
             is_own_file = self.module.__name__ == FILE_MODULE_PREFIX + module_name
             module = self.module if is_own_file else importlib.import_module(module_name)
             return getattr(module, attribute)
-        except Exception as error:  # the plugin's own code runs here
+        except BaseException as error:  # the plugin's own import; it may even call sys.exit
+            _reraise_interrupt(error)
             raise PluginError(f"{where}: cannot import {reference!r}: {type(error).__name__}: {error}") from error
 
 
@@ -114,7 +116,7 @@ class Catalog:
 
     def _clash(self, key: tuple[str, str], source: str) -> None:
         known = self.entries.get(key)
-        if known and known.source == "built-in":
+        if known and known.source == BUILT_IN:
             self.problems.append(f"{source}: {key[0]} {key[1]!r} is the name of a built-in. Choose another name.")
             return
         if known:
@@ -139,12 +141,23 @@ def load_catalog(plugin_files: tuple[str, ...] = (), entry_points: bool = True) 
     `HARNESS_PLUGINS=off` leaves the installed distributions out, to find the one that misbehaves.
     """
     catalog = Catalog()
-    catalog.register(importlib.import_module(BUILTINS_MODULE), "built-in", _own_version())
+    catalog.register(_builtins(), BUILT_IN, _own_version())
     if entry_points and os.environ.get("HARNESS_PLUGINS") != "off":
         _load_entry_points(catalog)
     for path in plugin_files:
         _load_file(catalog, Path(path))
     return catalog
+
+
+def _builtins() -> ModuleType:
+    module = importlib.import_module(BUILTINS_MODULE)
+    if not hasattr(module, "harness_specs"):
+        place = getattr(module, "__file__", None) or next(iter(module.__path__))
+        raise PluginError(
+            f"{place} hides the built-in plugins: its name is {BUILTINS_MODULE!r} too, and it comes first on Python's "
+            "path. Rename it, or run from another folder."
+        )
+    return module
 
 
 def _collect(module: ModuleType) -> Sequence[Spec]:
@@ -156,13 +169,16 @@ def _collect(module: ModuleType) -> Sequence[Spec]:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{error}. The one hook is harness_specs().") from error
-    if not manager.hook.harness_specs.get_hookimpls():
+    implementations = manager.hook.harness_specs.get_hookimpls()
+    if not implementations:
         raise PluginError("has no hook. Define harness_specs() and mark it with @harness.hookimpl.")
     try:
-        specs = [spec for result in manager.hook.harness_specs() for spec in result]
+        specs = implementations[0].function()  # not by manager.hook, which takes None for an empty answer
     except BaseException as error:  # the plugin's own code; it may even call sys.exit
         _reraise_interrupt(error)
         raise PluginError(f"harness_specs() raised {type(error).__name__}: {error}") from error
+    if not isinstance(specs, list | tuple):
+        raise PluginError(f"harness_specs() returned {specs!r}. Return a list of Specs.")
     for spec in specs:
         check_spec(spec)
     return specs
@@ -170,7 +186,7 @@ def _collect(module: ModuleType) -> Sequence[Spec]:
 
 def _load_entry_points(catalog: Catalog) -> None:
     points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    for point in sorted(points, key=lambda p: (p.dist.name if p.dist else "", p.name)):
+    for point in sorted(points, key=lambda p: (str(p.dist and p.dist.name), p.name)):
         source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         try:
             module = point.load()

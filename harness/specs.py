@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import PluginError, suggest
+from harness.parameters import field_types
 
 KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -27,6 +28,8 @@ class Spec:
         config: a dataclass whose fields are the parameters; None for no parameters.
         identity: for parameters that name a place (a folder, a glob): `"module:attribute"` or a callable that turns
             the config into what results depend on, such as checksums. Called when planning: it must not import torch.
+        shape: for a model: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that
+            a plan can check sites and estimate disk.
         provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
         needs: for a similarity, what it needs of two decompositions (empty: it compares representations); for an
             evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"dictionary"`.
@@ -39,6 +42,7 @@ class Spec:
     factory: str | Callable[..., Any]
     config: type | None = None
     identity: str | Callable[[Any], Any] | None = None
+    shape: str | Callable[[Any], Any] | None = None
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
@@ -59,10 +63,24 @@ def check_spec(spec: object) -> None:
         raise PluginError(f"{where}: version is {spec.version!r}; give a whole number from 1 on.")
     if spec.config is not None and not (isinstance(spec.config, type) and dataclasses.is_dataclass(spec.config)):
         raise PluginError(f"{where}: config is {spec.config!r}; give a dataclass (the class, not an instance) or None.")
+    if spec.config is not None:
+        _check_annotations(spec.config, where)
     if not callable(spec.factory) and not _is_reference(spec.factory):
         raise PluginError(f"{where}: factory is {spec.factory!r}; give 'module:attribute' or a callable.")
-    if spec.identity is not None and not callable(spec.identity) and not _is_reference(spec.identity):
-        raise PluginError(f"{where}: identity is {spec.identity!r}; give 'module:attribute' or a callable.")
+    for name in ("identity", "shape"):
+        value = getattr(spec, name)
+        if value is not None and not callable(value) and not _is_reference(value):
+            raise PluginError(f"{where}: {name} is {value!r}; give 'module:attribute' or a callable.")
+
+
+def _check_annotations(config: type, where: str) -> None:
+    try:
+        field_types(config)
+    except Exception as error:  # annotations are the plugin's own code
+        raise PluginError(
+            f"{where}: the annotations of {config.__name__} can't be evaluated: {type(error).__name__}: {error}. "
+            "Import what they name outside `if TYPE_CHECKING`."
+        ) from error
 
 
 def _is_reference(value: object) -> bool:
