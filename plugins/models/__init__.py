@@ -2,6 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import harness
 
-SPECS: list[harness.Spec] = []
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class HFConfig:
+    """A model of transformers.
+
+    `path` is a hub id, a folder, or a GGUF file in either. Give a commit as `revision` of a hub id: without it the
+    hub may change the weights, and stored results can't notice. `device` "auto" is cuda, then mps, then cpu.
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: Dtype = "float32"
+    device: str = "auto"
+
+
+@dataclass
+class PackagedConfig:
+    """A model whose weights are in an installed package.
+
+    `smollm2-135m`: SmolLM2-135M-Instruct from a 4-bit GGUF, a decoder of 30 layers; `minilm-l6`: all-MiniLM-L6-v2, a
+    sentence encoder of 6 layers.
+    """
+
+    name: Literal["smollm2-135m", "minilm-l6"] = "smollm2-135m"
+    dtype: Dtype = "float32"
+    device: str = "auto"
+
+
+@dataclass
+class StoredConfig:
+    """The user's own rows: a folder with `<site>.safetensors` (tensor `x`) or `<site>.npy` for each site, `[n, d]`.
+
+    Beside them `rows.parquet` or `rows.csv` with the column `document`, and `window, position, start, end, special` if
+    known; and, if wanted, `stored.json` with `n_layers` and `tokenizer_hash`.
+    """
+
+    path: str
+
+
+SPECS: list[harness.Spec] = [
+    harness.Spec(
+        kind="model",
+        name="hf",
+        version=1,
+        summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
+        config=HFConfig,
+        factory="plugins.models.hf:HF",
+        identity="plugins.models.identity:hf",
+    ),
+    harness.Spec(
+        kind="model",
+        name="packaged",
+        version=1,
+        summary="real weights from an installed package: no hub needed",
+        config=PackagedConfig,
+        factory="plugins.models.packaged:load",
+        identity="plugins.models.identity:packaged",
+    ),
+    harness.Spec(
+        kind="model",
+        name="stored",
+        version=1,
+        summary="your own rows: safetensors or npy, with a rows table",
+        config=StoredConfig,
+        factory="plugins.models.stored:Stored",
+        identity="plugins.models.identity:stored",
+    ),
+]

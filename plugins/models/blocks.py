@@ -1,0 +1,331 @@
+"""Finds a transformer's blocks, and what each sublayer adds, by watching small forward passes.
+
+No model is known by name. Blocks are the calls of a module list's members where each hands its output on as the input
+of the next (so layers shared by several blocks count as often as they are called). A sublayer is the module whose
+output, added to the residual stream, gives what the block gives: that is checked on numbers, and where nothing adds
+up the site is refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from harness import ConfigError
+
+Slot: TypeAlias = int | str
+Side: TypeAlias = Literal["input", "output"]
+
+_TOLERANCE = 1e-5
+_ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
+_MLP = re.compile(r"mlp|ffn|feed_?forward|moe", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tensor of the forward pass: an argument or result of a module's `number`-th call, times `scale`."""
+
+    module: nn.Module
+    number: int
+    side: Side
+    slot: Slot
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a module that was watched; the tensors are copies, made when it began and when it ended."""
+
+    module: nn.Module
+    path: str
+    number: int
+    parent: Call | None
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    inputs: dict[Slot, Tensor]
+    outputs: dict[Slot, Tensor] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.parent is None else 1 + self.parent.depth
+
+
+class _Done(Exception):
+    """Ends a forward pass: all that was wanted has been seen."""
+
+
+def read(taps: Mapping[str, Tap], forward: Callable[[], Any]) -> dict[str, Tensor]:
+    """The tensors at `taps`; the forward pass ends at the last of them. The model is left without hooks."""
+    found: dict[str, Tensor] = {}
+    n_calls: Counter[nn.Module] = Counter()
+
+    def take(module: nn.Module, side: Side, tensors: Mapping[Slot, Tensor]) -> None:
+        for name, tap in taps.items():
+            if tap.module is module and tap.side == side and tap.number == n_calls[module]:
+                # A copy: some blocks go on to write into the very tensor.
+                found[name] = tensors[tap.slot].detach().clone() if tap.scale == 1 else tensors[tap.slot] * tap.scale
+        if len(found) == len(taps):
+            raise _Done
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        take(module, "input", _tensors(args, kwargs))
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        take(module, "output", _outputs(output))
+        n_calls[module] += 1
+
+    handles = []
+    try:
+        for module in {tap.module for tap in taps.values()}:
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after))
+        forward()
+    except _Done:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[Call]:
+    """Every call of `modules` (with their paths) in one forward pass, in the order in which they ended."""
+    ended: list[Call] = []
+    running: list[Call] = []
+    n_calls: Counter[nn.Module] = Counter()
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        args, kwargs = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (args, kwargs))
+        parent = running[-1] if running else None
+        running.append(Call(module, modules[module], n_calls[module], parent, (args, kwargs), _tensors(args, kwargs)))
+        n_calls[module] += 1
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = running.pop()
+        call.outputs.update({slot: tensor.detach().clone() for slot, tensor in _outputs(output).items()})
+        ended.append(call)
+
+    handles = []
+    try:
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after))
+        forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ended
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: where the residual stream enters and leaves it, and the call it was found by."""
+
+    call: Call
+    enters: Slot
+    leaves: Slot
+
+    @property
+    def before(self) -> Float[Tensor, "1 t d"]:
+        return self.call.inputs[self.enters]
+
+    @property
+    def after(self) -> Float[Tensor, "1 t d"]:
+        return self.call.outputs[self.leaves]
+
+    def tap(self, kind: str) -> Tap | None:
+        """Where a kind of site is read, or None where the block has no such sublayer."""
+        if kind == "resid_pre":
+            return Tap(self.call.module, self.call.number, "input", self.enters)
+        if kind == "resid_post":
+            return Tap(self.call.module, self.call.number, "output", self.leaves)
+        return find_sublayers(self).get(kind)
+
+
+def find_blocks(model: nn.Module, forward: Callable[[], Any], n_tokens: int, n_expected: int | None) -> list[Block]:
+    """The blocks of `model`, in order, from one forward pass over a single window of `n_tokens`."""
+    owners: dict[nn.Module, str] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList):
+            owners |= dict.fromkeys(module, path)
+    siblings: dict[tuple[Call | None, str], list[Call]] = {}
+    for call in watch(owners, forward):
+        siblings.setdefault((call.parent, call.path), []).append(call)
+    chains = [chain for calls in siblings.values() if (chain := _chain(calls, n_tokens))]
+    if not chains:
+        raise ConfigError(
+            f"{type(model).__name__}: found no blocks. Only models can be read that keep their blocks in a module list "
+            "and hand a [batch, token, width] residual stream from each to the next."
+        )
+    # What lies inside blocks may be a chain too: a T5 block is a list of two sublayers.
+    return max(chains, key=lambda chain: (len(chain) == n_expected, -chain[0].call.depth, len(chain)))
+
+
+def _chain(calls: Sequence[Call], n_tokens: int) -> list[Block]:
+    """The calls as blocks, or none if they don't hand one tensor on from each to the next."""
+    following = calls[1] if len(calls) > 1 else calls[0]
+    for (leaves, output), (enters, x) in itertools.product(calls[0].outputs.items(), following.inputs.items()):
+        if x.shape != output.shape or x.ndim != 3 or x.shape[0] != 1 or x.shape[1] < n_tokens:
+            continue
+        if all(
+            leaves in call.outputs
+            and enters in later.inputs
+            and torch.allclose(call.outputs[leaves], later.inputs[enters], rtol=0, atol=0, equal_nan=True)
+            for call, later in itertools.pairwise(calls)
+        ) and all(enters in call.inputs and leaves in call.outputs for call in (calls[0], calls[-1])):
+            return [Block(call, enters, leaves) for call in calls]
+    return []
+
+
+def find_sublayers(block: Block) -> dict[str, Tap]:
+    """Taps of `attn_out` and `mlp_out`, as far as the block has them.
+
+    The block alone is run once more, in float32: in less, rounding hides which modules add up.
+    """
+    module = block.call.module
+    weights = {
+        name: _to_float32(value) for name, value in itertools.chain(module.named_parameters(), module.named_buffers())
+    }
+    args, kwargs = tree_map(_to_float32, block.call.arguments)
+    result: list[Any] = []
+    inside = {child: path for path, child in module.named_modules() if child is not module}
+    calls = watch(inside, lambda: result.append(functional_call(module, weights, args, kwargs)))
+    start = _tensors(args, kwargs)[block.enters]
+    end = _outputs(result[0])[block.leaves]
+    terms = _explain(start, end, _candidates(calls, start), calls)
+    if terms is None:
+        return {}
+    # The calls were counted within this block; earlier calls of the block have called the same modules.
+    n_calls = Counter(call.module for call in calls)
+    return {
+        kind: Tap(
+            term.call.module,
+            block.call.number * n_calls[term.call.module] + term.call.number,
+            "output",
+            term.slot,
+            term.scale,
+        )
+        for kind, term in _name(terms, module).items()
+    }
+
+
+@dataclass(frozen=True)
+class _Term:
+    """Something that is added to the residual stream."""
+
+    call: Call
+    slot: Slot
+    value: Float[Tensor, "1 t d"]
+    scale: float = 1.0
+
+
+def _candidates(calls: Sequence[Call], like: Float[Tensor, "1 t d"]) -> list[_Term]:
+    """All module outputs that have the residual stream's size; of equal ones the first, which lies deepest."""
+    candidates: list[_Term] = []
+    for call in calls:
+        for slot, tensor in call.outputs.items():
+            if tensor.numel() != like.numel() or tensor.shape[-1] != like.shape[-1]:
+                continue
+            value = tensor.reshape(like.shape).double()
+            if not any(torch.equal(value, known.value) for known in candidates):
+                candidates.append(_Term(call, slot, value))
+    return candidates
+
+
+def _explain(
+    start: Float[Tensor, "1 t d"], end: Float[Tensor, "1 t d"], candidates: Sequence[_Term], calls: Sequence[Call]
+) -> list[_Term] | None:
+    """The terms, in order, that lead from `start` to `end`; None if no terms and norms do.
+
+    In pre-norm blocks end = start + terms. In post-norm ones the stream itself goes through norms, which are undone
+    from the end: `end = norm(y)` and `end = norm(y) + term` lead back to y.
+    """
+    if _is_close(start, end, start):
+        return []
+    terms = _sum(start, end, candidates, n_most=2)
+    if terms is not None:
+        return terms
+    for index, call in enumerate(calls):
+        x, normed = call.inputs.get(0), call.outputs.get(0)
+        if x is None or normed is None or any(call.module.children()) or not x.shape == normed.shape == end.shape:
+            continue
+        last = [] if _is_close(normed, end, end) else _sum(normed, end, candidates, n_most=1)
+        earlier = None if last is None else _explain(start, x, candidates, calls[:index])
+        if last is not None and earlier is not None:
+            return earlier + last
+    return None
+
+
+def _sum(
+    start: Float[Tensor, "1 t d"], end: Float[Tensor, "1 t d"], candidates: Sequence[_Term], n_most: int
+) -> list[_Term] | None:
+    """Up to `n_most` terms with start + their sum = end; if there are none, two terms with a factor each."""
+    delta = end.double() - start.double()
+    sums = [list(terms) for n in range(1, n_most + 1) for terms in itertools.combinations(candidates, n)]
+    best = min(sums, key=lambda terms: float((delta - _total(terms)).norm()), default=None)
+    if best is not None and _is_close(_total(best), delta, start):
+        return best
+    for pair in itertools.combinations(candidates, 2) if n_most > 1 else ():
+        columns = torch.stack([term.value.flatten() for term in pair], dim=1)
+        scales = torch.linalg.lstsq(columns, delta.flatten()[:, None]).solution.flatten().tolist()
+        scaled = [replace(term, scale=scale) for term, scale in zip(pair, scales, strict=True)]
+        if min(scales) > 0 and _is_close(_total(scaled), delta, start):
+            return scaled
+    return None
+
+
+def _total(terms: Sequence[_Term]) -> Tensor:
+    return torch.stack([term.scale * term.value for term in terms]).sum(dim=0)
+
+
+def _is_close(a: Tensor, b: Tensor, stream: Tensor) -> bool:
+    """Whether a and b agree in every row, up to the rounding of float32 sums in a stream of this size."""
+    error = (a.double() - b.double()).norm(dim=-1)
+    return bool((error <= _TOLERANCE * (b.double().norm(dim=-1) + stream.double().norm(dim=-1))).all())
+
+
+def _name(terms: Sequence[_Term], block: nn.Module) -> dict[str, _Term]:
+    """Which of the one or two terms is attention's and which the MLP's.
+
+    Attention goes by the names of the modules around it, for a block may mix tokens by other means (a state space).
+    """
+    attention = [bool(_ATTENTION.search(_names(block, term.call.path))) for term in terms]
+    if len(terms) == 1:
+        kind = "attn_out" if attention[0] else "mlp_out" if _MLP.search(_names(block, terms[0].call.path)) else None
+        return {kind: terms[0]} if kind else {}
+    if len(terms) != 2:
+        return {}
+    first, second = (1, 0) if attention == [False, True] else (0, 1)
+    return {"attn_out": terms[first], "mlp_out": terms[second]} if any(attention) else {"mlp_out": terms[second]}
+
+
+def _names(block: nn.Module, path: str) -> str:
+    """The path within the block and the classes on it."""
+    parts = path.split(".")
+    classes = [type(block.get_submodule(".".join(parts[: i + 1]))).__name__ for i in range(len(parts))]
+    return " ".join([path, *classes])
+
+
+def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[Slot, Tensor]:
+    """The floating-point tensors among arguments, by place or name."""
+    items: list[tuple[Slot, Any]] = [*enumerate(args), *kwargs.items()]
+    return {slot: value for slot, value in items if isinstance(value, Tensor) and value.is_floating_point()}
+
+
+def _outputs(output: Any) -> dict[Slot, Tensor]:
+    if isinstance(output, Mapping):
+        return _tensors((), output)
+    return _tensors(output if isinstance(output, (tuple, list)) else (output,), {})
+
+
+def _to_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value

