@@ -80,8 +80,8 @@ def _read_jsonl(path: Path, config: FilesConfig) -> Iterator[Labelled]:
     with path.open("rb") as file:  # in bytes, so that a line that is not UTF-8 can be named
         for number, line in enumerate(file, start=1):
             where = f"{path} line {number}"
-            text = _decode(line, where)
-            if not text.strip():
+            text = _decode(line, where).strip()
+            if not text:
                 continue
             try:
                 record = json.loads(text)

@@ -1,0 +1,136 @@
+"""The rules of the house that a reader would otherwise have to trust."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness import hookspecs
+
+ROOT = Path(__file__).parent.parent
+MAX_MODULE_LINES = 350
+THIRD_PARTY = {"torch", "transformers", "pandas", "numpy", "jaxtyping", "safetensors", "pyarrow", "datasets", "gguf"}
+UNSAFE = re.compile(
+    r"trust_remote_code\s*=\s*True|torch\.load\(|weights_only\s*=\s*False|allow_pickle\s*=\s*True"
+    r"|^\s*(import|from) (pickle|dill|cloudpickle|joblib)\b",
+    re.MULTILINE,
+)
+
+
+def _modules(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def _parametrised(*folders: str) -> pytest.MarkDecorator:
+    paths = _modules(*folders)
+    return pytest.mark.parametrize("path", paths, ids=[str(path.relative_to(ROOT)) for path in paths])
+
+
+def _imports(path: Path) -> Iterator[tuple[str, str | None]]:
+    """(module, name) of every import in a file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def _named(path: Path) -> set[str]:
+    """The identifiers of a file and its strings that are one word; words in prose are no reference to a method."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name | ast.arg | ast.FunctionDef | ast.ClassDef):
+            name = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else node.name
+            names.add(name)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\w+", node.value):
+            names.add(node.value)
+    return names
+
+
+@_parametrised("harness")
+def test_the_engine_knows_no_plugin(path: Path) -> None:
+    imported = [module for module, _ in _imports(path) if module.split(".")[0] == "plugins"]
+    assert not imported, f"{path} imports {imported}"
+    built_in = {spec.name for kind in ("method", "similarity", "scorer") for spec in harness.catalog(kind)}
+    everyday = {"mean", "identity", "relative"}  # also words of Python, statistics and paths
+    assert not _named(path) & (built_in - everyday)
+
+
+@_parametrised("plugins")
+def test_plugins_use_public_names_only(path: Path) -> None:
+    for module, name in _imports(path):
+        top = module.split(".")[0]
+        if top == "harness":
+            assert module == "harness", f"{path} imports {module}; only harness itself is public"
+            assert name is None or name in harness.__all__, f"{path} imports harness.{name}, which is not public"
+        else:
+            allowed = THIRD_PARTY | sys.stdlib_module_names | {"plugins"}
+            assert top in allowed, f"{path} imports {top}"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "harness":
+            assert node.attr in harness.__all__, f"{path} uses harness.{node.attr}, which is not public"
+
+
+@_parametrised("harness", "plugins")
+def test_nothing_unpickles_or_runs_foreign_code(path: Path) -> None:
+    assert not UNSAFE.search(path.read_text(encoding="utf-8"))
+
+
+@_parametrised("harness", "plugins")
+def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_MODULE_LINES
+    assert not text or ast.get_docstring(ast.parse(text))
+
+
+def test_specs_import_no_torch() -> None:
+    code = "import sys, harness, plugins; assert plugins.harness_specs(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_reference_of_a_spec_leads_somewhere() -> None:
+    for spec in harness.catalog():
+        for reference in filter(None, (spec.factory, spec.identity, spec.shape)):
+            module, attribute = str(reference).split(":")
+            assert callable(getattr(importlib.import_module(module), attribute)), f"{spec.kind}/{spec.name}"
+
+
+def test_every_spec_has_a_summary_of_one_line() -> None:
+    for spec in harness.catalog():
+        assert 10 <= len(spec.summary) <= 100 and "\n" not in spec.summary, f"{spec.kind}/{spec.name}"
+        if spec.config is not None:
+            assert spec.config.__doc__ and not spec.config.__doc__.startswith(f"{spec.config.__name__}("), spec.name
+
+
+def test_every_hook_and_public_name_is_documented() -> None:
+    hooks = [value for value in vars(hookspecs).values() if hasattr(value, "harness_spec")]
+    assert hooks
+    assert all(inspect.getdoc(hook) for hook in hooks)
+    for name in harness.__all__:
+        value = getattr(harness, name)
+        assert not callable(value) or inspect.getdoc(value), f"harness.{name}"
+    assert list(harness.__all__) == sorted(set(harness.__all__), key=_isort_key)
+
+
+def _isort_key(name: str) -> tuple[int, str]:
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_the_scan_would_notice() -> None:
+    """The rules above, on text that breaks them."""
+    assert UNSAFE.search("model = load(path, trust_remote_code=True)")
+    assert UNSAFE.search("import os\nimport pickle\n")
+    assert UNSAFE.search("torch.load(path)")
+    assert not UNSAFE.search("trust_remote_code=False  # nothing is ever unpickled")
