@@ -1,7 +1,109 @@
-"""Specs of the built-in methods. Imports no torch."""
+"""Specs of the built-in methods with their parameters. Imports no torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import harness
 
-SPECS: list[harness.Spec] = []
+
+@dataclass
+class ITDAConfig:
+    """Inference-time decomposition of activations, with each atom judged again before it enters."""
+
+    k: int
+    """Steps of matching pursuit: the most active codes per row."""
+    max_atoms: int
+    threshold: float = 0.2
+    """A row becomes an atom if its relative squared error ‖x−x̂‖²/‖x‖² is above this."""
+    batch_rows: int = 512
+    """Rows that are encoded together before candidates are judged again; part of the definition."""
+    centre: bool = False
+    """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "k", "max_atoms", "batch_rows")
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; give a share above 0 and at most 1.")
+
+
+@dataclass
+class RandomDictionaryConfig:
+    """Random atoms, encoded by the same matching pursuit as ITDA's."""
+
+    n_latents: int
+    k: int
+    """Steps of matching pursuit: the most active codes per row."""
+    source: Literal["rows", "gaussian"] = "rows"
+    """Rows of the stream, uniformly without replacement, or Gaussian directions."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "n_latents", "k")
+
+
+@dataclass
+class PCAConfig:
+    """Principal components; per row all coefficients or the largest ones."""
+
+    n_components: int
+    k: int | None = None
+    """Coefficients kept per row, largest magnitude first; null keeps all, as dense codes."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "n_components")
+        if self.k is not None and not 1 <= self.k <= self.n_components:
+            raise ValueError(f"k is {self.k}; give a number from 1 to n_components ({self.n_components}), or null.")
+
+
+def _at_least_one(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; give 1 or more.")
+
+
+SPECS: list[harness.Spec] = [
+    harness.Spec(
+        kind="method",
+        name="itda",
+        version=1,
+        summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
+        config=ITDAConfig,
+        factory="plugins.methods.itda:ITDA",
+        provides=("atoms", "dictionary"),
+    ),
+    harness.Spec(
+        kind="method",
+        name="random_dictionary",
+        version=1,
+        summary="Baseline: random rows or Gaussian directions under matching pursuit",
+        config=RandomDictionaryConfig,
+        factory="plugins.methods.random_dictionary:RandomDictionary",
+        provides=("atoms", "dictionary"),
+    ),
+    harness.Spec(
+        kind="method",
+        name="pca",
+        version=1,
+        summary="Principal components; the k largest coefficients of each row, or all",
+        config=PCAConfig,
+        factory="plugins.methods.pca:PCA",
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="identity",
+        version=1,
+        summary="Baseline: every coordinate is a latent; nothing is lost",
+        factory="plugins.methods.baselines:Identity",
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="mean",
+        version=1,
+        summary="Baseline: predicts the mean of the fit rows; explains nothing",
+        factory="plugins.methods.baselines:Mean",
+        provides=("dictionary",),
+    ),
+]

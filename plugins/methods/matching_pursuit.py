@@ -1,0 +1,228 @@
+"""Matching pursuit over unit-norm atoms, and the decomposition that encodes with it.
+
+Plain matching pursuit (Mallat & Zhang 1993, Matching Pursuits with Time-Frequency Dictionaries): each of k steps
+takes the atom with the largest |correlation| with the residual, adds the correlation to that atom's coefficient and
+subtracts. Coefficients are signed and an atom can be taken twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+import harness
+from plugins.methods.linear import decode_linear, working_precision
+
+# Above this the correlations are computed anew at each step: slower, but memory stays linear in the atoms.
+# 2 GiB holds 23,170 atoms in float32.
+MAX_GRAM_BYTES = 2 * 2**30
+# Working buffers of this many numbers stay in the caches of a CPU; a GPU wants more work per kernel.
+_CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**25}
+_GROUP = 64
+# Relative to the row's norm: bounds the rounding errors of 40 Gram updates (the largest seen was 5) ...
+_DOUBT_EPS = 16.0
+# ... and what is left of a row that the atoms span exactly. Beyond it, steps would fit rounding noise.
+_SPANNED_EPS = 8.0
+
+
+@dataclass(frozen=True)
+class Pursuit:
+    """The k steps of n rows, in order; steps after a row has stopped have value 0 and index 0."""
+
+    values: Float[Tensor, "n k"]
+    indices: Int[Tensor, "n k"]
+    error: Float[Tensor, " n"]
+    """‖x−x̂‖²/‖x‖²; 0 for rows that are zero, of which nothing is left to explain."""
+
+
+class MatchingPursuit:
+    """Atoms and their Gram matrix G = D·Dᵀ, both of which may grow.
+
+    After atom j with coefficient c, a row's correlations change by −c·G[j]: a step costs O(m) instead of O(m·d).
+    These updates round, so where the two best atoms are closer than the rounding error, the row's correlations are
+    computed anew from its residual; the picks are then those of the textbook form.
+    """
+
+    def __init__(self, atoms: Float[Tensor, "m d"], k: int, max_atoms: int | None = None) -> None:
+        self.k = k
+        self.n_atoms = 0
+        self._max_atoms = len(atoms) if max_atoms is None else max_atoms
+        self._atoms = atoms.new_empty(0, atoms.shape[1])
+        self._gram: Tensor | None = atoms.new_empty(0, 0)
+        self._scratch = atoms.new_empty(0)
+        self.extend(atoms)
+
+    @property
+    def atoms(self) -> Float[Tensor, "m d"]:
+        return self._atoms[: self.n_atoms]
+
+    def products(self, atom: int) -> Float[Tensor, " m"]:
+        """The inner products of one atom with all."""
+        if self._gram is None:
+            return self.atoms @ self._atoms[atom]
+        return self._gram[atom, : self.n_atoms]
+
+    def extend(self, atoms: Float[Tensor, "p d"]) -> None:
+        """Add atoms of unit norm. The buffers double, so that growing costs no more than a constant factor."""
+        old, new = self.n_atoms, self.n_atoms + len(atoms)
+        if new > len(self._atoms):
+            self._reserve(max(new, min(2 * old, self._max_atoms)))
+        self._atoms[old:new] = atoms
+        self.n_atoms = new
+        if self._gram is not None:
+            products = atoms @ self.atoms.T
+            self._gram[old:new, :new] = products
+            self._gram[:new, old:new] = products.T
+
+    def encode(self, x: Float[Tensor, "n d"], tolerance: float | None = None) -> Pursuit:
+        """Pursue each row for k steps, or until its error is at most `tolerance` (None: until nothing is left)."""
+        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        # At unit norm, what counts as rounding error and as tolerance is the same number for every row.
+        unit = unit_rows(x)
+        if tolerance is None:
+            tolerance = (_SPANNED_EPS * torch.finfo(x.dtype).eps) ** 2
+        values = x.new_zeros(len(x), self.k)
+        indices = torch.zeros(len(x), self.k, dtype=torch.long, device=x.device)
+        error = unit.square().sum(dim=1)
+        if self.n_atoms:
+            size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1]))
+            for part in zip(unit.split(size), values.split(size), indices.split(size), error.split(size), strict=True):
+                self._pursue(*part, tolerance)
+        return Pursuit(values.mul_(norms), indices, error)
+
+    def _pursue(self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, tolerance: float) -> None:
+        """Fill in values, indices and error of one chunk. Rows that have stopped leave the working set."""
+        live = (error > tolerance).nonzero().squeeze(1)
+        residual = unit[live]
+        correlations = self._correlate(residual)
+        for step in range(self.k):
+            if not len(live):
+                return
+            picks = self._pick(correlations, residual)
+            taken = self._atoms.index_select(0, picks)
+            coefficients = (residual * taken).sum(dim=1, keepdim=True)
+            residual.addcmul_(taken, coefficients, value=-1)
+            left = residual.square().sum(dim=1)
+            values[live, step] = coefficients.squeeze(1)
+            indices[live, step] = picks
+            error[live] = left
+            going = left > tolerance
+            if not going.all():
+                live, residual, correlations, picks, coefficients = (
+                    tensor[going] for tensor in (live, residual, correlations, picks, coefficients)
+                )
+            if step + 1 < self.k:
+                correlations = self._update(correlations, residual, picks, coefficients)
+
+    def _pick(self, correlations: Float[Tensor, "b m"], residual: Float[Tensor, "b d"]) -> Int[Tensor, " b"]:
+        """The atom with the largest |correlation|; of equals the first."""
+        scratch = self._buffer(len(correlations), _whole_groups(self.n_atoms))
+        picks, doubtful = _strongest(correlations, _DOUBT_EPS * torch.finfo(residual.dtype).eps, scratch)
+        if self._gram is not None and doubtful.any():
+            fresh = self._correlate(residual[doubtful])
+            correlations[doubtful] = fresh
+            picks[doubtful] = _strongest(fresh, 0.0, scratch[: len(fresh)])[0]
+        return picks
+
+    def _update(self, correlations: Tensor, residual: Tensor, picks: Tensor, coefficients: Tensor) -> Tensor:
+        """The correlations after a step."""
+        if self._gram is None:
+            return self._correlate(residual)
+        rows = self._buffer(len(picks), self.n_atoms)
+        torch.index_select(self._gram[:, : self.n_atoms], 0, picks, out=rows)
+        return correlations.addcmul_(rows, coefficients, value=-1)
+
+    def _correlate(self, residual: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
+        # BLAS sums in another order for a few rows or an odd number of them; whole groups of 16 make
+        # the codes of a row the same whatever rows are beside it.
+        padded = torch.nn.functional.pad(residual, (0, 0, 0, -len(residual) % 16))
+        return (padded @ self.atoms.T)[: len(residual)]
+
+    def _buffer(self, n: int, width: int) -> Float[Tensor, "n width"]:
+        """Memory that every step writes anew: the page faults of a fresh buffer cost more than the step."""
+        if len(self._scratch) < n * width:
+            self._scratch = self._atoms.new_empty(n * width)
+        return self._scratch[: n * width].view(n, width)
+
+    def _reserve(self, capacity: int) -> None:
+        atoms = self._atoms.new_empty(capacity, self._atoms.shape[1])
+        atoms[: self.n_atoms] = self.atoms
+        self._atoms = atoms
+        if self._gram is None or capacity**2 * atoms.element_size() > MAX_GRAM_BYTES:
+            self._gram = None
+            return
+        gram = self._gram.new_empty(capacity, capacity)
+        gram[: self.n_atoms, : self.n_atoms] = self._gram[: self.n_atoms, : self.n_atoms]
+        self._gram = gram
+
+
+def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows at unit norm; zero rows stay zero."""
+    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / torch.where(norms > 0, norms, 1)
+
+
+def _chunk_rows(device: torch.device, width: int) -> int:
+    return max(64, _CHUNK_NUMBERS.get(device.type, 2**25) // width // 16 * 16)
+
+
+def _whole_groups(m: int) -> int:
+    return -(-m // _GROUP) * _GROUP
+
+
+def _strongest(
+    correlations: Float[Tensor, "b m"], margin: float, scratch: Float[Tensor, "b groups_of_64"]
+) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
+    """The first atom of largest |correlation| per row, and whether another comes within `margin` of it.
+
+    In two stages, since torch's arg-max on a CPU goes number by number while its maximum is vectorised (8 times
+    faster): the maximum of each group of 64, then the arg-max over groups and within the best group.
+    """
+    n, m = correlations.shape
+    torch.abs(correlations, out=scratch[:, :m])
+    scratch[:, m:] = -1  # never the largest
+    groups = scratch.view(n, -1, _GROUP)
+    maxima = groups.amax(dim=2)
+    group = maxima.argmax(dim=1)
+    members = groups[torch.arange(n, device=group.device), group]
+    member = members.argmax(dim=1)
+    close = members.gather(1, member[:, None]) - margin
+    doubtful = (maxima >= close).sum(dim=1) + (members >= close).sum(dim=1) > 2
+    return group * _GROUP + member, doubtful
+
+
+class PursuitDecomposition(harness.Decomposition):
+    """Codes by matching pursuit over fixed atoms: k signed coefficients per row, repeats possible."""
+
+    def __init__(self, dictionary: Float[Tensor, "m d"], k: int, mean: Float[Tensor, " d"] | None = None) -> None:
+        self.dictionary = dictionary
+        self.k = k
+        self.mean = mean
+        """Subtracted before the pursuit and added back after it; in float64."""
+
+    def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
+        x = working_precision(x)
+        centred = x if self.mean is None else (x - self.mean).to(x.dtype)
+        pursuit = self._pursuit_in(x.dtype).encode(centred)
+        return harness.Codes(pursuit.values, pursuit.indices, self.n_latents)
+
+    def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
+        return decode_linear(codes, self.dictionary, self.mean)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        vars(self).pop("_pursuit", None)  # follows from the dictionary; the next encode makes it again
+        return super().state()
+
+    def to(self, device: str | torch.device) -> Self:
+        vars(self).pop("_pursuit", None)
+        return super().to(device)
+
+    def _pursuit_in(self, dtype: torch.dtype) -> MatchingPursuit:
+        pursuit: MatchingPursuit | None = vars(self).get("_pursuit")
+        if pursuit is None or pursuit.atoms.dtype != dtype:
+            self._pursuit = pursuit = MatchingPursuit(self.dictionary.to(dtype), self.k)
+        return pursuit
