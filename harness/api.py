@@ -28,7 +28,7 @@ def create(kind: str, name: str, /, **params: Any) -> Any:
 
 
 def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = None, seed: int = 0) -> Decomposition:
-    """Drive a learner from one tensor, on the tensor's device.
+    """Drive a learner from one tensor, on the tensor's device, in float64 if it is float64 and in float32 otherwise.
 
     The first pass takes the rows in the order given, later ones newly shuffled from (seed, pass).
     """
@@ -49,7 +49,8 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
         raise ConfigError(f"fit: {int(broken.sum())} rows of x hold NaN or infinite values, the first is row {first}.")
     activations = TensorActivations(x, bare_rows(len(x)) if rows is None else rows.reset_index(drop=True))
     stream = Stream(activations, torch.arange(len(x)), seed, in_given_order=True)
-    fitted = fit_together({"learner": learner}, stream, x.device)["learner"]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    fitted = fit_together({"learner": learner}, stream, x.device, dtype=dtype)["learner"]
     if fitted.error is not None:
         raise fitted.error
     assert fitted.decomposition is not None  # no error, so there is one

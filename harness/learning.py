@@ -82,9 +82,10 @@ def fit_together(
     stream: Stream,
     device: torch.device,
     on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Fitted]:
     """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone."""
-    info = Info(stream.activations.width, stream.n_rows, stream.seed, device, torch.float32)
+    info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype)
     feeds = {name: _Feed(learner, stream) for name, learner in learners.items()}
     for feed in feeds.values():
         feed.run(lambda feed=feed: _start(feed.learner, info))  # type: ignore[misc]  # binds the loop variable
@@ -95,7 +96,7 @@ def fit_together(
             break
         n_done = 0
         for x, index in stream.blocks(pass_number):
-            x = x.to(device, torch.float32)
+            x = x.to(device, dtype)
             for feed in feeding:
                 # A learner may write into its batch; the others must not see it.
                 feed.push(x.clone() if len(feeding) > 1 else x, index)
