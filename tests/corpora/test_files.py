@@ -142,7 +142,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     ("line", "expected"),
     [
         (b'{"text": "caf\xe9"}', "a.jsonl line 2: not UTF-8 (byte 0xe9 at 13). Convert it"),
-        (b'{"text": ', "a.jsonl line 2: not JSON: Expecting value at column 10."),
+        (b'{"text": }', "a.jsonl line 2: not JSON: Expecting value at column 10."),
         (b'["one"]', "a.jsonl line 2: a JSON list; each line must hold an object."),
         (b'{"body": "x", "id": 1}', "a.jsonl line 2: no field 'text'. Fields: body, id."),
         (b'{"text": 3}', "a.jsonl line 2: field 'text' holds int 3, not text. Set text_field."),

@@ -1,0 +1,95 @@
+"""The wheel, installed and used from a folder that is not the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ("harness", "plugins", "conf", "pyproject.toml", "README.md", "LICENSE")
+CPU_SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")  # building leaves files behind
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source)
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", target, source], check=True)
+    (built,) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment that has the wheel, and sees the dependencies of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    # A .pth file adds the folder but does not run the .pth files in it, so the editable install stays unseen.
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    offline = ["--no-deps", "--no-index", "--quiet"]
+    install = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", *offline, wheel]
+    subprocess.run(install, check=True)
+    return folder / "bin" / "python"
+
+
+def _run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, *arguments], cwd=folder, env=variables, capture_output=True, text=True)
+
+
+def test_the_wheel_holds_every_module_and_config(wheel: Path) -> None:
+    """`packages` in pyproject.toml is a list: a folder forgotten there would be missing from installations only."""
+    held = set(zipfile.ZipFile(wheel).namelist())
+    modules = {path.relative_to(ROOT) for name in ("harness", "plugins") for path in (ROOT / name).rglob("*.py")}
+    configs = {Path("harness") / path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
+    assert modules and not {str(path) for path in modules | configs} - held
+    assert "harness/py.typed" in held
+    assert not [name for name in held if name.startswith(("tests/", "conf/", "benchmarks/"))]
+
+
+def test_it_works_from_another_folder(python: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib.resources, sys, time, harness\n"
+        "assert harness.catalog()\n"
+        "seconds = time.process_time()\n"
+        "assert (importlib.resources.files('harness.conf') / '__init__.py').is_file()\n"
+        "print(harness.__file__, 'torch' in sys.modules, seconds)"
+    )
+    finished = _run(python, tmp_path, "-c", code)
+    assert finished.returncode == 0, finished.stderr
+    place, imports_torch, seconds = finished.stdout.split()
+    assert Path(place).is_relative_to(python.parent.parent)  # not the checkout
+    assert imports_torch == "False"
+    assert float(seconds) < CPU_SECONDS
+
+
+def test_list_is_quick_and_imports_no_torch(python: Path, tmp_path: Path) -> None:
+    before = os.times()
+    finished = _run(python, tmp_path, "-X", "importtime", "-m", "harness", "list")
+    after = os.times()
+    assert finished.returncode == 0, finished.stderr
+    assert "packaged" in finished.stdout
+    assert " torch\n" not in finished.stderr
+    cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    assert cpu_seconds < CPU_SECONDS
+    assert (python.parent / "harness").is_file()
+
+
+def test_the_checkout_finds_its_configs(tmp_path: Path) -> None:
+    code = "import importlib.resources; print(importlib.resources.files('harness.conf') / '__init__.py')"
+    finished = _run(Path(sys.executable), tmp_path, "-c", code)
+    assert finished.stdout.strip() == str(ROOT / "conf" / "__init__.py")
