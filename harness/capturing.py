@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,10 @@ class Capture:
 
     x: dict[str, Float[Tensor, "n d"]]
     rows: pd.DataFrame
+
+
+Unit: TypeAlias = Capture
+"""The capture of `UNIT_WINDOWS` consecutive windows: what is stored, skipped and resumed as a whole."""
 
 
 class _Placed(NamedTuple):
@@ -83,7 +87,7 @@ def read(
     special: bool = False,
     first: bool = False,
     skip_units: int = 0,
-) -> Iterator[Capture]:
+) -> Iterator[Unit]:
     """The rows of `documents` in units of `UNIT_WINDOWS` windows, in document order.
 
     The first `skip_units` units, captured earlier, are cut into windows but neither run nor returned. Rows that are
@@ -120,7 +124,7 @@ def _place(model: Model, documents: Iterable[Document], context: int, special: b
                 yield _Placed(document.id, number, window, keep)
 
 
-def _run_unit(model: Model, unit: Sequence[_Placed], sites: Sequence[str]) -> Capture:
+def _run_unit(model: Model, unit: Sequence[_Placed], sites: Sequence[str]) -> Unit:
     """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
     rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
     by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))
