@@ -68,7 +68,8 @@ class Decomposition(ABC):
     atoms: pd.DataFrame | None = None
     """For methods whose latents are rows of the data: `document, position, start, end` in dictionary order."""
     candidates: pd.DataFrame | None = None
-    """Set by the engine where there are atoms: the rows that could have become one, as `document, position, end`."""
+    """Set by the engine where there are atoms: the rows that could have become one, as
+    `document, window, position, end`."""
     tokenizer_hash: str | None = None
     """Set by the engine: positions of two decompositions can be compared only if it is equal."""
 

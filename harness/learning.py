@@ -134,7 +134,7 @@ def _finish(feed: _Feed, stream: Stream) -> None:
             raise PluginError(f"{type(decomposition).__name__}.{name} holds NaN or infinite values after the fit.")
     if decomposition.atoms is not None:
         rows = stream.activations.rows.iloc[stream.keep.cpu().numpy()]
-        decomposition.candidates = rows[["document", "position", "end"]].reset_index(drop=True)
+        decomposition.candidates = rows[["document", "window", "position", "end"]].reset_index(drop=True)
     feed.fitted.decomposition = decomposition
 
 

@@ -1,0 +1,181 @@
+"""Centred kernel alignment of two representations of the same rows (Kornblith et al. 2019, arXiv 1905.00414, eq. 2).
+
+    CKA(K, L) = HSIC(K, L) / √(HSIC(K, K) · HSIC(L, L)),   K, L [n, n]: the kernels of x and of y
+
+Kernels:
+    linear: K = XXᵀ.
+    rbf: K = exp(−δ²/2σ²), δ the Euclidean distance of two rows, σ = bandwidth × the median of the off-diagonal δ of
+        that side, so that the scale of a side does not matter.
+
+Estimators of HSIC (the same for all three):
+    biased (Gretton et al. 2005): tr(KHLH)/(n−1)², H = I − 11ᵀ/n. In [0, 1] after the ratio; well above 0 for
+        unrelated rows where n is not much larger than the widths.
+    debiased (Song et al. 2012, HSIC₁), with K̃ and L̃ the kernels with a zero diagonal, n ≥ 4:
+        [tr(K̃L̃) + (1ᵀK̃1)(1ᵀL̃1)/((n−1)(n−2)) − 2·1ᵀK̃L̃1/(n−2)] / (n(n−3)).
+        Near 0 for unrelated rows, and below 0 as often as above. Each HSIC is unbiased, their ratio is not quite.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.similarities import CkaConfig
+from plugins.similarities.inputs import check_aligned
+from plugins.similarities.moments import Moments
+
+# A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
+_ROUNDING = 1e-12
+
+
+def make(config: CkaConfig) -> LinearCka | RbfCka:
+    """The linear kernel needs only moments, so it streams; the RBF kernel needs all pairs of rows."""
+    return LinearCka(config) if config.kernel == "linear" else RbfCka(config)
+
+
+class _Cka:
+    higher_is_more_similar = True
+    symmetric = True
+    invariant_to = frozenset({"orthogonal", "isotropic_scale", "translation", "permutation"})
+
+    def __init__(self, config: CkaConfig) -> None:
+        self.debiased = config.estimator == "debiased"
+        self.bandwidth = config.bandwidth
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """By Cauchy and Schwarz; the debiased HSIC too is an inner product (Székely & Rizzo 2014)."""
+        return (-1.0, 1.0) if self.debiased else (0.0, 1.0)
+
+    def _check_n_rows(self, n_rows: int) -> None:
+        if self.debiased and n_rows < 4:
+            raise harness.Undefined(f"debiased CKA needs 4 rows, got {n_rows}")
+
+
+class LinearCka(_Cka):
+    """CKA with the linear kernel, from the sums of centred products, without any n × n matrix.
+
+    With S = XᵀY and so on over the centred rows (Kornblith et al. 2019, section 3), in units of (n−1)² and n(n−3):
+        biased: ‖S_xy‖²_F.
+        debiased: ‖S_xy‖²_F − n/(n−2) · Σ‖x‖²‖y‖² + Σ‖x‖² Σ‖y‖²/((n−1)(n−2)), because K1 = X(Xᵀ1) = 0.
+    """
+
+    streams = True
+
+    def __init__(self, config: CkaConfig) -> None:
+        super().__init__(config)
+        self.reset()
+
+    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        moments = Moments()
+        moments.update(x, y)
+        return self._cka(moments)
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.moments = Moments()
+
+    def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
+        """Add rows; n may differ from call to call."""
+        self.moments.update(x, y)
+
+    def merge(self, other: LinearCka) -> None:
+        """Add the rows that `other` has seen."""
+        self.moments.merge(other.moments)
+
+    def compute(self) -> float:
+        """CKA of all rows seen since the last reset."""
+        return self._cka(self.moments)
+
+    def _cka(self, moments: Moments) -> float:
+        centred = moments.centred()
+        self._check_n_rows(centred.n_rows)
+        trace_x, trace_y = float(centred.xx.trace()), float(centred.yy.trace())
+        products = centred.norm_products.tolist()
+        xy, _ = self._hsic(centred.n_rows, centred.xy, products[0][1], trace_x * trace_y)
+        xx, size_x = self._hsic(centred.n_rows, centred.xx, products[0][0], trace_x**2)
+        yy, size_y = self._hsic(centred.n_rows, centred.yy, products[1][1], trace_y**2)
+        return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
+
+    def _hsic(self, n: int, scatter: Tensor, norm_products: float, traces: float) -> tuple[float, float]:
+        """(HSIC, the size of its first term), both without the constant that cancels in the ratio."""
+        biased = float(scatter.square().sum())
+        if not self.debiased:
+            return biased, biased
+        return biased - n / (n - 2) * norm_products + traces / ((n - 1) * (n - 2)), biased
+
+
+class RbfCka(_Cka):
+    """CKA with the RBF kernel, in float64; three n × n matrices are held at once, hence `max_rows`."""
+
+    streams = False
+    max_rows = 10_000
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        check_aligned(x, y)
+        n = len(x)
+        if n > self.max_rows:
+            raise harness.ConfigError(
+                f"cka with kernel='rbf' compares all pairs of rows and takes at most {self.max_rows:,}, got {n:,}. "
+                "Give it fewer rows, or use kernel='linear'."
+            )
+        self._check_n_rows(n)
+        kernel_x, kernel_y = (self._centred_kernel(side, rows) for side, rows in (("x", x), ("y", y)))
+        # Entries of the kernels are at most 1, so this is the square of their rounding error.
+        floor = (_ROUNDING * n) ** 2
+        return _ratio(_dot(kernel_x, kernel_y), (_dot(kernel_x, kernel_x), floor), (_dot(kernel_y, kernel_y), floor))
+
+    def _centred_kernel(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+        n = len(rows)
+        # Not by a matrix product, which gives equal rows a distance above 0.
+        distances = torch.pdist(rows.double())
+        sigma = self.bandwidth * _median(distances) if n > 1 else 0.0
+        if sigma == 0:
+            raise harness.Undefined(f"the median distance between rows of {side} is 0: most of its rows are equal")
+        kernel = rows.new_zeros(n, n, dtype=torch.float64)
+        upper = torch.ones(n, n, dtype=torch.bool, device=rows.device).triu_(1)
+        kernel.masked_scatter_(upper, distances.div_(sigma).square_().mul_(-0.5).exp_())
+        kernel = kernel + kernel.T
+        return _u_centre(kernel) if self.debiased else _centre(kernel.fill_diagonal_(1.0))
+
+
+def _centre(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """HKH, in place; tr(KHLH) is the sum of the products of the entries of HKH and HLH."""
+    means = kernel.mean(dim=0)
+    return kernel.sub_(means).sub_(means[:, None]).add_(means.mean())
+
+
+def _u_centre(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """U-centring, in place, of a kernel whose diagonal is 0 (Székely & Rizzo 2014, definition 2).
+
+    The sum of the products of the entries of two such matrices is n(n−3) HSIC₁.
+    """
+    n = len(kernel)
+    sums = kernel.sum(dim=0)
+    kernel.sub_(sums / (n - 2)).sub_(sums[:, None] / (n - 2)).add_(sums.sum() / ((n - 1) * (n - 2)))
+    return kernel.fill_diagonal_(0.0)
+
+
+def _median(values: Float[Tensor, " n"]) -> float:
+    """The mean of the two middle values; torch.median is the lower one."""
+    return (values.median().item() - (-values).median().item()) / 2
+
+
+def _dot(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
+    return torch.dot(a.flatten(), b.flatten()).item()
+
+
+def _ratio(xy: float, xx_and_floor: tuple[float, float], yy_and_floor: tuple[float, float]) -> float:
+    """HSIC(x, y) over the geometric mean of the two self-HSICs, each given with the level of its rounding error."""
+    for side, (hsic, floor) in (("x", xx_and_floor), ("y", yy_and_floor)):
+        if not hsic > floor:
+            raise harness.Undefined(f"the HSIC of {side} with itself is not above 0: its rows are constant or too few")
+    scale = math.sqrt(xx_and_floor[0] * yy_and_floor[0])
+    if not 0 < scale < math.inf:
+        raise harness.Undefined("the scales of x and y leave the range of float64; rescale them")
+    return xy / scale

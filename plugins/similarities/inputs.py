@@ -1,0 +1,30 @@
+"""What every similarity over representations asks of its two inputs."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+
+
+def check_aligned(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
+    """Refuse what is not two row-aligned matrices, and finite.
+
+    Raises:
+        ConfigError: the shapes can't belong to one set of rows.
+        Undefined: a side holds NaN or infinite values.
+    """
+    for side, rows in (("x", x), ("y", y)):
+        if rows.ndim != 2 or rows.shape[1] == 0:
+            raise harness.ConfigError(f"{side} has shape {tuple(rows.shape)}; give [n rows, d] with d >= 1.")
+    if len(x) != len(y):
+        raise harness.ConfigError(f"x has {len(x)} rows, y has {len(y)}; row i of both must stand for the same token.")
+    for side, rows in (("x", x), ("y", y)):
+        broken = ~torch.isfinite(rows).all(dim=1)
+        if broken.any():
+            first = int(broken.nonzero()[0])
+            raise harness.Undefined(
+                f"{int(broken.sum())} of {len(rows)} rows of {side} hold NaN or infinite values, first row {first}"
+            )

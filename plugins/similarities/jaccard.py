@@ -1,0 +1,132 @@
+"""Jaccard index of the atoms of two decompositions whose latents are rows of the data.
+
+    J = |A ∩ B| / |A ∪ B|
+
+A and B are sets of places in the text (Leask et al. 2025, arXiv 2505.17769, section 5), so nothing is compared but
+what was chosen: the widths of the two models may differ. What names a place is the `key`:
+
+    token: (document, window, position). Only for equal tokenizers.
+    end: (document, end): the character after the token. For any tokenizers; A and B are first restricted to the
+        ends that occur in both candidate pools, since no other could have been chosen by both. A row without
+        an end stands for no text and is in no pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+import harness
+from plugins.similarities import JaccardConfig
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Distinct places: of each side's atoms, of both, of both by luck (None where a side has no candidates)."""
+
+    a: int
+    b: int
+    both: int
+    both_by_luck: float | None
+
+
+class Jaccard:
+    """`s(a, b)` is the index; `s.chance(a, b)` and `s.overlap(a, b)` help to read it."""
+
+    higher_is_more_similar = True
+    range = (0.0, 1.0)
+    symmetric = True
+    # It sees places and no vectors: what it is invariant to is up to the method that chose the atoms.
+    invariant_to: frozenset[str] = frozenset()
+    streams = False
+
+    def __init__(self, config: JaccardConfig) -> None:
+        self.key = config.key
+
+    def __call__(self, a: harness.Decomposition, b: harness.Decomposition) -> float:
+        counts = self._count(a, b)
+        return counts.both / (counts.a + counts.b - counts.both)
+
+    def overlap(self, a: harness.Decomposition, b: harness.Decomposition) -> float:
+        """|A ∩ B| / min(|A|, |B|): unlike J it can reach 1 where the dictionaries differ in size."""
+        counts = self._count(a, b)
+        if min(counts.a, counts.b) == 0:
+            raise harness.Undefined("one side has no atom among the shared candidates")
+        return counts.both / min(counts.a, counts.b)
+
+    def chance(self, a: harness.Decomposition, b: harness.Decomposition) -> float:
+        """J with E|A ∩ B| for |A ∩ B|, where A and B are drawn at random from their own candidates.
+
+        E|A ∩ B| = |A| |B| M / (M_a M_b), M of the M_a and M_b candidates being shared; for one pool |A| |B| / M.
+        """
+        counts = self._count(a, b)
+        if counts.both_by_luck is None:
+            raise harness.ConfigError("jaccard: chance needs the candidates of both sides, which harness.fit records.")
+        return counts.both_by_luck / (counts.a + counts.b - counts.both_by_luck)
+
+    def _count(self, a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
+        for side, decomposition in (("a", a), ("b", b)):
+            if decomposition.atoms is None:
+                raise harness.ConfigError(
+                    f"jaccard: {side} ({type(decomposition).__name__}) has no atoms; compare methods whose latents "
+                    "are rows of the data, such as those that `harness list method` shows to provide atoms."
+                )
+        counts = _count_ends(a, b) if self.key == "end" else _count_tokens(a, b)
+        if counts.a + counts.b == 0:
+            raise harness.Undefined("neither side has an atom among the candidates that can be compared")
+        return counts
+
+
+def _count_tokens(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
+    if None not in (a.tokenizer_hash, b.tokenizer_hash) and a.tokenizer_hash != b.tokenizer_hash:
+        raise harness.ConfigError(
+            "jaccard: a and b come from different tokenizers, so their positions do not name the same tokens. "
+            "Use key='end'."
+        )
+    columns = _token_columns([a.atoms, b.atoms, a.candidates, b.candidates])
+    atoms_a, atoms_b = _places(a.atoms, columns), _places(b.atoms, columns)
+    n_a, n_b, n_both = len(atoms_a), len(atoms_b), len(atoms_a.intersection(atoms_b))
+    if a.candidates is None or b.candidates is None:
+        return _Counts(n_a, n_b, n_both, None)
+    pool_a, pool_b = _places(a.candidates, columns), _places(b.candidates, columns)
+    n_shared = len(pool_a.intersection(pool_b))
+    if n_shared == 0:
+        raise harness.Undefined("no token was a candidate on both sides")
+    return _Counts(n_a, n_b, n_both, n_a * n_b * n_shared / (len(pool_a) * len(pool_b)))
+
+
+def _count_ends(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
+    atoms, pools = [], []
+    for side, decomposition in (("a", a), ("b", b)):
+        if decomposition.candidates is None:
+            raise harness.ConfigError(f"jaccard: key='end' needs the candidates of {side}, which harness.fit records.")
+        pools.append(_places(decomposition.candidates, ["document", "end"]))
+        atoms.append(_places(decomposition.atoms, ["document", "end"]))
+        if len(pools[-1]) == 0:
+            raise harness.ConfigError(
+                f"jaccard: the candidates of {side} have no ends in the text (bare tensors and slow tokenizers give "
+                "none). Use key='token'."
+            )
+    shared = pools[0].intersection(pools[1])
+    if len(shared) == 0:
+        raise harness.Undefined("no end of a token was a candidate on both sides")
+    in_a, in_b = (side_atoms.intersection(shared) for side_atoms in atoms)
+    return _Counts(len(in_a), len(in_b), len(in_a.intersection(in_b)), len(in_a) * len(in_b) / len(shared))
+
+
+def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:
+    """What names a token. Positions count from the start of a window, of which a document may have many."""
+    given = [table for table in tables if table is not None]
+    if all("window" in table for table in given):
+        return ["document", "window", "position"]
+    if any(table.duplicated(["document", "position"]).any() for table in given):
+        raise harness.ConfigError(
+            "jaccard: documents have several windows, and not every table of atoms and candidates has the column "
+            "'window' that tells their positions apart. Let the method keep it, or use key='end'."
+        )
+    return ["document", "position"]
+
+
+def _places(rows: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(rows[columns].dropna().drop_duplicates())
