@@ -18,7 +18,19 @@ from harness import hookspecs
 
 ROOT = Path(__file__).parent.parent
 MAX_MODULE_LINES = 350
-THIRD_PARTY = {"torch", "transformers", "pandas", "numpy", "jaxtyping", "safetensors", "pyarrow", "datasets", "gguf"}
+THIRD_PARTY = {
+    "datasets",
+    "filelock",
+    "gguf",
+    "jaxtyping",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
 UNSAFE = re.compile(
     r"trust_remote_code\s*=\s*True|torch\.load\(|weights_only\s*=\s*False|allow_pickle\s*=\s*True"
     r"|^\s*(import|from) (pickle|dill|cloudpickle|joblib)\b",
