@@ -23,9 +23,14 @@ BLOCK_ROWS = 4096
 class Activations(Protocol):
     """n rows of width d, with their identities, aligned."""
 
-    n_rows: int
-    width: int
-    rows: pd.DataFrame
+    @property
+    def n_rows(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def rows(self) -> pd.DataFrame: ...
 
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """The rows at these places, in float32."""

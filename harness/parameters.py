@@ -36,6 +36,37 @@ def field_types(config: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config) if field.init}
 
 
+def describe(config: type) -> list[dict[str, Any]]:
+    """Name, type and default of every parameter, for people."""
+    hints = field_types(config)
+    described = []
+    for field in dataclasses.fields(config):
+        if field.name not in hints:
+            continue
+        if field.default is not dataclasses.MISSING:
+            default = repr(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            default = repr(field.default_factory())
+        else:
+            default = "required"
+        described.append({"name": field.name, "type": type_name(hints[field.name]), "default": default})
+    return described
+
+
+def describe_changed(config: Any) -> str:
+    """`(k=40, max_atoms=4096)`: the parameters that differ from their defaults; nothing if none does."""
+    changed = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if field.init and getattr(config, field.name) not in (field.default, _default_made(field))
+    ]
+    return f"({', '.join(changed)})" if changed else ""
+
+
+def _default_made(field: dataclasses.Field[Any]) -> Any:
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def type_name(annotation: Any) -> str:
     """The annotation as a user would write it."""
     if get_origin(annotation) is Literal:

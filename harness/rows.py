@@ -25,7 +25,8 @@ def make_rows(columns: Mapping[str, Any]) -> pd.DataFrame:
     table = {name: columns.get(name) for name in COLUMNS}
     table["special"] = np.zeros(n, dtype=bool) if table["special"] is None else np.asarray(table["special"], bool)
     for name in _OFFSETS:
-        table[name] = pd.array([pd.NA] * n if table[name] is None else table[name], dtype="Int64")
+        offsets: Any = [None] * n if table[name] is None else table[name]
+        table[name] = pd.array(offsets, dtype="Int64")
     for name in ("window", "position"):
         table[name] = np.asarray(table[name], dtype=np.int64)
     return pd.DataFrame(table)

@@ -60,6 +60,18 @@ class HuggingFaceConfig:
             raise ValueError(f"shuffle_buffer is {self.shuffle_buffer}; give 0 (no shuffling) or more.")
 
 
+@dataclass
+class SyntheticConfig:
+    """Sentences from a small grammar, on one of three topics per document, labelled by `topic`."""
+
+    n_documents: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_documents < 1:
+            raise ValueError(f"n_documents is {self.n_documents}; give at least 1.")
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="corpus",
@@ -87,5 +99,13 @@ SPECS: list[harness.Spec] = [
         config=HuggingFaceConfig,
         factory="plugins.corpora.huggingface:HuggingFaceCorpus",
         identity="plugins.corpora.huggingface:identity",
+    ),
+    harness.Spec(
+        kind="corpus",
+        name="synthetic",
+        version=1,
+        summary="Sentences from a small grammar: nothing to download",
+        config=SyntheticConfig,
+        factory="plugins.corpora.synthetic:SyntheticCorpus",
     ),
 ]

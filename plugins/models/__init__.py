@@ -48,6 +48,22 @@ class StoredConfig:
     path: str
 
 
+@dataclass
+class RandomWeightsConfig:
+    """GPT-2 of any size, its weights drawn with `seed`, one token per byte of text."""
+
+    n_layers: int = 4
+    width: int = 64
+    n_heads: int = 4
+    seed: int = 0
+    dtype: Dtype = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.n_layers < 1 or self.n_heads < 1 or self.width < self.n_heads or self.width % self.n_heads:
+            raise ValueError(f"{self.n_layers} layers, width {self.width}, {self.n_heads} heads: heads share the width.")
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="model",
@@ -75,5 +91,15 @@ SPECS: list[harness.Spec] = [
         config=StoredConfig,
         factory="plugins.models.stored:Stored",
         identity="plugins.models.identity:stored",
+    ),
+    harness.Spec(
+        kind="model",
+        name="random_weights",
+        version=1,
+        summary="control: a small GPT-2 with random weights; nothing to download",
+        config=RandomWeightsConfig,
+        factory="plugins.models.random_weights:load",
+        identity="plugins.models.identity:random_weights",
+        shape="plugins.models.identity:random_weights",
     ),
 ]

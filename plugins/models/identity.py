@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import file_digest
-from plugins.models import HFConfig, PackagedConfig, StoredConfig
+from plugins.models import HFConfig, PackagedConfig, RandomWeightsConfig, StoredConfig
 from plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
@@ -30,6 +31,11 @@ def packaged(config: PackagedConfig) -> dict[str, Any]:
 def stored(config: StoredConfig) -> dict[str, Any]:
     """The contents of the folder."""
     return {"files": _digests(Path(config.path).expanduser(), (".safetensors", ".npy", ".parquet", ".csv", ".json"))}
+
+
+def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
+    """All parameters but the device; they give the shape too."""
+    return {name: value for name, value in asdict(config).items() if name != "device"}
 
 
 def _digests(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:

@@ -1,0 +1,90 @@
+"""What people see in the terminal: progress while a suite runs, and tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from harness.cells import Cell
+
+
+class TerminalDisplay:
+    """A bar for the cells and one for the work inside; plain lines where the output is not a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.counts: Counter[str] = Counter()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+    def __enter__(self) -> TerminalDisplay:
+        self.progress.start()
+        self.inner = self.progress.add_task("", total=None, visible=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, n_cells: int) -> None:
+        self.n_cells = n_cells
+        self.outer = self.progress.add_task("cells", total=n_cells)
+
+    def event(self, event: dict[str, Any], cell: Cell | None) -> None:
+        if event["event"] == "progress":
+            self.progress.update(
+                self.inner, description=event["text"], completed=event["done"], total=event["total"], visible=True
+            )
+            return
+        if event["event"] != "cell" or cell is None:
+            return
+        self.counts[event["status"]] += 1
+        self.progress.update(self.inner, visible=False)
+        self.progress.update(self.outer, advance=1)
+        if event["status"] == "done" and self.console.is_terminal:
+            return
+        reason = f": {event['error']}" if event["error"] else ""
+        self.say(f"[{self.counts.total()}/{self.n_cells}] {event['status']} {cell.label}{reason}")
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
+    """A table whose numbers are right-aligned and short."""
+    drawn = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        is_number = any(isinstance(row[i], (int, float)) for row in rows)
+        drawn.add_column(escape(column), justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(short(value)) for value in row))
+    return drawn
+
+
+def short(value: Any) -> str:
+    """Four significant digits; a dash for what is not there."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e7 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size(n_bytes: float) -> str:
+    """`1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """`3 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

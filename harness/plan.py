@@ -1,0 +1,199 @@
+"""A suite expanded into cells: captures, fits of their rows, evaluations of the fits, and comparisons.
+
+Pure: no file is read or written here, and torch is not needed. Where a cell stands is the store's to say.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.cells import Cell
+from harness.keys import canonical_json, content_key
+from harness.sites import parse_site
+from harness.suite import Entry, ModelEntry, Suite
+
+# Raised when a stage's own code changes results; the cells it made become stale.
+STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "similarity": 1}
+SPLITS = ("fit", "evaluation")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells in an order in which they can be done."""
+
+    suite: Suite
+    cells: Mapping[str, Cell]
+
+    def of_kind(self, kind: str) -> list[Cell]:
+        return [cell for cell in self.cells.values() if cell.kind == kind]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A site of a model with the captures of both splits."""
+
+    model: ModelEntry
+    site: str
+    captures: Mapping[str, Cell]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {"family": self.model.family, "model": self.model.label, "site": self.site}
+
+    @property
+    def label(self) -> str:
+        return f"{self.model.label} {self.site}"
+
+
+def build_plan(suite: Suite) -> Plan:
+    """Every cell of a suite; equal cells are one."""
+    planner = _Planner(suite)
+    places = [planner.place(model, site) for model in suite.models for site in model.sites]
+    fits = [(place, fit) for place in places for fit in planner.fits(place)]
+    for place, (method, cell) in fits:
+        planner.evaluations(place, method, cell)
+    planner.representation_pairs(places)
+    planner.decomposition_pairs(fits)
+    return Plan(suite, planner.cells)
+
+
+@dataclass
+class _Planner:
+    suite: Suite
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+    def add(self, inputs: Mapping[str, Any], **fields: Any) -> Cell:
+        kind = fields["kind"]
+        key = content_key({"stage": kind, "stage_version": STAGE_VERSIONS[kind], **inputs})
+        return self.cells.setdefault(key, Cell(key=key, **fields))
+
+    def place(self, model: ModelEntry, site: str) -> _Place:
+        return _Place(model, site, {split: self.capture(model, site, split) for split in SPLITS})
+
+    def capture(self, model: ModelEntry, site: str, split: str) -> Cell:
+        config = self.suite.config
+        has_own_rows = "rows" in model.entry.provides
+        source = {
+            "model": model.entry.inputs,
+            "corpus": None if has_own_rows else self.suite.corpus.inputs,
+            "split": split,
+            "evaluation_share": config.evaluation_share,
+            "tokens": getattr(config.tokens, split),
+            "context": None if has_own_rows else config.context,
+        }
+        task = {
+            "model": {"name": model.entry.name, "params": dict(model.entry.params)},
+            "corpus": {"name": self.suite.corpus.name, "params": dict(self.suite.corpus.params)},
+            "max_disk_gb": config.max_disk_gb,
+            **{key: source[key] for key in ("split", "evaluation_share", "tokens", "context")},
+        }
+        layer = parse_site(site).layer
+        n_layers = model.shape["n_layers"] if model.shape else None
+        too_deep = f"{model.label} has {n_layers} blocks, 0 to {n_layers - 1}" if n_layers else None
+        return self.add(
+            {**source, "site": site},
+            kind="capture",
+            label=f"capture {model.label} {site} ({split})",
+            group=content_key({"pass": source}),
+            task={**task, "site": site},
+            columns={"family": model.family, "model": model.label, "site": site, "split": split},
+            skipped=too_deep if n_layers is not None and layer >= n_layers else None,
+        )
+
+    def fits(self, place: _Place) -> Iterator[tuple[Entry, Cell]]:
+        config = self.suite.config
+        capture = place.captures["fit"]
+        for method, seed in itertools.product(self.suite.methods, config.seeds):
+            stream = {"capture": capture.key, "seed": seed, "max_norm_multiple": config.max_norm_multiple}
+            cell = self.add(
+                {"method": method.inputs, **stream, "dtype": "float32"},
+                kind="fit",
+                label=f"fit {method.label} on {place.label}, seed {seed}",
+                group=content_key({"stream": stream}),
+                task={"method": {"name": method.name, "params": dict(method.params)}, **stream},
+                columns={**place.columns, **_method_columns(method, seed)},
+                upstream=(capture.key,),
+                skipped=capture.skipped,
+            )
+            yield method, cell
+
+    def evaluations(self, place: _Place, method: Entry, fit: Cell) -> None:
+        rows = self.rows_of(place)
+        for evaluation in self.suite.evaluations:
+            self.add(
+                {"evaluation": evaluation.inputs, "fit": fit.key, **rows},
+                kind="evaluation",
+                label=f"{evaluation.label} of {fit.label.removeprefix('fit ')}",
+                group=content_key({"rows": rows}),
+                task={"evaluation": _call(evaluation), "fit": fit.key, **rows},
+                columns={**fit.columns, "evaluation": evaluation.name},
+                upstream=(fit.key, rows["capture"], rows["fit_capture"]),
+                skipped=fit.skipped,
+            )
+
+    def rows_of(self, place: _Place) -> dict[str, Any]:
+        """The evaluation rows of a place, and the fit rows whose norms decide which are masked."""
+        return {
+            "capture": place.captures["evaluation"].key,
+            "fit_capture": place.captures["fit"].key,
+            "max_norm_multiple": self.suite.config.max_norm_multiple,
+        }
+
+    def representation_pairs(self, places: list[_Place]) -> None:
+        metrics = [entry for entry in self.suite.similarities if not entry.needs]
+        for metric, (a, b) in itertools.product(metrics, itertools.combinations(places, 2)):
+            sides = {"a": self.rows_of(a), "b": self.rows_of(b)}
+            upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
+            self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}")
+
+    def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
+        metrics = [entry for entry in self.suite.similarities if entry.needs]
+        for metric, (one, two) in itertools.product(metrics, itertools.combinations(fits, 2)):
+            (_, (method, a)), (_, (other, b)) = one, two
+            same = method.inputs == other.inputs and a.columns["seed"] == b.columns["seed"]
+            if same and set(metric.needs) <= set(method.provides):
+                sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
+                labels = [cell.label.removeprefix("fit ") for cell in (a, b)]
+                self.similarity(metric, sides, a.columns, b.columns, [a.key, b.key], " and ".join(labels))
+
+    def similarity(
+        self,
+        metric: Entry,
+        sides: Mapping[str, Any],
+        columns_a: Mapping[str, Any],
+        columns_b: Mapping[str, Any],
+        upstream: list[str],
+        label: str,
+    ) -> None:
+        skipped = next((self.cells[key].skipped for key in upstream if self.cells[key].skipped), None)
+        self.add(
+            {"similarity": metric.inputs, **sides},
+            kind="similarity",
+            label=f"{metric.label} of {label}",
+            group=content_key({"pair": sides}),
+            task={"similarity": _call(metric), **sides},
+            columns={
+                **columns_a,
+                **{f"{name}_b": value for name, value in columns_b.items()},
+                "similarity": metric.name,
+                "similarity_config": canonical_json(dict(metric.params)),
+            },
+            upstream=tuple(dict.fromkeys(upstream)),
+            skipped=skipped,
+        )
+
+
+def _call(entry: Entry) -> dict[str, Any]:
+    return {"name": entry.name, "params": dict(entry.params)}
+
+
+def _method_columns(method: Entry, seed: int) -> dict[str, Any]:
+    return {
+        "method": method.name,
+        "method_config": canonical_json(dict(method.params)),
+        "seed": seed,
+        "plugin_version": method.version,
+    }

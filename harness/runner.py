@@ -1,0 +1,127 @@
+"""Runs a plan: what is not done yet, group by group, until every cell has a record; then tables and tracking."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+
+from harness.cells import Cell, Record
+from harness.config import dump_resolved
+from harness.errors import StoreError
+from harness.plan import Plan
+from harness.store import ARTEFACT_KINDS, State, Store, states
+from harness.supervisor import Supervisor
+
+RESOLVED = "suite.yaml"
+
+
+class Display(Protocol):
+    """How a run is shown to whoever waits for it."""
+
+    def say(self, text: str) -> None: ...
+
+    def begin(self, n_cells: int) -> None: ...
+
+    def event(self, event: dict[str, Any], cell: Cell | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many cells ended how, and which failed."""
+
+    counts: Counter[str]
+    failed: list[tuple[Cell, State]]
+
+
+def results_folder(name: str) -> Path:
+    return Path.cwd() / "results" / name
+
+
+def run(plan: Plan, store: Store, display: Display) -> Outcome:
+    """Do what is to do. Whatever fails is a record; what was done before stays done."""
+    with _alone(store, display):
+        (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
+        _discard_damaged(plan, store, display)
+        _adopt(plan, store)
+        todo = [plan.cells[key] for key, state in states(plan, store).items() if state.name in ("to do", "failed")]
+        display.begin(len(todo))
+        config = plan.suite.config
+        with Supervisor(store, config.device, config.plugin_files, _forward(plan, display)) as supervisor:
+            for group in _groups(todo):
+                ready = [cell for cell in group if not _skip(cell, plan, store, supervisor)]
+                if ready:
+                    supervisor.run(ready)
+    return outcome(plan, store)
+
+
+def outcome(plan: Plan, store: Store) -> Outcome:
+    """How the cells of a plan stand."""
+    found = states(plan, store)
+    failed = [(plan.cells[key], state) for key, state in found.items() if state.name == "failed"]
+    return Outcome(Counter(state.name for state in found.values()), failed)
+
+
+@contextmanager
+def _alone(store: Store, display: Display) -> Iterator[None]:
+    """Two runs of one suite in one folder take turns; the second finds the work of the first done."""
+    store.results.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(store.results / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        display.say(f"another run is at work in {store.results}; waiting for it to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
+    for key, cell in plan.cells.items():
+        if cell.kind in ARTEFACT_KINDS and (damage := store.damage(cell.kind, key)):
+            display.say(f"{damage}: {cell.label} is made again")
+            store.discard(cell.kind, key)
+            store.record_path(key).unlink(missing_ok=True)
+
+
+def _adopt(plan: Plan, store: Store) -> None:
+    """Artefacts that another suite has made get their record here."""
+    for key, cell in plan.cells.items():
+        if cell.kind in ARTEFACT_KINDS and not cell.skipped and store.record(key) is None:
+            manifest = store.manifest(cell.kind, key)
+            if manifest is not None:
+                store.write_record(key, Record("done", rows=manifest["cost"], provenance=manifest["provenance"]))
+
+
+def _groups(cells: list[Cell]) -> Iterator[list[Cell]]:
+    """Cells that share work, in plan order."""
+    order = {group: i for i, group in enumerate(dict.fromkeys((cell.kind, cell.group) for cell in cells))}
+    for _, group in itertools.groupby(
+        sorted(cells, key=lambda cell: order[cell.kind, cell.group]), lambda cell: (cell.kind, cell.group)
+    ):
+        yield list(group)
+
+
+def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
+    """Record a cell as skipped if what it needs has failed."""
+    for key in cell.upstream:
+        record = store.record(key)
+        if record is None:
+            raise StoreError(f"{plan.cells[key].label} has no record, though it comes before {cell.label}.")
+        if record.status != "done":
+            reason = f"{plan.cells[key].label} {record.status}: {record.error}"
+            supervisor.end(cell, Record("skipped", "UpstreamFailed", reason, record.log))
+            return True
+    return False
+
+
+def _forward(plan: Plan, display: Display) -> Callable[[dict[str, Any]], None]:
+    return lambda event: display.event(event, plan.cells.get(event.get("key", "")))

@@ -1,0 +1,84 @@
+"""What a stage works with inside a worker: the store, the plugins, the device, and how to report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from traceback import format_exc
+from typing import TYPE_CHECKING, Any
+
+from harness.cells import Cell, Record
+from harness.plugin_manager import Catalog
+from harness.provenance import provenance
+from harness.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Session:
+    """One worker's surroundings. `emit` sends an event to the parent process."""
+
+    store: Store
+    catalog: Catalog
+    device: torch.device
+    log: str
+    emit: Callable[[dict[str, Any]], None]
+    ended: set[str] = field(default_factory=set)
+    """Keys of the cells of this job that have a record."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def create(self, kind: str, call: Mapping[str, Any]) -> Any:
+        """An instance of what a task names."""
+        return self.catalog.create(kind, call["name"], dict(call["params"]))
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        self.emit({"event": "progress", "text": text, "done": done, "total": total})
+
+    def done(self, cell: Cell, rows: list[dict[str, Any]], made_by: Mapping[str, Any] | None = None) -> None:
+        """A cell's table rows; `made_by` is the provenance of an artefact that was already there."""
+        self._end(cell, Record("done", rows=rows, provenance=made_by or self.provenance(), seconds=self._lap()))
+
+    def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
+        """A cell's error; the traceback goes to the log."""
+        print(f"\n{cell.label}\n{traceback}", flush=True)
+        text = str(error) or type(error).__name__
+        record = Record("failed", type(error).__name__, text, self.log, [], self.provenance(), self._lap())
+        self._end(cell, record)
+
+    def fail_now(self, cell: Cell, error: BaseException) -> None:
+        """As `fail`, from within the handler of the error."""
+        self.fail(cell, error, format_exc())
+
+    def provenance(self) -> dict[str, Any]:
+        return provenance(str(self.device))
+
+    def _end(self, cell: Cell, record: Record) -> None:
+        self.store.write_record(cell.key, record)
+        self.ended.add(cell.key)
+        self.emit({"event": "cell", "key": cell.key, "status": record.status, "error": record.error})
+
+    def _lap(self) -> float:
+        lap, self.started = time.perf_counter() - self.started, time.perf_counter()
+        return lap
+
+
+def cost(metric: str, value: float | None, n: int, reason: str | None = None) -> dict[str, Any]:
+    """One row of the cost table; less is better."""
+    return row("cost", metric, value, n, higher_is_better=False, reason=reason)
+
+
+def row(
+    table: str, metric: str, value: float | None, n: int, higher_is_better: bool | None, reason: str | None = None
+) -> dict[str, Any]:
+    """One table row of a cell's record."""
+    return {
+        "table": table,
+        "metric": metric,
+        "value": value,
+        "n": n,
+        "higher_is_better": higher_is_better,
+        "reason": reason,
+    }

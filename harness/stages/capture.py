@@ -1,0 +1,187 @@
+"""Capture: one forward pass over a split of the corpus fills the store for every site asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import safe_open
+from torch import Tensor
+
+from harness.activation_store import shard_name, write_shard
+from harness.capturing import Capture, read
+from harness.cells import Cell
+from harness.contracts import Document
+from harness.errors import ConfigError, StoreError
+from harness.memory import PeakMemory
+from harness.session import Session, cost
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Capture the sites of one pass that are not in the store yet."""
+    with ExitStack() as locks:
+        for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
+            locks.enter_context(session.store.lock("capture", cell.key))
+        missing = []
+        for cell in cells:
+            manifest = session.store.manifest("capture", cell.key)
+            if manifest is None:
+                missing.append(cell)
+            else:
+                session.done(cell, manifest["cost"], manifest["provenance"])
+        if missing:
+            _Pass(missing, session).run()
+
+
+def in_split(document_id: str, split: str, evaluation_share: float) -> bool:
+    """Whether a document belongs to a split: decided by its id alone, so that splits stay disjoint for ever."""
+    digest = hashlib.blake2b(f"split/{document_id}".encode(), digest_size=8).digest()
+    is_evaluation = int.from_bytes(digest, "big") / 2**64 < evaluation_share
+    return is_evaluation == (split == "evaluation")
+
+
+@dataclass
+class _Pass:
+    cells: list[Cell]
+    session: Session
+
+    def run(self) -> None:
+        task = self.cells[0].task
+        self.n_tokens = int(task["tokens"])
+        self.model = self.session.create("model", task["model"])
+        self.check_disk(float(task["max_disk_gb"]))
+        self.folders = {cell.task["site"]: self.session.store.work_folder("capture", cell.key) for cell in self.cells}
+        for folder in self.folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        memory = PeakMemory(self.session.device.type)
+        totals = self.take_up()
+        for number, unit in enumerate(self.units(totals.n_shards), start=totals.n_shards):
+            if totals.n_rows >= self.n_tokens:
+                break
+            totals.add(self.write(number, unit, self.n_tokens - totals.n_rows))
+            self.session.progress("tokens captured", totals.n_rows, self.n_tokens)
+        if totals.n_rows == 0:
+            raise ConfigError(
+                f"the corpus gave no rows for the {task['split']} split. Add documents or check its text."
+            )
+        if totals.n_rows < self.n_tokens:
+            print(f"the corpus ended after {totals.n_rows} of {self.n_tokens} tokens ({task['split']} split)")
+        for cell in self.cells:
+            self.commit(cell, totals, memory.read())
+
+    def units(self, skip_units: int) -> Iterator[Capture]:
+        task = self.cells[0].task
+        if hasattr(self.model, "stored_capture"):
+            yield from _stored_units(self.model.stored_capture(list(self.folders)), task, skip_units)
+            return
+        corpus = self.session.create("corpus", task["corpus"])
+        documents = _split(corpus.documents(), task["split"], task["evaluation_share"])
+        yield from read(self.model, documents, list(self.folders), context=task["context"], skip_units=skip_units)
+
+    def take_up(self) -> _Totals:
+        """What an interrupted run has left in the work folders and every site has."""
+        totals = _Totals()
+        while all((folder / shard_name(totals.n_shards)).exists() for folder in self.folders.values()):
+            folder = next(iter(self.folders.values()))
+            with safe_open(folder / shard_name(totals.n_shards), framework="pt") as shard:
+                totals.add(_Shard(shard.get_slice("x").get_shape()[0], float(shard.metadata()["seconds"])))
+        return totals
+
+    def write(self, number: int, unit: Capture, n_wanted: int) -> _Shard:
+        seconds = time.perf_counter() - self.session.started
+        self.session.started = time.perf_counter()
+        rows = unit.rows.iloc[:n_wanted].reset_index(drop=True)
+        for site, folder in self.folders.items():
+            write_shard(folder, number, unit.x[site][:n_wanted], rows, seconds)
+        return _Shard(len(rows), seconds)
+
+    def check_disk(self, max_disk_gb: float) -> None:
+        """Refuse before any work what the budget or the disk does not hold."""
+        n_bytes = self.n_tokens * self.model.width * 4 * len(self.cells)
+        free = shutil.disk_usage(_existing(self.session.store.cache)).free
+        if n_bytes > max_disk_gb * 1e9:
+            raise ConfigError(
+                f"this pass needs {n_bytes / 1e9:.2f} GB on disk, max_disk_gb is {max_disk_gb}. Raise it, or ask for "
+                "fewer tokens or sites."
+            )
+        if n_bytes > free:
+            raise StoreError(
+                f"this pass needs {n_bytes / 1e9:.2f} GB, {self.session.store.cache} has {free / 1e9:.2f}."
+            )
+
+    def commit(self, cell: Cell, totals: _Totals, peak_bytes: int | None) -> None:
+        folder = self.folders[cell.task["site"]]
+        for stale in sorted(folder.glob("shard-*"))[totals.n_shards :]:  # of an interrupted run that got further here
+            stale.unlink()
+        n_bytes = sum(path.stat().st_size for path in folder.glob("shard-*"))
+        rows = _cost_rows(totals, n_bytes, peak_bytes, len(self.cells))
+        provenance = self.session.provenance()
+        manifest = {
+            "n_rows": totals.n_rows,
+            "width": self.model.width,
+            "n_layers": self.model.n_layers,
+            "tokenizer_hash": self.model.tokenizer_hash,
+            "task": dict(cell.task),
+            "cost": rows,
+            "provenance": provenance,
+        }
+        self.session.store.commit("capture", cell.key, manifest)
+        self.session.done(cell, rows, provenance)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    n_rows: int
+    seconds: float
+
+
+@dataclass
+class _Totals:
+    n_shards: int = 0
+    n_rows: int = 0
+    seconds: float = 0.0
+
+    def add(self, shard: _Shard) -> None:
+        self.n_shards += 1
+        self.n_rows += shard.n_rows
+        self.seconds += shard.seconds
+
+
+def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None, n_sites: int) -> list[dict[str, Any]]:
+    shared = f"shared by {n_sites} sites of one pass" if n_sites > 1 else None
+    return [
+        cost("capture_seconds", totals.seconds, totals.n_rows, shared),
+        cost("capture_tokens", totals.n_rows, totals.n_rows),
+        cost("capture_disk_bytes", n_bytes, totals.n_rows),
+        cost("capture_peak_memory_bytes", peak_bytes, totals.n_rows, shared if peak_bytes else "not measurable here"),
+    ]
+
+
+def _split(documents: Iterable[Document], split: str, evaluation_share: float) -> Iterator[Document]:
+    """The documents of a split; a text that comes twice is taken once."""
+    seen: set[str] = set()
+    for document in documents:
+        if in_split(document.id, split, evaluation_share) and document.id not in seen:
+            seen.add(document.id)
+            yield document
+
+
+def _stored_units(capture: Capture, task: Any, skip_units: int, unit_rows: int = 65536) -> Iterator[Capture]:
+    """The user's own rows, split by document like any corpus."""
+    chosen = [in_split(str(name), task["split"], task["evaluation_share"]) for name in capture.rows["document"]]
+    places = pd.Series(chosen).to_numpy().nonzero()[0]
+    for start in range(skip_units * unit_rows, len(places), unit_rows):
+        part = places[start : start + unit_rows]
+        x: dict[str, Tensor] = {site: rows[part] for site, rows in capture.x.items()}
+        yield Capture(x, capture.rows.iloc[part].reset_index(drop=True))
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,0 +1,60 @@
+"""Evaluation: judge one decomposition on rows of documents that it was not fitted on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.activation_store import StoredActivations, masked_rows
+from harness.activations import BLOCK_ROWS
+from harness.cells import Cell
+from harness.contracts import EvaluationContext
+from harness.decomposition import load
+from harness.errors import PluginError
+from harness.session import Session, cost
+from harness.store import require
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Evaluate decompositions on the rows they share."""
+    context = _context(cells[0].task, session)
+    for number, cell in enumerate(cells):
+        try:
+            session.done(cell, _rows(cell, context, session))
+        except Exception as error:  # a plugin's own code; it costs this cell alone
+            session.fail_now(cell, error)
+        session.progress("evaluated", number + 1, len(cells))
+
+
+def _context(task: Any, session: Session) -> EvaluationContext:
+    activations = StoredActivations(*require(session.store, "capture", task["capture"]))
+    fit = StoredActivations(*require(session.store, "capture", task["fit_capture"]))
+    masked = masked_rows(activations, fit, task["max_norm_multiple"])
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, activations.n_rows, BLOCK_ROWS):
+            index = torch.arange(start, min(start + BLOCK_ROWS, activations.n_rows))
+            yield activations.take(index).to(session.device), masked[index].to(session.device)
+
+    return EvaluationContext(n_rows=activations.n_rows, width=activations.width, blocks=blocks)
+
+
+def _rows(cell: Cell, context: EvaluationContext, session: Session) -> list[dict[str, Any]]:
+    call = cell.task["evaluation"]
+    folder, _ = require(session.store, "fit", cell.task["fit"])
+    decomposition = load(folder, session.device)
+    started = time.perf_counter()
+    rows = [
+        {"table": call["name"], **asdict(row)}
+        for row in session.create("evaluation", call).evaluate(decomposition, context)
+    ]
+    seconds = time.perf_counter() - started
+    for row in rows:
+        if row["value"] is not None and row["value"] != row["value"]:
+            raise PluginError(f"evaluation {call['name']}: {row['metric']} is NaN. Give None and a reason.")
+    return [*rows, cost(f"evaluation_seconds_{call['name']}", seconds, context.n_rows)]

@@ -1,0 +1,92 @@
+"""Fit: every learner of one stream learns from a single reading of the stored rows."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from typing import Any
+
+from harness.activation_store import StoredActivations, masked_rows
+from harness.activations import Stream
+from harness.cells import Cell
+from harness.errors import StoreError
+from harness.learning import Fitted, fit_together
+from harness.memory import PeakMemory
+from harness.session import Session, cost
+from harness.store import require
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Fit the methods of one stream that are not in the store yet."""
+    with ExitStack() as locks:
+        for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
+            locks.enter_context(session.store.lock("fit", cell.key))
+        missing = []
+        for cell in cells:
+            manifest = session.store.manifest("fit", cell.key)
+            if manifest is None:
+                missing.append(cell)
+            else:
+                session.done(cell, manifest["cost"], manifest["provenance"])
+        if missing:
+            _fit(missing, session)
+
+
+def _fit(cells: list[Cell], session: Session) -> None:
+    task = cells[0].task
+    activations = StoredActivations(*require(session.store, "capture", task["capture"]))
+    keep = (~masked_rows(activations, activations, task["max_norm_multiple"])).nonzero().flatten()
+    if not len(keep):
+        raise StoreError("every fit row is masked; check max_norm_multiple and the model's activations.")
+    learners = {}
+    for cell in cells:
+        try:
+            learners[cell.key] = session.create("method", cell.task["method"])
+        except Exception as error:  # the plugin's own constructor; it costs this cell alone
+            session.fail_now(cell, error)
+    memory = PeakMemory(session.device.type)
+    stream = Stream(activations, keep, task["seed"])
+    fitted = fit_together(learners, stream, session.device, session.progress)
+    peak_bytes = memory.read()
+    for cell in cells:
+        if cell.key in fitted:
+            _end(cell, fitted[cell.key], activations, len(keep), peak_bytes, session)
+
+
+def _end(
+    cell: Cell,
+    fitted: Fitted,
+    activations: StoredActivations,
+    n_distinct: int,
+    peak_bytes: int | None,
+    session: Session,
+) -> None:
+    if fitted.error is not None or fitted.decomposition is None:
+        session.fail(cell, fitted.error or StoreError("no decomposition"), fitted.traceback)
+        return
+    fitted.decomposition.tokenizer_hash = activations.manifest["tokenizer_hash"]
+    work = session.store.work_folder("fit", cell.key)
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        fitted.decomposition.save(work)
+        n_parameters = sum(tensor.numel() for tensor in fitted.decomposition.state()[0].values())
+        rows = _cost_rows(fitted, n_distinct, n_parameters, peak_bytes)
+        provenance = session.provenance()
+        session.store.commit("fit", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
+    except Exception as error:  # a method whose state can't be saved costs its own cell
+        session.fail_now(cell, error)
+        return
+    session.done(cell, rows, provenance)
+
+
+def _cost_rows(fitted: Fitted, n_distinct: int, n_parameters: int, peak_bytes: int | None) -> list[dict[str, Any]]:
+    n = fitted.rows_seen
+    shared = "of the whole pass, shared by its learners" if peak_bytes else "not measurable here"
+    return [
+        cost("fit_seconds", fitted.fit_seconds, n),
+        cost("tokens_seen", n, n),
+        cost("tokens_distinct", n_distinct, n),
+        cost("state_bytes", fitted.state_bytes, n),
+        cost("parameters", n_parameters, n),
+        cost("fit_peak_memory_bytes", peak_bytes, n, shared),
+    ]

@@ -1,0 +1,162 @@
+"""Where finished work lies: artefacts shared by all suites in the cache, records of one suite in its results folder.
+
+Invariant: an artefact is a folder that appears whole, by a rename, with a manifest that lists its files and their
+checksums. What a crash leaves behind has another name and is never read as an artefact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from harness.cache import cache_folder
+from harness.cells import Cell, Record, read_record, write_json
+from harness.checksums import file_digest
+from harness.errors import StoreError
+from harness.plan import Plan
+
+MANIFEST = "manifest.json"
+ARTEFACT_KINDS = {"capture": "activations", "fit": "fits"}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cache and one results folder."""
+
+    results: Path
+    cache: Path
+
+    @classmethod
+    def of(cls, results: Path) -> Store:
+        return cls(results.absolute(), cache_folder())
+
+    def record_path(self, key: str) -> Path:
+        return self.results / "cells" / key[:2] / f"{key}.json"
+
+    def record(self, key: str) -> Record | None:
+        return read_record(self.record_path(key))
+
+    def write_record(self, key: str, record: Record) -> None:
+        write_json(self.record_path(key), vars(record))
+
+    def artefact(self, kind: str, key: str) -> Path:
+        return self.cache / ARTEFACT_KINDS[kind] / key
+
+    def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        """What the artefact says of itself; None where there is none that is whole."""
+        folder = self.artefact(kind, key)
+        try:
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+            sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+            return None
+        return manifest if sizes == {name: file["bytes"] for name, file in manifest["files"].items()} else None
+
+    def damage(self, kind: str, key: str) -> str | None:
+        """What is wrong with an artefact that was once committed, naming the file; None if nothing is."""
+        folder = self.artefact(kind, key)
+        if not folder.exists():
+            return None
+        try:
+            files = json.loads((folder / MANIFEST).read_text())["files"]
+        except (FileNotFoundError, ValueError, KeyError):
+            return f"{folder / MANIFEST} is missing or unreadable"
+        for name, file in files.items():
+            if not (folder / name).is_file():
+                return f"{folder / name} is missing"
+            if (folder / name).stat().st_size != file["bytes"] or file_digest(folder / name) != file["sha256"]:
+                return f"{folder / name} is corrupt (its checksum differs)"
+        return None
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an artefact; from the first moment on nobody reads it."""
+        folder = self.artefact(kind, key)
+        doomed = folder.with_name(f".{folder.name}.discarded-{os.getpid()}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+    def work_folder(self, kind: str, key: str) -> Path:
+        """Where an artefact is being made; what an interrupted run left here may be taken up again."""
+        return self.artefact(kind, key).with_name(f".{key}.partial")
+
+    @contextmanager
+    def lock(self, kind: str, key: str) -> Iterator[None]:
+        """Only one process makes an artefact; the others wait and find it made."""
+        path = self.artefact(kind, key).with_name(f".{key}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path):
+            yield
+
+    def commit(self, kind: str, key: str, manifest: Mapping[str, Any]) -> None:
+        """Turn the work folder into the artefact."""
+        work, folder = self.work_folder(kind, key), self.artefact(kind, key)
+        files = {}
+        for path in sorted(work.iterdir()):
+            if path.name.startswith("."):  # a half-written file of an interrupted run
+                path.unlink()
+                continue
+            _fsync(path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        write_json(work / MANIFEST, {**manifest, "files": files})
+        if folder.exists():  # damaged; found out by another run at the same time
+            self.discard(kind, key)
+        work.rename(folder)
+        _fsync(folder.parent)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a cell stands: `done`, `to do`, `failed` or `skipped`, and why."""
+
+    name: str
+    reason: str | None = None
+
+
+def states(plan: Plan, store: Store) -> dict[str, State]:
+    """Where each cell stands. An artefact that is gone counts as to do only where something still needs it."""
+    found: dict[str, State] = {}
+    needed: set[str] = set()
+    for key, cell in reversed(list(plan.cells.items())):
+        state = _state(cell, store)
+        has_artefact = cell.kind in ARTEFACT_KINDS and store.manifest(cell.kind, key) is not None
+        if state.name == "done" and key in needed and not has_artefact:
+            state = State("to do", "its artefact is gone from the cache and is needed again")
+        elif state.name == "to do" and has_artefact:
+            state = State("done", "in the cache")
+        if state.name in ("to do", "failed"):
+            needed.update(cell.upstream)
+        found[key] = state
+    return dict(reversed(list(found.items())))
+
+
+def _state(cell: Cell, store: Store) -> State:
+    if cell.skipped:
+        return State("skipped", cell.skipped)
+    record = store.record(cell.key)
+    if record is None or record.status == "skipped":  # skipped when run: what it waited for had failed
+        return State("to do")
+    return State(record.status, record.error)
+
+
+def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
+    """The folder and manifest of an artefact that must be there."""
+    manifest = store.manifest(kind, key)
+    if manifest is None:
+        raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
+    return store.artefact(kind, key), manifest
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

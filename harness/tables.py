@@ -1,0 +1,84 @@
+"""Records become tidy tables: one row is a cell and a metric. Tables can be made anew at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.cells import Cell, Record
+from harness.plan import Plan
+from harness.store import Store
+
+SIDE = ("family", "model", "site", "method", "method_config", "seed")
+COLUMNS = (
+    *("suite", "cell", "status", "error", *SIDE, "split", "metric", "value", "n", "higher_is_better", "note"),
+    *("log", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
+)
+SIMILARITY_COLUMNS = ("similarity", "similarity_config", *(f"{name}_b" for name in SIDE))
+TABLES = ("reconstruction", "cost", "similarity")
+_TYPES: dict[str, Any] = {
+    "value": "float64",
+    "higher_is_better": "boolean",
+    **dict.fromkeys(("n", "seed", "seed_b", "plugin_version"), "Int64"),
+}
+
+
+def build_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
+    """All tables of a plan, in plan order. A cell without a record has no row yet."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    for cell in plan.cells.values():
+        record = Record("skipped", error=cell.skipped) if cell.skipped else store.record(cell.key)
+        if record is not None:
+            for table, row in _rows(cell, record):
+                rows.setdefault(table, []).append({"suite": plan.suite.config.name, **row})
+    return {name: _frame(name, table) for name, table in rows.items()}
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """`<table>.parquet` and `<table>.csv`, each whole or as it was before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        for suffix, write in (("parquet", table.to_parquet), ("csv", table.to_csv)):
+            temporary = folder / f".{name}.{suffix}.{os.getpid()}"
+            write(temporary, index=False)
+            temporary.replace(folder / f"{name}.{suffix}")
+
+
+def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+    provenance = dict(record.provenance)
+    common = {
+        "cell": cell.key,
+        "status": record.status,
+        "error": record.error and f"{record.error_type}: {record.error}" if record.error_type else record.error,
+        **cell.columns,
+        "log": record.log,
+        **{name: provenance.get(name) for name in ("device", "harness_version", "git_sha", "created_at")},
+    }
+    if record.status != "done":
+        yield _home_table(cell), common
+    for row in record.rows:
+        is_null = row["value"] is None
+        outcome = {"status": "undefined", "error": row["reason"]} if is_null else {"note": row["reason"]}
+        measured = {name: row[name] for name in ("metric", "value", "n", "higher_is_better")}
+        yield row["table"], {**common, **measured, **outcome}
+
+
+def _home_table(cell: Cell) -> str:
+    """Where a cell without numbers is listed."""
+    if cell.kind == "evaluation":
+        return str(cell.columns["evaluation"])
+    return "similarity" if cell.kind == "similarity" else "cost"
+
+
+def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = [*COLUMNS, *(SIMILARITY_COLUMNS if name == "similarity" else ())]
+    frame = pd.DataFrame(rows, columns=columns)
+    for column in columns:
+        frame[column] = frame[column].astype(
+            _TYPES.get(column, "boolean" if column == "higher_is_better" else "string")
+        )
+    return frame
