@@ -40,6 +40,11 @@ class Config:
             raise ValueError(f"k is {self.k}; give at least 1.")
 
 
+@dataclass
+class Sided:
+    side: Literal[0, 1] = 0
+
+
 def problems(**params: Any) -> list[str]:
     with pytest.raises(harness.ConfigError) as caught:
         build(Config, params, "methods[0]")
@@ -139,3 +144,10 @@ def test_any_mapping_gives_a_config_or_a_config_error(params: dict[str, Any]) ->
         assert build(Config, params).k == params["k"]
     except harness.ConfigError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", 2])
+def test_a_choice_is_one_of_its_type(value: Any) -> None:
+    assert build(Sided, {"side": 1}).side == 1
+    with pytest.raises(harness.ConfigError, match=f"side: {value!r} is not a choice"):
+        build(Sided, {"side": value})
