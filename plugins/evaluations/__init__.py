@@ -4,4 +4,12 @@ from __future__ import annotations
 
 import harness
 
-SPECS: list[harness.Spec] = []
+SPECS: list[harness.Spec] = [
+    harness.Spec(
+        kind="evaluation",
+        name="reconstruction",
+        version=1,
+        summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
+        factory="plugins.evaluations.reconstruction:Reconstruction",
+    ),
+]
