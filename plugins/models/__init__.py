@@ -95,6 +95,7 @@ SPECS: list[harness.Spec] = [
         config=StoredConfig,
         factory="plugins.models.stored:Stored",
         identity="plugins.models.planning:stored_identity",
+        provides=("rows",),
     ),
     harness.Spec(
         kind="model",
@@ -103,7 +104,7 @@ SPECS: list[harness.Spec] = [
         summary="control: a small GPT-2 with random weights; nothing to download",
         config=RandomWeightsConfig,
         factory="plugins.models.random_weights:load",
-        identity="plugins.models.identity:random_weights",
-        shape="plugins.models.identity:random_weights",
+        identity="plugins.models.planning:random_weights",
+        shape="plugins.models.planning:random_weights",
     ),
 ]

@@ -6,11 +6,12 @@ Results depend on contents, not on paths, and never on the device.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import ConfigError, file_digest
-from plugins.models import HFConfig, PackagedConfig, StoredConfig
+from plugins.models import HFConfig, PackagedConfig, RandomWeightsConfig, StoredConfig
 from plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
@@ -48,6 +49,11 @@ def packaged_shape(config: PackagedConfig) -> dict[str, int]:
     """Layers and width."""
     package = PACKAGES[config.name]
     return {"n_layers": package.n_layers, "width": package.width}
+
+
+def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
+    """All parameters but the device: identity and shape at once."""
+    return {name: value for name, value in asdict(config).items() if name != "device"}
 
 
 def stored_identity(config: StoredConfig) -> dict[str, Any]:
