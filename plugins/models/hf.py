@@ -31,7 +31,7 @@ class HF:
 
     def __init__(self, config: HFConfig) -> None:
         self.device = torch.device(_find_device() if config.device == "auto" else config.device)
-        self.tokenizer = _load(AutoTokenizer, config)
+        self.tokenizer = _load_tokenizer(config)
         self.tokens = Tokens(self.tokenizer)
         self.tokenizer_hash = self.tokens.hash()
         self.module, missing_weights = _load_body(config)
@@ -113,6 +113,16 @@ def _find_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _load_tokenizer(config: HFConfig) -> Any:
+    tokenizer = _load(AutoTokenizer, config)
+    folder = find_local(config.path)
+    files = {"tokenizer.json", "tokenizer_config.json", *tokenizer.vocab_files_names.values()}
+    # Where a folder has none of them, transformers makes up an empty tokenizer.
+    if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in files):
+        raise ConfigError(f"model hf: {folder} has no tokenizer. Save it there: tokenizer.save_pretrained(folder).")
+    return tokenizer
 
 
 def _load_body(config: HFConfig) -> tuple[nn.Module, list[str]]:
