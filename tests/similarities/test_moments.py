@@ -1,0 +1,87 @@
+"""The shared moments against numpy, and what they cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import harness
+from plugins.similarities.moments import Moments
+
+
+def moments(x: torch.Tensor, y: torch.Tensor) -> Moments:
+    result = Moments()
+    result.update(x, y)
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    d1=st.integers(1, 6),
+    d2=st.integers(1, 6),
+    offset=st.sampled_from([0.0, 3.0, 1e4]),
+    cut=st.integers(0, 40),
+    seed=st.integers(0, 10_000),
+)
+def test_equal_numpy(n, d1, d2, offset, cut, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d1, generator=generator, dtype=torch.float64) + offset
+    y = torch.randn(n, d2, generator=generator, dtype=torch.float64) * 3 - offset
+    whole = moments(x[:cut], y[:cut])
+    whole.merge(moments(x[cut:], y[cut:]))
+    centred = whole.centred()
+
+    xc, yc = (side.numpy() - side.numpy().mean(axis=0) for side in (x, y))
+    norms = np.stack([(xc**2).sum(axis=1), (yc**2).sum(axis=1)])
+    expected = {
+        "mean_x": x.numpy().mean(axis=0),
+        "mean_y": y.numpy().mean(axis=0),
+        "xx": xc.T @ xc,
+        "yy": yc.T @ yc,
+        "xy": xc.T @ yc,
+        "norm_products": norms @ norms.T,
+    }
+    assert centred.n_rows == n
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(centred, name).numpy(), value, rtol=1e-9, atol=1e-8, err_msg=name)
+
+
+def test_covariances():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(100, 3, generator=generator) + 3000, torch.randn(100, 2, generator=generator)
+    centred = moments(x, y).centred()
+    both = np.cov(np.concatenate([x.double(), y.double()], axis=1), rowvar=False) * 99
+    np.testing.assert_allclose(centred.xx, both[:3, :3], rtol=1e-10)
+    np.testing.assert_allclose(centred.xy, both[:3, 3:], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(centred.yy, both[3:, 3:], rtol=1e-10)
+
+
+def test_centring_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(3, 20, 4, generator=generator)
+    whole = moments(parts[0], parts[1])
+    first = whole.centred().xy.clone()
+    assert torch.equal(whole.centred().xy, first)
+    whole.update(parts[2], parts[0])
+    again = moments(torch.cat([parts[0], parts[2]]), torch.cat([parts[1], parts[0]]))
+    torch.testing.assert_close(whole.centred().xy, again.centred().xy)
+
+
+def test_blocks_are_cut_anywhere():
+    """More rows in one update than a block holds."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(9001, 3, generator=generator), torch.randn(9001, 2, generator=generator)
+    xc, yc = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
+    torch.testing.assert_close(moments(x, y).centred().xy, xc.T @ yc)
+
+
+def test_refusals():
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(harness.Undefined, match="no rows"):
+        Moments().centred()
+    with pytest.raises(harness.ConfigError, match=r"\(3, 2\) so far, now \(2, 3\)"):
+        moments(x, x[:, :2]).merge(moments(x[:, :2], x))
