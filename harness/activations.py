@@ -92,8 +92,9 @@ def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor,
     )
     # Without offsets (slow tokenizers, bare tensors) the window and position take the place of the end.
     fallback = (rows["window"].to_numpy(np.int64) << 32) + rows["position"].to_numpy(np.int64)
-    ends = rows["end"].to_numpy(dtype="float64", na_value=np.nan)
-    place = np.where(np.isnan(ends), fallback | (1 << 62), np.nan_to_num(ends)).astype(np.uint64)
+    has_end = rows["end"].notna().to_numpy()
+    ends = rows["end"].where(has_end, 0).to_numpy(np.int64)
+    place = np.where(has_end, ends, fallback | (1 << 62)).astype(np.uint64)
     return torch.from_numpy(np.argsort(_mix(keys[codes] ^ _mix(place)), kind="stable"))
 
 
