@@ -37,12 +37,16 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
     from harness.activations import Stream, TensorActivations
     from harness.errors import ConfigError
     from harness.learning import fit_together
-    from harness.rows import bare_rows
+    from harness.rows import COLUMNS, bare_rows
 
     if x.ndim != 2:
         raise ConfigError(f"fit: x has shape {tuple(x.shape)}; give [n rows, d].")
     if rows is not None and len(rows) != len(x):
         raise ConfigError(f"fit: {len(x)} rows in x, {len(rows)} in rows; they must be aligned.")
+    if not len(x):
+        raise ConfigError("fit: x has no rows.")
+    if rows is not None and (missing := [name for name in COLUMNS if name not in rows]):
+        raise ConfigError(f"fit: rows lacks {', '.join(missing)}; harness.make_rows(columns) makes a whole table.")
     broken = ~torch.isfinite(x).all(dim=1)
     if broken.any():
         first = int(broken.nonzero()[0])

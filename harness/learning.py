@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -35,6 +36,7 @@ class _Feed:
 
     learner: Learner
     stream: Stream
+    device: torch.device
     fitted: Fitted = field(default_factory=Fitted)
     waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     n_waiting: int = 0
@@ -43,9 +45,11 @@ class _Feed:
         """Run the learner's own code: its time is counted and whatever it raises costs it alone."""
         if self.fitted.error is not None:
             return
+        _wait_for(self.device)
         started = time.perf_counter()
         try:
             step()
+            _wait_for(self.device)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the plugin's own code; it may even call sys.exit
@@ -68,6 +72,7 @@ class _Feed:
         """Hand over what waits, at the end of a pass as a smaller batch."""
         if not self.waiting:
             return
+        # Always a copy: a learner may write into its batch, and the others must not see it.
         x = torch.cat([part for part, _ in self.waiting])
         index = torch.cat([part for _, part in self.waiting])
         self.waiting, self.n_waiting = [], 0
@@ -86,7 +91,7 @@ def fit_together(
 ) -> dict[str, Fitted]:
     """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone."""
     info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype)
-    feeds = {name: _Feed(learner, stream) for name, learner in learners.items()}
+    feeds = {name: _Feed(learner, stream, device) for name, learner in learners.items()}
     for feed in feeds.values():
         feed.run(lambda feed=feed: _start(feed.learner, info))  # type: ignore[misc]  # binds the loop variable
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
@@ -98,14 +103,16 @@ def fit_together(
         for x, index in stream.blocks(pass_number):
             x = x.to(device, dtype)
             for feed in feeding:
-                # A learner may write into its batch; the others must not see it.
-                feed.push(x.clone() if len(feeding) > 1 else x, index)
+                feed.push(x, index)
             n_done += len(x)
             on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, stream.n_rows)
         for feed in feeding:
             feed.flush()
     for feed in feeds.values():
-        feed.run(lambda feed=feed: _finish(feed, stream))  # type: ignore[misc]  # binds the loop variable
+        feed.run(lambda feed=feed: _finish(feed))  # type: ignore[misc]  # binds the loop variable
+        decomposition = feed.fitted.decomposition
+        if decomposition is not None and decomposition.atoms is not None:
+            decomposition.candidates = _candidates(stream)
     return {name: feed.fitted for name, feed in feeds.items()}
 
 
@@ -121,7 +128,7 @@ def _start(learner: Learner, info: Info) -> None:
     learner.start(info)
 
 
-def _finish(feed: _Feed, stream: Stream) -> None:
+def _finish(feed: _Feed) -> None:
     feed.fitted.state_bytes = state_bytes(feed.learner)
     decomposition = feed.learner.finish()
     if not isinstance(decomposition, Decomposition):
@@ -132,10 +139,19 @@ def _finish(feed: _Feed, stream: Stream) -> None:
     for name, tensor in decomposition.state()[0].items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PluginError(f"{type(decomposition).__name__}.{name} holds NaN or infinite values after the fit.")
-    if decomposition.atoms is not None:
-        rows = stream.activations.rows.iloc[stream.keep.cpu().numpy()]
-        decomposition.candidates = rows[["document", "window", "position", "end"]].reset_index(drop=True)
     feed.fitted.decomposition = decomposition
+
+
+def _candidates(stream: Stream) -> pd.DataFrame:
+    """The identities of the rows that could have become atoms."""
+    rows = stream.activations.rows.iloc[stream.keep.cpu().numpy()]
+    return rows[["document", "window", "position", "end"]].reset_index(drop=True)
+
+
+def _wait_for(device: torch.device) -> None:
+    """An accelerator runs behind the program: without waiting, a learner's work would be timed as another's."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def state_bytes(learner: object) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,7 +57,7 @@ def test_the_order_differs_by_seed_and_pass() -> None:
     rows = rows_of_text(1000)
     orders = [stream_order(rows, seed, number).tolist() for seed, number in ((0, 0), (0, 1), (1, 0), (1, 1), (10, 0))]
     assert len({tuple(order) for order in orders}) == len(orders)
-    for one, other in zip(orders, orders[1:], strict=False):
+    for one, other in itertools.pairwise(orders):
         assert abs(np.corrcoef(np.argsort(one), np.argsort(other))[0, 1]) < 0.1  # 3 standard errors
     assert orders[0] == stream_order(rows, 0, 0).tolist()
 
