@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.store import Store
 
 ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
 err = Console(stderr=True)
 
 

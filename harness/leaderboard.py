@@ -14,6 +14,7 @@ _PLACE = ["family", "model", "site"]
 _METHOD = ["method", "method_config"]
 _METRICS = ("explained_variance", "cosine_error", "l0", "alive_fraction")
 _COSTS = ("fit_seconds", "parameters")
+_HEADINGS = ("method", "expl. variance", "1 − cos", "L0", "alive", "fit seconds", "parameters", "seeds")
 
 
 def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -60,7 +61,7 @@ def for_terminal(tables: Mapping[str, pd.DataFrame], suite: Suite) -> Iterator[t
     for (_, model, site), lines in board.groupby(_PLACE, sort=False):
         cells = lines[[*_METHOD, *columns]].itertuples(index=False, name=None)
         rows = [[labels[method, config], *values] for method, config, *values in cells]
-        yield f"\n{model} {site} (no ranking: compare at equal L0, over several seeds)", ["method", *columns], rows
+        yield f"\n{model} {site} (no ranking: compare at equal L0, over several seeds)", list(_HEADINGS), rows
     pairs = similarities(tables)
     for (metric, config), lines in pairs.groupby(["similarity", "similarity_config"], sort=False):
         rows = []

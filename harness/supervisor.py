@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Supervisor:
         except BrokenPipeError:
             pass
         self.returncode = process.wait()
-        self.process = None
+        self.stop()
         return [cell for cell in cells if cell.key not in ended]
 
     def bury(self, cell: Cell) -> None:
@@ -108,10 +109,12 @@ class Supervisor:
             yield json.loads(line)
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            for pipe in (self.process.stdin, self.process.stdout):
-                if pipe:
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                with suppress(BrokenPipeError):  # what it had not read yet
                     pipe.close()
-            self.process = None
+        self.process = None

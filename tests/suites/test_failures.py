@@ -1,0 +1,223 @@
+"""What goes wrong costs its own cells and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from suites.conftest import assert_equal_tables, read_tables, states
+
+Cli = Callable[..., tuple[int, str, str]]
+
+BROKEN = """
+import os
+from dataclasses import dataclass
+
+import harness
+
+
+@dataclass
+class Config:
+    how: str = "works"
+
+
+@harness.hookimpl
+def harness_specs():
+    return [harness.Spec("method", "fragile", VERSION, "Breaks as asked", "broken:Fragile", Config)]
+
+
+class Fragile:
+    passes = 1
+    batch_rows = 512
+
+    def __init__(self, config):
+        self.how = config.how
+        if self.how == "raises at once":
+            raise RuntimeError("as asked: at once")
+
+    def start(self, info):
+        import torch
+
+        self.sum = torch.zeros(info.width)
+
+    def partial_fit(self, batch):
+        print("printed by the plugin")
+        self.sum += batch.x.sum(0)
+        batch.x.zero_()  # nobody else may see this
+        if self.how == "raises":
+            raise RuntimeError("as asked")
+        if self.how == "exits":
+            raise SystemExit(3)
+        if self.how == "dies":
+            os._exit(9)
+
+    def finish(self):
+        return Sum(self.sum * float("nan") if self.how == "nan" else self.sum, self.how)
+
+
+class Sum(harness.Decomposition):
+    n_latents = 0
+
+    def __init__(self, sum, how):
+        self.sum, self.how = sum, how
+
+    def encode(self, x):
+        if self.how == "raises later":
+            raise RuntimeError("as asked: later")
+        return harness.Codes(x[:, :0])
+
+    def decode(self, codes):
+        decoded = self.sum.expand(len(codes.values), -1)
+        return decoded * float("nan") if self.how == "nan later" else decoded
+"""
+
+
+@pytest.fixture
+def broken_plugin(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN.replace("VERSION", "1"))
+    return path
+
+
+def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: Path, tmp_path: Path) -> None:
+    ways = ["works", "raises at once", "raises", "exits", "dies", "nan", "raises later", "nan later"]
+    suite = [
+        "suite=smoke",
+        "plugin_files=[broken.py]",
+        "models.0.sites=[resid_post.1]",
+        f"methods=[mean,{{method: fragile, how: {json.dumps(ways)}}}]",
+    ]
+    code, _, errors = harness_cli("run", *suite)
+    assert code == 1
+    tables = read_tables(tmp_path / "results" / "smoke")
+    cost = tables["cost"][tables["cost"]["method"].notna()]
+    fits = {json.loads(config).get("how"): part for config, part in cost.groupby("method_config")}
+    failed_fits = {how: set(part["error"].dropna()) for how, part in fits.items() if (part["status"] == "failed").any()}
+    assert set(failed_fits) == {"raises at once", "raises", "exits", "dies", "nan"}
+    assert failed_fits["raises"] == {"RuntimeError: as asked"}
+    assert failed_fits["exits"] == {"SystemExit: 3"}
+    assert "exit code 9" in next(iter(failed_fits["dies"]))
+    assert "NaN" in next(iter(failed_fits["nan"]))
+
+    judged = tables["reconstruction"]
+    how = judged["method_config"].map(lambda config: json.loads(config).get("how"))
+    assert set(how[judged["status"] == "skipped"]) == {"raises at once", "raises", "exits", "dies", "nan"}
+    assert set(how[judged["status"] == "failed"]) == {"raises later", "nan later"}
+    assert judged.loc[judged["status"] != "done", "value"].isna().all()
+    mean = judged[(judged["method"] == "mean") & (judged["metric"] == "explained_variance")]
+    assert -0.05 < mean["value"].item() <= 0  # undisturbed by a neighbour that overwrites its batches
+
+    for _, row in cost[cost["status"] == "failed"].iterrows():
+        log = (tmp_path / "results" / "smoke" / row["log"]).read_text()
+        assert "printed by the plugin" in log or "at once" in log
+        assert (
+            f"failed: fit fragile(how={json.loads(row['method_config'])['how']})" in errors.replace("how=works", "")
+            or json.loads(row["method_config"])["how"] == "works"
+        )
+
+    # A failure is not done: it is tried again, and what is done stays.
+    _, output, _ = harness_cli("plan", *suite, "--json")
+    found = states(output)
+    assert found["fit fragile(how=raises) on random-gpt2 resid_post.1, seed 0"] == "failed"
+    assert found["fit mean on random-gpt2 resid_post.1, seed 0"] == "done"
+
+
+def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:
+    suite = ["suite=smoke", "plugin_files=[broken.py]", "methods=[mean,fragile]", "similarities=[cka]"]
+    assert harness_cli("run", *suite)[0] == 0
+    broken_plugin.write_text(BROKEN.replace("VERSION", "2"))
+    from harness.plugin_manager import load_catalog
+
+    load_catalog.cache_clear()  # a new process would read the file anew
+    _, output, _ = harness_cli("plan", *suite, "--json")
+    stale = [label for label, state in states(output).items() if state == "to do"]
+    assert len(stale) == 4 and all("fragile" in label for label in stale)
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "missing shard", "missing manifest"])
+def test_a_damaged_capture_is_named_and_made_again(
+    harness_cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    suite = ["suite=smoke", "methods=[mean]", "similarities=[]", "models.0.sites=[resid_post.1]"]
+    assert harness_cli("run", *suite)[0] == 0
+    shard = sorted((tmp_path / "cache" / "activations").glob("*/shard-00000.safetensors"))[0]
+    before, stored = load_file(shard), shard.read_bytes()
+    victim = shard
+    if damage == "flipped byte":
+        shard.write_bytes(stored[:-1] + bytes([stored[-1] ^ 1]))
+    elif damage == "missing shard":
+        shard.unlink()
+    else:
+        victim = shard.with_name("manifest.json")
+        victim.write_text("{")
+    code, _, errors = harness_cli("run", *suite, "methods=[mean,identity]")
+    assert code == 0, errors
+    assert str(victim) in errors and "is made again" in errors
+    after = load_file(shard)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_wandb_that_fails_only_warns(harness_cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "wandb").write_text("a file where a folder should be")
+    code, _, errors = harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[]")
+    assert code == 0
+    assert "warning: W&B logging failed" in errors
+    assert (folder / "tables" / "reconstruction.parquet").exists()
+
+
+def _start(folder: Path, cache: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness", "run", "suite=smoke", "wandb.mode=disabled", *overrides]
+    environment = {**os.environ, "HARNESS_CACHE": str(cache)}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_kill_and_resume_gives_the_tables_of_an_unbroken_run(tmp_path: Path) -> None:
+    """Killed with SIGKILL at random moments, its worker along with it, until a run gets through."""
+    for name in ("unbroken", "broken"):
+        (tmp_path / name).mkdir()
+    unbroken = _start(tmp_path / "unbroken", tmp_path / "cache-a")
+    _, errors = unbroken.communicate()
+    assert unbroken.returncode == 0, errors
+    draw = random.Random(0)
+    for _ in range(3):
+        process = _start(tmp_path / "broken", tmp_path / "cache-b")
+        time.sleep(draw.uniform(2, 9))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    last = _start(tmp_path / "broken", tmp_path / "cache-b")
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
+    folders = [tmp_path / name / "results" / "smoke" for name in ("unbroken", "broken")]
+    assert_equal_tables(*map(read_tables, folders))
+    assert not list((tmp_path / "cache-b").rglob("*.partial"))
+
+
+def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    quick = ["methods=[mean]", "similarities=[]"]
+    folders = [tmp_path, tmp_path, tmp_path / "elsewhere"]
+    runs = [_start(folder, tmp_path / "cache", *quick) for folder in folders]
+    outcomes = [(run.communicate()[1], run.returncode) for run in runs]
+    assert [code for _, code in outcomes] == [0, 0, 0], outcomes
+    tables = [read_tables(folder / "results" / "smoke") for folder in folders]
+    assert_equal_tables(tables[0], tables[2])
+    # One of them captured, the others found it done: all tell of the same capture.
+    times = [
+        table["cost"].set_index(["site", "metric"])["value"]["resid_post.1", "capture_seconds"] for table in tables
+    ]
+    assert times[0].tolist() == times[2].tolist()

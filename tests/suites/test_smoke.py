@@ -1,0 +1,139 @@
+"""One real suite from an empty folder to its tables, and what a second run makes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from suites.conftest import assert_equal_tables, read_tables, states
+
+Cli = Callable[..., tuple[int, str, str]]
+CONTRACT_COLUMNS = {
+    *("suite", "cell", "status", "error", "family", "model", "site", "method", "method_config", "seed", "metric"),
+    *("value", "n", "higher_is_better", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
+}
+
+
+def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
+    code, output, errors = harness_cli("plan", "suite=smoke", "--json")
+    assert code == 0, errors
+    assert set(states(output).values()) <= {"to do", "done"}
+    assert not (tmp_path / "results").exists()  # planning leaves no trace
+
+    code, output, errors = harness_cli("run", "suite=smoke")
+    assert code == 0, errors
+    assert "expl. variance" in output and "27 done. Tables: results/smoke/tables" in output
+    folder = tmp_path / "results" / "smoke"
+    tables = read_tables(folder)
+    assert set(tables) == {"reconstruction", "cost", "similarity"}
+    for name, table in tables.items():
+        assert set(table.columns) >= CONTRACT_COLUMNS, name
+        assert (table["status"] == "done").all()
+        assert table["value"].notna().all()
+        assert (folder / "tables" / f"{name}.csv").exists()
+
+    values = tables["reconstruction"].set_index(["site", "method", "metric"])["value"]
+    for site in ("resid_post.1", "resid_post.2"):
+        assert values[site, "identity", "explained_variance"] == 1.0
+        # The mean of the fit rows is nearly that of the evaluation rows, and can't be better.
+        assert -0.05 < values[site, "mean", "explained_variance"] <= 0
+        assert values[site, "itda", "l0"] <= 8
+        assert values[site, "pca", "l0"] == 8
+    cost = tables["cost"].set_index(["site", "method", "metric"])["value"]
+    assert cost["resid_post.1", "pca", "tokens_seen"] <= 6000
+    similarity = tables["similarity"].set_index(["similarity", "metric"])["value"].sort_index()
+    assert similarity["cka", "similarity"].item() > 10 * similarity["cka", "null_shuffled_rows"].item()
+
+    resolved = yaml.safe_load((folder / "suite.yaml").read_text())
+    assert resolved["name"] == "smoke" and resolved["tokens"] == {"fit": 6000, "evaluation": 2000}
+
+    cells = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
+    code, _, errors = harness_cli("run", "suite=smoke")
+    assert code == 0, errors
+    assert {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")} == cells
+    assert_equal_tables(read_tables(folder), tables)
+
+    code, output, _ = harness_cli("status", "suite=smoke", "--json")
+    assert code == 0 and set(states(output).values()) == {"done"}
+    code, output, _ = harness_cli("leaderboard", "suite=smoke", "--json")
+    methods = json.loads(output)["methods"]
+    assert {line["method"] for line in methods} == {"identity", "mean", "pca", "itda", "random_dictionary"}
+    assert next(line["method"] for line in methods if line["site"] == "resid_post.1") == "identity"
+
+    # Adding a method runs only its cells; a fork of the name shares fits but not results.
+    code, output, _ = harness_cli("plan", "suite=smoke", "++methods.5={method: pca, n_components: 4}", "--json")
+    added = [label for label, state in states(output).items() if state != "done"]
+    assert added and all("pca(n_components=4)" in label for label in added)
+    code, output, _ = harness_cli("plan", "suite=smoke", "name=fork", "--json")
+    todo = [label for label, state in states(output).items() if state != "done"]
+    assert todo and not any(label.startswith(("fit", "capture")) for label in todo)
+
+
+def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> None:
+    assert harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[]")[0] == 0
+    code, output, errors = harness_cli("status", "suite=smoke", "--json")
+    assert code == 0
+    assert {label.split()[0] for label in states(output)} == {"capture", "fit", "reconstruction"}  # as it was run
+    assert "differs" not in errors
+    _, _, errors = harness_cli("plan", "suite=smoke", "similarities=[]")
+    assert "differs from results/smoke/suite.yaml: methods: ['mean'] -> " in errors
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["suite=smok"], "suite: unknown suite 'smok'. Did you mean 'smoke'?"),
+        ([], "which suite? Give suite=NAME."),
+        (["suite=smoke", "tokens.fit=many"], "tokens.fit: 'many' is not of type int."),
+        (["suite=smoke", "tokens.fti=3"], "tokens.fti: unknown key. Did you mean 'fit'?"),
+        (["suite=smoke", "contxt=3"], "contxt: unknown key. Did you mean 'context'?"),
+        (["suite=smoke", "methods=[pcaa]"], "methods[0]: unknown method 'pcaa'. Did you mean 'pca'?"),
+        (["suite=smoke", "methods=[{method: pca, k: 3}]"], "methods[0].n_components: missing"),
+        (
+            ["suite=smoke", "methods=[{method: pca, n_components: x}]"],
+            "methods[0].n_components: 'x' is not of type int.",
+        ),
+        (["suite=smoke", "methods=[{name: pca}]"], "write NAME, or {method: NAME, parameter: value, ...}."),
+        (["suite=smoke", "models=[smollm]"], "models[0]: unknown model 'smollm'. Did you mean 'smollm2-135m'"),
+        (["suite=smoke", "corpus=bibel"], "corpus: unknown corpus 'bibel'. Did you mean 'bible'?"),
+        (["suite=smoke", "dtype=float23"], "dtype: 'float23' is not a choice. Did you mean 'float32'"),
+        (["suite=smoke", "models.0.sites=[resid_pots.1]"], "unknown kind 'resid_pots'. Did you mean 'resid_post'"),
+        (["suite=smoke", "models.0.sites=[]"], "models[0].sites: name at least one site"),
+        (["suite=smoke", "name=../evil"], "name '../evil': use letters"),
+        (["suite=smoke", "context=63", "max_disk_gb=0.0001"], "max_disk_gb is 0.0001. Raise it"),
+        (["suite=smoke", "plugin_files=[nope.py]"], "plugin_files: no file 'nope.py'"),
+        (["suite=smoke", "tokens.fit"], "override 'tokens.fit'"),
+        (["suite=smoke", "device=cuda:77"], "device: 'cuda:77' is not available here."),
+    ],
+)
+def test_what_is_wrong_is_said(harness_cli: Cli, tmp_path: Path, overrides: list[str], message: str) -> None:
+    code, _, errors = harness_cli("run", *overrides)
+    assert code == 2
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_all_problems_at_once(harness_cli: Cli) -> None:
+    wrong = ["context=long", "tokens.fit=many", "methods=[pcaa,{method: itda, kk: 3}]", "seedz=[1]"]
+    code, _, errors = harness_cli("plan", "suite=smoke", *wrong)
+    assert code == 2
+    for key in ("context:", "tokens.fit:", "methods[0]:", "methods[1].kk:", "seedz:"):
+        assert f"error: {key}" in errors, errors
+
+
+def test_a_grid_is_a_product(harness_cli: Cli) -> None:
+    methods = "methods=[{method: itda, k: [2, 4], max_atoms: [8, 16, 32]}]"
+    _, output, _ = harness_cli("plan", "suite=smoke", methods, "seeds=[0,1]", "--json")
+    assert sum(label.startswith("fit") for label in states(output)) == 2 * 3 * 2 * 2  # k, max_atoms, sites, seeds
+
+
+def test_a_site_that_the_model_lacks_is_skipped_with_the_reason(harness_cli: Cli) -> None:
+    _, output, _ = harness_cli("plan", "suite=smoke", "models.0.sites=[resid_post.1,resid_post.9]", "--json")
+    cells = {cell["label"]: cell for cell in json.loads(output)["cells"]}
+    skipped = [cell for label, cell in cells.items() if "resid_post.9" in label]
+    assert skipped and all(cell["state"] == "skipped" for cell in skipped)
+    assert skipped[0]["reason"] == "random-gpt2 has 4 blocks, 0 to 3"
