@@ -6,6 +6,7 @@ Weights are saved as safetensors and read as safetensors; nothing is ever unpick
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 from abc import ABC, abstractmethod
@@ -148,13 +149,14 @@ class Decomposition(ABC):
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Decomposition:
     """The decomposition that was saved in `folder`. Runs no code but that of plugins already installed or loaded."""
     folder = Path(folder)
+    for name in (_CONFIG, _TENSORS):
+        if not (folder / name).is_file():
+            raise StoreError(f"no decomposition in {folder}: {name} is missing.")
     try:
-        description = json.loads((folder / _CONFIG).read_text())
+        description = dict(json.loads((folder / _CONFIG).read_text()))
         with safe_open(folder / _TENSORS, framework="pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
-    except FileNotFoundError as error:
-        raise StoreError(f"no decomposition in {folder}: {error.filename} is missing.") from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, TypeError) as error:
         raise StoreError(f"the decomposition in {folder} is corrupt: {error}. Fit it again.") from error
     if description.get("format") != _FORMAT:
         raise StoreError(f"{folder}: format {description.get('format')!r}, this harness reads {_FORMAT}.")
@@ -206,6 +208,6 @@ def _find_class(reference: str, folder: Path) -> type[Decomposition]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise StoreError(f"{folder} needs {reference}, which can't be found: {error}. {hint}") from error
-    if not (isinstance(found, type) and issubclass(found, Decomposition)):
+    if not (isinstance(found, type) and issubclass(found, Decomposition)) or inspect.isabstract(found):
         raise StoreError(f"{folder} names {reference} as its class, which is not a harness.Decomposition.")
     return found

@@ -1,0 +1,134 @@
+"""Shards: what was written is read back at random, over their borders, without reading the rest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from engine.parts import rows_of_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import harness
+from harness.activation_store import StoredActivations, masked_rows, shard_name, write_shard
+from harness.rows import make_rows, rows_from_tensors, rows_to_tensors
+
+
+def write(folder: Path, x: torch.Tensor, cuts: list[int], rows: pd.DataFrame | None = None) -> StoredActivations:
+    """`x` in shards that end at `cuts`."""
+    rows = rows_of_text(len(x)) if rows is None else rows
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(x)], strict=True)):
+        write_shard(folder, number, x[start:end], rows.iloc[start:end].reset_index(drop=True))
+    files: dict[str, Any] = {path.name: {} for path in folder.iterdir()}
+    return StoredActivations(folder, {"n_rows": len(x), "width": x.shape[1], "files": files})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("cuts", [[], [1], [40, 41, 90], [30, 30]])
+def test_rows_come_back_as_written_and_as_float32(tmp_path: Path, dtype: torch.dtype, cuts: list[int]) -> None:
+    x = torch.randn(100, 5).to(dtype)
+    stored = write(tmp_path, x, cuts)
+    everything = stored.take(torch.arange(100))
+    assert everything.dtype == torch.float32 and torch.equal(everything, x.float())
+    pd.testing.assert_frame_equal(stored.rows.astype({"document": str}), rows_of_text(100))
+    assert stored.norms.dtype == torch.float64
+    torch.testing.assert_close(stored.norms, x.double().norm(dim=1), rtol=1e-12, atol=0)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert size - 100 * (5 * dtype.itemsize + 8 + 5 * 4 + 1) < 5000 * (len(cuts) + 1)  # no wider than the model's dtype
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_any_rows_in_any_order_over_shard_borders(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    n = 30
+    x = torch.arange(n * 2, dtype=torch.float32).reshape(n, 2)
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
+    index = torch.tensor(data.draw(st.lists(st.integers(0, n - 1), max_size=20)), dtype=torch.long)
+    stored = write(tmp_path_factory.mktemp("shards"), x, cuts)
+    assert torch.equal(stored.take(index), x[index])
+
+
+def test_a_shard_that_was_not_finished_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", cut_off)
+    with pytest.raises(OSError):
+        write_shard(tmp_path, 0, torch.zeros(3, 2), rows_of_text(3))
+    assert not (tmp_path / shard_name(0)).exists()
+
+
+def test_one_row_of_a_large_shard_is_read_without_the_others(tmp_path: Path) -> None:
+    n_rows, width = 50_000, 512  # 102 MB
+    write(tmp_path, torch.ones(n_rows, width), [])
+    code = f"""
+import re, torch
+from pathlib import Path
+from harness.activation_store import StoredActivations
+
+def resident_mb(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+before = resident_mb("VmRSS")
+manifest = {{"n_rows": {n_rows}, "width": {width}, "files": ["{shard_name(0)}"]}}
+stored = StoredActivations(Path({str(tmp_path)!r}), manifest)
+assert stored.take(torch.tensor([{n_rows} // 2])).sum() == {width}
+print(resident_mb("VmHWM") - before)
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read from /proc")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 30
+
+
+class TestMaskedRows:
+    def stored(self, tmp_path: Path, norms: list[float], name: str = "fit") -> StoredActivations:
+        return write(tmp_path / name, torch.tensor(norms)[:, None] * torch.tensor([[0.6, -0.8]]), [])
+
+    def test_masks_above_a_multiple_of_the_median_of_the_fit_rows(self, tmp_path: Path) -> None:
+        fit = self.stored(tmp_path, [1, 2, 3, 4, 100])  # median 3
+        other = self.stored(tmp_path, [29.9, 30.1, 1e6, 0], "evaluation")
+        assert masked_rows(other, fit, 10.0).tolist() == [False, True, True, False]
+        assert masked_rows(fit, fit, 10.0).tolist() == [False] * 4 + [True]
+        assert masked_rows(fit, fit, 1.2).tolist() == [False] * 3 + [True] * 2
+
+    def test_masks_what_is_not_finite_and_does_not_let_it_move_the_median(self, tmp_path: Path) -> None:
+        nan, inf = float("nan"), float("inf")
+        fit = self.stored(tmp_path, [nan, inf, -inf, nan, 1, 2, 3])
+        assert masked_rows(fit, fit, 10.0).tolist() == [True] * 4 + [False] * 3
+        assert masked_rows(self.stored(tmp_path, [nan, 19, 21], "other"), fit, 10.0).tolist() == [True, False, True]
+
+    def test_says_so_where_no_fit_row_is_finite(self, tmp_path: Path) -> None:
+        fit = self.stored(tmp_path, [float("inf")] * 3)
+        with pytest.raises(harness.StoreError, match="no row is finite; in float16 large activations overflow"):
+            masked_rows(fit, fit, 10.0)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {
+            "document": ["b", "a", "b"],
+            "window": [0, 1, 2],
+            "position": [5, 6, 7],
+            "start": [0, None, 2],
+            "end": [1, None, 3],
+        },
+        {"document": [7, 3, 7], "window": [0] * 3, "position": [0] * 3, "special": [True, False, True]},
+        {"document": ["é\n\u2028'\"", "", "0"], "window": [0] * 3, "position": [0] * 3},
+        {"document": [], "window": [], "position": []},
+    ],
+)
+def test_a_rows_table_survives_the_disk(columns: dict[str, list[Any]]) -> None:
+    rows = make_rows(columns)
+    for table in (rows, rows[["document", "position", "end"]]):
+        back = rows_from_tensors(*rows_to_tensors(table))
+        pd.testing.assert_frame_equal(back, table, check_dtype=bool(len(rows)))
