@@ -12,19 +12,16 @@ import warnings
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
 from plugins.methods import ITDAConfig
-from plugins.methods.matching_pursuit import MatchingPursuit, Pursuit, PursuitDecomposition, unit_rows
+from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
 
 _ATOM_COLUMNS = ["document", "position", "start", "end"]
 # A cap that is hit before this share of the stream has left enough of it unseen to be worth a word.
 _EARLY = 0.9
-_REJUDGE_ROWS = 64
-# Correlations closer than this, relative to the row's norm, count as changed: judging again settles them.
-_DOUBT_EPS = 64.0
 
 
 class ITDA:
@@ -73,10 +70,12 @@ class ITDA:
             if not len(nonzero):
                 return
             taken.append(int(nonzero[0]))
-            self._pursuit = MatchingPursuit(unit[taken], self.config.k, self.config.max_atoms)
+            self._pursuit = MatchingPursuit(unit[taken], self.config.k, self.config.max_atoms + self.batch_rows)
         n_free = self.config.max_atoms - self._pursuit.n_atoms
         if n_free:
-            taken += _Candidates(unit, self._pursuit, self.config.threshold).admit(n_free)
+            admitted = _admitted(unit, self._pursuit, self.config.threshold)[:n_free]
+            self._pursuit.extend(unit[admitted])
+            taken += admitted.tolist()
         if taken:
             self._identities.append(batch.rows.iloc[taken][_ATOM_COLUMNS])
         if self._pursuit.n_atoms == self.config.max_atoms:
@@ -101,62 +100,45 @@ class ITDADecomposition(PursuitDecomposition):
     """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
 
 
-class _Candidates:
-    """The rows of one block that are above the threshold, by falling error, with how each was pursued.
+def _admitted(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: float) -> Int[Tensor, " a"]:
+    """The places of the rows that become atoms, in the order in which they do.
 
-    A new atom leaves a row's pursuit as it was unless it beats the atom taken at some step, which the inner products
-    of the new atom tell. Only rows that it does change are pursued again, and only when their turn comes, so the
-    result is that of judging one by one.
+    Judging one candidate after the other takes a pursuit for each. The same comes out of judging all at once: give
+    each the dictionary with every earlier candidate in it. A pursuit that took only atoms that did enter is the one
+    that the definition asks for, since the greedy choice among many is the choice among fewer when it lies there. So
+    what it says is settled; a candidate that is rejected is barred, and only the rows that had taken it are pursued
+    again. The earliest unsettled one always settles.
     """
+    # A row's error never rises from one step to the next: its pursuit may end at the threshold.
+    error = pursuit.encode(unit, tolerance=threshold).error
+    above = (error > threshold).nonzero().squeeze(1)
+    order = above[error[above].argsort(descending=True, stable=True)]
+    n, candidates = pursuit.n_atoms, unit[order]
+    pursuit.extend(candidates)
+    barred = torch.ones(len(order), len(order), dtype=torch.bool, device=unit.device).triu()
+    taken = torch.zeros(len(order), pursuit.k, dtype=torch.long, device=unit.device)
+    error = torch.zeros_like(error[order])
+    # Of all atoms, the old ones first: sure to be in the dictionary; sure to be not.
+    entered = torch.arange(n + len(order), device=unit.device) < n
+    rejected = torch.zeros_like(entered)
+    again = torch.arange(len(order), device=unit.device)
+    while len(again):
+        pursued = pursuit.encode(candidates[again], tolerance=threshold, barred=barred[again] | rejected[n:])
+        taken[again], error[again] = pursued.indices, pursued.error
+        _settle(taken, error > threshold, entered, rejected)
+        again = (rejected[taken].any(dim=1) & ~(entered | rejected)[n:]).nonzero().squeeze(1)
+    pursuit.truncate(n)
+    return order[entered[n:]]
 
-    def __init__(self, unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: float) -> None:
-        self._pursuit, self._threshold = pursuit, threshold
-        # A row's error never rises from one step to the next: its pursuit may end at the threshold.
-        block = pursuit.encode(unit, tolerance=threshold)
-        above = (block.error > threshold).nonzero().squeeze(1)
-        self._order = above[block.error[above].argsort(descending=True, stable=True)]
-        self._unit = unit[self._order]
-        self._pursued = Pursuit(block.values[self._order], block.indices[self._order], block.error[self._order])
-        self._stale = torch.zeros(len(self._order), dtype=torch.bool, device=unit.device)
 
-    def admit(self, n_free: int) -> list[int]:
-        """Add to the dictionary, up to `n_free` atoms; their places in the block."""
-        taken: list[int] = []
-        place = 0
-        while len(taken) < n_free:
-            due = (self._stale[place:] | (self._pursued.error[place:] > self._threshold)).nonzero()
-            if not len(due):
-                break
-            place += int(due[0])
-            if self._stale[place]:
-                self._judge_again(place)
-                continue
-            taken.append(place)
-            self._pursuit.extend(self._unit[place : place + 1])
-            place += 1
-            self._stale[place:] |= self._changed(place)
-        return self._order[taken].tolist()
-
-    def _judge_again(self, place: int) -> None:
-        """Pursue the row at `place` again, and with it the next stale ones: many cost little more than one."""
-        stale = self._stale[place:].nonzero().squeeze(1)[:_REJUDGE_ROWS] + place
-        again = self._pursuit.encode(self._unit[stale], tolerance=self._threshold)
-        self._pursued.values[stale] = again.values
-        self._pursued.indices[stale] = again.indices
-        self._pursued.error[stale] = again.error
-        self._stale[stale] = False
-
-    def _changed(self, place: int) -> Bool[Tensor, " r"]:
-        """For the rows from `place` on: whether the newest atom a beats the atom taken at any step, |a·r| ≥ |value|.
-
-        The residual before step t is r = x − Σ_{s<t} value_s · D[index_s], so a·r follows from inner products.
-        """
-        newest = self._pursuit.n_atoms - 1
-        values, indices = self._pursued.values[place:], self._pursued.indices[place:]
-        products = self._pursuit.products(newest)
-        shares = products[indices] * values
-        correlations = (self._unit[place:] @ self._pursuit.atoms[newest])[:, None] - (shares.cumsum(1) - shares)
-        margin = _DOUBT_EPS * torch.finfo(values.dtype).eps
-        # Steps of value 0 lie after a row's end, but for a row that no atom could lower any further.
-        taken = (values != 0) | (self._pursued.error[place:] > self._threshold)[:, None]
-        return (taken & (correlations.abs() >= values.abs() - margin)).any(dim=1)
+def _settle(
+    taken: Int[Tensor, "c k"], above: Bool[Tensor, " c"], entered: Bool[Tensor, " m"], rejected: Bool[Tensor, " m"]
+) -> None:
+    """Decide, in place, on every candidate whose pursuit took nothing but atoms that have entered."""
+    n = len(entered) - len(taken)
+    while True:
+        ready = entered[taken].all(dim=1) & ~(entered | rejected)[n:]
+        if not ready.any():
+            return
+        entered[n:] |= ready & above
+        rejected[n:] |= ready & ~above

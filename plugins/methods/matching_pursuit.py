@@ -7,7 +7,7 @@ subtracts. Coefficients are signed and an atom can be taken twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -60,12 +60,6 @@ class MatchingPursuit:
     def atoms(self) -> Float[Tensor, "m d"]:
         return self._atoms[: self.n_atoms]
 
-    def products(self, atom: int) -> Float[Tensor, " m"]:
-        """The inner products of one atom with all."""
-        if self._gram is None:
-            return self.atoms @ self._atoms[atom]
-        return self._gram[atom, : self.n_atoms]
-
     def extend(self, atoms: Float[Tensor, "p d"]) -> None:
         """Add atoms of unit norm. The buffers double, so that growing costs no more than a constant factor."""
         old, new = self.n_atoms, self.n_atoms + len(atoms)
@@ -78,8 +72,17 @@ class MatchingPursuit:
             self._gram[old:new, :new] = products
             self._gram[:new, old:new] = products.T
 
-    def encode(self, x: Float[Tensor, "n d"], tolerance: float | None = None) -> Pursuit:
-        """Pursue each row for k steps, or until its error is at most `tolerance` (None: until nothing is left)."""
+    def truncate(self, n_atoms: int) -> None:
+        """Forget the atoms from this place on."""
+        self.n_atoms = n_atoms
+
+    def encode(
+        self, x: Float[Tensor, "n d"], tolerance: float | None = None, barred: Bool[Tensor, "n p"] | None = None
+    ) -> Pursuit:
+        """Pursue each row for k steps, or until its error is at most `tolerance` (None: until nothing is left).
+
+        Where `barred` is True the row may not take that one of the last p atoms.
+        """
         norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         # At unit norm, what counts as rounding error and as tolerance is the same number for every row.
         unit = unit_rows(x)
@@ -87,45 +90,48 @@ class MatchingPursuit:
             tolerance = (_SPANNED_EPS * torch.finfo(x.dtype).eps) ** 2
         values = x.new_zeros(len(x), self.k)
         indices = torch.zeros(len(x), self.k, dtype=torch.long, device=x.device)
-        error = unit.square().sum(dim=1)
+        left = unit.any(dim=1).to(x.dtype)
         if self.n_atoms:
             size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1]))
-            for part in zip(unit.split(size), values.split(size), indices.split(size), error.split(size), strict=True):
-                self._pursue(*part, tolerance)
-        return Pursuit(values.mul_(norms), indices, error)
+            if barred is None:
+                barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
+            tensors = (unit, values, indices, left, barred)
+            for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+                self._pursue(*part, enough=tolerance**0.5)
+        return Pursuit(values.mul_(norms), indices, left.square())
 
-    def _pursue(self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, tolerance: float) -> None:
-        """Fill in values, indices and error of one chunk. Rows that have stopped leave the working set."""
-        live = (error > tolerance).nonzero().squeeze(1)
-        residual = unit[live]
-        correlations = self._correlate(residual)
+    def _pursue(
+        self, unit: Tensor, values: Tensor, indices: Tensor, left: Tensor, barred: Tensor, *, enough: float
+    ) -> None:
+        """Fill in values, indices and the residual's norm for one chunk. Rows that are done leave the working set."""
+        rows = (left > enough).nonzero().squeeze(1)
+        live = _Live(unit[rows], values[rows], indices[rows], left[rows], barred[rows])
+        correlations = self._correlate(live.residual)
         for step in range(self.k):
-            if not len(live):
+            if not len(rows):
                 return
-            picks = self._pick(correlations, residual)
-            taken = self._atoms.index_select(0, picks)
-            coefficients = (residual * taken).sum(dim=1, keepdim=True)
-            residual.addcmul_(taken, coefficients, value=-1)
-            left = residual.square().sum(dim=1)
-            values[live, step] = coefficients.squeeze(1)
-            indices[live, step] = picks
-            error[live] = left
-            going = left > tolerance
+            picks = self._pick(correlations, live)
+            coefficients = live.take(step, picks, self._atoms.index_select(0, picks))
+            going = live.left > enough
             if not going.all():
-                live, residual, correlations, picks, coefficients = (
-                    tensor[going] for tensor in (live, residual, correlations, picks, coefficients)
+                values[rows], indices[rows], left[rows] = live.values, live.indices, live.left
+                rows, correlations, picks, coefficients = (
+                    tensor[going] for tensor in (rows, correlations, picks, coefficients)
                 )
+                live = live.only(going)
             if step + 1 < self.k:
-                correlations = self._update(correlations, residual, picks, coefficients)
+                correlations = self._update(correlations, live.residual, picks, coefficients)
+        values[rows], indices[rows], left[rows] = live.values, live.indices, live.left
 
-    def _pick(self, correlations: Float[Tensor, "b m"], residual: Float[Tensor, "b d"]) -> Int[Tensor, " b"]:
+    def _pick(self, correlations: Float[Tensor, "b m"], live: _Live) -> Int[Tensor, " b"]:
         """The atom with the largest |correlation|; of equals the first."""
         scratch = self._buffer(len(correlations), _whole_groups(self.n_atoms))
-        picks, doubtful = _strongest(correlations, _DOUBT_EPS * torch.finfo(residual.dtype).eps, scratch)
+        margin = _DOUBT_EPS * torch.finfo(correlations.dtype).eps
+        picks, doubtful = _strongest(correlations, live.barred, margin, scratch)
         if self._gram is not None and doubtful.any():
-            fresh = self._correlate(residual[doubtful])
+            fresh = self._correlate(live.residual[doubtful])
             correlations[doubtful] = fresh
-            picks[doubtful] = _strongest(fresh, 0.0, scratch[: len(fresh)])[0]
+            picks[doubtful] = _strongest(fresh, live.barred[doubtful], 0.0, scratch[: len(fresh)])[0]
         return picks
 
     def _update(self, correlations: Tensor, residual: Tensor, picks: Tensor, coefficients: Tensor) -> Tensor:
@@ -160,6 +166,30 @@ class MatchingPursuit:
         self._gram = gram
 
 
+@dataclass
+class _Live:
+    """The rows of a chunk that are still being pursued."""
+
+    residual: Float[Tensor, "b d"]
+    values: Float[Tensor, "b k"]
+    indices: Int[Tensor, "b k"]
+    left: Float[Tensor, " b"]
+    """The residual's norm."""
+    barred: Bool[Tensor, "b p"]
+
+    def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Subtract each row's picked atom; its coefficients."""
+        coefficients = (self.residual * atoms).sum(dim=1, keepdim=True)
+        self.residual.addcmul_(atoms, coefficients, value=-1)
+        self.values[:, step : step + 1] = coefficients
+        self.indices[:, step] = picks
+        self.left = torch.linalg.vector_norm(self.residual, dim=1)
+        return coefficients
+
+    def only(self, chosen: Bool[Tensor, " b"]) -> _Live:
+        return _Live(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
 def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows at unit norm; zero rows stay zero."""
     norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -175,7 +205,10 @@ def _whole_groups(m: int) -> int:
 
 
 def _strongest(
-    correlations: Float[Tensor, "b m"], margin: float, scratch: Float[Tensor, "b groups_of_64"]
+    correlations: Float[Tensor, "b m"],
+    barred: Bool[Tensor, "b p"],
+    margin: float,
+    scratch: Float[Tensor, "b groups_of_64"],
 ) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
     """The first atom of largest |correlation| per row, and whether another comes within `margin` of it.
 
@@ -184,15 +217,19 @@ def _strongest(
     """
     n, m = correlations.shape
     torch.abs(correlations, out=scratch[:, :m])
-    scratch[:, m:] = -1  # never the largest
+    # Magnitudes of -1 are never the largest.
+    if m < scratch.shape[1]:
+        scratch[:, m:] = -1
+    if barred.shape[1]:
+        scratch[:, m - barred.shape[1] : m].masked_fill_(barred, -1)
     groups = scratch.view(n, -1, _GROUP)
     maxima = groups.amax(dim=2)
-    group = maxima.argmax(dim=1)
-    members = groups[torch.arange(n, device=group.device), group]
+    best, group = maxima.max(dim=1, keepdim=True)
+    members = groups.gather(1, group[:, :, None].expand(n, 1, _GROUP)).squeeze(1)
     member = members.argmax(dim=1)
-    close = members.gather(1, member[:, None]) - margin
-    doubtful = (maxima >= close).sum(dim=1) + (members >= close).sum(dim=1) > 2
-    return group * _GROUP + member, doubtful
+    # The best itself is in both.
+    n_close = (torch.cat([maxima, members], dim=1) >= best - margin).sum(dim=1)
+    return group.squeeze(1) * _GROUP + member, n_close > 2
 
 
 class PursuitDecomposition(harness.Decomposition):
