@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.disk import writing
 from harness.errors import StoreError
 from harness.rows import rows_from_tensors, rows_to_tensors
 
@@ -33,10 +34,11 @@ def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.Dat
     norm = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     tensors |= {"x": x.contiguous().cpu(), "norm": norm.cpu()}
     temporary = folder / f".{shard_name(number)}"
-    save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": repr(seconds)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / shard_name(number))
+    with writing(temporary):
+        save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": repr(seconds)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / shard_name(number))
 
 
 class StoredActivations:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.disk import writing
 from harness.errors import HarnessError, StoreError
 from harness.plugin_manager import FILE_MODULE_PREFIX, load_catalog
 from harness.rows import rows_from_tensors, rows_to_tensors
@@ -135,7 +136,6 @@ class Decomposition(ABC):
             if rows is not None:
                 row_tensors, documents[table] = rows_to_tensors(rows, f"{table}.")
                 tensors |= row_tensors
-        save_file(_unshared(tensors), folder / _TENSORS)
         description = {
             "format": _FORMAT,
             "class": _class_name(type(self)),
@@ -143,7 +143,9 @@ class Decomposition(ABC):
             "tokenizer_hash": self.tokenizer_hash,
             "documents": documents,
         }
-        (folder / _CONFIG).write_text(json.dumps(description))
+        with writing(folder):
+            save_file(_unshared(tensors), folder / _TENSORS)
+            (folder / _CONFIG).write_text(json.dumps(description))
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Decomposition:

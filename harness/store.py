@@ -56,7 +56,7 @@ class Store:
         try:
             manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
             sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
         return manifest if sizes == {name: file["bytes"] for name, file in manifest["files"].items()} else None
 
@@ -67,7 +67,7 @@ class Store:
             return None
         try:
             files = json.loads((folder / MANIFEST).read_text())["files"]
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return f"{folder / MANIFEST} is missing or unreadable"
         for name, file in files.items():
             if not (folder / name).is_file():

@@ -56,16 +56,6 @@ def test_any_rows_in_any_order_over_shard_borders(
     assert torch.equal(stored.take(index), x[index])
 
 
-def test_a_shard_that_was_not_finished_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_off(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", cut_off)
-    with pytest.raises(OSError):
-        write_shard(tmp_path, 0, torch.zeros(3, 2), rows_of_text(3))
-    assert not (tmp_path / shard_name(0)).exists()
-
-
 def test_one_row_of_a_large_shard_is_read_without_the_others(tmp_path: Path) -> None:
     n_rows, width = 50_000, 512  # 102 MB
     write(tmp_path, torch.ones(n_rows, width), [])
