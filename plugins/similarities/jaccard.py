@@ -5,8 +5,8 @@
 A and B are sets of places in the text (Leask et al. 2025, arXiv 2505.17769, section 5), so nothing is compared but
 what was chosen: the widths of the two models may differ. What names a place is the `key`:
 
-    token: (document, window, position), or what else is unique where atoms come without their window. Only for equal
-        tokenizers.
+    token: (document, window, position), or (document, position, end) where atoms come without their window. Only for
+        equal tokenizers.
     end: (document, end): the character after the token. For any tokenizers; A and B are first restricted to the
         ends that occur in both candidate pools, since no other could have been chosen by both. A row without
         an end stands for no text and is in no pool.
@@ -117,13 +117,20 @@ def _count_ends(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
 
 
 def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:
-    """What names a token. Positions count from the start of a window, of which a document may have many; the token's
-    end tells these apart."""
+    """What names a token: a position counts from the start of its window, of which a document may have many.
+
+    Atoms need not come with their window; the end in the text tells windows apart as well.
+    """
     given = [table for table in tables if table is not None]
+    if all("window" in table for table in given):
+        return ["document", "window", "position"]
     if all(table["end"].notna().all() for table in given):
         return ["document", "position", "end"]
     if any(table.duplicated(["document", "position"]).any() for table in given):
-        raise harness.Undefined("documents have several windows, and without ends their positions can't be told apart")
+        raise harness.Undefined(
+            "documents have several windows, whose positions neither a column 'window' in every table of atoms nor "
+            "ends in the text tell apart"
+        )
     return ["document", "position"]
 
 

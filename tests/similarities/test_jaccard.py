@@ -110,7 +110,7 @@ def test_without_windows_positions_must_be_unique():
     assert jaccard()(c, d) == jaccard("end")(c, d) == 0.0  # ends tell the windows apart
     assert jaccard()(c, c) == 1.0
     c.candidates["end"] = pd.NA
-    with pytest.raises(harness.ConfigError, match="'window'"):
+    with pytest.raises(harness.Undefined, match="'window'"):
         jaccard()(c, d)
 
 
