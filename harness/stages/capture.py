@@ -53,6 +53,7 @@ class _Pass:
     session: Session
 
     def run(self) -> None:
+        self.started = time.perf_counter()
         task = self.cells[0].task
         self.n_tokens = int(task["tokens"])
         self.model = self.session.create("model", task["model"])
@@ -62,10 +63,10 @@ class _Pass:
             folder.mkdir(parents=True, exist_ok=True)
         memory = PeakMemory(self.session.device.type)
         totals = self.take_up()
-        for number, unit in enumerate(self.units(totals.n_shards), start=totals.n_shards):
-            if totals.n_rows >= self.n_tokens:
-                break
-            totals.add(self.write(number, unit, self.n_tokens - totals.n_rows))
+        units = self.units(totals.n_shards)
+        # The row count comes first: drawing a unit runs the model.
+        while totals.n_rows < self.n_tokens and (unit := next(units, None)) is not None:
+            totals.add(self.write(totals.n_shards, unit, self.n_tokens - totals.n_rows))
             self.session.progress("tokens captured", totals.n_rows, self.n_tokens)
         if totals.n_rows == 0:
             raise ConfigError(
@@ -95,8 +96,7 @@ class _Pass:
         return totals
 
     def write(self, number: int, unit: Capture, n_wanted: int) -> _Shard:
-        seconds = time.perf_counter() - self.session.started
-        self.session.started = time.perf_counter()
+        seconds, self.started = time.perf_counter() - self.started, time.perf_counter()
         rows = unit.rows.iloc[:n_wanted].reset_index(drop=True)
         for site, folder in self.folders.items():
             write_shard(folder, number, unit.x[site][:n_wanted], rows, seconds)
