@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,108 +22,11 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from harness import ConfigError
-
-Slot: TypeAlias = int | str
-Side: TypeAlias = Literal["input", "output"]
+from plugins.models.hooks import Call, Slot, Tap, output_tensors, watch
 
 _TOLERANCE = 1e-5
 _ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
 _MLP = re.compile(r"mlp|ffn|feed_?forward|moe", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One tensor of the forward pass: an argument or result of a module's `number`-th call, times `scale`."""
-
-    module: nn.Module
-    number: int
-    side: Side
-    slot: Slot
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a module that was watched; the tensors are copies, made when it began and when it ended."""
-
-    module: nn.Module
-    path: str
-    number: int
-    parent: Call | None
-    arguments: tuple[tuple[Any, ...], dict[str, Any]]
-    inputs: dict[Slot, Tensor]
-    outputs: dict[Slot, Tensor] = field(default_factory=dict)
-
-    @property
-    def depth(self) -> int:
-        return 0 if self.parent is None else 1 + self.parent.depth
-
-
-class _Done(Exception):
-    """Ends a forward pass: all that was wanted has been seen."""
-
-
-def read(taps: Mapping[str, Tap], forward: Callable[[], Any]) -> dict[str, Tensor]:
-    """The tensors at `taps`; the forward pass ends at the last of them. The model is left without hooks."""
-    found: dict[str, Tensor] = {}
-    n_calls: Counter[nn.Module] = Counter()
-
-    def take(module: nn.Module, side: Side, tensors: Mapping[Slot, Tensor]) -> None:
-        for name, tap in taps.items():
-            if tap.module is module and tap.side == side and tap.number == n_calls[module]:
-                # A copy: some blocks go on to write into the very tensor.
-                found[name] = tensors[tap.slot].detach().clone() if tap.scale == 1 else tensors[tap.slot] * tap.scale
-        if len(found) == len(taps):
-            raise _Done
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        take(module, "input", _tensors(args, kwargs))
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        take(module, "output", _outputs(output))
-        n_calls[module] += 1
-
-    handles = []
-    try:
-        for module in {tap.module for tap in taps.values()}:
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(module.register_forward_hook(after))
-        forward()
-    except _Done:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[Call]:
-    """Every call of `modules` (with their paths) in one forward pass, in the order in which they ended."""
-    ended: list[Call] = []
-    running: list[Call] = []
-    n_calls: Counter[nn.Module] = Counter()
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        args, kwargs = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (args, kwargs))
-        parent = running[-1] if running else None
-        running.append(Call(module, modules[module], n_calls[module], parent, (args, kwargs), _tensors(args, kwargs)))
-        n_calls[module] += 1
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        call = running.pop()
-        call.outputs.update({slot: tensor.detach().clone() for slot, tensor in _outputs(output).items()})
-        ended.append(call)
-
-    handles = []
-    try:
-        for module in modules:
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(module.register_forward_hook(after))
-        forward()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return ended
 
 
 @dataclass(frozen=True)
@@ -204,8 +107,7 @@ def find_sublayers(block: Block) -> dict[str, Tap]:
     result: list[Any] = []
     inside = {child: path for path, child in module.named_modules() if child is not module}
     calls = watch(inside, lambda: result.append(functional_call(module, weights, args, kwargs)))
-    start = _tensors(args, kwargs)[block.enters]
-    end = _outputs(result[0])[block.leaves]
+    start, end = block.before.float(), output_tensors(result[0])[block.leaves].cpu()
     terms = _explain(start, end, _candidates(calls, start), calls)
     if terms is None:
         return {}
@@ -320,17 +222,7 @@ def _names(block: nn.Module, path: str) -> str:
     return " ".join([path, *classes])
 
 
-def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[Slot, Tensor]:
-    """The floating-point tensors among arguments, by place or name."""
-    items: list[tuple[Slot, Any]] = [*enumerate(args), *kwargs.items()]
-    return {slot: value for slot, value in items if isinstance(value, Tensor) and value.is_floating_point()}
-
-
-def _outputs(output: Any) -> dict[Slot, Tensor]:
-    if isinstance(output, Mapping):
-        return _tensors((), output)
-    return _tensors(output if isinstance(output, (tuple, list)) else (output,), {})
-
-
 def _to_float32(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+    """A copy, for the block may write into what it is given."""
+    is_float = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(torch.float32, copy=True) if is_float else value

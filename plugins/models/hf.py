@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer, GgufConfig
 
 from harness import SITE_KINDS, ConfigError, Window, parse_site
-from plugins.models import HFConfig, blocks
+from plugins.models import HFConfig, blocks, hooks
 from plugins.models.planning import find_local
 from plugins.models.tokens import Tokens
 
@@ -70,7 +70,7 @@ class HF:
         n, n_tokens = ids.shape
         taps = {site: self._tap(site) for site in sites}
         try:
-            found = blocks.read(taps, lambda: self._forward(ids, mask))
+            found = hooks.read(taps, lambda: self._forward(ids, mask))
         except IndexError as error:  # learned positions end somewhere
             raise ConfigError(f"the model can't take a window of {n_tokens} tokens: {error}. Lower context.") from error
         # Some modules see all tokens of a batch in one row, and some models pad further.
@@ -87,7 +87,7 @@ class HF:
         return blocks.find_blocks(self.module, lambda: self._forward(ids, mask), ids.shape[1], n_expected)
 
     @torch.no_grad()
-    def _find_tap(self, site: str) -> blocks.Tap:
+    def _find_tap(self, site: str) -> hooks.Tap:
         wanted, layer = parse_site(site)
         tap = blocks.find_tap(self.blocks, wanted, layer)
         if tap is None:
@@ -104,7 +104,7 @@ class HF:
         n_tokens = ids.shape[1]
         mask = torch.arange(n_tokens + 2)[None] < n_tokens
         site = f"resid_post.{self.n_layers - 1}"
-        padded = self._read(nn.functional.pad(ids, (0, 2)), mask, [site])[site][:, :n_tokens]
+        padded = self._read(nn.functional.pad(ids, (0, 2)), mask, [site])[site][:, :n_tokens].cpu()
         error = (padded - alone).float().norm(dim=-1) / alone.float().norm(dim=-1)
         return bool((error > torch.finfo(alone.dtype).eps ** 0.5).any())
 

@@ -1,0 +1,123 @@
+"""Reads tensors in the midst of a forward pass. Whatever happens, the model is left without hooks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+Slot: TypeAlias = int | str
+Side: TypeAlias = Literal["input", "output"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tensor of the forward pass: an argument or result of a module's `number`-th call, times `scale`."""
+
+    module: nn.Module
+    number: int
+    side: Side
+    slot: Slot
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a module that was watched; the tensors are copies, made when it began and when it ended.
+
+    `inputs` and `outputs` are on the CPU: not every accelerator has float64.
+    """
+
+    module: nn.Module
+    path: str
+    number: int
+    parent: Call | None
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    inputs: dict[Slot, Tensor]
+    outputs: dict[Slot, Tensor] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.parent is None else 1 + self.parent.depth
+
+
+class _Done(Exception):
+    """Ends a forward pass: all that was wanted has been seen."""
+
+
+def read(taps: Mapping[str, Tap], forward: Callable[[], Any]) -> dict[str, Tensor]:
+    """The tensors at `taps`; the forward pass ends at the last of them."""
+    found: dict[str, Tensor] = {}
+    n_calls: Counter[nn.Module] = Counter()
+
+    def take(module: nn.Module, side: Side, tensors: Mapping[Slot, Tensor]) -> None:
+        for name, tap in taps.items():
+            if tap.module is module and tap.side == side and tap.number == n_calls[module]:
+                # A copy: some blocks go on to write into the very tensor.
+                found[name] = tensors[tap.slot].detach().clone() if tap.scale == 1 else tensors[tap.slot] * tap.scale
+        if len(found) == len(taps):
+            raise _Done
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        take(module, "input", argument_tensors(args, kwargs))
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        take(module, "output", output_tensors(output))
+        n_calls[module] += 1
+
+    with _hooks({tap.module for tap in taps.values()}, before, after), suppress(_Done):
+        forward()
+    return found
+
+
+def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[Call]:
+    """Every call of `modules` (with their paths) in one forward pass, in the order in which they ended."""
+    ended: list[Call] = []
+    running: list[Call] = []
+    n_calls: Counter[nn.Module] = Counter()
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        arguments = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (args, kwargs))
+        inputs = {slot: tensor.cpu() for slot, tensor in argument_tensors(*arguments).items()}
+        parent = running[-1] if running else None
+        running.append(Call(module, modules[module], n_calls[module], parent, arguments, inputs))
+        n_calls[module] += 1
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = running.pop()
+        call.outputs.update({slot: tensor.detach().clone().cpu() for slot, tensor in output_tensors(output).items()})
+        ended.append(call)
+
+    with _hooks(modules, before, after):
+        forward()
+    return ended
+
+
+@contextmanager
+def _hooks(modules: Iterable[nn.Module], before: Callable[..., None], after: Callable[..., None]) -> Iterator[None]:
+    handles = []
+    try:
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def argument_tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[Slot, Tensor]:
+    """The floating-point tensors among arguments, by place or name."""
+    items: list[tuple[Slot, Any]] = [*enumerate(args), *kwargs.items()]
+    return {slot: value for slot, value in items if isinstance(value, Tensor) and value.is_floating_point()}
+
+
+def output_tensors(output: Any) -> dict[Slot, Tensor]:
+    if isinstance(output, Mapping):
+        return argument_tensors((), output)
+    return argument_tensors(output if isinstance(output, (tuple, list)) else (output,), {})
