@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cells import Cell
 from harness.keys import canonical_json, content_key
-from harness.sites import parse_site
+from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 
 # Raised when a stage's own code changes results; the cells it made become stale.
@@ -46,6 +46,11 @@ class _Place:
     @property
     def label(self) -> str:
         return f"{self.model.label} {self.site}"
+
+    @property
+    def rank(self) -> tuple[str, Site]:
+        """Which side of a pair it is: by content, so that pairs don't change with the order of a suite's entries."""
+        return content_key(self.model.entry.inputs), parse_site(self.site)
 
 
 def build_plan(suite: Suite) -> Plan:
@@ -144,14 +149,16 @@ class _Planner:
 
     def representation_pairs(self, places: list[_Place]) -> None:
         metrics = [entry for entry in self.suite.similarities if not entry.needs]
-        for metric, (a, b) in itertools.product(metrics, itertools.combinations(places, 2)):
+        pairs = itertools.combinations(sorted(places, key=lambda place: place.rank), 2)
+        for metric, (a, b) in itertools.product(metrics, pairs):
             sides = {"a": self.rows_of(a), "b": self.rows_of(b)}
             upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
             self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}")
 
     def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
         metrics = [entry for entry in self.suite.similarities if entry.needs]
-        for metric, (one, two) in itertools.product(metrics, itertools.combinations(fits, 2)):
+        pairs = itertools.combinations(sorted(fits, key=lambda fit: fit[0].rank), 2)
+        for metric, (one, two) in itertools.product(metrics, pairs):
             (_, (method, a)), (_, (other, b)) = one, two
             same = method.inputs == other.inputs and a.columns["seed"] == b.columns["seed"]
             if same and set(metric.needs) <= set(method.provides):

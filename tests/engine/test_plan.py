@@ -1,0 +1,248 @@
+"""Keys: what a result depends on changes them, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from engine.suites import model_folder, plan_of, raw_suite
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.cells import Cell
+from harness.keys import canonical_json, content_key
+from harness.plan import Plan
+
+
+def _keys(plan: Plan) -> set[str]:
+    return set(plan.cells)
+
+
+def _labels(plan: Plan, keys: set[str]) -> set[str]:
+    return {plan.cells[key].label for key in keys}
+
+
+def test_every_cell_once(tmp_path: Path) -> None:
+    plan = plan_of(raw_suite(tmp_path))
+    n_places, n_methods, n_seeds = 4, 2, 2
+    assert len(plan.of_kind("capture")) == n_places * 2
+    assert len(plan.of_kind("fit")) == n_places * n_methods * n_seeds
+    assert len(plan.of_kind("evaluation")) == len(plan.of_kind("fit"))
+    similarities = [cell.columns["similarity"] for cell in plan.of_kind("similarity")]
+    assert similarities.count("angle") == n_places * (n_places - 1) // 2
+    assert similarities.count("overlap") == n_places * (n_places - 1) // 2 * n_seeds
+    place = {key: i for i, key in enumerate(plan.cells)}
+    for key, cell in plan.cells.items():
+        assert key == cell.key and all(place[upstream] < place[key] for upstream in cell.upstream)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "another"},
+        {"device": "cuda"},
+        {"max_disk_gb": 3.0},
+        {"wandb": {"mode": "disabled", "project": "p"}},
+        {"methods": ["atomic", {"k": 8, "method": "dense", "threshold": 0.2}]},  # a default, written out
+        {"methods": ["atomic", {"method": "dense", "k": 8}, "atomic"]},  # the same twice
+        {"tokens": {"evaluation": 200, "fit": 1000}},
+    ],
+)
+def test_what_results_do_not_depend_on_leaves_keys_as_they_were(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert _keys(plan_of(raw_suite(tmp_path, **change))) == _keys(plan_of(raw_suite(tmp_path)))
+
+
+def test_the_order_of_entries_leaves_keys_as_they_were(tmp_path: Path) -> None:
+    raw = raw_suite(tmp_path)
+    lists = ("models", "sites", "methods", "similarities", "evaluations", "seeds")
+    turned = plan_of(raw | {name: raw[name][::-1] for name in lists})
+    assert _keys(turned) == _keys(plan_of(raw))
+    for key, cell in plan_of(raw).cells.items():  # and what is a and what is b
+        assert turned.cells[key].columns == cell.columns and turned.cells[key].label == cell.label
+
+
+def test_sites_of_one_model_are_paired_from_early_to_late(tmp_path: Path) -> None:
+    plan = plan_of(raw_suite(tmp_path, sites=["resid_post.4", "resid_post.1"]))
+    pairs = [cell.columns for cell in plan.of_kind("similarity")]
+    inside = {(pair["site"], pair["site_b"]) for pair in pairs if pair["model"] == pair["model_b"]}
+    assert inside == {("resid_post.1", "resid_post.4")}
+
+
+def _depends_on(cell: Cell, plan: Plan) -> set[str]:
+    """The kinds and splits of everything that a cell rests on, itself included."""
+    own = f"capture {cell.task['split']}" if cell.kind == "capture" else cell.kind
+    if cell.kind == "similarity":
+        own = str(cell.columns["similarity"])
+    return {own}.union(*(_depends_on(plan.cells[key], plan) for key in cell.upstream))
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ({"context": 64}, {"capture fit", "capture evaluation"}),
+        ({"evaluation_share": 0.3}, {"capture fit", "capture evaluation"}),
+        ({"corpus": {"corpus": "texts", "n_documents": 7}}, {"capture fit", "capture evaluation"}),
+        ({"dtype": "bfloat16"}, {"capture fit", "capture evaluation"}),
+        ({"tokens": {"fit": 999, "evaluation": 200}}, {"capture fit"}),
+        ({"tokens": {"fit": 1000, "evaluation": 199}}, {"capture evaluation"}),
+        ({"max_norm_multiple": 9.0}, {"fit", "angle"}),
+        ({"seeds": [2, 3]}, {"fit"}),
+    ],
+)
+def test_a_change_makes_stale_what_rests_on_it_and_no_more(
+    tmp_path: Path, change: dict[str, Any], stale: set[str]
+) -> None:
+    before, after = plan_of(raw_suite(tmp_path)), plan_of(raw_suite(tmp_path, **change))
+    wanted = {key for key, cell in before.cells.items() if _depends_on(cell, before) & stale}
+    assert wanted and _keys(before) - _keys(after) == wanted
+    assert len(before.cells) == len(after.cells)
+
+
+def test_a_parameter_makes_stale_its_method_only(tmp_path: Path) -> None:
+    methods = ["atomic", {"method": "dense", "k": 8, "threshold": 0.3}]
+    before, after = plan_of(raw_suite(tmp_path)), plan_of(raw_suite(tmp_path, methods=methods))
+    lost = _labels(before, _keys(before) - _keys(after))
+    assert len(lost) == 4 * 2 * 2 and all("dense(k=8) on" in label for label in lost)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_stale"),
+    [
+        ("atomic", lambda cell: cell.columns.get("method") == "atomic"),
+        ("dense", lambda cell: cell.columns.get("method") == "dense"),
+        ("overlap", lambda cell: cell.columns.get("similarity") == "overlap"),
+        ("angle", lambda cell: cell.columns.get("similarity") == "angle"),
+        ("quality", lambda cell: cell.kind == "evaluation"),
+        ("toy", lambda cell: True),
+        ("texts", lambda cell: True),
+        ("own_rows", lambda cell: False),
+    ],
+)
+def test_a_new_version_makes_stale_what_it_had_a_part_in(tmp_path: Path, name: str, is_stale: Any) -> None:
+    before, after = plan_of(raw_suite(tmp_path)), plan_of(raw_suite(tmp_path), **{name: 2})
+    assert _keys(before) - _keys(after) == {key for key, cell in before.cells.items() if is_stale(cell)}
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        {"sites": ["resid_post.0", "resid_post.1", "mlp_out.2"]},
+        {"methods": [{"method": "dense", "k": [2, 8]}, "atomic"]},
+        {"seeds": [0, 5, 1]},
+        {"similarities": ["overlap", "angle"], "evaluations": ["quality"]},
+    ],
+)
+def test_an_addition_leaves_the_other_keys_as_they_were(tmp_path: Path, addition: dict[str, Any]) -> None:
+    assert _keys(plan_of(raw_suite(tmp_path))) <= _keys(plan_of(raw_suite(tmp_path, **addition)))
+
+
+def test_a_folder_may_move_and_a_label_change_but_not_the_contents(tmp_path: Path) -> None:
+    before = _keys(plan_of(raw_suite(tmp_path)))
+    raw = raw_suite(tmp_path)
+    raw["models"][0] |= {"path": model_folder(tmp_path / "elsewhere", "a"), "label": "zebra", "family": "animals"}
+    assert _keys(plan_of(raw)) == before
+    model_folder(tmp_path / "elsewhere", "a, retrained")
+    changed = plan_of(raw)
+    assert not any(cell.columns.get("model") == "zebra" for key, cell in changed.cells.items() if key in before)
+    assert all(cell.columns["model"] == "zebra" for cell in changed.of_kind("fit") if cell.key not in before)
+
+
+def test_rows_of_ones_own_depend_on_no_corpus(tmp_path: Path) -> None:
+    own = [{"model": "own_rows", "label": "own"}]
+    before = plan_of(raw_suite(tmp_path, models=own))
+    assert before.cells
+    for change in ({"context": 7}, {"corpus": {"corpus": "texts", "n_documents": 3}}):
+        assert _keys(plan_of(raw_suite(tmp_path, models=own, **change))) == _keys(before)
+
+
+def test_decompositions_are_compared_where_method_and_seed_are_equal_and_have_what_is_needed(tmp_path: Path) -> None:
+    methods = [{"method": "atomic", "k": [2, 4]}, "dense"]
+    plan = plan_of(raw_suite(tmp_path, methods=methods))
+    pairs = [cell.columns for cell in plan.of_kind("similarity") if cell.columns["similarity"] == "overlap"]
+    assert len(pairs) == 6 * 2 * 2  # pairs of places, k, seeds
+    for pair in pairs:
+        assert pair["method"] == pair["method_b"] == "atomic"
+        assert pair["method_config"] == pair["method_config_b"] and pair["seed"] == pair["seed_b"]
+        assert (pair["model"], pair["site"]) != (pair["model_b"], pair["site_b"])
+
+
+def test_cells_share_work_where_they_share_a_pass_a_stream_or_rows(tmp_path: Path) -> None:
+    plan = plan_of(raw_suite(tmp_path))
+    n_groups = {kind: len({cell.group for cell in plan.of_kind(kind)}) for kind in ("capture", "fit", "evaluation")}
+    assert n_groups == {"capture": 2 * 2, "fit": 4 * 2, "evaluation": 4}  # models x splits, places x seeds, places
+    for kind in ("capture", "fit"):
+        for cell in plan.of_kind(kind):
+            same = [other for other in plan.of_kind(kind) if other.group == cell.group]
+            own = {"site"} if kind == "capture" else {"method"}
+            tasks = [{name: value for name, value in other.task.items() if name not in own} for other in same]
+            assert all(task == tasks[0] for task in tasks)
+
+
+def test_a_site_too_deep_is_skipped_with_all_that_rests_on_it(tmp_path: Path) -> None:
+    plan = plan_of(raw_suite(tmp_path, sites=["resid_post.5", "resid_post.6"]))
+    skipped = {cell.label for cell in plan.cells.values() if cell.skipped}
+    assert skipped == {cell.label for cell in plan.cells.values() if "resid_post.6" in cell.label}
+    assert {cell.skipped for cell in plan.cells.values() if "model-a resid_post.6 (" in cell.label} == {
+        "model-a has 6 blocks, 0 to 5"
+    }
+
+
+CODE = """
+    import sys
+    from pathlib import Path
+    from engine.suites import plan_of, raw_suite
+    print(*plan_of(raw_suite(Path(sys.argv[1]))).cells)
+    assert "torch" not in sys.modules
+"""
+
+
+def test_keys_are_the_same_in_every_process_and_need_no_torch(tmp_path: Path) -> None:
+    here = list(plan_of(raw_suite(tmp_path)).cells)
+    for seed in ("0", "4242"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        command = [sys.executable, "-c", dedent(CODE), str(tmp_path)]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert run.stdout.split() == here, run.stderr
+
+
+def test_golden_keys(tmp_path: Path) -> None:
+    # A change here throws all stored work of all users away. If it is meant, raise STAGE_VERSIONS and say so in
+    # CHANGELOG.md.
+    plan = plan_of(raw_suite(tmp_path))
+    kinds = ("capture", "fit", "evaluation", "similarity")
+    assert {kind: plan.of_kind(kind)[0].key for kind in kinds} == {
+        "capture": "183300a812813d23967b7ed720c2efe0",
+        "fit": "66916bdf775b8421b2d6d45470c9e31f",
+        "evaluation": "c453de3e1b266a70f720a484aa90a000",
+        "similarity": "c7770eee33890f6f80d91dae54219940",
+    }
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values, json_values)
+def test_equal_values_and_only_these_have_equal_keys(one: Any, other: Any) -> None:
+    assert (content_key(one) == content_key(other)) == (canonical_json(one) == canonical_json(other))
+    if isinstance(one, dict):
+        assert content_key(dict(reversed(one.items()))) == content_key(one)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}, b"x", {(1, 2): 3}])
+def test_what_has_no_one_spelling_is_refused(value: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        content_key({"a": value})
+
+
+def test_values_that_are_alike_have_different_keys() -> None:
+    alike = [1, 1.0, "1", True, None, "", [], {}, [1], {"a": None}, 0.1 + 0.2, 0.3]
+    assert len({content_key(value) for value in alike}) == len(alike)
