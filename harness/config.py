@@ -15,8 +15,11 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -66,23 +69,28 @@ def _resolve(raw: Any) -> tuple[Suite, Catalog]:
     return resolve(raw, catalog, _preset), catalog
 
 
+class _WorkingFolder(SearchPathPlugin):
+    """Adds `conf/` of the working folder to where configs are found."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        own = Path.cwd() / "conf"
+        is_package = (own / "config.yaml").exists()  # the harness's own checkout
+        if own.is_dir() and not is_package:
+            search_path.append(provider="working folder", path=f"file://{own}")
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
+    if _WorkingFolder not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(_WorkingFolder)
     GlobalHydra.instance().clear()
     with initialize_config_module("harness.conf", version_base="1.3"):
         yield
 
 
-def _search_path() -> list[str]:
-    own = Path.cwd() / "conf"
-    is_package = own.is_dir() and (own / "config.yaml").exists()
-    return [f"hydra.searchpath=[file://{own}]"] if own.is_dir() and not is_package else []
-
-
 def _choice(overrides: Sequence[str]) -> str:
     """The chosen suite, or an error that lists the choices."""
     names = [text.partition("=")[2] for text in overrides if text.startswith("suite=")]
-    hydra_compose("config", overrides=["suite=smoke", *_search_path()])  # teaches the loader the search path
     choices = GlobalHydra.instance().config_loader().get_group_options("suite")
     if not names:
         raise ConfigError(f"which suite? Give suite=NAME. Valid: {', '.join(choices)}.")
@@ -100,8 +108,8 @@ def _compose_raw(overrides: Sequence[str], suite: str) -> dict[str, Any]:
         raise ConfigError(problems or ["the overrides contradict each other"]) from None
 
 
-def _to_dict(overrides: Sequence[str]) -> dict[str, Any]:
-    composed = hydra_compose("config", overrides=[*overrides, *_search_path()])
+def _to_dict(overrides: list[str]) -> dict[str, Any]:
+    composed = hydra_compose("config", overrides=overrides)
     return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]  # the root is a mapping
 
 
@@ -126,5 +134,5 @@ def _preset(group: str, name: str) -> dict[str, Any]:
     options = GlobalHydra.instance().config_loader().get_group_options(group)
     if name not in options:
         raise ConfigError(f"unknown {group} {name!r}.{suggest(name, options)}")
-    composed = OmegaConf.to_container(hydra_compose(f"{group}/{name}", overrides=_search_path()), resolve=True)
+    composed = OmegaConf.to_container(hydra_compose(f"{group}/{name}"), resolve=True)
     return dict(composed[group])  # type: ignore[call-overload,index,arg-type]  # a mapping with the group's key

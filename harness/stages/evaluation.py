@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -55,6 +56,6 @@ def _rows(cell: Cell, context: EvaluationContext, session: Session) -> list[dict
     ]
     seconds = time.perf_counter() - started
     for row in rows:
-        if row["value"] is not None and row["value"] != row["value"]:
-            raise PluginError(f"evaluation {call['name']}: {row['metric']} is NaN. Give None and a reason.")
+        if row["value"] is not None and not math.isfinite(row["value"]):
+            raise PluginError(f"evaluation {call['name']}: {row['metric']} is {row['value']}. Give None and a reason.")
     return [*rows, cost(f"evaluation_seconds_{call['name']}", seconds, context.n_rows)]

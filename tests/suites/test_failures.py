@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from suites.conftest import assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from suites.conftest import assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
