@@ -104,7 +104,10 @@ class _Planner:
             label=f"capture {model.label} {site} ({split})",
             group=content_key({"pass": source}),
             task={**task, "site": site},
-            columns={"family": model.family, "model": model.label, "site": site, "split": split},
+            columns={
+                **{"family": model.family, "model": model.label, "site": site, "split": split},
+                "plugin_version": model.entry.version,
+            },
             skipped=too_deep if n_layers is not None and layer >= n_layers else None,
         )
 
@@ -187,6 +190,7 @@ class _Planner:
                 **{f"{name}_b": value for name, value in columns_b.items()},
                 "similarity": metric.name,
                 "similarity_config": canonical_json(dict(metric.params)),
+                "plugin_version": metric.version,
             },
             upstream=tuple(dict.fromkeys(upstream)),
             skipped=skipped,

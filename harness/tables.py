@@ -78,7 +78,5 @@ def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
     columns = [*COLUMNS, *(SIMILARITY_COLUMNS if name == "similarity" else ())]
     frame = pd.DataFrame(rows, columns=columns)
     for column in columns:
-        frame[column] = frame[column].astype(
-            _TYPES.get(column, "boolean" if column == "higher_is_better" else "string")
-        )
+        frame[column] = frame[column].astype(_TYPES.get(column, "string"))
     return frame
