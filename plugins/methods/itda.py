@@ -17,9 +17,8 @@ from torch import Tensor
 
 import harness
 from plugins.methods import ITDAConfig
-from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
+from plugins.methods.matching_pursuit import ATOM_COLUMNS, MatchingPursuit, PursuitDecomposition, unit_rows
 
-_ATOM_COLUMNS = ["document", "position", "start", "end"]
 # A cap that is hit before this share of the stream has left enough of it unseen to be worth a word.
 _EARLY = 0.9
 
@@ -77,7 +76,7 @@ class ITDA:
             self._pursuit.extend(unit[admitted])
             taken += admitted.tolist()
         if taken:
-            self._identities.append(batch.rows.iloc[taken][_ATOM_COLUMNS])
+            self._identities.append(batch.rows.iloc[taken][ATOM_COLUMNS])
         if self._pursuit.n_atoms == self.config.max_atoms:
             self._rows_until_full = self._n_seen
 

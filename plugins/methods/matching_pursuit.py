@@ -17,13 +17,17 @@ from torch import Tensor
 import harness
 from plugins.methods.linear import decode_linear, working_precision
 
+ATOM_COLUMNS = ["document", "position", "start", "end"]
+"""The identity of a row that became an atom."""
+
 # Above this the correlations are computed anew at each step: slower, but memory stays linear in the atoms.
 # 2 GiB holds 23,170 atoms in float32.
 MAX_GRAM_BYTES = 2 * 2**30
 # Working buffers of this many numbers stay in the caches of a CPU; a GPU wants more work per kernel.
 _CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**25}
 _GROUP = 64
-# Relative to the row's norm: bounds the rounding errors of 40 Gram updates (the largest seen was 5) ...
+# In units of the rounding error, relative to the row's norm: how far two correlations may both be off after 40 Gram
+# updates (7.5 each was the most seen) ...
 _DOUBT_EPS = 16.0
 # ... and what is left of a row that the atoms span exactly. Beyond it, steps would fit rounding noise.
 _SPANNED_EPS = 8.0
@@ -45,12 +49,17 @@ class MatchingPursuit:
     After atom j with coefficient c, a row's correlations change by −c·G[j]: a step costs O(m) instead of O(m·d).
     These updates round, so where the two best atoms are closer than the rounding error, the row's correlations are
     computed anew from its residual; the picks are then those of the textbook form.
+
+    Args:
+        atoms: the first ones, at unit norm.
+        k: steps per row.
+        capacity: how many atoms there may come to be; buffers double up to it.
     """
 
-    def __init__(self, atoms: Float[Tensor, "m d"], k: int, max_atoms: int | None = None) -> None:
+    def __init__(self, atoms: Float[Tensor, "m d"], k: int, capacity: int = 0) -> None:
         self.k = k
         self.n_atoms = 0
-        self._max_atoms = len(atoms) if max_atoms is None else max_atoms
+        self._capacity = capacity
         self._atoms = atoms.new_empty(0, atoms.shape[1])
         self._gram: Tensor | None = atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
@@ -61,10 +70,10 @@ class MatchingPursuit:
         return self._atoms[: self.n_atoms]
 
     def extend(self, atoms: Float[Tensor, "p d"]) -> None:
-        """Add atoms of unit norm. The buffers double, so that growing costs no more than a constant factor."""
+        """Add atoms of unit norm."""
         old, new = self.n_atoms, self.n_atoms + len(atoms)
         if new > len(self._atoms):
-            self._reserve(max(new, min(2 * old, self._max_atoms)))
+            self._reserve(max(new, min(2 * old, self._capacity)))
         self._atoms[old:new] = atoms
         self.n_atoms = new
         if self._gram is not None:
@@ -90,38 +99,38 @@ class MatchingPursuit:
             tolerance = (_SPANNED_EPS * torch.finfo(x.dtype).eps) ** 2
         values = x.new_zeros(len(x), self.k)
         indices = torch.zeros(len(x), self.k, dtype=torch.long, device=x.device)
-        left = unit.any(dim=1).to(x.dtype)
+        error = unit.any(dim=1).to(x.dtype)
         if self.n_atoms:
             size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1]))
             if barred is None:
                 barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
-            tensors = (unit, values, indices, left, barred)
+            tensors = (unit, values, indices, error, barred)
             for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
-                self._pursue(*part, enough=tolerance**0.5)
-        return Pursuit(values.mul_(norms), indices, left.square())
+                self._pursue(*part, tolerance=tolerance)
+        return Pursuit(values.mul_(norms), indices, error)
 
     def _pursue(
-        self, unit: Tensor, values: Tensor, indices: Tensor, left: Tensor, barred: Tensor, *, enough: float
+        self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
     ) -> None:
-        """Fill in values, indices and the residual's norm for one chunk. Rows that are done leave the working set."""
-        rows = (left > enough).nonzero().squeeze(1)
-        live = _Live(unit[rows], values[rows], indices[rows], left[rows], barred[rows])
+        """Fill in values, indices and error of one chunk. Rows that are done leave the working set."""
+        rows = (error > tolerance).nonzero().squeeze(1)
+        live = _Live(unit[rows], values[rows], indices[rows], error[rows], barred[rows])
         correlations = self._correlate(live.residual)
         for step in range(self.k):
             if not len(rows):
                 return
             picks = self._pick(correlations, live)
             coefficients = live.take(step, picks, self._atoms.index_select(0, picks))
-            going = live.left > enough
+            going = live.error > tolerance
             if not going.all():
-                values[rows], indices[rows], left[rows] = live.values, live.indices, live.left
+                values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
                 rows, correlations, picks, coefficients = (
                     tensor[going] for tensor in (rows, correlations, picks, coefficients)
                 )
                 live = live.only(going)
             if step + 1 < self.k:
                 correlations = self._update(correlations, live.residual, picks, coefficients)
-        values[rows], indices[rows], left[rows] = live.values, live.indices, live.left
+        values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
 
     def _pick(self, correlations: Float[Tensor, "b m"], live: _Live) -> Int[Tensor, " b"]:
         """The atom with the largest |correlation|; of equals the first."""
@@ -173,8 +182,7 @@ class _Live:
     residual: Float[Tensor, "b d"]
     values: Float[Tensor, "b k"]
     indices: Int[Tensor, "b k"]
-    left: Float[Tensor, " b"]
-    """The residual's norm."""
+    error: Float[Tensor, " b"]
     barred: Bool[Tensor, "b p"]
 
     def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
@@ -183,7 +191,7 @@ class _Live:
         self.residual.addcmul_(atoms, coefficients, value=-1)
         self.values[:, step : step + 1] = coefficients
         self.indices[:, step] = picks
-        self.left = torch.linalg.vector_norm(self.residual, dim=1)
+        self.error = torch.linalg.vector_norm(self.residual, dim=1).square()
         return coefficients
 
     def only(self, chosen: Bool[Tensor, " b"]) -> _Live:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 import harness
 from plugins.methods import RandomDictionaryConfig
-from plugins.methods.matching_pursuit import PursuitDecomposition, unit_rows
-
-ATOM_COLUMNS = ["document", "position", "start", "end"]
+from plugins.methods.matching_pursuit import ATOM_COLUMNS, PursuitDecomposition, unit_rows
 
 
 class RandomDictionary:
