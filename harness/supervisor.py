@@ -106,7 +106,8 @@ class Supervisor:
     def events(self, process: subprocess.Popen[str]) -> Iterable[dict[str, Any]]:
         assert process.stdout is not None  # opened as a pipe
         for line in process.stdout:
-            yield json.loads(line)
+            if line.endswith("\n"):  # else the worker died while it wrote the line
+                yield json.loads(line)
 
     def stop(self) -> None:
         if self.process is None:

@@ -24,13 +24,13 @@ from harness.store import Store
 
 def main() -> None:
     """Serve jobs until the input ends."""
-    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    jobs, events = _take_pipes()
     _die_with_parent()
 
     def emit(event: dict[str, Any]) -> None:
         events.write(json.dumps(event) + "\n")
 
-    setting = json.loads(sys.stdin.readline())
+    setting = json.loads(jobs.readline())
     store = Store(Path(setting["results"]), Path(setting["cache"]))
     catalog = load_catalog(tuple(setting["plugin_files"]))
     try:
@@ -39,12 +39,21 @@ def main() -> None:
         emit({"event": "ready", "error": str(error)})
         return
     emit({"event": "ready", "device": str(device)})
-    for line in sys.stdin:
+    for line in jobs:
         job = json.loads(line)
         cells = [Cell.from_json(cell) for cell in job["cells"]]
         with _Log(store.results / job["log"]):
             _run(cells, Session(store, catalog, device, job["log"], emit))
         emit({"event": "job done"})
+
+
+def _take_pipes() -> tuple[TextIO, TextIO]:
+    """The parent's pipes, out of the reach of plugins: what they print goes to a log, and they are told nothing."""
+    jobs = os.fdopen(os.dup(sys.stdin.fileno()))
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return jobs, events
 
 
 def _run(cells: list[Cell], session: Session) -> None:
