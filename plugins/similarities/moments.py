@@ -52,7 +52,7 @@ class Moments:
                 continue
             z = torch.cat([x_block.double(), y_block.double()], dim=1)
             if self._sums is None:
-                self._sums = _Sums.around(_mean(z), width_x=x.shape[1])
+                self._sums = _Sums.around(z.mean(dim=0), width_x=x.shape[1])
             self._sums.add(z)
 
     def merge(self, other: Moments) -> None:
@@ -158,11 +158,6 @@ class _Sums:
             - torch.outer(norms - 2 * along + n * b_norms, b),
             norm_products=half + half.T,
         )
-
-
-def _mean(z: Float[Tensor, "b D"]) -> Float[Tensor, " D"]:
-    """Taken around the first row: a constant column gets exactly its value, so that no rounding passes for variance."""
-    return z[0] + (z - z[0]).mean(dim=0)
 
 
 def _check_widths(have: tuple[int, int], given: tuple[int, int]) -> None:

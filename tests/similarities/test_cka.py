@@ -198,8 +198,8 @@ class TestProperties:
         assert cka(kernel, estimator)(x, y) == pytest.approx(literal(x64, y64, kernel, hsic), abs=1e-9)
 
     def test_constant_rows_are_undefined(self, kernel, estimator):
-        x = rows(30, 4)
-        constant = torch.full((30, 3), 0.1, dtype=torch.float64)
+        x = rows(40, 4)
+        constant = torch.full((40, 3), 0.1, dtype=torch.float64)  # a mean by sum and quotient is not 0.1
         for pair in ((x, constant), (constant, x), (constant.float(), x)):
             with pytest.raises(harness.Undefined):
                 cka(kernel, estimator)(*pair)
@@ -343,11 +343,13 @@ class TestStreaming:
         assert s.compute() == pytest.approx(before, abs=1e-12)
 
     def test_constant_sides_stay_constant_across_merges(self, estimator):
-        x = rows(40, 3)
-        constant = torch.full((40, 2), 0.1)
-        a, b = cka(estimator=estimator), cka(estimator=estimator)
-        a.update(x[:13], constant[:13])
-        b.update(x[13:], constant[13:])
-        a.merge(b)
-        with pytest.raises(harness.Undefined, match="of y with itself"):
-            a.compute()
+        """However the rounding of their means differs from part to part."""
+        x = rows(400, 3)
+        for value in (0.1, 1 / 3, 2.3, 1e5 / 3):
+            constant = torch.full((400, 2), value, dtype=torch.float64)
+            a, b = cka(estimator=estimator), cka(estimator=estimator)
+            a.update(x[:130], constant[:130])
+            b.update(x[130:], constant[130:])
+            a.merge(b)
+            with pytest.raises(harness.Undefined, match="of y with itself"):
+                a.compute()
