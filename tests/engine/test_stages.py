@@ -1,0 +1,196 @@
+"""Fits, evaluations and comparisons from the store: which rows they see, and what a bad plugin costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from engine.parts import Offset, OrderSensitive, rows_of_text
+from hypothesis import given
+from hypothesis import strategies as st
+
+import harness
+from harness.activation_store import write_shard
+from harness.activations import Stream, TensorActivations
+from harness.cells import Cell, Record
+from harness.learning import fit_together
+from harness.plugin_manager import Catalog, Registered
+from harness.session import Session
+from harness.stages import evaluation, fit, similarity
+from harness.store import Store
+
+X = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+X[7], X[100, 2], X[200] = float("nan"), float("inf"), 1e5
+MASKED = [7, 100, 200]
+CPU = torch.device("cpu")
+
+
+class Unsaveable(OrderSensitive):
+    def finish(self) -> harness.Decomposition:
+        decomposition = Offset(self.offset)
+        decomposition.extra = object()  # type: ignore[attr-defined]
+        return decomposition
+
+
+class Atomic(OrderSensitive):
+    def finish(self) -> harness.Decomposition:
+        decomposition = Offset(self.offset)
+        decomposition.atoms = self.seen[0].head(2)
+        return decomposition
+
+
+class Judge:
+    """Gives back what it was shown."""
+
+    def __init__(self, value: float | None = None) -> None:
+        self.value = value
+
+    def evaluate(
+        self, decomposition: harness.Decomposition, context: harness.EvaluationContext
+    ) -> list[harness.TableRow]:
+        if self.value is not None:
+            return [harness.TableRow("value", self.value, 1)]
+        for _ in range(2):  # blocks can be walked again
+            x, masked = (torch.cat(parts) for parts in zip(*context.blocks(), strict=True))
+            assert torch.equal(x.nan_to_num(), X.nan_to_num())
+        return [
+            harness.TableRow("masked", float(masked.sum()), context.n_rows),
+            harness.TableRow("first masked", float(masked.nonzero()[0]), context.n_rows),
+            harness.TableRow("nothing", None, 0, reason="as asked"),
+        ]
+
+
+class SharedRows:
+    """Similarity: the number of rows, if they are aligned."""
+
+    higher_is_more_similar, streams = True, False
+
+    def __init__(self, config: object) -> None:
+        pass
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        if not torch.equal(x, y):
+            raise harness.Undefined("not the same rows")
+        return float(len(x))
+
+
+def _catalog() -> Catalog:
+    factories: dict[tuple[str, str], Any] = {
+        ("method", "good"): lambda config: OrderSensitive(2, 64),
+        ("method", "atomic"): lambda config: Atomic(1, 64),
+        ("method", "unsaveable"): lambda config: Unsaveable(),
+        ("method", "unmakeable"): lambda config: 1 / 0,
+        ("evaluation", "judge"): lambda config: Judge(),
+        ("evaluation", "nan_judge"): lambda config: Judge(float("nan")),
+        ("evaluation", "inf_judge"): lambda config: Judge(float("inf")),
+        ("similarity", "shared_rows"): SharedRows,
+    }
+    catalog = Catalog()
+    for (kind, name), factory in factories.items():
+        spec = harness.Spec(kind, name, 1, "of this test", factory)
+        catalog.entries[kind, name] = Registered(spec, sys.modules[__name__], "here", "1")
+    return catalog
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    store = Store(tmp_path / "results", tmp_path / "cache")
+    for key, order in (("rows", torch.arange(300)), ("shuffled", torch.randperm(300))):
+        work = store.work_folder("capture", key)
+        work.mkdir(parents=True)
+        rows = rows_of_text(300).iloc[order.numpy()].reset_index(drop=True)
+        write_shard(work, 0, X[order], rows)
+        store.commit("capture", key, {"n_rows": 300, "width": 4, "tokenizer_hash": key})
+    return Session(store, _catalog(), CPU, "logs/x.txt", emit=lambda event: None)
+
+
+def _fit_cell(name: str) -> Cell:
+    task = {"method": {"name": name, "params": {}}, "capture": "rows", "seed": 3, "max_norm_multiple": 10.0}
+    return Cell("fit", f"fit-{name}", f"fit {name}", "g", task, {})
+
+
+def _record(session: Session, cell: Cell) -> Record:
+    record = session.store.record(cell.key)
+    assert record is not None
+    return record
+
+
+def test_learners_see_the_rows_that_are_not_masked(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = {name: _fit_cell(name) for name in ("good", "atomic", "unsaveable", "unmakeable")}
+    fit.run(list(cells.values()), session)
+    kept = torch.tensor([i for i in range(300) if i not in MASKED])
+    stream = Stream(TensorActivations(X, rows_of_text(300)), kept, seed=3)
+    wanted = fit_together({"a": OrderSensitive(2, 64)}, stream, CPU)["a"].decomposition
+    found = harness.load(session.store.artefact("fit", "fit-good"))
+    assert torch.equal(found.offset, wanted.offset) and found.tokenizer_hash == "rows"  # type: ignore[attr-defined,union-attr]
+
+    candidates = harness.load(session.store.artefact("fit", "fit-atomic")).candidates
+    wanted_rows = rows_of_text(300).iloc[kept.numpy()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(candidates, wanted_rows[list(candidates.columns)])  # type: ignore[union-attr,arg-type]
+
+    cost = {row["metric"]: row["value"] for row in _record(session, cells["good"]).rows}
+    assert (cost["tokens_seen"], cost["tokens_distinct"], cost["parameters"]) == (2 * 297, 297, 4)
+    for name, error in (("unsaveable", "Offset.extra is a object"), ("unmakeable", "division by zero")):
+        record = _record(session, cells[name])
+        assert record.status == "failed" and error in str(record.error)
+        assert session.store.manifest("fit", f"fit-{name}") is None
+    assert "ZeroDivisionError" in capsys.readouterr().out  # the traceback is in the log
+
+
+def test_a_fit_that_is_in_the_store_is_not_made_again(session: Session) -> None:
+    fit.run([_fit_cell("good")], session)
+    before = _record(session, _fit_cell("good"))
+    session.catalog = Catalog()  # nothing could be made from this
+    fit.run([_fit_cell("good")], session)
+    assert _record(session, _fit_cell("good")).rows == before.rows
+
+
+def test_evaluations_see_all_rows_and_which_are_masked(session: Session) -> None:
+    fit.run([_fit_cell("good")], session)
+    rows = {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0, "fit": "fit-good"}
+    cells = {
+        name: Cell("evaluation", name, name, "g", {"evaluation": {"name": name, "params": {}}, **rows}, {})
+        for name in ("judge", "nan_judge", "inf_judge")
+    }
+    evaluation.run(list(cells.values()), session)
+    record = _record(session, cells["judge"])
+    values = {row["metric"]: (row["table"], row["value"], row["reason"]) for row in record.rows}
+    assert values["masked"] == ("judge", 3, None) and values["first masked"] == ("judge", 7, None)
+    assert values["nothing"] == ("judge", None, "as asked")
+    for name, value in (("nan_judge", "nan"), ("inf_judge", "inf")):
+        record = _record(session, cells[name])
+        assert (record.status, record.rows) == ("failed", [])
+        assert record.error == f"evaluation {name}: value is {value}. Give None and a reason."
+
+
+def test_comparisons_align_rows_and_leave_masked_ones_out(session: Session) -> None:
+    side = {"fit_capture": "rows", "max_norm_multiple": 10.0}
+    sides = {"a": {"capture": "rows", **side}, "b": {"capture": "shuffled", **side}}
+    task = {"similarity": {"name": "shared_rows", "params": {}}, **sides}
+    cell = Cell("similarity", "s", "s", "g", task, {})
+    similarity.run([cell], session)
+    values = {row["metric"]: (row["value"], row["reason"]) for row in _record(session, cell).rows}
+    assert values["similarity"] == (297.0, None)
+    assert values["null_shuffled_rows"] == (None, "not the same rows")
+    assert values["kept_share_a"] == values["kept_share_b"] == (0.99, None)
+
+
+sides = st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 5)), max_size=12)
+
+
+@given(sides, sides)
+def test_rows_are_aligned_by_document_and_end_the_last_token_wins(one: Any, other: Any) -> None:
+    tables = [
+        pd.DataFrame({"document": [d for d, _ in side], "end": [e for _, e in side]}).astype(
+            {"document": "str", "end": "Int64"}
+        )
+        for side in (one, other)
+    ]
+    last = [{key: place for place, key in enumerate(side) if key[1] is not None} for side in (one, other)]
+    wanted = sorted((last[0][key], last[1][key]) for key in last[0].keys() & last[1].keys())
+    found = similarity.align(*tables)
+    assert list(zip(*(places.tolist() for places in found), strict=True)) == wanted
