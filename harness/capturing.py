@@ -23,7 +23,7 @@ from harness.rows import make_rows
 from harness.sites import parse_site
 
 UNIT_WINDOWS = 256
-_BATCH_WINDOWS = 16
+BATCH_WINDOWS = 16
 _DOCUMENTS_TOKENISED_TOGETHER = 64
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Capture:
 
 
 Unit: TypeAlias = Capture
-"""The capture of `UNIT_WINDOWS` consecutive windows: what is stored, skipped and resumed as a whole."""
+"""The capture of a number of consecutive windows: what is stored, skipped and resumed as a whole."""
 
 
 class _Placed(NamedTuple):
@@ -87,8 +87,9 @@ def read(
     special: bool = False,
     first: bool = False,
     skip_units: int = 0,
+    unit_windows: int = UNIT_WINDOWS,
 ) -> Iterator[Unit]:
-    """The rows of `documents` in units of `UNIT_WINDOWS` windows, in document order.
+    """The rows of `documents` in units of `unit_windows` windows, in document order.
 
     The first `skip_units` units, captured earlier, are cut into windows but neither run nor returned. Rows that are
     not finite are kept: who uses them masks them.
@@ -97,7 +98,7 @@ def read(
     if context < 1:
         raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
     placed = _place(model, documents, context, special, first)
-    units = itertools.islice(_chunks(placed, UNIT_WINDOWS), skip_units, None)
+    units = itertools.islice(_chunks(placed, unit_windows), skip_units, None)
     return (_run_unit(model, unit, sites) for unit in units)
 
 
@@ -128,7 +129,7 @@ def _run_unit(model: Model, unit: Sequence[_Placed], sites: Sequence[str]) -> Un
     """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
     rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
     by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))
-    for batch in _chunks(by_length, _BATCH_WINDOWS):
+    for batch in _chunks(by_length, BATCH_WINDOWS):
         ids, mask, keep = _padded([unit[index] for index in batch])
         n_kept = keep.sum(dim=1).tolist()
         for site, x in model.activations(ids, mask, sites).items():

@@ -16,12 +16,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from harness.activation_store import shard_name, write_shard
-from harness.capturing import Capture, read
+from harness.capturing import BATCH_WINDOWS, Capture, read
 from harness.cells import Cell
 from harness.contracts import Document
 from harness.errors import ConfigError, StoreError
 from harness.memory import PeakMemory
 from harness.session import Session, cost
+
+_MAX_UNIT_BATCHES = 64
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -47,6 +49,13 @@ def in_split(document_id: str, split: str, evaluation_share: float) -> bool:
     return is_evaluation == (split == "evaluation")
 
 
+def unit_windows(n_tokens: int, context: int) -> int:
+    """Windows in a unit: whole batches, about a sixteenth of the pass, so that one that is killed loses little and one
+    that is short runs little in vain; bounded, since a unit is held in memory."""
+    n_batches = round(n_tokens / context / BATCH_WINDOWS / 16)
+    return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_UNIT_BATCHES)
+
+
 @dataclass
 class _Pass:
     cells: list[Cell]
@@ -56,6 +65,7 @@ class _Pass:
         self.started = time.perf_counter()
         task = self.cells[0].task
         self.n_tokens = int(task["tokens"])
+        self.session.progress(f"loading {self.cells[0].columns['model']}", 0, 1)
         self.model = self.session.create("model", task["model"])
         self.check_disk(float(task["max_disk_gb"]))
         self.folders = {cell.task["site"]: self.session.store.work_folder("capture", cell.key) for cell in self.cells}
@@ -84,7 +94,14 @@ class _Pass:
             return
         corpus = self.session.create("corpus", task["corpus"])
         documents = _split(corpus.documents(), task["split"], task["evaluation_share"])
-        yield from read(self.model, documents, list(self.folders), context=task["context"], skip_units=skip_units)
+        yield from read(
+            self.model,
+            documents,
+            list(self.folders),
+            context=task["context"],
+            skip_units=skip_units,
+            unit_windows=unit_windows(self.n_tokens, task["context"]),
+        )
 
     def take_up(self) -> _Totals:
         """What an interrupted run has left in the work folders and every site has."""

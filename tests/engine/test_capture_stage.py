@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import harness
-from harness import capturing
 from harness.activation_store import StoredActivations, masked_rows
 from harness.cells import Cell
 from harness.plugin_manager import load_catalog
@@ -28,7 +27,7 @@ CORPUS = {"name": "synthetic", "params": {"n_documents": 60}}
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "models"))
-    monkeypatch.setattr(capturing, "UNIT_WINDOWS", 8)
+    monkeypatch.setattr(capture, "unit_windows", lambda n_tokens, context: 8)
 
 
 def _session(tmp_path: Path, name: str) -> Session:
