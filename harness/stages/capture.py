@@ -51,7 +51,8 @@ def in_split(document_id: str, split: str, evaluation_share: float) -> bool:
 
 def unit_windows(n_tokens: int, context: int) -> int:
     """Windows in a unit: whole batches, about a sixteenth of the pass, so that one that is killed loses little and one
-    that is short runs little in vain; bounded, since a unit is held in memory."""
+    that is short runs little in vain; bounded, since a unit is held in memory.
+    """
     n_batches = round(n_tokens / context / BATCH_WINDOWS / 16)
     return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_UNIT_BATCHES)
 
