@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from harness.plugin_manager import load_catalog
@@ -55,6 +56,8 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
     stream = Stream(activations, torch.arange(len(x)), seed, in_given_order=True)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     fitted = fit_together({"learner": learner}, stream, x.device, dtype=dtype)["learner"]
+    for warning in fitted.warnings:
+        warnings.warn(warning, stacklevel=2)
     if fitted.error is not None:
         raise fitted.error
     assert fitted.decomposition is not None  # no error, so there is one

@@ -92,6 +92,10 @@ class Decomposition(ABC):
         """The size of the pool that the atoms were chosen from."""
         return None if self.candidates is None else len(self.candidates)
 
+    def report(self) -> dict[str, float | None]:
+        """Numbers about how the fit went, for the cost table; None for what did not come about."""
+        return {}
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, JSON config): all that `from_state` needs to make an equal instance."""
         tensors: dict[str, Tensor] = {}

@@ -43,6 +43,8 @@ class TerminalDisplay:
                 self.inner, description=event["text"], completed=event["done"], total=event["total"], visible=True
             )
             return
+        if event["event"] == "warning":
+            self.say(f"warning: {event['text']}")
         if event["event"] != "cell" or cell is None:
             return
         self.counts[event["status"]] += 1

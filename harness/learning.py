@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ class Fitted:
     """The learner's own time in start, partial_fit and finish."""
     rows_seen: int = 0
     state_bytes: int = 0
+    warnings: list[Warning] = field(default_factory=list)
+    """What the learner's own code warned of."""
 
 
 @dataclass
@@ -48,7 +51,10 @@ class _Feed:
         _wait_for(self.device)
         started = time.perf_counter()
         try:
-            step()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", RuntimeWarning)
+                step()
+            self.fitted.warnings += [warning.message for warning in caught if isinstance(warning.message, Warning)]
             _wait_for(self.device)
         except KeyboardInterrupt:
             raise

@@ -37,6 +37,11 @@ class Session:
     def progress(self, text: str, done: int, total: int) -> None:
         self.emit({"event": "progress", "text": text, "done": done, "total": total})
 
+    def warn(self, text: str) -> None:
+        """Something that the user should know, though nothing failed."""
+        print(f"warning: {text}", flush=True)
+        self.emit({"event": "warning", "text": text})
+
     def done(self, cell: Cell, rows: list[dict[str, Any]], made_by: Mapping[str, Any] | None = None) -> None:
         """A cell's table rows; `made_by` is the provenance of an artefact that was already there."""
         self._end(cell, Record("done", rows=rows, provenance=made_by or self.provenance(), seconds=self._lap()))

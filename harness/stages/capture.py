@@ -84,7 +84,8 @@ class _Pass:
                 f"the corpus gave no rows for the {task['split']} split. Add documents or check its text."
             )
         if totals.n_rows < self.n_tokens:
-            print(f"the corpus ended after {totals.n_rows} of {self.n_tokens} tokens ({task['split']} split)")
+            label = self.cells[0].label
+            self.session.warn(f"{label}: the corpus ended after {totals.n_rows} of {self.n_tokens} tokens")
         for cell in self.cells:
             self.commit(cell, totals, memory.read())
 

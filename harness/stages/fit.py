@@ -9,10 +9,11 @@ from typing import Any
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import Stream
 from harness.cells import Cell
+from harness.decomposition import Decomposition
 from harness.errors import StoreError
 from harness.learning import Fitted, fit_together
 from harness.memory import PeakMemory
-from harness.session import Session, cost
+from harness.session import Session, cost, row
 from harness.store import require
 
 
@@ -50,6 +51,8 @@ def _fit(cells: list[Cell], session: Session) -> None:
     peak_bytes = memory.read()
     for cell in cells:
         if cell.key in fitted:
+            for warning in fitted[cell.key].warnings:
+                session.warn(f"{cell.label}: {warning}")
             _end(cell, fitted[cell.key], activations, len(keep), peak_bytes, session)
 
 
@@ -69,8 +72,7 @@ def _end(
     shutil.rmtree(work, ignore_errors=True)
     try:
         fitted.decomposition.save(work)
-        n_parameters = sum(tensor.numel() for tensor in fitted.decomposition.state()[0].values())
-        rows = _cost_rows(fitted, n_distinct, n_parameters, peak_bytes)
+        rows = _cost_rows(fitted, fitted.decomposition, n_distinct, peak_bytes)
         provenance = session.provenance()
         session.store.commit("fit", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
     except Exception as error:  # a method whose state can't be saved costs its own cell
@@ -79,8 +81,15 @@ def _end(
     session.done(cell, rows, provenance)
 
 
-def _cost_rows(fitted: Fitted, n_distinct: int, n_parameters: int, peak_bytes: int | None) -> list[dict[str, Any]]:
+def _cost_rows(
+    fitted: Fitted, decomposition: Decomposition, n_distinct: int, peak_bytes: int | None
+) -> list[dict[str, Any]]:
     n = fitted.rows_seen
+    n_parameters = sum(tensor.numel() for tensor in decomposition.state()[0].values())
+    own = [
+        row("cost", name, value, n, higher_is_better=None, reason="did not come about" if value is None else None)
+        for name, value in decomposition.report().items()
+    ]
     shared = "of the whole pass, shared by its learners" if peak_bytes else "not measurable here"
     return [
         cost("fit_seconds", fitted.fit_seconds, n),
@@ -89,4 +98,5 @@ def _cost_rows(fitted: Fitted, n_distinct: int, n_parameters: int, peak_bytes: i
         cost("state_bytes", fitted.state_bytes, n),
         cost("parameters", n_parameters, n),
         cost("fit_peak_memory_bytes", peak_bytes, n, shared),
+        *own,
     ]

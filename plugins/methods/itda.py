@@ -98,6 +98,10 @@ class ITDADecomposition(PursuitDecomposition):
     rows_until_full: int | None = None
     """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
 
+    def report(self) -> dict[str, float | None]:
+        """When the dictionary was full, if it ever was."""
+        return {"rows_until_full": self.rows_until_full}
+
 
 def _admitted(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: float) -> Int[Tensor, " a"]:
     """The places of the rows that become atoms, in the order in which they do.

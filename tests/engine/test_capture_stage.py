@@ -24,6 +24,9 @@ MODEL = {"name": "random_weights", "params": {"n_layers": 2, "width": 16, "n_hea
 CORPUS = {"name": "synthetic", "params": {"n_documents": 60}}
 
 
+UNIT_WINDOWS_OF = capture.unit_windows
+
+
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "models"))
@@ -164,6 +167,13 @@ def test_no_unit_is_run_that_is_not_needed(tmp_path: Path, monkeypatch: pytest.M
     assert n_forward() == 1
 
 
+def test_units_are_whole_batches_that_suit_the_pass() -> None:
+    for n_tokens, context in ((1, 128), (30_000, 128), (10**6, 64), (10**9, 128)):
+        windows = UNIT_WINDOWS_OF(n_tokens, context)
+        assert windows % 16 == 0 and 16 <= windows <= 1024
+        assert windows * context < max(n_tokens / 8, 17 * context)  # else more than an eighth were run in vain
+
+
 def test_sites_captured_later_equal_those_captured_together(tmp_path: Path) -> None:
     cells = [_cell(site, tokens=600) for site in SITES]
     together, session = _capture(_session(tmp_path, "together"), *cells), _session(tmp_path, "apart")
@@ -177,7 +187,7 @@ def test_sites_captured_later_equal_those_captured_together(tmp_path: Path) -> N
 def test_a_corpus_that_ends_early_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (stored,) = _capture(_session(tmp_path, "a"), _cell(SITES[0], tokens=1_000_000))
     assert 0 < stored.n_rows == len(stored.rows) < 1_000_000
-    assert f"the corpus ended after {stored.n_rows} of 1000000 tokens (fit split)" in capsys.readouterr().out
+    assert f"the corpus ended after {stored.n_rows} of 1000000 tokens" in capsys.readouterr().out
 
 
 def test_a_corpus_without_rows_is_an_error_and_no_artefact(tmp_path: Path) -> None:
