@@ -17,14 +17,12 @@ from harness.cells import Cell
 from harness.plugin_manager import load_catalog
 from harness.session import Session
 from harness.stages import capture
+from harness.stages.capture import unit_windows
 from harness.store import Store, require
 
 SITES = ("resid_post.0", "mlp_out.1")
 MODEL = {"name": "random_weights", "params": {"n_layers": 2, "width": 16, "n_heads": 2, "device": "cpu"}}
 CORPUS = {"name": "synthetic", "params": {"n_documents": 60}}
-
-
-UNIT_WINDOWS_OF = capture.unit_windows
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +167,7 @@ def test_no_unit_is_run_that_is_not_needed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_units_are_whole_batches_that_suit_the_pass() -> None:
     for n_tokens, context in ((1, 128), (30_000, 128), (10**6, 64), (10**9, 128)):
-        windows = UNIT_WINDOWS_OF(n_tokens, context)
+        windows = unit_windows(n_tokens, context)
         assert windows % 16 == 0 and 16 <= windows <= 1024
         assert windows * context < max(n_tokens / 8, 17 * context)  # else more than an eighth were run in vain
 
