@@ -25,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError, suggest
 from harness.plugin_manager import Catalog, load_catalog
-from harness.suite import Suite, SuiteConfig, resolve
+from harness.resolver import resolve
+from harness.suite import Suite, SuiteConfig
 
 _CORPUS_NAME = re.compile(r"corpus=[\w.-]+")
 _KEY_VALUE = re.compile(r"[^=]+=")

@@ -40,6 +40,8 @@ class _Feed:
     learner: Learner
     stream: Stream
     device: torch.device
+    batch_rows: int = 1
+    """Read from the learner once, when it has started."""
     fitted: Fitted = field(default_factory=Fitted)
     waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     n_waiting: int = 0
@@ -50,28 +52,27 @@ class _Feed:
             return
         _wait_for(self.device)
         started = time.perf_counter()
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", RuntimeWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RuntimeWarning)
+            try:
                 step()
-            self.fitted.warnings += [warning.message for warning in caught if isinstance(warning.message, Warning)]
-            _wait_for(self.device)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # the plugin's own code; it may even call sys.exit
-            self.fitted.error = error
-            self.fitted.traceback = traceback.format_exc()
+                _wait_for(self.device)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the plugin's own code; it may even call sys.exit
+                self.fitted.error = error
+                self.fitted.traceback = traceback.format_exc()
+        self.fitted.warnings += [warning.message for warning in caught if isinstance(warning.message, Warning)]
         self.fitted.fit_seconds += time.perf_counter() - started
 
     def push(self, x: Tensor, index: Tensor) -> None:
         """Add rows of the stream; full batches go to the learner."""
-        size = self.learner.batch_rows
         while len(x):
-            missing = size - self.n_waiting
+            missing = self.batch_rows - self.n_waiting
             self.waiting.append((x[:missing], index[:missing]))
             self.n_waiting += len(x[:missing])
             x, index = x[missing:], index[missing:]
-            if self.n_waiting == size:
+            if self.n_waiting == self.batch_rows:
                 self.flush()
 
     def flush(self) -> None:
@@ -99,7 +100,7 @@ def fit_together(
     info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype)
     feeds = {name: _Feed(learner, stream, device) for name, learner in learners.items()}
     for feed in feeds.values():
-        feed.run(lambda feed=feed: _start(feed.learner, info))  # type: ignore[misc]  # binds the loop variable
+        feed.run(lambda feed=feed: _start(feed, info))  # type: ignore[misc]  # binds the loop variable
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
         feeding = [feed for feed in _alive(feeds) if feed.learner.passes > pass_number]
@@ -126,12 +127,14 @@ def _alive(feeds: Mapping[str, _Feed]) -> list[_Feed]:
     return [feed for feed in feeds.values() if feed.fitted.error is None]
 
 
-def _start(learner: Learner, info: Info) -> None:
+def _start(feed: _Feed, info: Info) -> None:
+    learner = feed.learner
     for name in ("passes", "batch_rows"):
         value = getattr(learner, name, None)
         if not isinstance(value, int) or value < 1:
             raise PluginError(f"{type(learner).__name__}.{name} is {value!r}; give a whole number from 1 on.")
     learner.start(info)
+    feed.batch_rows = learner.batch_rows
 
 
 def _finish(feed: _Feed) -> None:

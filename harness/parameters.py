@@ -67,6 +67,13 @@ def _default_made(field: dataclasses.Field[Any]) -> Any:
     return None if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
+def takes_list(annotation: Any) -> bool:
+    """Whether a list is itself a value of this parameter."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(takes_list(option) for option in get_args(annotation))
+    return annotation is Any or annotation in (list, tuple) or get_origin(annotation) in (list, tuple)
+
+
 def type_name(annotation: Any) -> str:
     """The annotation as a user would write it."""
     if get_origin(annotation) is Literal:

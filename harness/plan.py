@@ -80,18 +80,18 @@ class _Planner:
 
     def capture(self, model: ModelEntry, site: str, split: str) -> Cell:
         config = self.suite.config
-        has_own_rows = "rows" in model.entry.provides
+        corpus = None if model.has_own_rows else self.suite.corpus
         source = {
             "model": model.entry.inputs,
-            "corpus": None if has_own_rows else self.suite.corpus.inputs,
+            "corpus": corpus and corpus.inputs,
             "split": split,
             "evaluation_share": config.evaluation_share,
             "tokens": getattr(config.tokens, split),
-            "context": None if has_own_rows else config.context,
+            "context": config.context if corpus else None,
         }
         task = {
-            "model": {"name": model.entry.name, "params": dict(model.entry.params)},
-            "corpus": {"name": self.suite.corpus.name, "params": dict(self.suite.corpus.params)},
+            "model": _call(model.entry),
+            "corpus": corpus and _call(corpus),
             "max_disk_gb": config.max_disk_gb,
             **{key: source[key] for key in ("split", "evaluation_share", "tokens", "context")},
         }
@@ -121,7 +121,7 @@ class _Planner:
                 kind="fit",
                 label=f"fit {method.label} on {place.label}, seed {seed}",
                 group=content_key({"stream": stream}),
-                task={"method": {"name": method.name, "params": dict(method.params)}, **stream},
+                task={"method": _call(method), **stream},
                 columns={**place.columns, **_method_columns(method, seed)},
                 upstream=(capture.key,),
                 skipped=capture.skipped,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import filelock
 
-from harness.cells import Cell, Record
+from harness.cells import UPSTREAM_FAILED, Cell, Record
 from harness.config import dump_resolved
 from harness.errors import StoreError
 from harness.plan import Plan
@@ -86,10 +86,13 @@ def _alone(store: Store, display: Display) -> Iterator[None]:
 
 def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
     for key, cell in plan.cells.items():
-        if cell.kind in ARTEFACT_KINDS and (damage := store.damage(cell.kind, key)):
-            display.say(f"{damage}: {cell.label} is made again")
-            store.discard(cell.kind, key)
-            store.record_path(key).unlink(missing_ok=True)
+        if cell.kind not in ARTEFACT_KINDS or not store.damage(cell.kind, key):
+            continue
+        with store.lock(cell.kind, key):
+            if damage := store.damage(cell.kind, key):  # another run may have mended it meanwhile
+                display.say(f"{damage}: {cell.label} is made again")
+                store.discard(cell.kind, key)
+        store.record_path(key).unlink(missing_ok=True)
 
 
 def _adopt(plan: Plan, store: Store) -> None:
@@ -118,7 +121,7 @@ def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
             raise StoreError(f"{plan.cells[key].label} has no record, though it comes before {cell.label}.")
         if record.status != "done":
             reason = f"{plan.cells[key].label} {record.status}: {record.error}"
-            supervisor.end(cell, Record("skipped", "UpstreamFailed", reason, record.log))
+            supervisor.end(cell, Record("skipped", UPSTREAM_FAILED, reason, record.log))
             return True
     return False
 

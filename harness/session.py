@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,10 @@ class Session:
         """A cell's table rows; `made_by` is the provenance of an artefact that was already there."""
         self._end(cell, Record("done", rows=rows, provenance=made_by or self.provenance(), seconds=self._lap()))
 
+    def skip(self, cell: Cell, reason: str) -> None:
+        """A cell that can't be done, though nothing is wrong."""
+        self._end(cell, Record("skipped", error=reason, provenance=self.provenance(), seconds=self._lap()))
+
     def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
         """A cell's error; the traceback goes to the log."""
         print(f"\n{cell.label}\n{traceback}", flush=True)
@@ -56,6 +61,18 @@ class Session:
     def fail_now(self, cell: Cell, error: BaseException) -> None:
         """As `fail`, from within the handler of the error."""
         self.fail(cell, error, format_exc())
+
+    @contextmanager
+    def missing(self, cells: list[Cell]) -> Iterator[list[Cell]]:
+        """The cells whose artefacts are still to be made, by nobody else meanwhile; the others end here."""
+        with ExitStack() as locks:
+            for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
+                locks.enter_context(self.store.lock(cell.kind, cell.key))
+            manifests = {cell.key: self.store.manifest(cell.kind, cell.key) for cell in cells}
+            for cell in cells:
+                if (manifest := manifests[cell.key]) is not None:
+                    self.done(cell, manifest["cost"], manifest["provenance"])
+            yield [cell for cell in cells if manifests[cell.key] is None]
 
     def provenance(self) -> dict[str, Any]:
         return provenance(str(self.device))

@@ -18,12 +18,14 @@ from typing import Any
 import filelock
 
 from harness.cache import cache_folder
-from harness.cells import Cell, Record, read_record, write_json
+from harness.cells import UPSTREAM_FAILED, Cell, Record, read_record, write_json
 from harness.checksums import file_digest
 from harness.errors import StoreError
+from harness.keys import content_key
 from harness.plan import Plan
 
 MANIFEST = "manifest.json"
+_CHECKSUM = "sha256"
 ARTEFACT_KINDS = {"capture": "activations", "fit": "fits"}
 
 
@@ -51,28 +53,25 @@ class Store:
         return self.cache / ARTEFACT_KINDS[kind] / key
 
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
-        """What the artefact says of itself; None where there is none that is whole."""
+        """What the artefact says of itself; None where there is none, or where files are missing or cut short."""
         folder = self.artefact(kind, key)
-        try:
-            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-            sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        manifest = _read_manifest(folder)
+        if manifest is None or any(_size(folder / name) != file["bytes"] for name, file in manifest["files"].items()):
             return None
-        return manifest if sizes == {name: file["bytes"] for name, file in manifest["files"].items()} else None
+        return manifest
 
     def damage(self, kind: str, key: str) -> str | None:
         """What is wrong with an artefact that was once committed, naming the file; None if nothing is."""
         folder = self.artefact(kind, key)
         if not folder.exists():
             return None
-        try:
-            files = json.loads((folder / MANIFEST).read_text())["files"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return f"{folder / MANIFEST} is missing or unreadable"
-        for name, file in files.items():
-            if not (folder / name).is_file():
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            return f"{folder / MANIFEST} is missing or corrupt"
+        for name, file in manifest["files"].items():
+            if _size(folder / name) is None:
                 return f"{folder / name} is missing"
-            if (folder / name).stat().st_size != file["bytes"] or file_digest(folder / name) != file["sha256"]:
+            if _size(folder / name) != file["bytes"] or file_digest(folder / name) != file["sha256"]:
                 return f"{folder / name} is corrupt (its checksum differs)"
         return None
 
@@ -105,7 +104,8 @@ class Store:
                 continue
             _fsync(path)
             files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-        write_json(work / MANIFEST, {**manifest, "files": files})
+        whole = {**manifest, "files": files}
+        write_json(work / MANIFEST, {**whole, _CHECKSUM: content_key(whole)})
         if folder.exists():  # damaged; found out by another run at the same time
             self.discard(kind, key)
         work.rename(folder)
@@ -141,7 +141,7 @@ def _state(cell: Cell, store: Store) -> State:
     if cell.skipped:
         return State("skipped", cell.skipped)
     record = store.record(cell.key)
-    if record is None or record.status == "skipped":  # skipped when run: what it waited for had failed
+    if record is None or record.error_type == UPSTREAM_FAILED:  # what it waited for is tried again, and so is it
         return State("to do")
     return State(record.status, record.error)
 
@@ -152,6 +152,19 @@ def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
     if manifest is None:
         raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
     return store.artefact(kind, key), manifest
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        is_whole = manifest.pop(_CHECKSUM) == content_key(manifest)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if is_whole else None
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _fsync(path: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +27,7 @@ _MAX_UNIT_BATCHES = 64
 
 def run(cells: list[Cell], session: Session) -> None:
     """Capture the sites of one pass that are not in the store yet."""
-    with ExitStack() as locks:
-        for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
-            locks.enter_context(session.store.lock("capture", cell.key))
-        missing = []
-        for cell in cells:
-            manifest = session.store.manifest("capture", cell.key)
-            if manifest is None:
-                missing.append(cell)
-            else:
-                session.done(cell, manifest["cost"], manifest["provenance"])
+    with session.missing(cells) as missing:
         if missing:
             _Pass(missing, session).run()
 
@@ -57,19 +47,19 @@ def unit_windows(n_tokens: int, context: int) -> int:
     return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_UNIT_BATCHES)
 
 
-@dataclass
 class _Pass:
-    cells: list[Cell]
-    session: Session
+    """One forward pass over a split for several sites."""
+
+    def __init__(self, cells: list[Cell], session: Session) -> None:
+        self.started = time.perf_counter()
+        self.cells, self.session, self.task = cells, session, cells[0].task
+        self.n_tokens = int(self.task["tokens"])
+        self.folders = {cell.task["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
+        session.progress(f"loading {cells[0].columns['model']}", 0, 1)
+        self.model = session.create("model", self.task["model"])
 
     def run(self) -> None:
-        self.started = time.perf_counter()
-        task = self.cells[0].task
-        self.n_tokens = int(task["tokens"])
-        self.session.progress(f"loading {self.cells[0].columns['model']}", 0, 1)
-        self.model = self.session.create("model", task["model"])
-        self.check_disk(float(task["max_disk_gb"]))
-        self.folders = {cell.task["site"]: self.session.store.work_folder("capture", cell.key) for cell in self.cells}
+        self.check_disk(float(self.task["max_disk_gb"]))
         for folder in self.folders.values():
             folder.mkdir(parents=True, exist_ok=True)
         memory = PeakMemory(self.session.device.type)
@@ -81,7 +71,7 @@ class _Pass:
             self.session.progress("tokens captured", totals.n_rows, self.n_tokens)
         if totals.n_rows == 0:
             raise ConfigError(
-                f"the corpus gave no rows for the {task['split']} split. Add documents or check its text."
+                f"the corpus gave no rows for the {self.task['split']} split. Add documents or check its text."
             )
         if totals.n_rows < self.n_tokens:
             label = self.cells[0].label
@@ -90,7 +80,7 @@ class _Pass:
             self.commit(cell, totals, memory.read())
 
     def units(self, skip_units: int) -> Iterator[Capture]:
-        task = self.cells[0].task
+        task = self.task
         if hasattr(self.model, "stored_capture"):
             yield from _stored_units(self.model.stored_capture(list(self.folders)), task, skip_units)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import BLOCK_ROWS
 from harness.cells import Cell
 from harness.contracts import EvaluationContext
-from harness.decomposition import load
+from harness.decomposition import Decomposition, load
 from harness.errors import PluginError
 from harness.session import Session, cost
 from harness.store import require
@@ -26,7 +26,13 @@ def run(cells: list[Cell], session: Session) -> None:
     context = _context(cells[0].task, session)
     for number, cell in enumerate(cells):
         try:
-            session.done(cell, _rows(cell, context, session))
+            decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
+            call = cell.task["evaluation"]
+            absent = _absent(session.catalog.find("evaluation", call["name"]).spec.needs, decomposition)
+            if absent:
+                session.skip(cell, f"{call['name']} needs {', '.join(absent)}, which {cell.columns['method']} lacks")
+            else:
+                session.done(cell, _rows(call, decomposition, context, session))
         except Exception as error:  # a plugin's own code; it costs this cell alone
             session.fail_now(cell, error)
         session.progress("evaluated", number + 1, len(cells))
@@ -45,10 +51,15 @@ def _context(task: Any, session: Session) -> EvaluationContext:
     return EvaluationContext(n_rows=activations.n_rows, width=activations.width, blocks=blocks)
 
 
-def _rows(cell: Cell, context: EvaluationContext, session: Session) -> list[dict[str, Any]]:
-    call = cell.task["evaluation"]
-    folder, _ = require(session.store, "fit", cell.task["fit"])
-    decomposition = load(folder, session.device)
+def _absent(needs: Iterable[str], decomposition: Decomposition) -> list[str]:
+    """What an evaluation needs and does not get."""
+    offered = {"dictionary": decomposition.dictionary is not None, "atoms": decomposition.atoms is not None}
+    return [need for need in needs if not offered.get(need)]
+
+
+def _rows(
+    call: Any, decomposition: Decomposition, context: EvaluationContext, session: Session
+) -> list[dict[str, Any]]:
     started = time.perf_counter()
     rows = [
         {"table": call["name"], **asdict(row)}

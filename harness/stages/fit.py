@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
 from typing import Any
 
 from harness.activation_store import StoredActivations, masked_rows
@@ -19,16 +18,7 @@ from harness.store import require
 
 def run(cells: list[Cell], session: Session) -> None:
     """Fit the methods of one stream that are not in the store yet."""
-    with ExitStack() as locks:
-        for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
-            locks.enter_context(session.store.lock("fit", cell.key))
-        missing = []
-        for cell in cells:
-            manifest = session.store.manifest("fit", cell.key)
-            if manifest is None:
-                missing.append(cell)
-            else:
-                session.done(cell, manifest["cost"], manifest["provenance"])
+    with session.missing(cells) as missing:
         if missing:
             _fit(missing, session)
 

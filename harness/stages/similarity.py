@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.activation_store import StoredActivations, masked_rows
@@ -45,43 +46,53 @@ def _of_decompositions(metric: Any, task: Any, session: Session) -> list[dict[st
     return rows
 
 
+class _Side(NamedTuple):
+    """Rows of one place, in the order in which they are compared."""
+
+    activations: StoredActivations
+    places: Int[Tensor, " n"]
+    device: torch.device
+
+    def rows(self, part: slice = slice(None)) -> Float[Tensor, "b d"]:
+        return self.activations.take(self.places[part]).to(self.device)
+
+
 class _Pair:
     """The evaluation rows that two places share, in the order of the first."""
 
     def __init__(self, task: Any, session: Session) -> None:
-        self.device = session.device
-        self.a, kept_a = _side(task["a"], session)
-        self.b, kept_b = _side(task["b"], session)
-        same_tokenizer = self.a.manifest["tokenizer_hash"] == self.b.manifest["tokenizer_hash"]
+        (a, kept_a), (b, kept_b) = (_unmasked(task[name], session) for name in "ab")
+        same_tokenizer = a.manifest["tokenizer_hash"] == b.manifest["tokenizer_hash"]
         columns = ["document", "window", "position"] if same_tokenizer else ["document", "end"]
-        self.index_a, self.index_b = align(self.a.rows.loc[kept_a, columns], self.b.rows.loc[kept_b, columns])
-        self.shares = {
-            "kept_share_a": len(self.index_a) / self.a.n_rows,
-            "kept_share_b": len(self.index_b) / self.b.n_rows,
-        }
+        index_a, index_b = align(a.rows.loc[kept_a, columns], b.rows.loc[kept_b, columns])
+        self.n = len(index_a)
+        self.a, self.b = _Side(a, index_a, session.device), _Side(b, index_b, session.device)
+        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(_NULL_SEED))
+        self.shuffled_b = self.b._replace(places=index_b[order])
 
     def rows(self, metric: Any) -> list[dict[str, Any]]:
-        n = len(self.index_a)
-        shuffled = self.index_b[torch.randperm(n, generator=torch.Generator().manual_seed(_NULL_SEED))]
-        return [
-            _value(metric, "similarity", n, lambda: self.compare(metric, self.index_b)),
-            _value(metric, "null_shuffled_rows", n, lambda: self.compare(metric, shuffled)),
-            *(row("similarity", name, share, n, None) for name, share in self.shares.items()),
+        found = [
+            _value(metric, "similarity", self.n, lambda: _compare(metric, self.a, self.b)),
+            _value(metric, "null_shuffled_rows", self.n, lambda: _compare(metric, self.a, self.shuffled_b)),
+        ]
+        if not getattr(metric, "symmetric", True):
+            found.append(_value(metric, "similarity_reversed", self.n, lambda: _compare(metric, self.b, self.a)))
+        kept = {"kept_share_a": self.a, "kept_share_b": self.b}
+        return found + [
+            row("similarity", name, self.n / side.activations.n_rows, self.n, None) for name, side in kept.items()
         ]
 
-    def compare(self, metric: Any, index_b: Tensor) -> float:
-        if not len(index_b):
-            raise Undefined("the two sides share no rows")
-        if not metric.streams:
-            return float(metric(self.take(self.a, self.index_a), self.take(self.b, index_b)))
-        metric.reset()
-        for start in range(0, len(index_b), BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
-            metric.update(self.take(self.a, self.index_a[part]), self.take(self.b, index_b[part]))
-        return float(metric.compute())
 
-    def take(self, side: StoredActivations, index: Tensor) -> Tensor:
-        return side.take(index).to(self.device)
+def _compare(metric: Any, one: _Side, other: _Side) -> float:
+    if not len(one.places):
+        raise Undefined("the two sides share no rows")
+    if not getattr(metric, "streams", False):
+        return float(metric(one.rows(), other.rows()))
+    metric.reset()
+    for start in range(0, len(one.places), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        metric.update(one.rows(part), other.rows(part))
+    return float(metric.compute())
 
 
 def align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[Tensor, Tensor]:
@@ -99,7 +110,7 @@ def align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[Tensor, Tensor]:
     return place_a, place_b
 
 
-def _side(side: Any, session: Session) -> tuple[StoredActivations, Any]:
+def _unmasked(side: Any, session: Session) -> tuple[StoredActivations, Any]:
     activations = StoredActivations(*require(session.store, "capture", side["capture"]))
     fit = StoredActivations(*require(session.store, "capture", side["fit_capture"]))
     return activations, (~masked_rows(activations, fit, side["max_norm_multiple"])).numpy()
@@ -112,4 +123,6 @@ def _value(metric: Any, name: str, n: int, compute: Callable[[], float]) -> dict
         reason = None if math.isfinite(value) else f"the metric returned {value}"
     except Undefined as undefined:
         reason = undefined.reason
-    return row("similarity", name, None if reason else value, n, metric.higher_is_more_similar, reason)
+    return row(
+        "similarity", name, None if reason else value, n, getattr(metric, "higher_is_more_similar", None), reason
+    )

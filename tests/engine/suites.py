@@ -11,8 +11,8 @@ from typing import Any, Literal
 from harness.errors import ConfigError
 from harness.plan import Plan, build_plan
 from harness.plugin_manager import Catalog, Registered
+from harness.resolver import resolve
 from harness.specs import Spec
-from harness.suite import resolve
 
 
 @dataclass

@@ -78,6 +78,15 @@ class SharedRows:
         return float(len(x))
 
 
+class FirstOverLast(SharedRows):
+    """An asymmetric similarity."""
+
+    symmetric = False
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        return float(x[0, 0] / y[-1, 0])
+
+
 def _catalog() -> Catalog:
     factories: dict[tuple[str, str], Any] = {
         ("method", "good"): lambda config: OrderSensitive(2, 64),
@@ -87,11 +96,14 @@ def _catalog() -> Catalog:
         ("evaluation", "judge"): lambda config: Judge(),
         ("evaluation", "nan_judge"): lambda config: Judge(float("nan")),
         ("evaluation", "inf_judge"): lambda config: Judge(float("inf")),
+        ("evaluation", "needy"): lambda config: Judge(1.0),
         ("similarity", "shared_rows"): SharedRows,
+        ("similarity", "first_over_last"): FirstOverLast,
     }
     catalog = Catalog()
     for (kind, name), factory in factories.items():
-        spec = harness.Spec(kind, name, 1, "of this test", factory)
+        needs = ("dictionary", "head") if name == "needy" else ()
+        spec = harness.Spec(kind, name, 1, "of this test", factory, needs=needs)
         catalog.entries[kind, name] = Registered(spec, sys.modules[__name__], "here", "1")
     return catalog
 
@@ -99,11 +111,12 @@ def _catalog() -> Catalog:
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     store = Store(tmp_path / "results", tmp_path / "cache")
-    for key, order in (("rows", torch.arange(300)), ("shuffled", torch.randperm(300))):
+    in_order = torch.arange(300)
+    for key, order, factor in (("rows", in_order, 1), ("shuffled", torch.randperm(300), 1), ("doubled", in_order, 2)):
         work = store.work_folder("capture", key)
         work.mkdir(parents=True)
         rows = rows_of_text(300).iloc[order.numpy()].reset_index(drop=True)
-        write_shard(work, 0, X[order], rows)
+        write_shard(work, 0, factor * X[order], rows)
         store.commit("capture", key, {"n_rows": 300, "width": 4, "tokenizer_hash": key})
     return Session(store, _catalog(), CPU, "logs/x.txt", emit=lambda event: None)
 
@@ -180,6 +193,30 @@ def test_comparisons_align_rows_and_leave_out_what_either_side_masks(session: Se
     assert values["similarity"] == (297.0, None)
     assert values["null_shuffled_rows"] == (None, "not the same rows")
     assert values["kept_share_a"] == values["kept_share_b"] == (0.99, None)
+
+
+def test_an_asymmetric_metric_is_told_both_ways(session: Session) -> None:
+    sides = {
+        side: {"capture": capture, "fit_capture": capture, "max_norm_multiple": 10.0}
+        for side, capture in (("a", "rows"), ("b", "doubled"))
+    }
+    task = {"similarity": {"name": "first_over_last", "params": {}}, **sides}
+    cell = Cell("similarity", "s", "s", "g", task, {})
+    similarity.run([cell], session)
+    values = {row["metric"]: row["value"] for row in _record(session, cell).rows}
+    kept = [i for i in range(300) if i not in MASKED]
+    ratio = float(X[kept[0], 0] / X[kept[-1], 0])
+    assert values["similarity"] == ratio / 2 and values["similarity_reversed"] == ratio * 2
+
+
+def test_what_an_evaluation_needs_and_does_not_get_is_a_skipped_row(session: Session) -> None:
+    fit.run([_fit_cell("good")], session)
+    task = {"evaluation": {"name": "needy", "params": {}}, "fit": "fit-good"}
+    task |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
+    cell = Cell("evaluation", "e", "e", "g", task, {"method": "good"})
+    evaluation.run([cell], session)
+    record = _record(session, cell)
+    assert (record.status, record.error) == ("skipped", "needy needs dictionary, head, which good lacks")
 
 
 sides = st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 5)), max_size=12)

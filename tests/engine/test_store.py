@@ -64,11 +64,11 @@ def _flip(path: Path) -> None:
         (lambda folder: (folder / "a.txt").unlink(), "a.txt is missing"),
         (lambda folder: (folder / "a.txt").write_text("weigh"), "a.txt is corrupt"),
         (lambda folder: _flip(folder / "a.txt"), "a.txt is corrupt"),
-        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing or unreadable"),
-        (lambda folder: (folder / "manifest.json").write_text('{"fil'), "manifest.json is missing or unreadable"),
-        (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json is missing or unreadable"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json is missing or unreadable"),
-        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff"), "manifest.json is missing or unreadable"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing or corrupt"),
+        (lambda folder: (folder / "manifest.json").write_text('{"fil'), "manifest.json is missing or corrupt"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json is missing or corrupt"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json is missing or corrupt"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff"), "manifest.json is missing or corrupt"),
     ],
 )
 def test_damage_names_the_file_and_a_new_artefact_takes_its_place(

@@ -1,0 +1,173 @@
+"""From what users write to a suite: every entry found, every parameter checked, every sweep expanded.
+
+An entry is a plugin's name alone (`pca`) or a mapping that names it under its kind, with its parameters
+(`{method: pca, n_components: 64}`). A list where a parameter takes a single value is a grid axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import parameters
+from harness.errors import ConfigError, HarnessError
+from harness.plugin_manager import Catalog
+from harness.sites import parse_site
+from harness.suite import Entry, ModelEntry, Suite, SuiteConfig
+
+_LISTS = {"method": "methods", "similarity": "similarities", "evaluation": "evaluations"}
+# Set by the machine or by the suite as a whole; no result depends on it.
+_DEVICE = "device"
+
+
+def resolve(raw: Mapping[str, Any], catalog: Catalog, preset: Callable[[str, str], dict[str, Any]]) -> Suite:
+    """Check and expand a composed config; a ConfigError lists all problems at once.
+
+    Args:
+        raw: the composed config.
+        catalog: the plugins there are.
+        preset: (group, name) to the entry that `conf/<group>/<name>.yaml` holds; for models and corpora.
+    """
+    resolver = _Resolver(catalog, preset)
+    suite = resolver.suite(raw)
+    if suite is None or resolver.problems:
+        raise ConfigError(list(dict.fromkeys(resolver.problems)))
+    return suite
+
+
+@dataclass
+class _Resolver:
+    catalog: Catalog
+    preset: Callable[[str, str], dict[str, Any]]
+    problems: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def collecting(self, where: str = "") -> Iterator[None]:
+        """What goes wrong inside becomes a problem, and the rest is looked at all the same."""
+        prefix = f"{where}: " if where else ""
+        try:
+            yield
+        except ConfigError as error:
+            self.problems += [problem if problem.startswith(where) else prefix + problem for problem in error.problems]
+        except HarnessError as error:
+            self.problems.append(f"{prefix}{error}")
+
+    def suite(self, raw: Mapping[str, Any]) -> Suite | None:
+        entries = {kind: self.entries(kind, raw.get(key), key) for kind, key in _LISTS.items()}
+        with self.collecting():
+            config = parameters.build(SuiteConfig, raw)
+            corpus = self.from_preset("corpus", config.corpus, "corpus")
+            models = [self.from_preset("model", item, f"models[{i}]") for i, item in enumerate(config.models)]
+            config = dataclasses.replace(config, corpus=corpus, models=models)
+            found = self.models(config)
+            return Suite(
+                config=config,
+                corpus=self.corpus(corpus, found),
+                models=tuple(found),
+                methods=tuple(entries["method"]),
+                similarities=tuple(entries["similarity"]),
+                evaluations=tuple(entries["evaluation"]),
+            )
+        return None
+
+    def entries(self, kind: str, raw: Any, where: str) -> list[Entry]:
+        """The entries of a list, each once. What is no list is the typed config's to refuse."""
+        items = raw if isinstance(raw, list) else []
+        found = [entry for i, item in enumerate(items) for entry in self.expand(kind, item, f"{where}[{i}]")]
+        return list({str(entry.inputs): entry for entry in found}.values())
+
+    def corpus(self, item: Any, models: list[ModelEntry]) -> Entry | None:
+        if item is None:
+            if not all(model.has_own_rows for model in models):
+                self.problems.append("corpus: missing; the models need texts, such as corpus=wikipedia.")
+            return None
+        found = self.expand("corpus", item, "corpus")
+        if len(found) > 1:
+            self.problems.append("corpus: one corpus per suite; a list is not a sweep here.")
+        return found[0] if found else None
+
+    def models(self, config: SuiteConfig) -> list[ModelEntry]:
+        found = [
+            model
+            for i, item in enumerate(config.models)
+            if isinstance(item, Mapping)  # otherwise its preset is unknown, which is a problem already
+            for model in self.model(item, config, f"models[{i}]")
+        ]
+        for name, values in (
+            ("label", [model.label for model in found]),
+            ("content", [str(model.entry.inputs) for model in found]),
+        ):
+            if len(set(values)) < len(values):
+                twice = next(model.label for model, value in zip(found, values, strict=True) if values.count(value) > 1)
+                self.problems.append(f"models: two entries have the {name} of {twice!r}; give each model one entry.")
+        return found
+
+    def model(self, item: Mapping[str, Any], config: SuiteConfig, where: str) -> Iterator[ModelEntry]:
+        params = dict(item)
+        label, family, sites = params.pop("label", None), params.pop("family", None), params.pop("sites", None)
+        sites = sites or config.sites
+        if not sites or not isinstance(sites, list):
+            self.problems.append(f"{where}.sites: name at least one site, such as [resid_post.6], here or as sites.")
+            return
+        for site in sites:
+            with self.collecting(where):
+                parse_site(site)
+        for entry in self.expand("model", params, where, {"dtype": config.dtype, _DEVICE: config.device}):
+            name = str(label or entry.params.get("path") or entry.label)
+            with self.collecting(where):
+                yield ModelEntry(entry, name, str(family or name), tuple(dict.fromkeys(sites)), self.shape(entry))
+
+    def shape(self, entry: Entry) -> Mapping[str, int] | None:
+        registered = self.catalog.find("model", entry.name)
+        if registered.spec.shape is None:
+            return None
+        config = self.catalog.config("model", entry.name, dict(entry.params))
+        shape: Mapping[str, int] | None = registered.resolve(registered.spec.shape)(config)
+        return shape
+
+    def from_preset(self, group: str, item: Any, where: str) -> Any:
+        """What a preset holds for a name, the item itself otherwise; a mapping may start from a `preset`."""
+        name = item.get("preset") if isinstance(item, Mapping) else item
+        if not isinstance(name, str):
+            return item
+        with self.collecting(where):
+            changes = {key: value for key, value in item.items() if key != "preset"} if item is not name else {}
+            return self.preset(group, name) | changes
+        return None
+
+    def expand(self, kind: str, item: Any, where: str, defaults: Mapping[str, Any] | None = None) -> list[Entry]:
+        """The entries of one item: the product of its grid axes."""
+        item = {kind: item} if isinstance(item, str) else item
+        if not isinstance(item, Mapping) or not isinstance(item.get(kind), str):
+            self.problems.append(f"{where}: {item!r}: write NAME, or {{{kind}: NAME, parameter: value, ...}}.")
+            return []
+        name, entries = item[kind], []
+        with self.collecting(where):
+            spec = self.catalog.find(kind, name).spec
+            fields = parameters.field_types(spec.config) if spec.config else {}
+            params = {key: value for key, value in (defaults or {}).items() if key in fields}
+            params |= {key: value for key, value in item.items() if key != kind}
+            axes = {
+                key: value
+                for key, value in params.items()
+                if isinstance(value, list) and not parameters.takes_list(fields.get(key, list))
+            }
+            for point in itertools.product(*axes.values()):
+                with self.collecting(where):
+                    entries.append(self.entry(kind, name, params | dict(zip(axes, point, strict=True)), where))
+        return entries
+
+    def entry(self, kind: str, name: str, params: dict[str, Any], where: str) -> Entry:
+        config = self.catalog.config(kind, name, params, where)
+        spec = self.catalog.find(kind, name).spec
+        resolved = dataclasses.asdict(config)
+        if spec.identity is not None:
+            identity = self.catalog.identity(kind, name, config)
+        else:
+            identity = {key: value for key, value in resolved.items() if key != _DEVICE}
+        label = name + parameters.describe_changed(config)
+        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, spec.needs)
