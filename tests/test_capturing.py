@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_models import TEXTS, save_tiny_model
 
 import harness
 from harness.capturing import UNIT_WINDOWS, read
 from harness.contracts import Document
 from harness.rows import COLUMNS
+from tiny_models import TEXTS, save_tiny_model
 
 SITES = ["resid_post.0", "mlp_out.1"]
 

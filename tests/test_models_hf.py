@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import FAMILIES, TEXTS, save_tiny_model, tiny_model, tiny_tokenizer
 from torch import Tensor, nn
 
 import harness
+import tiny_models
 from plugins.models import HFConfig, planning
+from tiny_models import FAMILIES, TEXTS, save_tiny_model, tiny_model, tiny_tokenizer
 
 # Modules of transformers 5.17 that run torch.jit.script on import, which newer releases of torch deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from engine.parts import rows_of_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import harness
+from engine.parts import rows_of_text
 from harness.activation_store import StoredActivations, masked_rows, shard_name, write_shard
 from harness.rows import make_rows, rows_from_tensors, rows_to_tensors
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from engine.parts import rows_of_text, stream_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.parts import rows_of_text, stream_of
 from harness import activations
 from harness.activations import stream_order
 from harness.rows import bare_rows, make_rows

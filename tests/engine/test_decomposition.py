@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from engine.parts import Offset, OrderSensitive, rows_of_text
 from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
+from engine.parts import Offset, OrderSensitive, rows_of_text
 from harness.plugin_manager import load_catalog
 
 X = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))

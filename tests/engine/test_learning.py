@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 import torch
-from engine.parts import Offset, OrderSensitive, rows_of_text, stream_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
+from engine.parts import Offset, OrderSensitive, rows_of_text, stream_of
 from harness import activations
 from harness.learning import Fitted, fit_together, state_bytes
 

@@ -10,10 +10,10 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from engine.suites import model_folder, plan_of, raw_suite
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.toy_suites import model_folder, plan_of, raw_suite
 from harness.cells import Cell
 from harness.keys import canonical_json, content_key
 from harness.plan import Plan
@@ -195,7 +195,7 @@ def test_a_site_too_deep_is_skipped_with_all_that_rests_on_it(tmp_path: Path) ->
 CODE = """
     import sys
     from pathlib import Path
-    from engine.suites import plan_of, raw_suite
+    from engine.toy_suites import plan_of, raw_suite
     print(*plan_of(raw_suite(Path(sys.argv[1]))).cells)
     assert "torch" not in sys.modules
 """

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from engine.parts import Offset, OrderSensitive, rows_of_text
 from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
+from engine.parts import Offset, OrderSensitive, rows_of_text
 from harness.activation_store import write_shard
 from harness.activations import Stream, TensorActivations
 from harness.cells import Cell, Record

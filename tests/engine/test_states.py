@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.suites import plan_of, raw_suite
 
 import harness
+from engine.toy_suites import plan_of, raw_suite
 from harness.cells import Cell, Record
 from harness.estimate import check_budget, estimate, remember_timings
 from harness.plan import Plan

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet
 import pytest
-from engine.suites import plan_of, raw_suite
 
+from engine.toy_suites import plan_of, raw_suite
 from harness.cells import Record
 from harness.plan import Plan
 from harness.session import row

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
-from suites.conftest import assert_equal_tables, read_tables, states
+from result_tables import assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -153,7 +153,8 @@ def test_a_damaged_capture_is_named_and_made_again(
     suite = ["suite=smoke", "methods=[mean]", "similarities=[]", "models.0.sites=[resid_post.1]"]
     assert harness_cli("run", *suite)[0] == 0
     shard = sorted((tmp_path / "cache" / "activations").glob("*/shard-00000.safetensors"))[0]
-    before, stored = load_file(shard), shard.read_bytes()
+    stored = shard.read_bytes()
+    before = load(stored)
     victim = shard
     if damage == "flipped byte":
         shard.write_bytes(stored[:-1] + bytes([stored[-1] ^ 1]))

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from suites.conftest import read_tables
+from result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 
