@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import pandas as pd
 import torch
@@ -100,7 +101,7 @@ def fit_together(
     info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype)
     feeds = {name: _Feed(learner, stream, device) for name, learner in learners.items()}
     for feed in feeds.values():
-        feed.run(lambda feed=feed: _start(feed, info))  # type: ignore[misc]  # binds the loop variable
+        feed.run(partial(_start, feed, info))
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
         feeding = [feed for feed in _alive(feeds) if feed.learner.passes > pass_number]
@@ -116,7 +117,7 @@ def fit_together(
         for feed in feeding:
             feed.flush()
     for feed in feeds.values():
-        feed.run(lambda feed=feed: _finish(feed))  # type: ignore[misc]  # binds the loop variable
+        feed.run(partial(_finish, feed))
         decomposition = feed.fitted.decomposition
         if decomposition is not None and decomposition.atoms is not None:
             decomposition.candidates = _candidates(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -42,7 +43,7 @@ def _of_decompositions(metric: Any, task: Any, session: Session) -> list[dict[st
     rows = [_value(metric, "similarity", n, lambda: metric(a, b))]
     for name in ("overlap", "chance"):
         if hasattr(metric, name):
-            rows.append(_value(metric, name, n, lambda name=name: getattr(metric, name)(a, b)))  # type: ignore[misc]
+            rows.append(_value(metric, name, n, partial(getattr(metric, name), a, b)))
     return rows
 
 

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
-from harness import cache_folder
 from plugins.models import HFConfig, RandomWeightsConfig
+from plugins.models.cached import made_once
 from plugins.models.hf import HF
 
 
@@ -26,18 +23,12 @@ def load(config: RandomWeightsConfig) -> HF:
     """The model, made once in the cache and then read as any other."""
     shape = {name: value for name, value in asdict(config).items() if name not in ("dtype", "device")}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_folder() / "models" / f"random-{digest}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            partial = Path(tempfile.mkdtemp(prefix=".random-", dir=folder.parent))
-            try:
-                _byte_tokenizer().save_pretrained(partial)
-                _gpt2(config).save_pretrained(partial)
-                partial.rename(folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+
+    def make(folder: Path) -> None:
+        _byte_tokenizer().save_pretrained(folder)
+        _gpt2(config).save_pretrained(folder)
+
+    folder = made_once(f"random-{digest}", make)
     return HF(HFConfig(str(folder), dtype=config.dtype, device=config.device))
 
 
