@@ -40,6 +40,9 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
     from harness.learning import fit_together
     from harness.rows import COLUMNS, bare_rows
 
+    if not isinstance(x, torch.Tensor):
+        raise ConfigError(f"fit: x is a {type(x).__name__}; give a torch tensor, such as torch.from_numpy(x).")
+    x = x.detach()
     if x.ndim != 2:
         raise ConfigError(f"fit: x has shape {tuple(x.shape)}; give [n rows, d].")
     if rows is not None and len(rows) != len(x):
@@ -61,4 +64,6 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
     if fitted.error is not None:
         raise fitted.error
     assert fitted.decomposition is not None  # no error, so there is one
+    if rows is not None:
+        fitted.decomposition.tokenizer_hash = rows.attrs.get("tokenizer_hash")
     return fitted.decomposition

@@ -75,6 +75,7 @@ def capture(
     if not units:
         return Capture({site: torch.empty(0, model.width) for site in sites}, _make_rows([]).astype({"document": int}))
     rows = pd.concat([unit.rows for unit in units], ignore_index=True).astype({"document": int})
+    rows.attrs["tokenizer_hash"] = model.tokenizer_hash  # for `harness.fit`, which gets the rows and not the model
     return Capture({site: torch.cat([unit.x[site] for unit in units]) for site in sites}, rows)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `harness VERB ...`. Every `key=value` is a Hydra override of a suite.
+"""Benchmarks decompositions of language-model activations. Every `key=value` is a Hydra override of a suite.
 
 Exit codes: 0 all done, 1 some cells failed, 2 usage or config error.
 """
@@ -6,26 +6,15 @@ Exit codes: 0 all done, 1 some cells failed, 2 usage or config error.
 from __future__ import annotations
 
 import argparse
-import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console
-
-from harness import display
+from harness import __version__, verbs
 from harness.errors import ConfigError, HarnessError, suggest
-from harness.specs import KINDS
-
-if TYPE_CHECKING:
-    from harness.plan import Plan
-    from harness.plugin_manager import Catalog
-    from harness.store import Store
-
-ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
-err = Console(stderr=True)
+from harness.verbs import ALL_DONE, INTERRUPTED, USAGE, err
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,254 +27,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
             err.print(f"error: {problem}", markup=False, highlight=False, soft_wrap=True)
         return USAGE
-    except KeyboardInterrupt:
-        err.print("interrupted; what is done stays done, run again to go on")
-        return INTERRUPTED
     except BrokenPipeError:  # `harness list | head`
         sys.stderr.close()
         return ALL_DONE
-
-
-def list_verb(options: argparse.Namespace) -> int:
-    """What plugins offer."""
-    catalog = _catalog(options.words)
-    kinds = [word for word in options.words if "=" not in word] or list(KINDS)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ConfigError(f"list: unknown kind {kind!r}.{suggest(kind, KINDS)}")
-    entries = [catalog.entries[key] for key in sorted(catalog.entries) if key[0] in kinds]
-    if options.json:
-        specs = [
-            {"kind": e.spec.kind, "name": e.spec.name, "version": e.spec.version, "summary": e.spec.summary}
-            | {"source": e.source, "source_version": e.version}
-            for e in entries
-        ]
-        print(json.dumps({"specs": specs, "problems": catalog.problems}, indent=2))
-        return ALL_DONE
-    rows = [[e.spec.kind, e.spec.name, e.spec.summary, e.source] for e in entries]
-    out.print(display.table("", ["kind", "name", "what it is", "from"], rows))
-    return ALL_DONE
-
-
-def show_verb(options: argparse.Namespace) -> int:
-    """One plugin's parameters."""
-    from harness import parameters
-
-    catalog = _catalog(options.words)
-    kind, _, name = options.words[0].partition("/")
-    if not name:
-        raise ConfigError(f"show: write KIND/NAME, such as method/pca, not {options.words[0]!r}.")
-    entry = catalog.find(kind, name)
-    fields = parameters.describe(entry.spec.config) if entry.spec.config else []
-    if options.json:
-        spec = {"kind": kind, "name": name, "version": entry.spec.version, "summary": entry.spec.summary}
-        print(json.dumps(spec | {"source": entry.source, "parameters": fields}, indent=2))
-        return ALL_DONE
-    out.print(f"{kind}/{name}, version {entry.spec.version}, from {entry.source}", markup=False)
-    out.print(entry.spec.summary, markup=False)
-    if entry.spec.config and entry.spec.config.__doc__ and "(" not in entry.spec.config.__doc__.splitlines()[0]:
-        out.print(f"\n{entry.spec.config.__doc__.strip()}", markup=False)
-    rows = [[field["name"], field["type"], field["default"]] for field in fields]
-    out.print(display.table("\nParameters" if rows else "\nNo parameters", ["name", "type", "default"], rows))
-    return ALL_DONE
-
-
-def plan_verb(options: argparse.Namespace) -> int:
-    """What a run would do, and what it would cost."""
-    from harness.config import compose
-    from harness.estimate import estimate
-    from harness.plan import build_plan
-    from harness.store import states
-
-    suite, catalog = compose(options.words)
-    _warn(catalog)
-    plan = build_plan(suite)
-    store = _store(suite.config.name)
-    found = states(plan, store)
-    costs = estimate(plan, found, store)
-    if options.json:
-        _print_states(plan, found, vars(costs))
-        return ALL_DONE
-    _say_difference(plan, store)
-    cells = [[plan.cells[key].kind, state.name, plan.cells[key].label, state.reason] for key, state in found.items()]
-    out.print(display.table(f"Suite {suite.config.name}", ["kind", "state", "cell", "why"], cells))
-    groups = {(cell.kind, cell.group) for cell in plan.cells.values() if found[cell.key].name in ("to do", "failed")}
-    n_todo = sum(state.name in ("to do", "failed") for state in found.values())
-    passes = sum(kind == "capture" for kind, _ in groups)
-    streams = sum(kind == "fit" for kind, _ in groups)
-    out.print(f"\n{len(found)} cells, {n_todo} to do: {passes} forward passes, {streams} streams shared by learners")
-    unknown = f", and {costs.n_unknown_disk} captures of unknown width" if costs.n_unknown_disk else ""
-    out.print(f"tokens to read: {costs.n_tokens:,}; disk: {display.size(costs.disk_bytes)}{unknown}", highlight=False)
-    untimed = f", and {costs.n_unknown_seconds} cells of a kind not run here yet" if costs.n_unknown_seconds else ""
-    out.print(f"time: about {display.duration(costs.seconds)}{untimed}", highlight=False)
-    return ALL_DONE
-
-
-def run_verb(options: argparse.Namespace) -> int:
-    """Do what is not done yet, then write the tables."""
-    from harness.config import compose
-    from harness.estimate import check_budget, estimate, remember_timings
-    from harness.leaderboard import for_terminal
-    from harness.plan import build_plan
-    from harness.runner import outcome, run
-    from harness.store import states
-    from harness.tables import build_tables, write_tables
-    from harness.tracking import track
-
-    suite, catalog = compose(options.words)
-    _warn(catalog)
-    plan, store = build_plan(suite), _store(suite.config.name)
-    before = states(plan, store)
-    check_budget(estimate(plan, before, store), suite.config)
-    _say_difference(plan, store)
-    with display.TerminalDisplay(err) as shown:
-        run(plan, store, shown)
-    remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
-    tables = build_tables(plan, store)
-    write_tables(tables, store.results / "tables")
-    track(suite.config, tables, store.results, lambda text: err.print(f"warning: {text}", markup=False))
-    for title, columns, rows in for_terminal(tables, suite):
-        out.print(display.table(title, columns, rows))
-    return _summary(outcome(plan, store), store)
-
-
-def status_verb(options: argparse.Namespace) -> int:
-    """Where every cell stands."""
-    from harness.store import states
-
-    plan, store = _read_plan(options.words)
-    found = states(plan, store)
-    if options.json:
-        _print_states(plan, found)
-        return ALL_DONE
-    rows = [[plan.cells[key].kind, state.name, plan.cells[key].label, state.reason] for key, state in found.items()]
-    out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
-    return ALL_DONE
-
-
-def leaderboard_verb(options: argparse.Namespace) -> int:
-    """The methods, by model and site, from what is done so far."""
-    from harness.leaderboard import for_terminal, leaderboard, similarities
-    from harness.tables import build_tables
-
-    plan, store = _read_plan(options.words)
-    tables = build_tables(plan, store)
-    if options.json:
-        boards = {"methods": leaderboard(tables), "similarities": similarities(tables)}
-        print(
-            json.dumps({name: json.loads(board.to_json(orient="records")) for name, board in boards.items()}, indent=2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(
+            f"error: {where}{error.strerror or error}. Results lie under {Path.cwd() / 'results'}, what suites share "
+            "under $HARNESS_CACHE: both must be folders that can be written, with space left.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
-        return ALL_DONE
-    for title, columns, rows in for_terminal(tables, plan.suite):
-        out.print(display.table(title, columns, rows))
-    return ALL_DONE
+        return USAGE
+    except KeyboardInterrupt:
+        err.print("interrupted; what is done stays done, run again to go on")
+        return INTERRUPTED
 
 
 _VERBS = {
-    "list": (list_verb, "what plugins offer: harness list [KIND] [--json]"),
-    "show": (show_verb, "one plugin's parameters: harness show KIND/NAME [--json]"),
-    "plan": (plan_verb, "what a run would do: harness plan suite=NAME [key=value ...] [--json]"),
-    "run": (run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
-    "status": (status_verb, "where every cell stands: harness status suite=NAME [--json]"),
-    "leaderboard": (leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
+    "list": (verbs.list_verb, "what plugins offer: harness list [KIND] [--json]"),
+    "show": (verbs.show_verb, "one plugin's parameters: harness show KIND/NAME [--json]"),
+    "plan": (verbs.plan_verb, "what a run would do: harness plan suite=NAME [key=value ...] [--json]"),
+    "run": (verbs.run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
+    "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
+    "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
 }
 _WITH_JSON = ("list", "show", "plan", "status", "leaderboard")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise ConfigError(f"{message}\nSee harness --help.")
+        wrong = re.search(r"argument VERB: invalid choice: '([^']*)'", message)
+        if wrong:
+            raise ConfigError(f"unknown verb {wrong[1]!r}.{suggest(wrong[1], _VERBS)} See harness --help.")
+        raise ConfigError(f"{message}. See harness --help.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    from harness import __version__
-
     parser = _Parser(prog="harness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    subparsers = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     for name, (function, summary) in _VERBS.items():
-        verb = verbs.add_parser(name, help=summary, description=summary)
+        verb = subparsers.add_parser(name, help=summary, description=summary)
         verb.add_argument("words", nargs="+" if name == "show" else "*", metavar="WORD")
         if name in _WITH_JSON:
             verb.add_argument("--json", action="store_true", help="print JSON")
         verb.set_defaults(verb_function=function)
     return parser
-
-
-def _catalog(words: Sequence[str]) -> Catalog:
-    """The catalog, with the files that `plugin_files=[...]` among the words names."""
-    from harness.plugin_manager import load_catalog
-
-    files: tuple[str, ...] = ()
-    for word in words:
-        if word.startswith("plugin_files="):
-            files = tuple(name.strip().strip("'\"") for name in word.partition("=")[2].strip("[]").split(","))
-    catalog = load_catalog(files)
-    _warn(catalog)
-    return catalog
-
-
-def _warn(catalog: Catalog) -> None:
-    for problem in catalog.problems:
-        err.print(f"warning: plugin: {problem}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _store(name: str) -> Store:
-    from harness.runner import results_folder
-    from harness.store import Store
-
-    return Store.of(results_folder(name))
-
-
-def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
-    """The plan that the last run of a suite wrote down, unless overrides ask for another."""
-    from harness.config import compose, load_resolved
-    from harness.plan import build_plan
-    from harness.runner import RESOLVED
-
-    named = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("suite", "name")}
-    store = _store(named.get("name") or named.get("suite") or "")
-    stored = store.results / RESOLVED
-    if len(named) == len(words) > 0 and stored.exists():
-        suite, catalog = load_resolved(stored)
-    else:
-        suite, catalog = compose(words)
-        store = _store(suite.config.name)
-    _warn(catalog)
-    plan = build_plan(suite)
-    _say_difference(plan, store)
-    return plan, store
-
-
-def _say_difference(plan: Plan, store: Store) -> None:
-    """Print in what the resolved config differs from that of the last run."""
-    from harness.config import differences
-    from harness.runner import RESOLVED
-
-    stored = store.results / RESOLVED
-    if stored.exists():
-        for line in differences(stored, plan.suite.config):
-            err.print(f"differs from {_relative(stored)}: {line}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_states(plan: Plan, found: dict[str, Any], costs: dict[str, Any] | None = None) -> None:
-    cells = [
-        {"key": key, "kind": plan.cells[key].kind, "label": plan.cells[key].label}
-        | {"state": state.name, "reason": state.reason, "group": plan.cells[key].group}
-        for key, state in found.items()
-    ]
-    print(json.dumps({"suite": plan.suite.config.name, "cells": cells} | ({"to_do": costs} if costs else {}), indent=2))
-
-
-def _summary(ended: Any, store: Store) -> int:
-    counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
-    out.print(f"\n{counts}. Tables: {_relative(store.results / 'tables')}", highlight=False, soft_wrap=True)
-    for cell, state in ended.failed:
-        record = store.record(cell.key)
-        log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
-        err.print(f"failed: {cell.label}: {state.reason}{log}", markup=False, highlight=False, soft_wrap=True)
-    return SOME_FAILED if ended.failed else ALL_DONE
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -46,7 +46,18 @@ def compose(overrides: Sequence[str]) -> tuple[Suite, Catalog]:
 def load_resolved(path: Path) -> tuple[Suite, Catalog]:
     """The suite that an earlier run wrote to `results/<name>/suite.yaml`."""
     with _hydra():
-        return _resolve(yaml.safe_load(path.read_text()))
+        return _resolve(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} can't be read: {reason}. `harness run` writes it anew.") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no mapping. `harness run` writes it anew.")
+    return content
 
 
 def dump_resolved(config: SuiteConfig) -> str:
@@ -56,7 +67,10 @@ def dump_resolved(config: SuiteConfig) -> str:
 
 def differences(stored: Path, config: SuiteConfig) -> list[str]:
     """`key: stored value -> value now` for every key in which a config differs from a stored one."""
-    before = yaml.safe_load(stored.read_text())
+    try:
+        before = _read(stored)
+    except ConfigError as error:
+        return [str(error)]
     now = yaml.safe_load(dump_resolved(config))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys]
@@ -103,15 +117,24 @@ def _choice(overrides: Sequence[str]) -> str:
 def _compose_raw(overrides: Sequence[str], suite: str) -> dict[str, Any]:
     rest = [_lenient(text) for text in overrides if not text.startswith("suite=")]
     try:
-        return _to_dict([f"suite={suite}", *rest])
-    except (HydraException, OmegaConfBaseException):
-        problems = list(filter(None, (_problem(suite, text) for text in rest)))
-        raise ConfigError(problems or ["the overrides contradict each other"]) from None
+        raw = _to_dict("config", [f"suite={suite}", *rest])
+    except ConfigError:
+        _to_dict("config", [f"suite={suite}"])  # raises if the suite itself is at fault
+        raise ConfigError([problem for text in rest if (problem := _problem(suite, text))]) from None
+    if "suite" in raw:
+        raise ConfigError(f"conf/suite/{suite}.yaml: its first line must be `# @package _global_`.")
+    return raw
 
 
-def _to_dict(overrides: list[str]) -> dict[str, Any]:
-    composed = hydra_compose("config", overrides=overrides)
-    return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]  # the root is a mapping
+def _to_dict(name: str, overrides: list[str]) -> dict[str, Any]:
+    """What Hydra composes; a ConfigError says what is wrong with the files or the overrides."""
+    try:
+        composed = OmegaConf.to_container(hydra_compose(name, overrides=overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+        reason = " ".join(str(cause).split())
+        raise ConfigError(f"{', '.join([name, *overrides])}: can't be composed: {reason}") from error
+    return {str(key): value for key, value in composed.items()} if isinstance(composed, dict) else {}
 
 
 def _lenient(override: str) -> str:
@@ -123,10 +146,10 @@ def _lenient(override: str) -> str:
 
 def _problem(suite: str, override: str) -> str | None:
     try:
-        _to_dict([f"suite={suite}", override])
-    except (HydraException, OmegaConfBaseException) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        return f"override {override.removeprefix('++')!r}: {reason}. Write key=value, quoted for the shell."
+        _to_dict("config", [f"suite={suite}", override])
+    except ConfigError as error:
+        reason = str(error).partition("can't be composed: ")[2]
+        return f"override {override.removeprefix('++')!r}: {reason} Write key=value, quoted for the shell."
     return None
 
 
@@ -135,5 +158,7 @@ def _preset(group: str, name: str) -> dict[str, Any]:
     options = GlobalHydra.instance().config_loader().get_group_options(group)
     if name not in options:
         raise ConfigError(f"unknown {group} {name!r}.{suggest(name, options)}")
-    composed = OmegaConf.to_container(hydra_compose(f"{group}/{name}"), resolve=True)
-    return dict(composed[group])  # type: ignore[call-overload,index,arg-type]  # a mapping with the group's key
+    composed = _to_dict(f"{group}/{name}", [])
+    if not isinstance(composed.get(group), dict):
+        raise ConfigError(f"conf/{group}/{name}.yaml is no mapping of a {group} and its parameters.")
+    return dict(composed[group])

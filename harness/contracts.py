@@ -81,6 +81,8 @@ class Info:
     seed: int
     device: torch.device
     dtype: torch.dtype
+    mean: Callable[[], Float[Tensor, " d"]]
+    """The mean of the rows in float64, taken when called; costs a reading of the rows."""
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator of its own for each purpose: adding one does not shift the numbers of another."""

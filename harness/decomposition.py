@@ -166,7 +166,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Decompositio
         raise StoreError(f"the decomposition in {folder} is corrupt: {error}. Fit it again.") from error
     if description.get("format") != _FORMAT:
         raise StoreError(f"{folder}: format {description.get('format')!r}, this harness reads {_FORMAT}.")
-    cls = _find_class(description["class"], folder)
+    cls = _find_class(str(description.get("class")), folder)
     state = {name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")}
     decomposition = cls.from_state(state, description["config"])
     decomposition.tokenizer_hash = description["tokenizer_hash"]

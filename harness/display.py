@@ -58,7 +58,7 @@ class TerminalDisplay:
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
     """A table whose numbers are right-aligned and short."""
-    drawn = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    drawn = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         is_number = any(isinstance(row[i], (int, float)) for row in rows)
         drawn.add_column(escape(column), justify="right" if is_number else "left", overflow="fold")

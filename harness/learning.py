@@ -11,12 +11,14 @@ from functools import partial
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.activations import Stream
 from harness.contracts import Batch, Info, Learner
 from harness.decomposition import Decomposition
 from harness.errors import PluginError
+from harness.isolation import isolated
 
 
 @dataclass
@@ -56,7 +58,8 @@ class _Feed:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
             try:
-                step()
+                with isolated():
+                    step()
                 _wait_for(self.device)
             except KeyboardInterrupt:
                 raise
@@ -98,7 +101,7 @@ def fit_together(
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Fitted]:
     """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone."""
-    info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype)
+    info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, partial(_mean, stream, device))
     feeds = {name: _Feed(learner, stream, device) for name, learner in learners.items()}
     for feed in feeds.values():
         feed.run(partial(_start, feed, info))
@@ -122,6 +125,13 @@ def fit_together(
         if decomposition is not None and decomposition.atoms is not None:
             decomposition.candidates = _candidates(stream)
     return {name: feed.fitted for name, feed in feeds.items()}
+
+
+def _mean(stream: Stream, device: torch.device) -> Float[Tensor, " d"]:
+    total = torch.zeros(stream.activations.width, dtype=torch.float64, device=device)
+    for x, _ in stream.blocks(0):
+        total += x.to(device).sum(dim=0, dtype=torch.float64)
+    return total / stream.n_rows
 
 
 def _alive(feeds: Mapping[str, _Feed]) -> list[_Feed]:

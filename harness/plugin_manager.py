@@ -41,6 +41,11 @@ class Registered:
     version: str
     """The distribution's version, or `sha256:` and the first digits for a file."""
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it came as a single file, which its author may be editing."""
+        return self.version.startswith("sha256:")
+
     def resolve(self, reference: Any) -> Any:
         """The object behind a factory or identity: itself, or the attribute that `"module:attribute"` names."""
         if not isinstance(reference, str):

@@ -66,7 +66,7 @@ class _Resolver:
             found = self.models(config)
             return Suite(
                 config=config,
-                corpus=self.corpus(corpus, found),
+                corpus=self.corpus(corpus, raw.get("corpus") is None, found),
                 models=tuple(found),
                 methods=tuple(entries["method"]),
                 similarities=tuple(entries["similarity"]),
@@ -80,9 +80,9 @@ class _Resolver:
         found = [entry for i, item in enumerate(items) for entry in self.expand(kind, item, f"{where}[{i}]")]
         return list({str(entry.inputs): entry for entry in found}.values())
 
-    def corpus(self, item: Any, models: list[ModelEntry]) -> Entry | None:
+    def corpus(self, item: Any, raw_is_missing: bool, models: list[ModelEntry]) -> Entry | None:
         if item is None:
-            if not all(model.has_own_rows for model in models):
+            if raw_is_missing and not all(model.has_own_rows for model in models):
                 self.problems.append("corpus: missing; the models need texts, such as corpus=wikipedia.")
             return None
         found = self.expand("corpus", item, "corpus")
@@ -91,6 +91,9 @@ class _Resolver:
         return found[0] if found else None
 
     def models(self, config: SuiteConfig) -> list[ModelEntry]:
+        own = [isinstance(item, Mapping) and bool(item.get("sites")) for item in config.models]
+        if config.sites and all(own):
+            self.problems.append("sites: every model names its own; these would not be read. Set models.0.sites=[...].")
         found = [
             model
             for i, item in enumerate(config.models)
@@ -135,6 +138,8 @@ class _Resolver:
         if not isinstance(name, str):
             return item
         with self.collecting(where):
+            if item is name and name in self.catalog.names(group):
+                return {group: name}
             changes = {key: value for key, value in item.items() if key != "preset"} if item is not name else {}
             return self.preset(group, name) | changes
         return None

@@ -16,6 +16,7 @@ from harness.cells import UPSTREAM_FAILED, Cell, Record
 from harness.config import dump_resolved
 from harness.errors import StoreError
 from harness.plan import Plan
+from harness.plugin_manager import Catalog
 from harness.store import ARTEFACT_KINDS, State, Store, states
 from harness.supervisor import Supervisor
 
@@ -34,10 +35,12 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many cells ended how, and which failed."""
+    """How many cells ended how, which failed, and why others were skipped."""
 
     counts: Counter[str]
     failed: list[tuple[Cell, State]]
+    skipped: Counter[str]
+    """Reasons, and how many cells each has cost."""
 
 
 def results_folder(name: str) -> Path:
@@ -63,9 +66,34 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
 
 def outcome(plan: Plan, store: Store) -> Outcome:
     """How the cells of a plan stand."""
-    found = states(plan, store)
-    failed = [(plan.cells[key], state) for key, state in found.items() if state.name == "failed"]
-    return Outcome(Counter(state.name for state in found.values()), failed)
+    counts: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    failed = []
+    for key, state in states(plan, store).items():
+        record = store.record(key)
+        # To a run these are to do; to whoever reads its outcome they were skipped.
+        is_skipped = state.name == "skipped" or (record is not None and record.error_type == UPSTREAM_FAILED)
+        counts["skipped" if is_skipped else state.name] += 1
+        if is_skipped:
+            skipped[state.reason or (record and record.error) or ""] += 1
+        elif state.name == "failed":
+            failed.append((plan.cells[key], state))
+    return Outcome(counts, failed, skipped)
+
+
+def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
+    """Single-file methods whose file is another than the one that stored fits were made with, at the same version."""
+    changed = []
+    for cell in plan.of_kind("fit"):
+        name = str(cell.task["method"]["name"])
+        manifest = store.manifest("fit", cell.key)
+        registered = catalog.find("method", name)
+        if manifest and registered.is_file and manifest["provenance"].get("plugin_code") != registered.version:
+            changed.append(
+                f"method {name!r}: stored fits were made by another {registered.source} of the same version "
+                f"{registered.spec.version}. If its results changed, raise the version in its Spec."
+            )
+    return list(dict.fromkeys(changed))
 
 
 @contextmanager
@@ -120,7 +148,8 @@ def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
         if record is None:
             raise StoreError(f"{plan.cells[key].label} has no record, though it comes before {cell.label}.")
         if record.status != "done":
-            reason = f"{plan.cells[key].label} {record.status}: {record.error}"
+            cause = (record.error or "").splitlines()[0][:200]
+            reason = cause if record.error_type == UPSTREAM_FAILED else f"{plan.cells[key].label} failed: {cause}"
             supervisor.end(cell, Record("skipped", UPSTREAM_FAILED, reason, record.log))
             return True
     return False

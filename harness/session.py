@@ -10,6 +10,7 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 from harness.cells import Cell, Record
+from harness.isolation import isolated
 from harness.plugin_manager import Catalog
 from harness.provenance import provenance
 from harness.store import Store
@@ -33,7 +34,8 @@ class Session:
 
     def create(self, kind: str, call: Mapping[str, Any]) -> Any:
         """An instance of what a task names."""
-        return self.catalog.create(kind, call["name"], dict(call["params"]))
+        with isolated():
+            return self.catalog.create(kind, call["name"], dict(call["params"]))
 
     def progress(self, text: str, done: int, total: int) -> None:
         self.emit({"event": "progress", "text": text, "done": done, "total": total})

@@ -48,16 +48,14 @@ class Supervisor:
         self.log = f"logs/{cells[0].kind}-{cells[0].key}.txt"
         ended: set[str] = set()
         process = self.process or self.start()
-        try:
+        with suppress(BrokenPipeError):  # it died before it was sent the job
             self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log})
-            for event in self.events(process):
-                if event["event"] == "job done":
-                    return []
-                if event["event"] == "cell":
-                    ended.add(event["key"])
-                self.on_event(event)
-        except BrokenPipeError:
-            pass
+        for event in self.events(process):
+            if event["event"] == "job done":
+                return []
+            if event["event"] == "cell":
+                ended.add(event["key"])
+            self.on_event(event)
         self.returncode = process.wait()
         self.stop()
         return [cell for cell in cells if cell.key not in ended]
@@ -91,12 +89,14 @@ class Supervisor:
             "device": self.device,
             "plugin_files": [str(Path(file).absolute()) for file in self.plugin_files],
         }
-        self.send(self.process, setting)
-        ready = next(iter(self.events(self.process)), {"error": f"the worker did not start; see {startup_log}"})
-        if "error" in ready:
+        with suppress(BrokenPipeError):  # it died at once
+            self.send(self.process, setting)
+        ready = next(iter(self.events(self.process)), None)
+        if ready is not None and "error" in ready:
             raise HarnessError(ready["error"])
-        self.device = ready["device"]
-        return self.process
+        if ready is not None:
+            self.device = ready["device"]
+        return self.process  # if it died, the job's end will tell, as that of any other death
 
     def send(self, process: subprocess.Popen[str], message: dict[str, Any]) -> None:
         assert process.stdin is not None  # opened as a pipe

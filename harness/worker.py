@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -94,8 +96,9 @@ class _Log:
             os.dup2(self.file.fileno(), stream.fileno())
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(ValueError):  # a plugin has closed it
+                stream.flush()
         self.file.close()
 
 
@@ -112,4 +115,9 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # an ordinary exit would wait for threads that a plugin has left, and the parent for it
+    os._exit(0)

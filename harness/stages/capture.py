@@ -117,12 +117,12 @@ class _Pass:
         free = shutil.disk_usage(_existing(self.session.store.cache)).free
         if n_bytes > max_disk_gb * 1e9:
             raise ConfigError(
-                f"this pass needs {n_bytes / 1e9:.2f} GB on disk, max_disk_gb is {max_disk_gb}. Raise it, or ask for "
+                f"this pass needs {n_bytes / 1e9:.3g} GB on disk, max_disk_gb is {max_disk_gb}. Raise it, or ask for "
                 "fewer tokens or sites."
             )
         if n_bytes > free:
             raise StoreError(
-                f"this pass needs {n_bytes / 1e9:.2f} GB, {self.session.store.cache} has {free / 1e9:.2f}."
+                f"this pass needs {n_bytes / 1e9:.3g} GB, {self.session.store.cache} has {free / 1e9:.3g}."
             )
 
     def commit(self, cell: Cell, totals: _Totals, peak_bytes: int | None) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import BLOCK_ROWS
 from harness.cells import Cell
-from harness.contracts import EvaluationContext
+from harness.contracts import EvaluationContext, TableRow
 from harness.decomposition import Decomposition, load
 from harness.errors import PluginError
+from harness.isolation import isolated
 from harness.session import Session, cost
 from harness.store import require
 
@@ -61,11 +62,13 @@ def _rows(
     call: Any, decomposition: Decomposition, context: EvaluationContext, session: Session
 ) -> list[dict[str, Any]]:
     started = time.perf_counter()
-    rows = [
-        {"table": call["name"], **asdict(row)}
-        for row in session.create("evaluation", call).evaluate(decomposition, context)
-    ]
+    evaluation = session.create("evaluation", call)
+    with isolated():
+        found = evaluation.evaluate(decomposition, context)
     seconds = time.perf_counter() - started
+    if not isinstance(found, Iterable) or not all(isinstance(row, TableRow) for row in found):
+        raise PluginError(f"evaluation {call['name']}: evaluate() returned {found!r:.80}, not a list of TableRows.")
+    rows = [{"table": call["name"], **asdict(row)} for row in found]
     for row in rows:
         if row["value"] is not None and not math.isfinite(row["value"]):
             raise PluginError(f"evaluation {call['name']}: {row['metric']} is {row['value']}. Give None and a reason.")

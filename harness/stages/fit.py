@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import torch
+
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import Stream
 from harness.cells import Cell
@@ -29,6 +31,10 @@ def _fit(cells: list[Cell], session: Session) -> None:
     keep = (~masked_rows(activations, activations, task["max_norm_multiple"])).nonzero().flatten()
     if not len(keep):
         raise StoreError("every fit row is masked; check max_norm_multiple and the model's activations.")
+    n_broken = int((~torch.isfinite(activations.norms)).sum())
+    if n_broken:
+        broken = f"{n_broken} of {activations.n_rows} rows hold NaN or infinite values and are masked"
+        session.warn(f"{cells[0].label}, and all of its site: {broken}")
     learners = {}
     for cell in cells:
         try:
@@ -62,8 +68,9 @@ def _end(
     shutil.rmtree(work, ignore_errors=True)
     try:
         fitted.decomposition.save(work)
-        rows = _cost_rows(fitted, fitted.decomposition, n_distinct, peak_bytes)
-        provenance = session.provenance()
+        rows = _cost_rows(fitted, fitted.decomposition, n_distinct, activations.n_rows - n_distinct, peak_bytes)
+        code = session.catalog.find("method", cell.task["method"]["name"]).version
+        provenance = {**session.provenance(), "plugin_code": code}
         session.store.commit("fit", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
     except Exception as error:  # a method whose state can't be saved costs its own cell
         session.fail_now(cell, error)
@@ -72,7 +79,7 @@ def _end(
 
 
 def _cost_rows(
-    fitted: Fitted, decomposition: Decomposition, n_distinct: int, peak_bytes: int | None
+    fitted: Fitted, decomposition: Decomposition, n_distinct: int, n_masked: int, peak_bytes: int | None
 ) -> list[dict[str, Any]]:
     n = fitted.rows_seen
     n_parameters = sum(tensor.numel() for tensor in decomposition.state()[0].values())
@@ -82,6 +89,7 @@ def _cost_rows(
     ]
     shared = "of the whole pass, shared by its learners" if peak_bytes else "not measurable here"
     return [
+        row("cost", "masked_rows", n_masked, n, higher_is_better=None),
         cost("fit_seconds", fitted.fit_seconds, n),
         cost("tokens_seen", n, n),
         cost("tokens_distinct", n_distinct, n),

@@ -17,6 +17,7 @@ from harness.activations import BLOCK_ROWS
 from harness.cells import Cell
 from harness.decomposition import load
 from harness.errors import Undefined
+from harness.isolation import isolated
 from harness.session import Session, row
 from harness.store import require
 
@@ -120,7 +121,8 @@ def _unmasked(side: Any, session: Session) -> tuple[StoredActivations, Any]:
 def _value(metric: Any, name: str, n: int, compute: Callable[[], float]) -> dict[str, Any]:
     value: float | None = None
     try:
-        value = compute()
+        with isolated():
+            value = compute()
         reason = None if math.isfinite(value) else f"the metric returned {value}"
     except Undefined as undefined:
         reason = undefined.reason

@@ -52,15 +52,19 @@ class Reconstruction:
         self, decomposition: harness.Decomposition, context: harness.EvaluationContext
     ) -> list[harness.TableRow]:
         """One table row per metric of the list above."""
-        mean_of_all, mean_of_kept = _Mean(), _Mean()
+        mean_of_all, mean_of_kept, n_broken = _Mean(), _Mean(), 0
         for x, masked in context.blocks():
-            mean_of_all.add(x.double())
+            finite = torch.isfinite(x).all(dim=1)
+            if not (finite | masked).all():
+                raise harness.ConfigError("reconstruction: unmasked evaluation rows hold NaN or infinite values.")
+            n_broken += int((~finite).sum())
+            mean_of_all.add(x[finite].double())
             mean_of_kept.add(x[~masked].double())
-        if not mean_of_all.is_finite():
-            raise harness.ConfigError("reconstruction: the evaluation rows hold NaN or infinite values.")
         all_sums, masked_sums, kept_sums = _Sums(), _Sums(), _Sums()
         alive = _Alive(decomposition.n_latents)
-        for x, masked in context.blocks():
+        for block, is_masked in context.blocks():
+            finite = torch.isfinite(block).all(dim=1)
+            x, masked = block[finite], is_masked[finite]
             rows, kept = x.double(), ~masked
             codes = _encode(decomposition, x)
             decoded = _decode(decomposition, codes, x)
@@ -70,7 +74,7 @@ class Reconstruction:
             kept_sums.add(_variance_terms(rows[kept], decoded[kept], mean_of_kept))
             kept_sums.add(_direction_terms(rows[kept], decoded[kept]))
             kept_sums.add(alive.sparsity_terms(codes, kept))
-        return [*_kept_metrics(kept_sums, alive, context.width), *_mask_metrics(all_sums, masked_sums)]
+        return [*_kept_metrics(kept_sums, alive, context.width), *_mask_metrics(all_sums, masked_sums, n_broken)]
 
 
 class _Mean:
@@ -86,9 +90,6 @@ class _Mean:
             self._first, self._total = rows[0], torch.zeros_like(rows[0])
         self.n_rows += len(rows)
         self._total += (rows - self._first).sum(dim=0)
-
-    def is_finite(self) -> bool:
-        return self.n_rows == 0 or bool(torch.isfinite(self._total).all())
 
     def subtract_from(self, rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         return rows - (self._first + self._total / self.n_rows) if self.n_rows else rows
@@ -233,18 +234,18 @@ def _kept_metrics(sums: _Sums, alive: _Alive, width: int) -> Iterator[harness.Ta
     return _table_rows(metrics, n, "no unmasked rows")
 
 
-def _mask_metrics(all_sums: _Sums, masked_sums: _Sums) -> Iterator[harness.TableRow]:
-    n = int(all_sums["rows"])
+def _mask_metrics(all_sums: _Sums, masked_sums: _Sums, n_broken: int) -> Iterator[harness.TableRow]:
+    n = int(all_sums["rows"]) + n_broken
+
+    def over_all_rows(numerator: float) -> float:
+        if n_broken:
+            raise harness.Undefined(f"{n_broken} of {n} rows, all masked, hold NaN or infinite values")
+        return _ratio(numerator, all_sums["variance"], _NO_VARIANCE)
+
     metrics: Metrics = {
-        "explained_variance_unmasked": (
-            True,
-            lambda: 1 - _ratio(all_sums["error"], all_sums["variance"], _NO_VARIANCE),
-        ),
-        "masked_row_share": (None, lambda: masked_sums["rows"] / n),
-        "masked_variance_share": (
-            None,
-            lambda: _ratio(masked_sums["variance"], all_sums["variance"], _NO_VARIANCE),
-        ),
+        "explained_variance_unmasked": (True, lambda: 1 - over_all_rows(all_sums["error"])),
+        "masked_row_share": (None, lambda: (masked_sums["rows"] + n_broken) / n),
+        "masked_variance_share": (None, lambda: over_all_rows(masked_sums["variance"])),
     }
     return _table_rows(metrics, n, "no rows")
 

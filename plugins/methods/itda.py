@@ -24,34 +24,29 @@ _EARLY = 0.9
 
 
 class ITDA:
-    """One pass; two with `centre`, of which the first takes the mean (in float64)."""
+    """One pass over the rows; with `centre`, less their mean."""
+
+    passes = 1
 
     def __init__(self, config: ITDAConfig) -> None:
         self.config = config
-        self.passes = 2 if config.centre else 1
         self.batch_rows = config.batch_rows
 
     def start(self, info: harness.Info) -> None:
         self._info = info
-        self._mean = torch.zeros(info.width, dtype=torch.float64, device=info.device) if self.config.centre else None
-        self._passes_left = self.passes
+        self._mean = info.mean() if self.config.centre else None
         self._n_seen = 0
-        """Rows of this pass."""
+        self._n_seen_before_cut: int | None = None
+        """Rows seen when the first block came of which not all that should have entered did."""
         self._pursuit: MatchingPursuit | None = None
         self._identities: list[pd.DataFrame] = []
         self._rows_until_full: int | None = None
 
     def partial_fit(self, batch: harness.Batch) -> None:
         self._n_seen += len(batch.x)
-        if self._passes_left == 2:
-            assert self._mean is not None  # only centring takes two passes
-            self._mean += batch.x.sum(dim=0, dtype=torch.float64) / self._info.n_rows
-        elif self._rows_until_full is None:
+        if self._rows_until_full is None:
             x = batch.x if self._mean is None else (batch.x - self._mean).to(batch.x.dtype)
             self._learn(unit_rows(x), batch)
-        if self._n_seen == self._info.n_rows:
-            self._passes_left -= 1
-            self._n_seen = 0
 
     def finish(self) -> harness.Decomposition:
         if self._pursuit is None:
@@ -72,7 +67,10 @@ class ITDA:
             self._pursuit = MatchingPursuit(unit[taken], self.config.k, self.config.max_atoms + self.batch_rows)
         n_free = self.config.max_atoms - self._pursuit.n_atoms
         if n_free:
-            admitted = _admitted(unit, self._pursuit, self.config.threshold)[:n_free]
+            admitted = _admitted(unit, self._pursuit, self.config.threshold)
+            if len(admitted) > n_free:
+                self._n_seen_before_cut = self._n_seen - len(batch.x)
+            admitted = admitted[:n_free]
             self._pursuit.extend(unit[admitted])
             taken += admitted.tolist()
         if taken:
@@ -81,8 +79,8 @@ class ITDA:
             self._rows_until_full = self._n_seen
 
     def _warn_if_full_early(self) -> None:
-        n_rows, full = self._info.n_rows, self._rows_until_full
-        if full is not None and full < _EARLY * n_rows:
+        n_rows, full, cut = self._info.n_rows, self._rows_until_full, self._n_seen_before_cut
+        if full is not None and min(full, n_rows if cut is None else cut) < _EARLY * n_rows:
             warnings.warn(
                 f"itda: the dictionary was full ({self.config.max_atoms} atoms) after {full} of {n_rows} rows; the "
                 f"other {n_rows - full} taught it nothing. Raise max_atoms, or raise threshold (now "

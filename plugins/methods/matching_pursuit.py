@@ -85,6 +85,7 @@ class MatchingPursuit:
         """Forget the atoms from this place on."""
         self.n_atoms = n_atoms
 
+    @torch.no_grad()
     def encode(
         self, x: Float[Tensor, "n d"], tolerance: float | None = None, barred: Bool[Tensor, "n p"] | None = None
     ) -> Pursuit:
@@ -92,9 +93,8 @@ class MatchingPursuit:
 
         Where `barred` is True the row may not take that one of the last p atoms.
         """
-        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         # At unit norm, what counts as rounding error and as tolerance is the same number for every row.
-        unit = unit_rows(x)
+        unit, norms = unit_rows_and_norms(x)
         if tolerance is None:
             tolerance = (_SPANNED_EPS * torch.finfo(x.dtype).eps) ** 2
         values = x.new_zeros(len(x), self.k)
@@ -200,8 +200,16 @@ class _Live:
 
 def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows at unit norm; zero rows stay zero."""
-    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x / torch.where(norms > 0, norms, 1)
+    return unit_rows_and_norms(x)[0]
+
+
+def unit_rows_and_norms(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n 1"]]:
+    """Rows at unit norm, zero rows staying zero, and the norms they had."""
+    # Squares of very large or small numbers leave the range of float32: divide by the largest first.
+    largest = x.abs().amax(dim=1, keepdim=True)
+    scaled = x / torch.where(largest > 0, largest, 1)
+    norms = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return scaled / torch.where(norms > 0, norms, 1), norms * largest
 
 
 def _chunk_rows(device: torch.device, width: int) -> int:

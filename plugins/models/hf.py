@@ -134,7 +134,8 @@ def _load_body(config: HFConfig) -> tuple[nn.Module, list[str]]:
     weights = body.state_dict()
     for name in missing:
         weights[name].fill_(torch.nan)
-    body.config.use_cache = False
+    for part in (body.config, body.config.get_text_config()):  # of a multimodal model they are two
+        part.use_cache = False
     if body.config.is_encoder_decoder:
         body = body.get_encoder()
     return body.eval().requires_grad_(False), missing

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from harness import ConfigError, Window
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PROBES = ("a", "the", "1", ".")
 
 
@@ -44,7 +46,8 @@ class Tokens:
         is_fast = self._tokenizer.is_fast
         # Windows are cut later: neither the tokenizer's limit nor a warning about it matters here.
         encoded = self._tokenizer(
-            list(texts),
+            [_LONE_SURROGATE.sub("\ufffd", text) for text in texts],  # no tokenizer takes them; one for one, so
+            # that offsets stay right
             add_special_tokens=False,
             truncation=False,
             padding=False,

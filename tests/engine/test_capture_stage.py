@@ -196,7 +196,7 @@ def test_a_corpus_without_rows_is_an_error_and_no_artefact(tmp_path: Path) -> No
 
 
 def test_what_does_not_fit_the_budget_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(harness.ConfigError, match=r"needs 0\.06 GB on disk, max_disk_gb is 0\.05\. Raise it"):
+    with pytest.raises(harness.ConfigError, match=r"needs 0\.064 GB on disk, max_disk_gb is 0\.05\. Raise it"):
         _capture(_session(tmp_path, "a"), _cell(SITES[0], tokens=1_000_000, max_disk_gb=0.05))
 
 

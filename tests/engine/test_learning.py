@@ -243,7 +243,7 @@ def test_generators_are_independent_repeatable_and_leave_the_global_one_alone() 
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    info, other = (harness.Info(8, 10, seed, CPU, torch.float32) for seed in (0, 1))
+    info, other = (harness.Info(8, 10, seed, CPU, torch.float32, mean=lambda: torch.zeros(8)) for seed in (0, 1))
     draws = {
         name: torch.randn(4000, generator=info.generator(name)) for name in ("weights", "rows", "weights2", "0/weights")
     }
@@ -252,3 +252,24 @@ def test_generators_are_independent_repeatable_and_leave_the_global_one_alone() 
     correlations = torch.corrcoef(torch.stack(list(draws.values()))) - torch.eye(len(draws))
     assert correlations.abs().max() < 0.08  # 5 standard errors
     assert torch.equal(torch.rand(3), expected)
+
+
+class Careless(OrderSensitive):
+    """Changes what belongs to the process."""
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        torch.set_default_dtype(torch.float64)
+        torch.manual_seed(7)
+        torch.set_grad_enabled(False)
+        super().partial_fit(batch)
+
+
+def test_settings_of_the_process_are_put_back() -> None:
+    stream = stream_of(torch.randn(200, 3))
+    torch.manual_seed(3)
+    expected = torch.randn(2)
+    torch.manual_seed(3)
+    fitted = fit_together({"a": Careless(1, 64), "b": OrderSensitive(1, 64)}, stream, CPU)
+    assert fitted["a"].error is None and fitted["b"].error is None
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    assert torch.equal(torch.randn(2), expected)

@@ -124,11 +124,12 @@ def test_a_cap_that_is_not_hit_is_none() -> None:
     assert decomposition.rows_until_full is None
 
 
-def test_centring_takes_two_passes_and_adds_the_mean_back() -> None:
+def test_centring_is_all_that_differs_and_the_mean_is_added_back() -> None:
     x = literal.mixture(500) + 50
     learner = harness.create("method", "itda", k=6, max_atoms=1000, threshold=0.3, centre=True)
-    assert learner.passes == 2
     decomposition = harness.fit(learner, x)
+    plain = harness.fit(harness.create("method", "itda", k=6, max_atoms=1000, threshold=0.3), x - x.mean(dim=0))
+    assert places(decomposition) == places(plain)
     assert torch.allclose(decomposition.mean, x.mean(dim=0), rtol=1e-12)
     sources = x[places(decomposition)] - x.mean(dim=0)
     assert torch.allclose(decomposition.dictionary, sources / sources.norm(dim=1, keepdim=True), atol=1e-9)
@@ -177,3 +178,18 @@ def test_only_zero_rows_is_an_error() -> None:
 def test_bad_values_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(harness.ConfigError, match=next(iter(wrong))):
         harness.create("method", "itda", **({"k": 4, "max_atoms": 10} | wrong))
+
+
+def test_a_cap_that_cuts_within_the_first_block_is_a_warning() -> None:
+    x = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning, match="full"):
+        harness.fit(harness.create("method", "itda", k=3, max_atoms=5), x)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_rows_of_any_scale_of_float32_give_the_same_atoms(scale: float) -> None:
+    x = literal.mixture(300).float()
+    plain, scaled = (harness.fit(harness.create("method", "itda", k=4, max_atoms=500), rows) for rows in (x, x * scale))
+    assert len(set(places(plain)) & set(places(scaled))) >= 0.98 * len(places(plain))
+    values = scaled.encode(x * scale).values
+    assert torch.isfinite(values).all() and values.any()

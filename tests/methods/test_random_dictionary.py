@@ -47,7 +47,7 @@ def test_zero_rows_are_not_drawn() -> None:
 
 def test_too_few_rows_is_said_before_the_pass() -> None:
     learner = harness.create("method", "random_dictionary", n_latents=11, k=2)
-    info = harness.Info(4, 10, 0, torch.device("cpu"), torch.float32)
+    info = harness.Info(4, 10, 0, torch.device("cpu"), torch.float32, mean=lambda: torch.zeros(4))
     with pytest.raises(harness.ConfigError, match="n_latents is 11, but the stream has only 10"):
         learner.start(info)
 

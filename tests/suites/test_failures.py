@@ -22,6 +22,8 @@ Cli = Callable[..., tuple[int, str, str]]
 
 BROKEN = """
 import os
+import threading
+import time
 from dataclasses import dataclass
 
 import harness
@@ -61,6 +63,9 @@ class Fragile:
             raise SystemExit(3)
         if self.how == "dies":
             os._exit(9)
+        if self.how == "interrupts":  # leaving a thread that never ends
+            threading.Thread(target=time.sleep, args=(10_000,)).start()
+            raise KeyboardInterrupt
 
     def finish(self):
         return Sum(self.sum * float("nan") if self.how == "nan" else self.sum, self.how)
@@ -91,7 +96,7 @@ def broken_plugin(tmp_path: Path) -> Path:
 
 
 def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: Path, tmp_path: Path) -> None:
-    ways = ["works", "raises at once", "raises", "exits", "dies", "nan", "raises later", "nan later"]
+    ways = ["works", "raises at once", "raises", "exits", "dies", "interrupts", "nan", "raises later", "nan later"]
     suite = [
         "suite=smoke",
         "plugin_files=[broken.py]",
@@ -104,7 +109,7 @@ def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: P
     cost = tables["cost"][tables["cost"]["method"].notna()]
     fits = {json.loads(config).get("how"): part for config, part in cost.groupby("method_config")}
     failed_fits = {how: set(part["error"].dropna()) for how, part in fits.items() if (part["status"] == "failed").any()}
-    assert set(failed_fits) == {"raises at once", "raises", "exits", "dies", "nan"}
+    assert set(failed_fits) == {"raises at once", "raises", "exits", "dies", "interrupts", "nan"}
     assert failed_fits["raises"] == {"RuntimeError: as asked"}
     assert failed_fits["exits"] == {"SystemExit: 3"}
     assert "exit code 9" in next(iter(failed_fits["dies"]))
@@ -112,7 +117,7 @@ def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: P
 
     judged = tables["reconstruction"]
     how = judged["method_config"].map(lambda config: json.loads(config).get("how"))
-    assert set(how[judged["status"] == "skipped"]) == {"raises at once", "raises", "exits", "dies", "nan"}
+    assert set(how[judged["status"] == "skipped"]) == set(failed_fits)
     assert set(how[judged["status"] == "failed"]) == {"raises later", "nan later"}
     assert judged.loc[judged["status"] != "done", "value"].isna().all()
     mean = judged[(judged["method"] == "mean") & (judged["metric"] == "explained_variance")]
@@ -134,12 +139,17 @@ def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: P
 
 
 def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:
-    suite = ["suite=smoke", "plugin_files=[broken.py]", "methods=[mean,fragile]", "similarities=[cka]"]
-    assert harness_cli("run", *suite)[0] == 0
-    broken_plugin.write_text(BROKEN.replace("VERSION", "2"))
     from harness.plugin_manager import load_catalog
 
+    suite = ["suite=smoke", "plugin_files=[broken.py]", "methods=[mean,fragile]", "similarities=[cka]"]
+    code, _, errors = harness_cli("run", *suite)
+    assert code == 0 and "another broken.py" not in errors
+    broken_plugin.write_text(BROKEN.replace("VERSION", "1") + "\n# edited")
     load_catalog.cache_clear()  # a new process would read the file anew
+    code, _, errors = harness_cli("run", *suite)
+    assert code == 0 and "warning: method 'fragile': stored fits were made by another broken.py" in errors
+    broken_plugin.write_text(BROKEN.replace("VERSION", "2"))
+    load_catalog.cache_clear()
     _, output, _ = harness_cli("plan", *suite, "--json")
     stale = [label for label, state in states(output).items() if state == "to do"]
     assert len(stale) == 4 and all("fragile" in label for label in stale)

@@ -114,6 +114,7 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
         (["suite=smoke", "context=63", "max_disk_gb=0.0001"], "max_disk_gb is 0.0001. Raise it"),
         (["suite=smoke", "plugin_files=[nope.py]"], "plugin_files: no file 'nope.py'"),
         (["suite=smoke", "tokens.fit"], "override 'tokens.fit'"),
+        (["suite=smoke", "sites=[resid_post.0]"], "sites: every model names its own; these would not be read."),
         (["suite=smoke", "device=cuda:77"], "device: 'cuda:77' is not available here."),
     ],
 )
@@ -145,3 +146,37 @@ def test_a_site_that_the_model_lacks_is_skipped_with_the_reason(harness_cli: Cli
     skipped = [cell for label, cell in cells.items() if "resid_post.9" in label]
     assert skipped and all(cell["state"] == "skipped" for cell in skipped)
     assert skipped[0]["reason"] == "random-gpt2 has 4 blocks, 0 to 3"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# @package _global_\nmethods: [pca", "config, suite=mine: can't be composed: "),
+        ("methods: [mean]", "conf/suite/mine.yaml: its first line must be `# @package _global_`."),
+        ("# @package _global_\nmethods: [mean]\n", "models: missing; it has no default"),
+    ],
+)
+def test_what_is_wrong_with_a_suite_file_is_said(harness_cli: Cli, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "conf" / "suite").mkdir(parents=True)
+    (tmp_path / "conf" / "suite" / "mine.yaml").write_text(content)
+    code, _, errors = harness_cli("plan", "suite=mine")
+    assert code == 2 and message in errors and "Traceback" not in errors
+
+
+def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "suite.yaml").write_text("[")
+    code, _, errors = harness_cli("status", "suite=smoke")
+    assert code == 2 and "suite.yaml can't be read" in errors
+    code, _, errors = harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[]")
+    assert code == 0, errors
+    (tmp_path / "results" / "file").write_text("")
+    code, _, errors = harness_cli("run", "suite=smoke", "name=file")
+    assert code == 2 and "Results lie under" in errors
+
+
+def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:
+    code, output, errors = harness_cli("run", "suite=smoke", "models.0.sites=[resid_post.9]", "methods=[mean]")
+    assert code == 0 and "4 skipped" in output
+    assert "skipped 4: random-gpt2 has 4 blocks, 0 to 3" in errors

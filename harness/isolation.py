@@ -1,0 +1,29 @@
+"""What a plugin must not change for its neighbours: settings of the process, put back after its code has run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Put back torch's default dtype, threads, gradient mode and global random state, and the working folder.
+
+    Without it, what one learner sets (`torch.set_default_dtype`) or draws (`torch.randn`) would be part of the results
+    of the others, and these would be stored under keys that do not say so.
+    """
+    dtype, n_threads, is_grad_enabled = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    random_state, folder = torch.get_rng_state(), os.getcwd()  # noqa: PTH109  # restored as it was
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if torch.get_num_threads() != n_threads:
+            torch.set_num_threads(n_threads)
+        torch.set_grad_enabled(is_grad_enabled)
+        torch.set_rng_state(random_state)
+        os.chdir(folder)
