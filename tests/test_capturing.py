@@ -136,3 +136,16 @@ def test_context_counts_the_special_tokens(bert: Any) -> None:
     assert c.rows.groupby(["document", "window"])["position"].max().max() == 7
     with pytest.raises(harness.ConfigError, match="2 special tokens"):
         harness.capture(bert, TEXTS, SITES, context=2)
+
+
+def test_a_fit_of_captured_rows_knows_the_tokenizer(gpt2: Any) -> None:
+    captured = harness.capture(gpt2, TEXTS, ["resid_post.0"])
+    x = captured.x["resid_post.0"]
+    assert harness.fit(harness.create("method", "mean"), x, captured.rows).tokenizer_hash == gpt2.tokenizer_hash
+    assert harness.fit(harness.create("method", "mean"), x).tokenizer_hash is None
+
+
+def test_lone_surrogates_are_read_as_unknown_characters(gpt2: Any) -> None:
+    text = "a\ud800b and more of it"
+    captured = harness.capture(gpt2, [text], ["resid_post.0"], first=True)
+    assert captured.rows["end"].max() == len(text)

@@ -324,3 +324,27 @@ def test_every_method_at_hand():
         found = values(decomposition, x)
         wanted = expected(x, decomposition.decode(codes), dense, torch.zeros(300)) if dense.shape[1] else {}
         assert {key: found[key] for key in wanted} == pytest.approx(wanted, rel=1e-6, abs=1e-7), name
+
+
+def test_masked_rows_that_are_not_finite_cost_only_the_metrics_over_all_rows() -> None:
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    masked = torch.zeros(50, dtype=torch.bool)
+    masked[[3, 7]] = True
+    whole = {row.metric: row for row in _evaluate(x[~masked])}
+    x[3], x[7, 1] = math.nan, math.inf
+    broken = {row.metric: row for row in _evaluate(x, masked)}
+    for name in ("explained_variance", "cosine_error", "mse", "l0"):
+        assert broken[name].value == whole[name].value and broken[name].n == 48
+    for name in ("explained_variance_unmasked", "masked_variance_share"):
+        assert broken[name].value is None and "2 of 50 rows" in str(broken[name].reason)
+    assert broken["masked_row_share"].value == 2 / 50
+    with pytest.raises(harness.ConfigError, match="unmasked evaluation rows hold NaN"):
+        _evaluate(x)
+
+
+def _evaluate(x: torch.Tensor, masked: torch.Tensor | None = None) -> list[harness.TableRow]:
+    decomposition = harness.fit(harness.create("method", "pca", n_components=2), torch.eye(4) + 1)
+    rows: list[harness.TableRow] = harness.create("evaluation", "reconstruction").evaluate(
+        decomposition, harness.context_of(x, masked)
+    )
+    return rows
