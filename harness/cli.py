@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import __version__, verbs
 from harness.errors import ConfigError, HarnessError, suggest
-from harness.verbs import ALL_DONE, INTERRUPTED, USAGE, err
+from harness.verbs import ALL_DONE, INTERRUPTED, USAGE, complain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,23 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except HarnessError as error:
         for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
-            err.print(f"error: {problem}", markup=False, highlight=False, soft_wrap=True)
+            complain(f"error: {problem}")
         return USAGE
     except BrokenPipeError:  # `harness list | head`
         sys.stderr.close()
         return ALL_DONE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        err.print(
+        complain(
             f"error: {where}{error.strerror or error}. Results lie under {Path.cwd() / 'results'}, what suites share "
-            "under $HARNESS_CACHE: both must be folders that can be written, with space left.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            "under $HARNESS_CACHE: both must be folders that can be written, with space left."
         )
         return USAGE
     except KeyboardInterrupt:
-        err.print("interrupted; what is done stays done, run again to go on")
+        complain("interrupted; what is done stays done, run again to go on")
         return INTERRUPTED
 
 

@@ -6,6 +6,7 @@ What a verb needs is imported inside it: `list` and `plan` should not wait for p
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -21,11 +22,16 @@ from harness.specs import KINDS
 if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.plugin_manager import Catalog
-    from harness.store import Store
+    from harness.store import State, Store
 
 ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
 err = Console(stderr=True)
+
+
+def complain(text: str) -> None:
+    """A line for people beside the output: a warning, a reason, an error."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def list_verb(options: argparse.Namespace) -> int:
@@ -65,8 +71,9 @@ def show_verb(options: argparse.Namespace) -> int:
         return ALL_DONE
     out.print(f"{kind}/{name}, version {entry.spec.version}, from {entry.source}", markup=False)
     out.print(entry.spec.summary, markup=False)
-    if entry.spec.config and entry.spec.config.__doc__ and "(" not in entry.spec.config.__doc__.splitlines()[0]:
-        out.print(f"\n{entry.spec.config.__doc__.strip()}", markup=False)
+    written = inspect.getdoc(entry.spec.config) or ""
+    if entry.spec.config and not written.startswith(f"{entry.spec.config.__name__}("):  # which dataclasses get unasked
+        out.print(f"\n{written}", markup=False)
     rows = [[field["name"], field["type"], field["default"]] for field in fields]
     out.print(display.table("\nParameters" if rows else "\nNo parameters", ["name", "type", "default"], rows))
     return ALL_DONE
@@ -89,8 +96,7 @@ def plan_verb(options: argparse.Namespace) -> int:
         _print_states(plan, found, vars(costs))
         return ALL_DONE
     _say_difference(plan, store)
-    cells = [[plan.cells[key].kind, state.name, plan.cells[key].label, state.reason] for key, state in found.items()]
-    out.print(display.table(f"Suite {suite.config.name}", ["kind", "state", "cell", "why"], cells))
+    _show_states(plan, found)
     groups = {(cell.kind, cell.group) for cell in plan.cells.values() if found[cell.key].name in ("to do", "failed")}
     n_todo = sum(state.name in ("to do", "failed") for state in found.values())
     passes = sum(kind == "capture" for kind, _ in groups)
@@ -121,13 +127,13 @@ def run_verb(options: argparse.Namespace) -> int:
     check_budget(estimate(plan, before, store), suite.config)
     _say_difference(plan, store)
     for warning in changed_code(plan, store, catalog):
-        err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+        complain(f"warning: {warning}")
     with display.TerminalDisplay(err) as shown:
         run(plan, store, shown)
     remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
     tables = build_tables(plan, store)
     write_tables(tables, store.results / "tables")
-    track(suite.config, tables, store.results, lambda text: err.print(f"warning: {text}", markup=False))
+    track(suite.config, tables, store.results, lambda text: complain(f"warning: {text}"))
     for title, columns, rows in for_terminal(tables, suite):
         out.print(display.table(title, columns, rows))
     return _summary(plan, store)
@@ -142,8 +148,7 @@ def status_verb(options: argparse.Namespace) -> int:
     if options.json:
         _print_states(plan, found)
         return ALL_DONE
-    rows = [[plan.cells[key].kind, state.name, plan.cells[key].label, state.reason] for key, state in found.items()]
-    out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
+    _show_states(plan, found)
     return ALL_DONE
 
 
@@ -184,7 +189,7 @@ def _catalog(words: Sequence[str]) -> Catalog:
 
 def _warn(catalog: Catalog) -> None:
     for problem in catalog.problems:
-        err.print(f"warning: plugin: {problem}", markup=False, highlight=False, soft_wrap=True)
+        complain(f"warning: plugin: {problem}")
 
 
 def _store(name: str) -> Store:
@@ -222,15 +227,22 @@ def _say_difference(plan: Plan, store: Store) -> None:
     stored = store.results / RESOLVED
     if stored.exists():
         for line in differences(stored, plan.suite.config):
-            err.print(f"differs from {_relative(stored)}: {line}", markup=False, highlight=False, soft_wrap=True)
+            complain(f"differs from {_relative(stored)}: {line}")
 
 
-def _print_states(plan: Plan, found: dict[str, Any], costs: dict[str, Any] | None = None) -> None:
-    cells = [
-        {"key": key, "kind": plan.cells[key].kind, "label": plan.cells[key].label}
-        | {"state": state.name, "reason": state.reason, "group": plan.cells[key].group}
-        for key, state in found.items()
+def _show_states(plan: Plan, found: dict[str, State]) -> None:
+    rows = [
+        [plan.cells[key].kind, state.name, plan.cells[key].label, state.reason or ""] for key, state in found.items()
     ]
+    out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
+
+
+def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | None = None) -> None:
+    cells = []
+    for key, state in found.items():
+        cell = plan.cells[key]
+        known = {"key": key, "kind": cell.kind, "label": cell.label, "group": cell.group}
+        cells.append({**known, "state": state.name, "reason": state.reason})
     print(json.dumps({"suite": plan.suite.config.name, "cells": cells} | ({"to_do": costs} if costs else {}), indent=2))
 
 
@@ -242,11 +254,11 @@ def _summary(plan: Plan, store: Store) -> int:
     counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
     out.print(f"\n{counts}. Tables: {_relative(store.results / 'tables')}", highlight=False, soft_wrap=True)
     for reason, n in ended.skipped.items():
-        err.print(f"skipped {n}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        complain(f"skipped {n}: {reason}")
     for cell, state in ended.failed:
         record = store.record(cell.key)
         log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
-        err.print(f"failed: {cell.label}: {state.reason}{log}", markup=False, highlight=False, soft_wrap=True)
+        complain(f"failed: {cell.label}: {state.reason}{log}")
     return SOME_FAILED if ended.failed else ALL_DONE
 
 
