@@ -57,12 +57,20 @@ class Session:
         """A cell's error; the traceback goes to the log."""
         print(f"\n{cell.label}\n{traceback}", flush=True)
         text = str(error) or type(error).__name__
+        if isinstance(error, SystemExit):
+            text = f"the plugin called sys.exit({error.code!r})"
         record = Record("failed", type(error).__name__, text, self.log, [], self.provenance(), self._lap())
         self._end(cell, record)
 
-    def fail_now(self, cell: Cell, error: BaseException) -> None:
-        """As `fail`, from within the handler of the error."""
-        self.fail(cell, error, format_exc())
+    @contextmanager
+    def alone(self, cell: Cell) -> Iterator[None]:
+        """Whatever a plugin's code raises inside, sys.exit too, costs this cell and no other."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.fail(cell, error, format_exc())
 
     @contextmanager
     def missing(self, cells: list[Cell]) -> Iterator[list[Cell]]:

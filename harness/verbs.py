@@ -252,7 +252,9 @@ def _summary(plan: Plan, store: Store) -> int:
 
     ended = outcome(plan, store)
     counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
-    out.print(f"\n{counts}. Tables: {_relative(store.results / 'tables')}", highlight=False, soft_wrap=True)
+    tables = store.results / "tables"
+    where = f"Tables: {_relative(tables)}" if tables.exists() else "No tables yet: `harness run` makes them."
+    out.print(f"\n{counts}. {where}", highlight=False, soft_wrap=True, markup=False)
     for reason, n in ended.skipped.items():
         complain(f"skipped {n}: {reason}")
     for cell, state in ended.failed:

@@ -66,7 +66,7 @@ def _run(cells: list[Cell], session: Session) -> None:
     except BaseException as error:  # whatever a plugin raised, sys.exit too: it becomes the result of the cells left
         for cell in cells:
             if cell.key not in session.ended:
-                session.fail_now(cell, error)
+                session.fail(cell, error, traceback.format_exc())
 
 
 def _device(name: str) -> Any:

@@ -26,7 +26,7 @@ def run(cells: list[Cell], session: Session) -> None:
     """Evaluate decompositions on the rows they share."""
     context = _context(cells[0].task, session)
     for number, cell in enumerate(cells):
-        try:
+        with session.alone(cell):
             decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
             call = cell.task["evaluation"]
             absent = _absent(session.catalog.find("evaluation", call["name"]).spec.needs, decomposition)
@@ -34,8 +34,6 @@ def run(cells: list[Cell], session: Session) -> None:
                 session.skip(cell, f"{call['name']} needs {', '.join(absent)}, which {cell.columns['method']} lacks")
             else:
                 session.done(cell, _rows(call, decomposition, context, session))
-        except Exception as error:  # a plugin's own code; it costs this cell alone
-            session.fail_now(cell, error)
         session.progress("evaluated", number + 1, len(cells))
 
 

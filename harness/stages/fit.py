@@ -37,10 +37,8 @@ def _fit(cells: list[Cell], session: Session) -> None:
         session.warn(f"{cells[0].label}, and all of its site: {broken}")
     learners = {}
     for cell in cells:
-        try:
+        with session.alone(cell):
             learners[cell.key] = session.create("method", cell.task["method"])
-        except Exception as error:  # the plugin's own constructor; it costs this cell alone
-            session.fail_now(cell, error)
     memory = PeakMemory(session.device.type)
     stream = Stream(activations, keep, task["seed"])
     fitted = fit_together(learners, stream, session.device, session.progress)
@@ -66,16 +64,13 @@ def _end(
     fitted.decomposition.tokenizer_hash = activations.manifest["tokenizer_hash"]
     work = session.store.work_folder("fit", cell.key)
     shutil.rmtree(work, ignore_errors=True)
-    try:
+    with session.alone(cell):
         fitted.decomposition.save(work)
         rows = _cost_rows(fitted, fitted.decomposition, n_distinct, activations.n_rows - n_distinct, peak_bytes)
         code = session.catalog.find("method", cell.task["method"]["name"]).version
         provenance = {**session.provenance(), "plugin_code": code}
         session.store.commit("fit", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
-    except Exception as error:  # a method whose state can't be saved costs its own cell
-        session.fail_now(cell, error)
-        return
-    session.done(cell, rows, provenance)
+        session.done(cell, rows, provenance)
 
 
 def _cost_rows(

@@ -30,12 +30,10 @@ def run(cells: list[Cell], session: Session) -> None:
     is_pair_of_fits = "fit" in task["a"]
     pair = None if is_pair_of_fits else _Pair(task, session)
     for cell in cells:
-        try:
+        with session.alone(cell):
             metric = session.create("similarity", cell.task["similarity"])
             rows = _of_decompositions(metric, task, session) if pair is None else pair.rows(metric)
             session.done(cell, rows)
-        except Exception as error:  # a plugin's own code; it costs this cell alone
-            session.fail_now(cell, error)
 
 
 def _of_decompositions(metric: Any, task: Any, session: Session) -> list[dict[str, Any]]:

@@ -78,6 +78,16 @@ class SharedRows:
         return float(len(x))
 
 
+class Quits(SharedRows):
+    """An evaluation and a similarity that call sys.exit."""
+
+    def evaluate(self, decomposition: harness.Decomposition, context: harness.EvaluationContext) -> Any:
+        sys.exit(4)
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        sys.exit(4)
+
+
 class FirstOverLast(SharedRows):
     """An asymmetric similarity."""
 
@@ -99,6 +109,8 @@ def _catalog() -> Catalog:
         ("evaluation", "needy"): lambda config: Judge(1.0),
         ("similarity", "shared_rows"): SharedRows,
         ("similarity", "first_over_last"): FirstOverLast,
+        ("evaluation", "quits"): Quits,
+        ("similarity", "quits"): Quits,
     }
     catalog = Catalog()
     for (kind, name), factory in factories.items():
@@ -193,6 +205,21 @@ def test_comparisons_align_rows_and_leave_out_what_either_side_masks(session: Se
     assert values["similarity"] == (297.0, None)
     assert values["null_shuffled_rows"] == (None, "not the same rows")
     assert values["kept_share_a"] == values["kept_share_b"] == (0.99, None)
+
+
+def test_an_evaluation_or_similarity_that_exits_costs_only_its_own_cell(session: Session) -> None:
+    fit.run([_fit_cell("good")], session)
+    rows = {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
+    for stage, kind, neighbour in ((evaluation, "evaluation", "judge"), (similarity, "similarity", "shared_rows")):
+        task = {"fit": "fit-good", **rows} if kind == "evaluation" else {"a": rows, "b": rows}
+        cells = [
+            Cell(kind, f"{kind}-{name}", name, "g", {kind: {"name": name, "params": {}}, **task}, {"method": "good"})
+            for name in ("quits", neighbour)
+        ]
+        stage.run(cells, session)
+        failed, done = (_record(session, cell) for cell in cells)
+        assert (failed.status, failed.error) == ("failed", "the plugin called sys.exit(4)")
+        assert done.status == "done"
 
 
 def test_an_asymmetric_metric_is_told_both_ways(session: Session) -> None:

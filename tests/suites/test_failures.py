@@ -111,7 +111,7 @@ def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: P
     failed_fits = {how: set(part["error"].dropna()) for how, part in fits.items() if (part["status"] == "failed").any()}
     assert set(failed_fits) == {"raises at once", "raises", "exits", "dies", "interrupts", "nan"}
     assert failed_fits["raises"] == {"RuntimeError: as asked"}
-    assert failed_fits["exits"] == {"SystemExit: 3"}
+    assert failed_fits["exits"] == {"SystemExit: the plugin called sys.exit(3)"}
     assert "exit code 9" in next(iter(failed_fits["dies"]))
     assert "NaN" in next(iter(failed_fits["nan"]))
 
