@@ -154,7 +154,6 @@ class EvaluationContext:
     width: int
     blocks: Callable[[], Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]]
     """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
-    model: Model | None = None
 
 
 def context_of(x: Float[Tensor, "n d"], masked: Bool[Tensor, " n"] | None = None) -> EvaluationContext:
