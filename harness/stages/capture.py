@@ -130,7 +130,7 @@ class _Pass:
         for stale in sorted(folder.glob("shard-*"))[totals.n_shards :]:  # of an interrupted run that got further here
             stale.unlink()
         n_bytes = sum(path.stat().st_size for path in folder.glob("shard-*"))
-        rows = _cost_rows(totals, n_bytes, peak_bytes, len(self.cells))
+        rows = _cost_rows(totals, n_bytes, peak_bytes)
         provenance = self.session.provenance()
         manifest = {
             "n_rows": totals.n_rows,
@@ -138,6 +138,7 @@ class _Pass:
             "n_layers": self.model.n_layers,
             "tokenizer_hash": self.model.tokenizer_hash,
             "task": dict(cell.task),
+            "sites_of_pass": sorted(self.folders),
             "cost": rows,
             "provenance": provenance,
         }
@@ -163,8 +164,9 @@ class _Totals:
         self.seconds += shard.seconds
 
 
-def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None, n_sites: int) -> list[dict[str, Any]]:
-    shared = f"shared by {n_sites} sites of one pass" if n_sites > 1 else None
+def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[dict[str, Any]]:
+    # How many sites share a pass depends on which were there already: the manifest knows, a table must not differ.
+    shared = "of the whole pass, shared by its sites"
     return [
         cost("capture_seconds", totals.seconds, totals.n_rows, shared),
         cost("capture_tokens", totals.n_rows, totals.n_rows),

@@ -238,3 +238,20 @@ class TestStoredRows:
             is_broken = ~torch.isfinite(wanted).all(dim=1) | (wanted.norm(dim=1) > 1000)
             assert torch.equal(masked_rows(stored, fit, 10.0), is_broken) and is_broken.any()
         assert fit.n_rows + evaluation.n_rows == 200
+
+
+def test_a_site_captured_after_the_other_has_the_table_rows_of_both_captured_together(tmp_path: Path) -> None:
+    """A run that was killed between two commits makes one site of the pass anew."""
+    together, later = _session(tmp_path, "a"), _session(tmp_path, "b")
+    cells = [_cell(site) for site in SITES]
+    _capture(together, *cells)
+    for cell in cells:
+        _capture(later, cell)
+    measured = ("capture_seconds", "capture_peak_memory_bytes")
+    for cell in cells:
+        rows = []
+        for session in (together, later):
+            record = session.store.record(cell.key)
+            assert record is not None
+            rows.append([row | ({"value": None} if row["metric"] in measured else {}) for row in record.rows])
+        assert rows[0] == rows[1]
