@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.contracts import (
         Batch,
         Document,
+        DocumentSums,
         EvaluationContext,
         Info,
         TableRow,
@@ -39,6 +40,7 @@ _LAZY = {
     "Codes": "harness.decomposition",
     "Decomposition": "harness.decomposition",
     "Document": "harness.contracts",
+    "DocumentSums": "harness.contracts",
     "EvaluationContext": "harness.contracts",
     "Info": "harness.contracts",
     "TableRow": "harness.contracts",
@@ -58,6 +60,7 @@ __all__ = [
     "ConfigError",
     "Decomposition",
     "Document",
+    "DocumentSums",
     "EvaluationContext",
     "HarnessError",
     "Info",

@@ -135,6 +135,18 @@ class Evaluation(Protocol):
 
 
 @dataclass(frozen=True)
+class DocumentSums:
+    """A metric as a ratio of sums over documents: its value is Σ numerator / Σ denominator.
+
+    Both lists have one item for each document of the context, in its order (0 and 0 where a document adds nothing).
+    Intervals come from drawing documents anew.
+    """
+
+    numerator: list[float]
+    denominator: list[float]
+
+
+@dataclass(frozen=True)
 class TableRow:
     """One metric of one cell. `value` is None where it can't be computed, and `reason` says why."""
 
@@ -144,6 +156,8 @@ class TableRow:
     """What the value rests on: rows for most metrics."""
     higher_is_better: bool | None = None
     reason: str | None = None
+    documents: DocumentSums | None = None
+    """Given for metrics that leaderboards compare; without it a metric gets no interval."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +168,22 @@ class EvaluationContext:
     width: int
     blocks: Callable[[], Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]]
     """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
+    documents: Int[Tensor, " n"]
+    """For every row the number of its document, from 0 on in the order of the rows."""
+
+    @property
+    def n_documents(self) -> int:
+        return int(self.documents.max()) + 1 if self.n_rows else 0
 
 
-def context_of(x: Float[Tensor, "n d"], masked: Bool[Tensor, " n"] | None = None) -> EvaluationContext:
-    """An evaluation context over one tensor."""
+def context_of(
+    x: Float[Tensor, "n d"], masked: Bool[Tensor, " n"] | None = None, documents: Int[Tensor, " n"] | None = None
+) -> EvaluationContext:
+    """An evaluation context over one tensor; without `documents` all rows are one document's."""
     mask = torch.zeros(len(x), dtype=torch.bool) if masked is None else masked
+    numbers = torch.zeros(len(x), dtype=torch.long) if documents is None else documents
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(x.split(4096), mask.split(4096), strict=True)
 
-    return EvaluationContext(n_rows=len(x), width=x.shape[1], blocks=blocks)
+    return EvaluationContext(n_rows=len(x), width=x.shape[1], blocks=blocks, documents=numbers)

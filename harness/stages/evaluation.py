@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -47,7 +48,8 @@ def _context(task: Any, session: Session) -> EvaluationContext:
             index = torch.arange(start, min(start + BLOCK_ROWS, activations.n_rows))
             yield activations.take(index).to(session.device), masked[index].to(session.device)
 
-    return EvaluationContext(n_rows=activations.n_rows, width=activations.width, blocks=blocks)
+    numbers = torch.from_numpy(pd.factorize(activations.rows["document"])[0])
+    return EvaluationContext(activations.n_rows, activations.width, blocks, numbers)
 
 
 def _absent(needs: Iterable[str], decomposition: Decomposition) -> list[str]:
