@@ -8,7 +8,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="evaluation",
         name="reconstruction",
-        version=1,
+        version=2,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
         factory="plugins.evaluations.reconstruction:Reconstruction",
     ),

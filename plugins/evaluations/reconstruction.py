@@ -37,6 +37,8 @@ Terms = dict[str, Float[Tensor, " b"]]
 """One number per row, by name; metrics are made of their sums."""
 Metrics = dict[str, tuple[bool | None, Callable[[], float]]]
 """(higher_is_better, how to compute it) by name."""
+Ratios = dict[str, tuple[Tensor, Tensor]]
+"""(numerator, denominator) of each document, by name of the metric."""
 
 _NO_VARIANCE = "the rows do not vary"
 _NO_LATENTS = "there are no latents"
@@ -60,20 +62,22 @@ class Reconstruction:
             n_broken += int((~finite).sum())
             mean_of_all.add(x[finite].double())
             mean_of_kept.add(x[~masked].double())
-        all_sums, masked_sums, kept_sums = _Sums(), _Sums(), _Sums()
+        all_sums, masked_sums, kept_sums = (_Sums(context.n_documents) for _ in range(3))
         alive = _Alive(decomposition.n_latents)
+        waiting = context.documents
         for block, is_masked in context.blocks():
+            documents, waiting = waiting[: len(block)].to(block.device), waiting[len(block) :]
             finite = torch.isfinite(block).all(dim=1)
-            x, masked = block[finite], is_masked[finite]
+            x, masked, document = block[finite], is_masked[finite], documents[finite]
             rows, kept = x.double(), ~masked
             codes = _encode(decomposition, x)
             decoded = _decode(decomposition, codes, x)
             terms = _variance_terms(rows, decoded, mean_of_all)
-            all_sums.add(terms)
-            masked_sums.add({name: term[masked] for name, term in terms.items()})
-            kept_sums.add(_variance_terms(rows[kept], decoded[kept], mean_of_kept))
-            kept_sums.add(_direction_terms(rows[kept], decoded[kept]))
-            kept_sums.add(alive.sparsity_terms(codes, kept))
+            all_sums.add(terms, document)
+            masked_sums.add({name: term[masked] for name, term in terms.items()}, document[masked])
+            kept_sums.add(_variance_terms(rows[kept], decoded[kept], mean_of_kept), document[kept])
+            kept_sums.add(_direction_terms(rows[kept], decoded[kept]), document[kept])
+            kept_sums.add(alive.sparsity_terms(codes, kept), document[kept])
         return [*_kept_metrics(kept_sums, alive, context.width), *_mask_metrics(all_sums, masked_sums, n_broken)]
 
 
@@ -96,17 +100,21 @@ class _Mean:
 
 
 class _Sums:
-    """Named sums over rows, in float64."""
+    """Named sums over the rows of each document, in float64."""
 
-    def __init__(self) -> None:
-        self._sums: defaultdict[str, float] = defaultdict(float)
+    def __init__(self, n_documents: int) -> None:
+        self._sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(n_documents, dtype=torch.float64))
 
-    def add(self, terms: Terms) -> None:
+    def add(self, terms: Terms, document: Int[Tensor, " b"]) -> None:
+        # On the CPU: accelerators add in an order that changes from run to run.
         for name, term in terms.items():
-            self._sums[name] += term.sum(dtype=torch.float64).item()
+            self._sums[name].index_add_(0, document.cpu(), term.double().cpu())
+
+    def of_documents(self, name: str) -> Float[Tensor, " documents"]:
+        return self._sums[name]
 
     def __getitem__(self, name: str) -> float:
-        return self._sums[name]
+        return self._sums[name].sum().item()
 
 
 class _Alive:
@@ -231,7 +239,14 @@ def _kept_metrics(sums: _Sums, alive: _Alive, width: int) -> Iterator[harness.Ta
         "density": (None, lambda: _ratio(sums["l0"], n * m, _NO_LATENTS)),
         "alive_fraction": (True, lambda: _ratio(alive.count, m, _NO_LATENTS)),
     }
-    return _table_rows(metrics, n, "no unmasked rows")
+    variance = sums.of_documents("variance")
+    rows = sums.of_documents("rows")
+    ratios: Ratios = {
+        "explained_variance": (variance - sums.of_documents("error"), variance),
+        "cosine_error": (rows - sums.of_documents("cosine"), rows),
+        "l0": (sums.of_documents("l0"), rows),
+    }
+    return _table_rows(metrics, n, "no unmasked rows", ratios)
 
 
 def _mask_metrics(all_sums: _Sums, masked_sums: _Sums, n_broken: int) -> Iterator[harness.TableRow]:
@@ -247,15 +262,16 @@ def _mask_metrics(all_sums: _Sums, masked_sums: _Sums, n_broken: int) -> Iterato
         "masked_row_share": (None, lambda: (masked_sums["rows"] + n_broken) / n),
         "masked_variance_share": (None, lambda: over_all_rows(masked_sums["variance"])),
     }
-    return _table_rows(metrics, n, "no rows")
+    return _table_rows(metrics, n, "no rows", {})
 
 
-def _table_rows(metrics: Metrics, n: int, why_no_rows: str) -> Iterator[harness.TableRow]:
+def _table_rows(metrics: Metrics, n: int, why_no_rows: str, ratios: Ratios) -> Iterator[harness.TableRow]:
     for name, (higher_is_better, compute) in metrics.items():
         try:
             if n == 0:
                 raise harness.Undefined(why_no_rows)
-            yield harness.TableRow(name, compute(), n, higher_is_better)
+            sums = harness.DocumentSums(*(side.tolist() for side in ratios[name])) if name in ratios else None
+            yield harness.TableRow(name, compute(), n, higher_is_better, documents=sums)
         except harness.Undefined as undefined:
             yield harness.TableRow(name, None, n, higher_is_better, undefined.reason)
 

@@ -133,13 +133,35 @@ def test_equals_the_formulas(n, d, m, k, offset, seed):
             return decoded[self.part]
 
     table = Table()
-    context = harness.EvaluationContext(n_rows=n, width=d, blocks=blocks)
+    context = harness.EvaluationContext(n_rows=n, width=d, blocks=blocks, documents=torch.arange(n) // 7)
     found = values(table, context)
     dense = harness.Codes(code_values, indices, m).to_dense()
     assert found == pytest.approx(expected(x, decoded, dense, masked), rel=1e-6, abs=1e-9)
     for name, row in evaluate(table, context).items():
         over_all = name.startswith("masked") or name == "explained_variance_unmasked"
         assert row.n == (n if over_all else int((~masked).sum()))
+
+
+def test_sums_of_documents_make_up_the_metrics_and_are_each_document_s_own():
+    x = rows()
+    numbers = torch.arange(len(x)) // 9
+    masked = torch.arange(len(x)) % 11 == 4
+    masked[:9] = True
+    decomposition = harness.fit(harness.create("method", "pca", n_components=4), x)
+    context = harness.context_of(x, masked, numbers)
+    found = {name: row for name, row in evaluate(decomposition, context).items() if row.documents is not None}
+    assert set(found) == {"explained_variance", "cosine_error", "l0"}
+    for row in found.values():
+        assert sum(row.documents.numerator) / sum(row.documents.denominator) == pytest.approx(row.value, rel=1e-12)
+        assert len(row.documents.numerator) == int(numbers.max()) + 1
+        assert (row.documents.numerator[0], row.documents.denominator[0]) == (0, 0)
+    decoded = decomposition.decode(decomposition.encode(x)).double()
+    mean = x[~masked].double().mean(dim=0)
+    own = ~masked & (numbers == 3)
+    variance = (x[own] - mean).square().sum()
+    error = (x[own] - decoded[own]).square().sum()
+    sums = found["explained_variance"].documents
+    assert (sums.numerator[3], sums.denominator[3]) == pytest.approx((float(variance - error), float(variance)))
 
 
 def test_explained_variance_is_r2():
