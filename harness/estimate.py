@@ -80,8 +80,11 @@ def _timing(cell: Cell) -> str:
 
 
 def _tokens(cell: Cell, plan: Plan) -> int:
-    split = cell.task.get("split") or ("fit" if cell.kind == "fit" else "evaluation")
-    return int(getattr(plan.suite.config.tokens, split))
+    return int(
+        cell.task.get("tokens")
+        or (cell.kind == "fit" and cell.columns["fit_tokens"])
+        or plan.suite.config.tokens.evaluation
+    )
 
 
 def _disk_bytes(cell: Cell, plan: Plan) -> int | None:

@@ -17,7 +17,6 @@ from harness.suite import Entry, ModelEntry, Suite
 
 # Raised when a stage's own code changes results; the cells it made become stale.
 STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "similarity": 1}
-SPLITS = ("fit", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Place:
-    """A site of a model with the captures of both splits."""
+    """A site of a model with the captures of both splits, that for fitting of one budget."""
 
     model: ModelEntry
     site: str
+    fit_tokens: int
     captures: Mapping[str, Cell]
 
     @property
@@ -56,11 +56,13 @@ class _Place:
 def build_plan(suite: Suite) -> Plan:
     """Every cell of a suite; equal cells are one."""
     planner = _Planner(suite)
-    places = [planner.place(model, site) for model in suite.models for site in model.sites]
+    budgets = suite.config.tokens.fit_budgets
+    places = [planner.place(model, site, n) for model in suite.models for site in model.sites for n in budgets]
     fits = [(place, fit) for place in places for fit in planner.fits(place)]
     for place, (method, cell) in fits:
         planner.evaluations(place, method, cell)
-    planner.representation_pairs(places)
+    # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
+    planner.representation_pairs([place for place in places if place.fit_tokens == budgets[-1]])
     planner.decomposition_pairs(fits)
     return Plan(suite, planner.cells)
 
@@ -75,10 +77,18 @@ class _Planner:
         key = content_key({"stage": kind, "stage_version": STAGE_VERSIONS[kind], **inputs})
         return self.cells.setdefault(key, Cell(key=key, **fields))
 
-    def place(self, model: ModelEntry, site: str) -> _Place:
-        return _Place(model, site, {split: self.capture(model, site, split) for split in SPLITS})
+    def place(self, model: ModelEntry, site: str, fit_tokens: int) -> _Place:
+        tokens = {"fit": fit_tokens, "evaluation": self.suite.config.tokens.evaluation}
+        return _Place(
+            model, site, fit_tokens, {split: self.capture(model, site, split, n) for split, n in tokens.items()}
+        )
 
-    def capture(self, model: ModelEntry, site: str, split: str) -> Cell:
+    def note_of(self, split: str, tokens: int) -> str:
+        """What tells the labels of several budgets apart."""
+        is_swept = split == "fit" and len(self.suite.config.tokens.fit_budgets) > 1
+        return f", {tokens:,} tokens" if is_swept else ""
+
+    def capture(self, model: ModelEntry, site: str, split: str, tokens: int) -> Cell:
         config = self.suite.config
         corpus = None if model.has_own_rows else self.suite.corpus
         source = {
@@ -86,7 +96,7 @@ class _Planner:
             "corpus": corpus and corpus.inputs,
             "split": split,
             "evaluation_share": config.evaluation_share,
-            "tokens": getattr(config.tokens, split),
+            "tokens": tokens,
             "context": config.context if corpus else None,
         }
         task = {
@@ -101,11 +111,12 @@ class _Planner:
         return self.add(
             {**source, "site": site},
             kind="capture",
-            label=f"capture {model.label} {site} ({split})",
+            label=f"capture {model.label} {site} ({split}{self.note_of(split, tokens)})",
             group=content_key({"pass": source}),
             task={**task, "site": site},
             columns={
                 **{"family": model.family, "model": model.label, "site": site, "split": split},
+                "fit_tokens": tokens if split == "fit" else None,
                 "plugin_version": model.entry.version,
             },
             skipped=too_deep if n_layers is not None and layer >= n_layers else None,
@@ -119,10 +130,10 @@ class _Planner:
             cell = self.add(
                 {"method": method.inputs, **stream, "dtype": "float32"},
                 kind="fit",
-                label=f"fit {method.label} on {place.label}, seed {seed}",
+                label=f"fit {method.label} on {place.label}{self.note_of('fit', place.fit_tokens)}, seed {seed}",
                 group=content_key({"stream": stream}),
                 task={"method": _call(method), **stream},
-                columns={**place.columns, **_method_columns(method, seed)},
+                columns={**place.columns, "fit_tokens": place.fit_tokens, **_method_columns(method, seed)},
                 upstream=(capture.key,),
                 skipped=capture.skipped,
             )
@@ -163,7 +174,7 @@ class _Planner:
         pairs = itertools.combinations(sorted(fits, key=lambda fit: fit[0].rank), 2)
         for metric, (one, two) in itertools.product(metrics, pairs):
             (_, (method, a)), (_, (other, b)) = one, two
-            same = method.inputs == other.inputs and a.columns["seed"] == b.columns["seed"]
+            same = method.inputs == other.inputs and all(a.columns[x] == b.columns[x] for x in ("seed", "fit_tokens"))
             if same and set(metric.needs) <= set(method.provides):
                 sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
                 labels = [cell.label.removeprefix("fit ") for cell in (a, b)]

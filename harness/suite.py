@@ -14,11 +14,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Tokens:
     """How many activation rows each split holds, for every model alike."""
 
-    fit: int
+    fit: int | list[int]
+    """A list is a sweep: every method learns from each of these budgets."""
     evaluation: int
 
+    @property
+    def fit_budgets(self) -> list[int]:
+        """From small to large."""
+        return sorted(set(self.fit)) if isinstance(self.fit, list) else [self.fit]
+
     def __post_init__(self) -> None:
-        if self.fit < 1 or self.evaluation < 1:
+        if min(self.fit_budgets, default=0) < 1 or self.evaluation < 1:
             raise ValueError(f"fit {self.fit} and evaluation {self.evaluation} must be at least 1.")
 
 

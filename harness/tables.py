@@ -13,7 +13,7 @@ from harness.cells import Cell, Record
 from harness.plan import Plan
 from harness.store import Store
 
-SIDE = ("family", "model", "site", "method", "method_config", "seed")
+SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
 COLUMNS = (
     *("suite", "cell", "status", "error", *SIDE, "split", "metric", "value", "n", "higher_is_better", "note"),
     *("log", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
@@ -23,7 +23,7 @@ TABLES = ("reconstruction", "cost", "similarity")
 _TYPES: dict[str, Any] = {
     "value": "float64",
     "higher_is_better": "boolean",
-    **dict.fromkeys(("n", "seed", "seed_b", "plugin_version"), "Int64"),
+    **dict.fromkeys(("n", "seed", "seed_b", "fit_tokens", "fit_tokens_b", "plugin_version"), "Int64"),
 }
 
 

@@ -73,6 +73,18 @@ def test_sites_of_one_model_are_paired_from_early_to_late(tmp_path: Path) -> Non
     assert inside == {("resid_post.1", "resid_post.4")}
 
 
+def test_budgets_are_swept_and_share_what_does_not_depend_on_them(tmp_path: Path) -> None:
+    plan = plan_of(raw_suite(tmp_path, tokens={"fit": [1000, 50], "evaluation": 200}))
+    large, small = (plan_of(raw_suite(tmp_path, tokens={"fit": n, "evaluation": 200})) for n in (1000, 50))
+    methods = {key for key, cell in {**large.cells, **small.cells}.items() if cell.columns.get("similarity") != "angle"}
+    angles = {key for key, cell in large.cells.items() if cell.columns.get("similarity") == "angle"}
+    assert _keys(plan) == methods | angles  # the budget of representations is the largest: it decides what is masked
+    assert [cell.columns["fit_tokens"] for cell in plan.of_kind("fit")] == 4 * [*4 * [50], *4 * [1000]]
+    assert len(_labels(plan, _keys(plan))) == len(plan.cells)
+    for cell in plan.of_kind("similarity"):
+        assert cell.columns.get("fit_tokens") == cell.columns.get("fit_tokens_b")
+
+
 def _depends_on(cell: Cell, plan: Plan) -> set[str]:
     """The kinds and splits of everything that a cell rests on, itself included."""
     own = f"capture {cell.task['split']}" if cell.kind == "capture" else cell.kind

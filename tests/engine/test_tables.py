@@ -20,7 +20,14 @@ CONTRACT_COLUMNS = {
     *("suite", "cell", "status", "error", "family", "model", "site", "method", "method_config", "seed", "metric"),
     *("value", "n", "higher_is_better", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
 }
-NUMBERS = {"value": "float64", "n": "Int64", "seed": "Int64", "plugin_version": "Int64", "higher_is_better": "boolean"}
+NUMBERS = {
+    "value": "float64",
+    "n": "Int64",
+    "seed": "Int64",
+    "fit_tokens": "Int64",
+    "plugin_version": "Int64",
+    "higher_is_better": "boolean",
+}
 PROVENANCE = {"device": "cpu", "harness_version": "9", "git_sha": "abc", "created_at": "2026-01-01T00:00:00+00:00"}
 
 
@@ -47,7 +54,9 @@ def test_tables_without_a_row_have_their_columns_and_types(plan: Plan, store: St
     for table in tables.values():
         assert len(table) == 0 and set(table.columns) >= CONTRACT_COLUMNS
         assert {name: str(table[name].dtype) for name in NUMBERS} == NUMBERS
-        assert all(table[name].dtype == "string" for name in table.columns if name not in {*NUMBERS, "seed_b"})
+        assert all(
+            table[name].dtype == "string" for name in table.columns if name not in {*NUMBERS, "seed_b", "fit_tokens_b"}
+        )
 
 
 def test_a_done_cell_has_one_row_for_each_metric(plan: Plan, store: Store) -> None:

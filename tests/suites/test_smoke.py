@@ -95,7 +95,7 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
     [
         (["suite=smok"], "suite: unknown suite 'smok'. Did you mean 'smoke'?"),
         ([], "which suite? Give suite=NAME."),
-        (["suite=smoke", "tokens.fit=many"], "tokens.fit: 'many' is not of type int."),
+        (["suite=smoke", "tokens.fit=many"], "tokens.fit: 'many' is not of type int | list[int]."),
         (["suite=smoke", "tokens.fti=3"], "tokens.fti: unknown key. Did you mean 'fit'?"),
         (["suite=smoke", "contxt=3"], "contxt: unknown key. Did you mean 'context'?"),
         (["suite=smoke", "methods=[pcaa]"], "methods[0]: unknown method 'pcaa'. Did you mean 'pca'?"),

@@ -1,0 +1,125 @@
+"""Intervals and tiers: what of a difference between methods is more than luck of documents and seeds.
+
+A metric of one method is the mean over seeds of a ratio of sums over documents. Each replicate of the bootstrap
+(Efron 1979) draws documents anew, the same for all methods, so that differences are paired (Koehn 2004); and draws
+each method's seeds anew. Drawing s seeds from s shows (s−1)/s of their variance: their deviations are scaled by
+√(s/(s−1)). One seed gives no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+N_REPLICATES = 2000
+LEVEL = 0.95
+MIN_DOCUMENTS = 10
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric of one method in every seed, as sums over the same documents."""
+
+    numerators: Float[np.ndarray, "seeds documents"]
+    denominators: Float[np.ndarray, "seeds documents"]
+
+    @property
+    def n_seeds(self) -> int:
+        return len(self.numerators)
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return float((self.numerators.sum(axis=1) / self.denominators.sum(axis=1)).mean())
+
+
+Replicates: TypeAlias = Float[np.ndarray, " replicates"]
+
+
+def replicates(methods: Sequence[Measured]) -> list[Replicates | None]:
+    """The bootstrap's values of each method, replicate by replicate on the same documents.
+
+    None for one seed, and for all where fewer than `MIN_DOCUMENTS` documents hold rows: too few to stand for others.
+    """
+    held = np.any([method.denominators != 0 for method in methods], axis=(0, 1)) if methods else np.zeros(0, bool)
+    n_documents = int(held.sum())
+    if n_documents < MIN_DOCUMENTS:
+        return [None] * len(methods)
+    shares = np.full(n_documents, 1 / n_documents)
+    drawn = np.random.default_rng(_SEED).multinomial(n_documents, shares, N_REPLICATES).astype(float)
+    return [_replicates(method, held, drawn, np.random.default_rng([_SEED, i])) for i, method in enumerate(methods)]
+
+
+def _replicates(
+    method: Measured,
+    held: Bool[np.ndarray, " documents"],
+    drawn: Float[np.ndarray, "replicates held_documents"],
+    generator: np.random.Generator,
+) -> Replicates | None:
+    n = method.n_seeds
+    if n < 2:
+        return None
+    by_seed = (drawn @ method.numerators[:, held].T) / (drawn @ method.denominators[:, held].T)
+    mean = by_seed.mean(axis=1)
+    seeds = generator.integers(n, size=by_seed.shape)
+    deviation = np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1) - mean
+    return np.asarray(mean + np.sqrt(n / (n - 1)) * deviation)
+
+
+def interval(values: Replicates) -> tuple[float, float]:
+    """The central `LEVEL` of the replicates."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def tiers(means: Sequence[float], values: Sequence[Replicates | None], higher_is_better: bool) -> list[int | None]:
+    """1 for the best and all that can't be told from it, 2 for the best of the rest, and so on.
+
+    Two methods can be told apart if the interval of their paired difference leaves out 0. What has no replicates
+    has no tier.
+    """
+    ranked = [i for i, own in enumerate(values) if own is not None]
+    ranked.sort(key=lambda i: means[i], reverse=higher_is_better)
+    found: list[int | None] = [None] * len(means)
+    leader, tier = None, 0
+    for i in ranked:
+        if leader is None or _differ(values[leader], values[i]):
+            leader, tier = i, tier + 1
+        found[i] = tier
+    return found
+
+
+def _differ(a: Replicates | None, b: Replicates | None) -> bool:
+    assert a is not None and b is not None  # only methods with replicates are ranked
+    low, high = interval(a - b)
+    return low > 0 or high < 0
+
+
+def pareto(costs: Sequence[float], values: Sequence[float], higher_is_better: bool) -> list[bool]:
+    """Whether no other point has both a lower cost and a better value, one of them strictly."""
+    sign = 1 if higher_is_better else -1
+    points = [(cost, -sign * value) for cost, value in zip(costs, values, strict=True)]
+    return [
+        not any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points)
+        for point in points
+    ]
+
+
+def matched(costs: Sequence[float], tolerance: float = 0.1) -> list[int]:
+    """A number for each cost, equal for those that lie within `tolerance` of the smallest of their group.
+
+    Groups are formed from the smallest cost up.
+    """
+    order = sorted(range(len(costs)), key=lambda i: costs[i])
+    groups, first, number = [0] * len(costs), None, -1
+    for i in order:
+        if first is None or costs[i] > first * (1 + tolerance):
+            first, number = costs[i], number + 1
+        groups[i] = number
+    return groups
