@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, AutoTokenizer, GgufConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from harness import SITE_KINDS, ConfigError, Window, parse_site
+from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
 from plugins.models import HFConfig, blocks, hooks
 from plugins.models.planning import find_local
+from plugins.models.replay import Replay, Replayer
 from plugins.models.tokens import Tokens
 
 _PROBE = "The quick brown fox jumps over the lazy dog, 12 times."
@@ -27,27 +28,34 @@ _HUB_HINT = (
 
 
 class HF:
-    """A transformers model, read without its head."""
+    """A transformers model, read without its head; that is loaded when windows are first replayed."""
 
     def __init__(self, config: HFConfig) -> None:
+        self._config = config
         self.device = torch.device(_find_device() if config.device == "auto" else config.device)
         self.tokenizer = _load_tokenizer(config)
         self.tokens = Tokens(self.tokenizer)
         self.tokenizer_hash = self.tokens.hash()
-        self.module, missing_weights = _load_body(config)
-        self.module.to(self.device)
-        ids = torch.tensor([self.windows([_PROBE], _PROBE_TOKENS)[0][0].ids])
-        self.blocks = self._find_blocks(ids)
+        self._probe = torch.tensor([self.windows([_PROBE], _PROBE_TOKENS)[0][0].ids])
+        missing_weights = self._take_up(AutoModel)
         self.n_layers = len(self.blocks)
-        last = self.blocks[-1].after[:, : ids.shape[1]]
+        last = self.blocks[-1].after[:, : self._probe.shape[1]]
         self.width = last.shape[-1]
         if missing_weights and last.isnan().any():
             raise ConfigError(
                 f"model hf: {config.path!r} lacks weights that activations depend on: {', '.join(missing_weights)}. "
                 f"Give a checkpoint of the whole {type(self.module).__name__}."
             )
+        self._padding_leaks = self._does_padding_leak(last)
+
+    def _take_up(self, auto_class: Any) -> list[str]:
+        """Load the model as this class and find its blocks; returns the weights that the checkpoint lacks."""
+        self.module, missing_weights = _load_module(auto_class, self._config)
+        self.module.to(self.device)
+        self.blocks = self._find_blocks()
         self._tap = cache(self._find_tap)
-        self._padding_leaks = self._does_padding_leak(ids, last)
+        self._replayer = cache(self._make_replayer)
+        return missing_weights
 
     def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
         """For each text, its consecutive windows."""
@@ -76,15 +84,46 @@ class HF:
         # Some modules see all tokens of a batch in one row, and some models pad further.
         return {site: found[site].reshape(n, -1, self.width)[:, :n_tokens] for site in sites}
 
-    def _forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> None:
+    @torch.no_grad()
+    def replay(self, ids: Int[Tensor, "b t"], site: str) -> Replay:
+        """Windows of one length, run so that they can be run again from `site` on.
+
+        Raises:
+            Undefined: nothing here predicts next tokens; the reason says why.
+        """
+        if self._no_head is not None:
+            raise Undefined(self._no_head)
+        return self._replayer(site).run(ids)
+
+    @cached_property
+    def _no_head(self) -> str | None:
+        """Why there is no head that predicts next tokens; None once it is loaded."""
+        config = self.module.config
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or self._sees_ahead():
+            return f"{config.model_type} has no language-model head that predicts next tokens"
+        del self.module, self.blocks, self._tap, self._replayer  # two copies of the weights may not fit
+        missing_weights = self._take_up(AutoModelForCausalLM)
+        if missing_weights and self._logits(self._probe).isnan().any():
+            return f"{self._config.path!r} lacks the weights of the language-model head: {', '.join(missing_weights)}"
+        return None
+
+    def _make_replayer(self, site: str) -> Replayer:
+        kind, layer = parse_site(site)
+        return Replayer(self._logits, self.blocks, self._tap(site), layer + (kind == "resid_post"), self.width)
+
+    def _logits(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+        logits: Tensor = self._forward(ids, torch.ones_like(ids, dtype=torch.bool)).logits
+        return logits[:, : ids.shape[1]]
+
+    def _forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Any:
         ids = ids.masked_fill(~mask, self.tokenizer.pad_token_id or 0)
-        self.module(input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device))
+        return self.module(input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device))
 
     @torch.no_grad()
-    def _find_blocks(self, ids: Int[Tensor, "1 t"]) -> list[blocks.Block]:
+    def _find_blocks(self) -> list[blocks.Block]:
         n_expected = getattr(self.module.config.get_text_config(), "num_hidden_layers", None)
-        mask = torch.ones_like(ids, dtype=torch.bool)
-        return blocks.find_blocks(self.module, lambda: self._forward(ids, mask), ids.shape[1], n_expected)
+        mask = torch.ones_like(self._probe, dtype=torch.bool)
+        return blocks.find_blocks(self.module, lambda: self._forward(self._probe, mask), mask.shape[1], n_expected)
 
     @torch.no_grad()
     def _find_tap(self, site: str) -> hooks.Tap:
@@ -98,15 +137,30 @@ class HF:
             )
         return tap
 
-    @torch.no_grad()
-    def _does_padding_leak(self, ids: Int[Tensor, "1 t"], alone: Float[Tensor, "1 t d"]) -> bool:
+    def _does_padding_leak(self, alone: Float[Tensor, "1 t d"]) -> bool:
         """Whether padding changes the rows beside it: not all models that mix tokens heed the mask."""
-        n_tokens = ids.shape[1]
+        n_tokens = self._probe.shape[1]
         mask = torch.arange(n_tokens + 2)[None] < n_tokens
+        return _differ(self._read_last(nn.functional.pad(self._probe, (0, 2)), mask)[:, :n_tokens], alone)
+
+    def _sees_ahead(self) -> bool:
+        """Whether later tokens change the rows of earlier ones: such a model does not predict the next token."""
+        half = self._probe.shape[1] // 2
+        changed = self._probe.clone()
+        changed[:, half:] = (changed[:, half:] == 0).long()
+        rows, others = (self._read_last(ids, torch.ones_like(ids).bool())[:, :half] for ids in (self._probe, changed))
+        return _differ(rows, others)
+
+    @torch.no_grad()
+    def _read_last(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         site = f"resid_post.{self.n_layers - 1}"
-        padded = self._read(nn.functional.pad(ids, (0, 2)), mask, [site])[site][:, :n_tokens].cpu()
-        error = (padded - alone).float().norm(dim=-1) / alone.float().norm(dim=-1)
-        return bool((error > torch.finfo(alone.dtype).eps ** 0.5).any())
+        return self._read(ids, mask, [site])[site].cpu()
+
+
+def _differ(x: Float[Tensor, "1 t d"], other: Float[Tensor, "1 t d"]) -> bool:
+    """Whether any row differs by more than rounding."""
+    error = (x - other).float().norm(dim=-1) / other.float().norm(dim=-1)
+    return bool((error > torch.finfo(other.dtype).eps ** 0.5).any())
 
 
 def _find_device() -> str:
@@ -125,20 +179,20 @@ def _load_tokenizer(config: HFConfig) -> Any:
     return tokenizer
 
 
-def _load_body(config: HFConfig) -> tuple[nn.Module, list[str]]:
-    """The model's body, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
-    body, info = _load(
-        AutoModel, config, dtype=getattr(torch, config.dtype), use_safetensors=True, output_loading_info=True
+def _load_module(auto_class: Any, config: HFConfig) -> tuple[nn.Module, list[str]]:
+    """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
+    model, info = _load(
+        auto_class, config, dtype=getattr(torch, config.dtype), use_safetensors=True, output_loading_info=True
     )
     missing = sorted(info["missing_keys"])
-    weights = body.state_dict()
+    weights = model.state_dict()
     for name in missing:
         weights[name].fill_(torch.nan)
-    for part in (body.config, body.config.get_text_config()):  # of a multimodal model they are two
+    for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
         part.use_cache = False
-    if body.config.is_encoder_decoder:
-        body = body.get_encoder()
-    return body.eval().requires_grad_(False), missing
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    return model.eval().requires_grad_(False), missing
 
 
 def _load(auto_class: Any, config: HFConfig, **options: Any) -> Any:
@@ -148,9 +202,9 @@ def _load(auto_class: Any, config: HFConfig, **options: Any) -> Any:
     if where.endswith(".gguf"):
         # A file in a folder or in a repository of the hub; without dequantize its weights would stay packed.
         where, options["gguf_file"] = where.rsplit("/", 1) if "/" in where else (".", where)
-        if auto_class is AutoModel:
+        if auto_class is not AutoTokenizer:
             options["quantization_config"] = GgufConfig(dequantize=True)
-    elif path is not None and auto_class is AutoModel:
+    elif path is not None and auto_class is not AutoTokenizer:
         _check_weights(path)
     try:
         return auto_class.from_pretrained(where, revision=config.revision, trust_remote_code=False, **options)

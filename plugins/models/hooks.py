@@ -1,4 +1,4 @@
-"""Reads tensors in the midst of a forward pass. Whatever happens, the model is left without hooks."""
+"""Reads and replaces tensors in the midst of a forward pass. Whatever happens, the model is left as it was."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from typing import Any, Literal, TypeAlias
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
@@ -26,11 +30,12 @@ class Tap:
     scale: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Call:
     """One call of a module that was watched; the tensors are copies, made when it began and when it ended.
 
-    `inputs` and `outputs` are on the CPU: not every accelerator has float64.
+    `inputs` and `outputs` are on the CPU: not every accelerator has float64. `output` is the whole of what was
+    returned, its tensors on the meta device.
     """
 
     module: nn.Module
@@ -40,6 +45,7 @@ class Call:
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     inputs: dict[Slot, Tensor]
     outputs: dict[Slot, Tensor] = field(default_factory=dict)
+    output: Any = None
 
     @property
     def depth(self) -> int:
@@ -91,6 +97,7 @@ def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = running.pop()
         call.outputs.update({slot: tensor.detach().clone().cpu() for slot, tensor in output_tensors(output).items()})
+        call.output = tree_map(lambda value: value.to("meta") if isinstance(value, Tensor) else value, output)
         ended.append(call)
 
     with _hooks(modules, before, after):
@@ -99,7 +106,68 @@ def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[
 
 
 @contextmanager
-def _hooks(modules: Iterable[nn.Module], before: Callable[..., None], after: Callable[..., None]) -> Iterator[None]:
+def write(tap: Tap, x: Float[Tensor, "b t d"]) -> Iterator[None]:
+    """Forward passes inside have `x` at `tap`; what the tensor there holds beyond t tokens it keeps."""
+    n_ended = 0
+
+    def replaced(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone(memory_format=torch.contiguous_format)
+        # Some modules see all tokens of a batch in one row, and some models pad further.
+        tokens = tensor.view(x.shape[0], -1, x.shape[2])[:, : x.shape[1]]
+        new = x.to(tokens)
+        # Dividing by the scale would round what is to stay as it is.
+        tokens.copy_(torch.where(new == tokens * tap.scale, tokens, new / tap.scale))
+        return tensor
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if tap.side != "input" or tap.number != n_ended:
+            return None
+        old = argument_tensors(args, kwargs)[tap.slot]
+        new = replaced(old)
+        # Not inside containers: blocks may share one, to leave things in it for each other.
+        return tuple(new if a is old else a for a in args), {k: new if a is old else a for k, a in kwargs.items()}
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        nonlocal n_ended
+        n_ended += 1
+        if tap.side != "output" or tap.number != n_ended - 1:
+            return None
+        old = output_tensors(output)[tap.slot]
+        new = replaced(old)
+        return tree_map(lambda value: new if value is old else value, output)
+
+    with _hooks([tap.module], before, after):
+        yield
+
+
+Answers: TypeAlias = Mapping[nn.Module, Mapping[int, Callable[[], Any]]]
+"""By module and the number of the call: what the call gives."""
+
+
+@contextmanager
+def stub(answers: Answers) -> Iterator[None]:
+    """One forward pass inside is given these answers; the calls do not run."""
+    own = {module: vars(module).get("forward") for module in answers}  # accelerate too puts one into the instance
+    try:
+        for module in answers:
+            module.forward = partial(_answer, answers[module], count(), module.forward)
+        yield
+    finally:
+        for module, forward in own.items():
+            vars(module).pop("forward", None)
+            if forward is not None:
+                module.forward = forward
+
+
+def _answer(
+    answers: Mapping[int, Callable[[], Any]], n_calls: Iterator[int], run: Any, *args: Any, **kwargs: Any
+) -> Any:
+    number = next(n_calls)
+    return answers[number]() if number in answers else run(*args, **kwargs)
+
+
+@contextmanager
+def _hooks(modules: Iterable[nn.Module], before: Callable[..., Any], after: Callable[..., Any]) -> Iterator[None]:
     handles = []
     try:
         for module in modules:

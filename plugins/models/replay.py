@@ -1,0 +1,105 @@
+"""Windows that a causal model has run, and can run again from one site on with other activations there.
+
+No model is known by name. In a run from the site on, the blocks that end before it are stubbed: they don't run, and
+hand on the residual stream that was recorded. The clean logits come in the same way, with all blocks stubbed, so that
+the last norm, the head, scaling and soft-capping are the model's own. This is sound only if the residual stream is all
+that later blocks see of earlier ones: that is checked, and where it does not hold the whole model runs each time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from plugins.models import hooks
+from plugins.models.blocks import Block
+from plugins.models.hooks import Tap
+
+
+class Replayer:
+    """Runs windows so that they can be run again from one site on."""
+
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor], blocks: Sequence[Block], tap: Tap, n_ended: int, width: int
+    ) -> None:
+        """Of a model with these blocks, where `forward` leads from ids to logits; `n_ended` blocks end before `tap`."""
+        self.forward, self.blocks, self.tap, self.n_ended, self.width = forward, blocks, tap, n_ended, width
+        last = blocks[-1]
+        self._taps = {"site": tap, "last": Tap(last.call.module, last.call.number, "output", last.leaves)}
+        if tap.module not in {block.call.module for block in blocks}:  # within a block, which has to run
+            block = blocks[n_ended]
+            self._taps["entering"] = Tap(block.call.module, block.call.number, "input", block.enters)
+        self._is_sound: bool | None = None
+
+    def run(self, ids: Int[Tensor, "b t"]) -> Replay:
+        """The windows, which have no padding, run once."""
+        if self._is_sound is None:
+            self._is_sound = True
+            self._is_sound = self._check(ids[:1])
+        return Replay(self, ids, hooks.read(self._taps, lambda: self.forward(ids)))
+
+    def rerun(self, ids: Int[Tensor, "b t"], n_stubbed: int, stream: Float[Tensor, ...]) -> Float[Tensor, "b t v"]:
+        """The logits, the first `n_stubbed` blocks handing on `stream` if that is sound."""
+        if not self._is_sound:
+            return self.forward(ids)
+        answers: dict[nn.Module, dict[int, Callable[[], Any]]] = defaultdict(dict)
+        for block in self.blocks[:n_stubbed]:
+            answers[block.call.module][block.call.number] = partial(_hand_on, block, stream)
+        with hooks.stub(answers):
+            return self.forward(ids)
+
+    def _check(self, ids: Int[Tensor, "b t"]) -> bool:
+        """Whether stubs change nothing, bit for bit, neither with the clean activations nor with others."""
+        replay = self.run(ids)
+        others = replay.x.flip(1)
+        whole = self.forward(ids)
+        with hooks.write(self.tap, others):
+            whole_patched = self.forward(ids)
+        self.forward(ids.flip(1))  # a block may have left in the model what a later one picks up
+        try:
+            pairs = [
+                (replay.patched(others), whole_patched),
+                (replay.patched(replay.x), whole),
+                (replay.logits(), whole),
+            ]
+        except Exception:  # a later block misses what a stub has not done: it may raise anything
+            return False
+        return all(torch.equal(logits, expected) for logits, expected in pairs)
+
+
+class Replay:
+    """One batch of windows that has been run. What is kept of it lies on the CPU."""
+
+    def __init__(self, replayer: Replayer, ids: Int[Tensor, "b t"], found: dict[str, Tensor]) -> None:
+        self._replayer, self._ids = replayer, ids
+        self._device = found["last"].device
+        self._last, site = found["last"].cpu(), found["site"].cpu()
+        self._entering = found["entering"].cpu() if "entering" in found else site
+        # Some modules see all tokens of a batch in one row, and some models pad further.
+        self.x: Float[Tensor, "b t d"] = site.reshape(len(ids), -1, replayer.width)[:, : ids.shape[1]]
+        self.n_bytes = sum(tensor.nbytes for tensor in {site, self._last, self._entering})
+
+    @torch.no_grad()
+    def logits(self) -> Float[Tensor, "b t v"]:
+        """The logits of the unhooked model."""
+        return self._replayer.rerun(self._ids, len(self._replayer.blocks), self._last.to(self._device))
+
+    @torch.no_grad()
+    def patched(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
+        """The logits with `x` at the site."""
+        with hooks.write(self._replayer.tap, x):
+            return self._replayer.rerun(self._ids, self._replayer.n_ended, self._entering.to(self._device))
+
+
+def _hand_on(block: Block, stream: Float[Tensor, ...]) -> Any:
+    """What the block returns, `stream` in its place and no numbers elsewhere; a copy, for blocks may write into it."""
+    output = block.call.output
+    place = hooks.output_tensors(output)[block.leaves]
+    return tree_map(lambda value: stream.clone() if value is place else value, output)
