@@ -27,6 +27,8 @@ THIRD_PARTY = {
     "pandas",
     "pyarrow",
     "safetensors",
+    "sklearn",
+    "threadpoolctl",
     "tokenizers",
     "torch",
     "transformers",

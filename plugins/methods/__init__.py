@@ -29,6 +29,39 @@ class ITDAConfig:
 
 
 @dataclass
+class ITDAPaperConfig:
+    """ITDA as published: all rows of a batch above the threshold enter at once."""
+
+    k: int
+    """Steps of matching pursuit: the most active codes per row."""
+    max_atoms: int
+    threshold: float = 4e-4
+    """A row becomes an atom if the mean over its d coordinates of (x/‖x‖ − x̂/‖x̂‖)², which is 2(1 − cos)/d, is above
+    this. Comparable at one width only: the same cosine needs a threshold in proportion to 1/d."""
+    batch_rows: int = 512
+    """Rows that are judged at once; larger batches give larger dictionaries."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "k", "max_atoms", "batch_rows")
+        if self.threshold <= 0:
+            raise ValueError(f"threshold is {self.threshold}; give a number above 0.")
+
+
+@dataclass
+class KMeansConfig:
+    """Centroids of k-means (scikit-learn), encoded by the same matching pursuit as ITDA's atoms."""
+
+    n_latents: int
+    k: int
+    """Steps of matching pursuit: the most active codes per row. Not the number of clusters, which is n_latents."""
+    centre: bool = False
+    """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "n_latents", "k")
+
+
+@dataclass
 class RandomDictionaryConfig:
     """Random atoms, encoded by the same matching pursuit as ITDA's."""
 
@@ -37,6 +70,8 @@ class RandomDictionaryConfig:
     """Steps of matching pursuit: the most active codes per row."""
     source: Literal["rows", "gaussian"] = "rows"
     """Rows of the stream, uniformly without replacement, or Gaussian directions."""
+    centre: bool = False
+    """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
 
     def __post_init__(self) -> None:
         _at_least_one(self, "n_latents", "k")
@@ -71,6 +106,24 @@ SPECS: list[harness.Spec] = [
         config=ITDAConfig,
         factory="plugins.methods.itda:ITDA",
         provides=("atoms", "dictionary"),
+    ),
+    harness.Spec(
+        kind="method",
+        name="itda_paper",
+        version=1,
+        summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
+        config=ITDAPaperConfig,
+        factory="plugins.methods.itda_paper:ITDAPaper",
+        provides=("atoms", "dictionary"),
+    ),
+    harness.Spec(
+        kind="method",
+        name="kmeans",
+        version=1,
+        summary="Baseline: k-means centroids under matching pursuit",
+        config=KMeansConfig,
+        factory="plugins.methods.kmeans:KMeans",
+        provides=("dictionary",),
     ),
     harness.Spec(
         kind="method",

@@ -8,19 +8,15 @@ it is still above. Nothing is learnt after `max_atoms`.
 
 from __future__ import annotations
 
-import warnings
-
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
 from plugins.methods import ITDAConfig
-from plugins.methods.matching_pursuit import ATOM_COLUMNS, MatchingPursuit, PursuitDecomposition, unit_rows
-
-# A cap that is hit before this share of the stream has left enough of it unseen to be worth a word.
-_EARLY = 0.9
+from plugins.methods.growing_dictionary import GrowingDictionary
+from plugins.methods.linear import centred
+from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
 
 
 class ITDA:
@@ -33,68 +29,34 @@ class ITDA:
         self.batch_rows = config.batch_rows
 
     def start(self, info: harness.Info) -> None:
-        self._info = info
         self._mean = info.mean() if self.config.centre else None
-        self._n_seen = 0
-        self._n_seen_before_cut: int | None = None
-        """Rows seen when the first block came of which not all that should have entered did."""
-        self._pursuit: MatchingPursuit | None = None
-        self._identities: list[pd.DataFrame] = []
-        self._rows_until_full: int | None = None
+        self._dictionary = GrowingDictionary("itda", self.config, info)
 
     def partial_fit(self, batch: harness.Batch) -> None:
-        self._n_seen += len(batch.x)
-        if self._rows_until_full is None:
-            x = batch.x if self._mean is None else (batch.x - self._mean).to(batch.x.dtype)
-            self._learn(unit_rows(x), batch)
+        if not self._dictionary.is_full:
+            self._learn(unit_rows(centred(batch.x, self._mean)), batch)
+        self._dictionary.end_block(len(batch.x))
 
     def finish(self) -> harness.Decomposition:
-        if self._pursuit is None:
-            raise harness.ConfigError("itda: every row of the stream has norm 0, so there is nothing to learn from.")
-        self._warn_if_full_early()
-        decomposition = ITDADecomposition(self._pursuit.atoms.clone(), self.config.k, self._mean)
-        decomposition.rows_until_full = self._rows_until_full
-        decomposition.atoms = pd.concat(self._identities, ignore_index=True)
-        return decomposition
+        self._dictionary.check()
+        return ITDADecomposition(self._dictionary, self.config.k, self._mean)
 
     def _learn(self, unit: Float[Tensor, "b d"], batch: harness.Batch) -> None:
-        taken: list[int] = []
-        if self._pursuit is None:
-            nonzero = unit.any(dim=1).nonzero()
-            if not len(nonzero):
-                return
-            taken.append(int(nonzero[0]))
-            self._pursuit = MatchingPursuit(unit[taken], self.config.k, self.config.max_atoms + self.batch_rows)
-        n_free = self.config.max_atoms - self._pursuit.n_atoms
-        if n_free:
-            admitted = _admitted(unit, self._pursuit, self.config.threshold)
-            if len(admitted) > n_free:
-                self._n_seen_before_cut = self._n_seen - len(batch.x)
-            admitted = admitted[:n_free]
-            self._pursuit.extend(unit[admitted])
-            taken += admitted.tolist()
-        if taken:
-            self._identities.append(batch.rows.iloc[taken][ATOM_COLUMNS])
-        if self._pursuit.n_atoms == self.config.max_atoms:
-            self._rows_until_full = self._n_seen
-
-    def _warn_if_full_early(self) -> None:
-        n_rows, full, cut = self._info.n_rows, self._rows_until_full, self._n_seen_before_cut
-        if full is not None and min(full, n_rows if cut is None else cut) < _EARLY * n_rows:
-            warnings.warn(
-                f"itda: the dictionary was full ({self.config.max_atoms} atoms) after {full} of {n_rows} rows; the "
-                f"other {n_rows - full} taught it nothing. Raise max_atoms, or raise threshold (now "
-                f"{self.config.threshold}) so that fewer rows become atoms.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        dictionary = self._dictionary
+        if not dictionary.pursuit.n_atoms:
+            dictionary.add(unit, batch, unit.any(dim=1).nonzero().squeeze(1)[:1])
+        if not dictionary.is_full:
+            dictionary.add(unit, batch, _admitted(unit, dictionary.pursuit, self.config.threshold))
 
 
 class ITDADecomposition(PursuitDecomposition):
     """Matching pursuit over atoms that are rows of the fit stream, at unit norm."""
 
-    rows_until_full: int | None = None
-    """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
+    def __init__(self, learnt: GrowingDictionary, k: int, mean: Float[Tensor, " d"] | None = None) -> None:
+        super().__init__(learnt.pursuit.atoms.clone(), k, mean)
+        self.atoms = learnt.identities
+        self.rows_until_full = learnt.rows_until_full
+        """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
 
     def report(self) -> dict[str, float | None]:
         """When the dictionary was full, if it ever was."""

@@ -14,6 +14,11 @@ def working_precision(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return x.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
 
 
+def centred(x: Float[Tensor, "n d"], mean: Float[Tensor, " d"] | None) -> Float[Tensor, "n d"]:
+    """Rows less the mean, if there is one; subtracted in its precision, which may be wider, and given in their own."""
+    return x if mean is None else (x - mean).to(x.dtype)
+
+
 def decode_linear(
     codes: harness.Codes, dictionary: Float[Tensor, "m d"], mean: Float[Tensor, " d"] | None = None
 ) -> Float[Tensor, "n d"]:

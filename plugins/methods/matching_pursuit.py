@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods.linear import decode_linear, working_precision
+from plugins.methods.linear import centred, decode_linear, working_precision
 
 ATOM_COLUMNS = ["document", "position", "start", "end"]
 """The identity of a row that became an atom."""
@@ -259,8 +259,7 @@ class PursuitDecomposition(harness.Decomposition):
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         x = working_precision(x)
-        centred = x if self.mean is None else (x - self.mean).to(x.dtype)
-        pursuit = self._pursuit_in(x.dtype).encode(centred)
+        pursuit = self._pursuit_in(x.dtype).encode(centred(x, self.mean))
         return harness.Codes(pursuit.values, pursuit.indices, self.n_latents)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import harness
 from plugins.methods import RandomDictionaryConfig
+from plugins.methods.linear import centred
 from plugins.methods.matching_pursuit import ATOM_COLUMNS, PursuitDecomposition, unit_rows
 
 
@@ -28,6 +29,7 @@ class RandomDictionary:
     def start(self, info: harness.Info) -> None:
         self._info = info
         self._generator = info.generator("atoms")
+        self._mean = info.mean() if self.config.centre else None
         self._keys = torch.empty(0, dtype=torch.float64)
         self._rows = torch.empty(0, info.width, dtype=info.dtype, device=info.device)
         self._identities = pd.DataFrame(columns=ATOM_COLUMNS)
@@ -37,20 +39,21 @@ class RandomDictionary:
     def partial_fit(self, batch: harness.Batch) -> None:
         if self.config.source == "gaussian":
             return
-        keys = torch.rand(len(batch.x), generator=self._generator, dtype=torch.float64)
-        keys[~batch.x.any(dim=1).cpu()] = torch.inf
+        x = centred(batch.x, self._mean)
+        keys = torch.rand(len(x), generator=self._generator, dtype=torch.float64)
+        keys[~x.any(dim=1).cpu()] = torch.inf
         last = self._keys[-1] if len(self._keys) == self.config.n_latents else torch.inf
         entering = (keys < last).nonzero().squeeze(1)
         if len(entering):
-            self._insert(keys[entering], batch.x[entering.to(batch.x.device)], batch.rows.iloc[entering.numpy()])
+            self._insert(keys[entering], x[entering.to(x.device)], batch.rows.iloc[entering.numpy()])
 
     def finish(self) -> harness.Decomposition:
         if self.config.source == "gaussian":
             shape = (self.config.n_latents, self._info.width)
             directions = torch.randn(shape, generator=self._generator, dtype=torch.float64)
-            return PursuitDecomposition(unit_rows(directions).to(self._rows), self.config.k)
+            return PursuitDecomposition(unit_rows(directions).to(self._rows), self.config.k, self._mean)
         self._require(len(self._rows))
-        decomposition = PursuitDecomposition(unit_rows(self._rows), self.config.k)
+        decomposition = PursuitDecomposition(unit_rows(self._rows), self.config.k, self._mean)
         decomposition.atoms = self._identities.reset_index(drop=True)
         return decomposition
 

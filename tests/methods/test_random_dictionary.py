@@ -71,3 +71,13 @@ def test_seeds_differ_and_the_global_generator_is_untouched() -> None:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("source", ["rows", "gaussian"])
+def test_centring_is_all_that_differs_and_the_mean_is_added_back(source: str) -> None:
+    x = literal.mixture(300) + 50
+    centred = fit(x, n_latents=40, k=6, source=source, centre=True)
+    plain = fit(x - x.mean(dim=0), n_latents=40, k=6, source=source)
+    assert torch.allclose(centred.dictionary, plain.dictionary, atol=1e-9)
+    expected = plain.decode(plain.encode(x - x.mean(dim=0))) + x.mean(dim=0)
+    assert torch.allclose(centred.decode(centred.encode(x)), expected, atol=1e-9)

@@ -1,0 +1,71 @@
+"""A dictionary that rows of the stream enter until a cap is hit; what the learners of ITDA share."""
+
+from __future__ import annotations
+
+import warnings
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import harness
+from plugins.methods import ITDAConfig, ITDAPaperConfig
+from plugins.methods.matching_pursuit import ATOM_COLUMNS, MatchingPursuit
+
+# A cap that is hit before this share of the stream has left enough of it unseen to be worth a word.
+_EARLY = 0.9
+
+
+class GrowingDictionary:
+    """Atoms with the identities of the rows that they were, in the order in which they entered."""
+
+    def __init__(self, method: str, config: ITDAConfig | ITDAPaperConfig, info: harness.Info) -> None:
+        self._method, self._config, self._n_rows = method, config, info.n_rows
+        no_atoms = torch.empty(0, info.width, dtype=info.dtype, device=info.device)
+        self.pursuit = MatchingPursuit(no_atoms, config.k, config.max_atoms + config.batch_rows)
+        self._identities: list[pd.DataFrame] = []
+        self._n_seen = 0
+        self._n_seen_before_cut: int | None = None
+        """Rows seen when the first block came of which not all that should have entered did."""
+        self.rows_until_full: int | None = None
+        """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.pursuit.n_atoms == self._config.max_atoms
+
+    def add(self, unit: Float[Tensor, "b d"], batch: harness.Batch, places: Int[Tensor, " a"]) -> None:
+        """Make atoms of these rows of a block, in this order, as far as there is room."""
+        entering = places[: self._config.max_atoms - self.pursuit.n_atoms]
+        if len(entering) < len(places):
+            self._n_seen_before_cut = self._n_seen
+        if len(entering):
+            self.pursuit.extend(unit[entering])
+            self._identities.append(batch.rows.iloc[entering.tolist()][ATOM_COLUMNS])
+
+    def end_block(self, n_rows: int) -> None:
+        """Count the rows of a block, whether or not they taught anything."""
+        self._n_seen += n_rows
+        if self.is_full and self.rows_until_full is None:
+            self.rows_until_full = self._n_seen
+
+    @property
+    def identities(self) -> pd.DataFrame:
+        return pd.concat(self._identities, ignore_index=True)
+
+    def check(self) -> None:
+        """Raise where nothing could be learnt; warn where most of the stream taught nothing."""
+        if not self.pursuit.n_atoms:
+            raise harness.ConfigError(
+                f"{self._method}: every row of the stream has norm 0, so there is nothing to learn from."
+            )
+        full, cut = self.rows_until_full, self._n_seen_before_cut
+        if full is not None and (full if cut is None else cut) < _EARLY * self._n_rows:
+            warnings.warn(
+                f"{self._method}: the dictionary was full ({self._config.max_atoms} atoms) after {full} of "
+                f"{self._n_rows} rows; the other {self._n_rows - full} taught it nothing. Raise max_atoms, or raise "
+                f"threshold (now {self._config.threshold}) so that fewer rows become atoms.",
+                RuntimeWarning,
+                stacklevel=2,
+            )

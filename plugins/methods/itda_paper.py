@@ -1,0 +1,75 @@
+"""ITDA as published (Leask, Nanda & Al Moubayed 2025, arXiv 2505.17769, and its code), quirks included.
+
+Until there are d atoms, a batch's distinct rows become atoms, most frequent first; ties go by the raw coordinates, in
+lexicographic order, so the result depends on the basis. Then the batch (the same one too) is encoded by plain
+matching pursuit, and every row whose error is above the threshold becomes an atom, all at once: near-duplicates of one
+batch enter together, and larger batches give larger dictionaries. The error of a row is the mean over its coordinates
+
+    1/d · ‖x/‖x‖ − x̂/‖x̂‖‖² = 2(1 − cos(x, x̂))/d,    and 1/d where x̂ = 0, as in the code.
+
+So a threshold means something else at each width: 4e-4 asks for cos ≥ .846 at d = 768, .795 at d = 1,024, and of
+d = 5,000 on nothing is above it. The dictionary is cropped at `max_atoms`, where learning stops.
+
+A row that occurs in two batches before there are d atoms enters twice, as published. What still differs here: rows
+come shuffled and without padding, special tokens and sinks, where the published script takes prompts in order with
+padding among the candidates; and rows of norm 0 are never atoms.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import harness
+from plugins.methods import ITDAPaperConfig
+from plugins.methods.growing_dictionary import GrowingDictionary
+from plugins.methods.itda import ITDADecomposition
+from plugins.methods.linear import decode_linear
+from plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
+
+
+class ITDAPaper:
+    """One pass over the rows."""
+
+    passes = 1
+
+    def __init__(self, config: ITDAPaperConfig) -> None:
+        self.config = config
+        self.batch_rows = config.batch_rows
+
+    def start(self, info: harness.Info) -> None:
+        self._dictionary = GrowingDictionary("itda_paper", self.config, info)
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        if not self._dictionary.is_full:
+            self._learn(unit_rows(batch.x), batch)
+        self._dictionary.end_block(len(batch.x))
+
+    def finish(self) -> harness.Decomposition:
+        self._dictionary.check()
+        return ITDADecomposition(self._dictionary, self.config.k)
+
+    def _learn(self, unit: Float[Tensor, "b d"], batch: harness.Batch) -> None:
+        dictionary = self._dictionary
+        n_missing = unit.shape[1] - dictionary.pursuit.n_atoms
+        if n_missing > 0:
+            dictionary.add(unit, batch, _most_frequent(batch.x)[:n_missing])
+        if dictionary.pursuit.n_atoms and not dictionary.is_full:
+            error = _error(unit, dictionary.pursuit)
+            dictionary.add(unit, batch, (error > self.config.threshold).nonzero().squeeze(1))
+
+
+def _most_frequent(x: Float[Tensor, "b d"]) -> Int[Tensor, " u"]:
+    """The first place of each distinct row that is not zero, the most frequent first."""
+    distinct, number, counts = x.unique(dim=0, return_inverse=True, return_counts=True)  # in lexicographic order
+    places = torch.arange(len(x), device=x.device)
+    first = torch.full_like(counts, len(x)).scatter_reduce(0, number, places, "amin")
+    order = counts.argsort(descending=True, stable=True)
+    return first[order[distinct[order].any(dim=1)]]
+
+
+def _error(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit) -> Float[Tensor, " b"]:
+    pursued = pursuit.encode(unit)
+    reconstruction = decode_linear(harness.Codes(pursued.values, pursued.indices), pursuit.atoms)
+    return (unit - unit_rows(reconstruction)).square().mean(dim=1)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import literal
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+
+import harness
+from plugins.methods import kmeans
+
+
+def fit(x: torch.Tensor, seed: int = 0, **params: Any) -> harness.Decomposition:
+    return harness.fit(harness.create("method", "kmeans", **params), x, seed=seed)
+
+
+def fvu(decomposition: harness.Decomposition, x: torch.Tensor) -> float:
+    left = x - decomposition.decode(decomposition.encode(x))
+    return float(left.square().sum() / (x - x.mean(dim=0)).square().sum())
+
+
+def clusters(n: int, n_clusters: int, d: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows tightly around directions that are far from each other, and the mean of each cluster."""
+    generator = torch.Generator().manual_seed(0)
+    centres = 10 * torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0][:n_clusters]
+    number = torch.arange(n) % n_clusters
+    x = centres[number] + 0.01 * torch.randn(n, d, generator=generator, dtype=torch.float64)
+    return x, torch.stack([x[number == i].mean(dim=0) for i in range(n_clusters)])
+
+
+def test_finds_the_means_of_clusters_at_unit_norm() -> None:
+    x, means = clusters(5000, n_clusters=6)  # three batches
+    found = next(  # from random rows, some seeds put two centroids into one cluster
+        dictionary
+        for dictionary in (fit(x, seed, n_latents=6, k=1).dictionary for seed in range(99))
+        if dictionary is not None and (dictionary @ means.T).argmax(dim=1).unique().numel() == 6
+    )
+    nearest = (found @ means.T).argmax(dim=1)
+    assert torch.allclose(found, (means / means.norm(dim=1, keepdim=True))[nearest], atol=1e-12)
+
+
+def test_rows_that_are_centroids_stay_where_lloyd_puts_them() -> None:
+    """A fixed point of the textbook iteration, written in numpy, from the same start."""
+    x = literal.mixture(600, d=8)
+    info = harness.Info(8, 600, 3, torch.device("cpu"), torch.float64, mean=lambda: x.mean(dim=0))
+    seed = int(torch.randint(2**31, (), generator=info.generator("centroids")))
+    centres = KMeans(20, init="random", n_init=1, max_iter=1, random_state=seed).fit(x.numpy()).cluster_centers_
+    for _ in range(7):
+        nearest = ((x.numpy()[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+        centres = np.stack([x.numpy()[nearest == i].mean(axis=0) for i in range(20)])
+    expected = centres / np.linalg.norm(centres, axis=1, keepdims=True)
+    assert np.allclose(fit(x, 3, n_latents=20, k=2).dictionary, expected, atol=1e-9)
+
+
+def test_beats_random_rows() -> None:
+    x = literal.mixture(60).repeat(50, 1)
+    x = x + 0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for centre in (False, True):
+        rows = harness.fit(harness.create("method", "random_dictionary", n_latents=100, k=2, centre=centre), x[:2400])
+        assert fvu(fit(x[:2400], n_latents=100, k=2, centre=centre), x[2400:]) < 0.8 * fvu(rows, x[2400:])
+
+
+def test_centring_is_all_that_differs_and_the_mean_is_added_back() -> None:
+    x = literal.mixture(500) + 50
+    decomposition = fit(x, n_latents=60, k=6, centre=True)
+    plain = fit(x - x.mean(dim=0), n_latents=60, k=6)
+    assert torch.allclose(decomposition.dictionary, plain.dictionary, atol=1e-9)
+    assert torch.allclose(decomposition.mean, x.mean(dim=0), rtol=1e-12)
+    assert fvu(decomposition, x) < 0.5
+
+
+def test_seeds_decide_and_nothing_else_does(tmp_path: Path) -> None:
+    x = literal.mixture(3000).float()
+    before = x.clone()
+    first, again, other = (fit(x, seed, n_latents=300, k=4) for seed in (0, 0, 1))
+    assert torch.equal(first.dictionary, again.dictionary)
+    assert not torch.equal(first.dictionary, other.dictionary)
+    assert first.dictionary.dtype == torch.float32
+    assert torch.equal(x, before)
+    first.save(tmp_path)
+    loaded = harness.load(tmp_path)
+    assert torch.equal(loaded.decode(loaded.encode(x)), first.decode(first.encode(x)))
+
+
+def test_more_threads_than_two_would_add_up_in_any_order() -> None:
+    """The result is that of two threads however many there are; with six the sums would differ from run to run."""
+    code = textwrap.dedent("""
+        import sys
+        sys.path.insert(0, "tests/methods")
+        import literal, harness
+        fitted = harness.fit(harness.create("method", "kmeans", n_latents=100, k=2), literal.mixture(4000).float())
+        print(hash(fitted.dictionary.numpy().tobytes()))
+    """)
+    run = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"OMP_NUM_THREADS": n, "PYTHONHASHSEED": "0", "PATH": ""},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for n in ("6", "2", "6")
+    ]
+    assert run[0] == run[1] == run[2]
+
+
+def test_too_few_rows_is_said_before_the_pass() -> None:
+    with pytest.raises(harness.ConfigError, match="n_latents is 11, but the stream has only 10 usable"):
+        fit(literal.mixture(10), n_latents=11, k=2)
+
+
+def test_zero_rows_are_not_clustered() -> None:
+    x = literal.mixture(100)
+    x[::2] = 0
+    assert torch.allclose(fit(x, n_latents=50, k=2).dictionary.norm(dim=1), torch.ones(50, dtype=torch.float64))
+    with pytest.raises(harness.ConfigError, match="only 50 usable"):
+        fit(x, n_latents=51, k=2)
+
+
+def test_fewer_distinct_rows_than_clusters_is_an_error() -> None:
+    with pytest.raises(harness.ConfigError, match=r"n_latents is 11, but .*distinct clusters \(10\).*Give fewer"):
+        fit(literal.mixture(10).repeat(5, 1), n_latents=11, k=2)
+
+
+def test_rows_beyond_the_bound_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "MAX_BYTES", 100 * 32 * 8 - 1)
+    with pytest.raises(harness.ConfigError, match="100 rows of width 32"):
+        fit(literal.mixture(100), n_latents=5, k=2)
+    fit(literal.mixture(99), n_latents=5, k=2)
+
+
+def test_all_else_runs_without_scikit_learn() -> None:
+    code = textwrap.dedent("""
+        import sys
+        sys.modules["sklearn"] = None
+        import torch, harness
+        harness.fit(harness.create("method", "itda", k=2, max_atoms=20), torch.randn(50, 4))
+        try:
+            harness.fit(harness.create("method", "kmeans", k=2, n_latents=20), torch.randn(50, 4))
+        except harness.ConfigError as error:
+            print(error)
+    """)
+    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "kmeans needs scikit-learn: pip install scikit-learn.\n"
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"n_latents": 0}])
+def test_bad_values_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(harness.ConfigError, match=next(iter(wrong))):
+        harness.create("method", "kmeans", **({"k": 4, "n_latents": 10} | wrong))
