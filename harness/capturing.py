@@ -41,7 +41,7 @@ Unit: TypeAlias = Capture
 """The capture of a number of consecutive windows: what is stored, skipped and resumed as a whole."""
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """A window, where it comes from, and which of its tokens become rows."""
 
     document: str
@@ -98,8 +98,8 @@ def read(
     check_sites(model, sites)
     if context < 1:
         raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
-    placed = _place(model, documents, context, special, first)
-    units = itertools.islice(_chunks(placed, unit_windows), skip_units, None)
+    placed = place(model, documents, context, special, first)
+    units = itertools.islice(chunks(placed, unit_windows), skip_units, None)
     return (_run_unit(model, unit, sites) for unit in units)
 
 
@@ -116,21 +116,24 @@ def check_sites(model: Model, sites: Sequence[str]) -> None:
         raise ConfigError(f"site {', '.join(beyond)}: this model has the layers 0 to {model.n_layers - 1}.")
 
 
-def _place(model: Model, documents: Iterable[Document], context: int, special: bool, first: bool) -> Iterator[_Placed]:
-    for group in _chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
+def place(
+    model: Model, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
+) -> Iterator[Placed]:
+    """The windows of `documents`, in order, and which of their tokens become rows."""
+    for group in chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
         windows_of = model.windows([document.text for document in group], context)
         for document, windows in zip(group, windows_of, strict=True):
             for number, window in enumerate(windows):
                 keep = np.ones(len(window.ids), dtype=bool) if special else ~np.asarray(window.special, dtype=bool)
                 keep[0] &= first
-                yield _Placed(document.id, number, window, keep)
+                yield Placed(document.id, number, window, keep)
 
 
-def _run_unit(model: Model, unit: Sequence[_Placed], sites: Sequence[str]) -> Unit:
+def _run_unit(model: Model, unit: Sequence[Placed], sites: Sequence[str]) -> Unit:
     """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
     rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
     by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))
-    for batch in _chunks(by_length, BATCH_WINDOWS):
+    for batch in chunks(by_length, BATCH_WINDOWS):
         ids, mask, keep = _padded([unit[index] for index in batch])
         n_kept = keep.sum(dim=1).tolist()
         for site, x in model.activations(ids, mask, sites).items():
@@ -139,7 +142,7 @@ def _run_unit(model: Model, unit: Sequence[_Placed], sites: Sequence[str]) -> Un
     return Capture({site: torch.cat(rows) for site, rows in rows_of.items()}, _make_rows(unit))
 
 
-def _padded(batch: Sequence[_Placed]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
+def _padded(batch: Sequence[Placed]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
     """(ids, mask, keep), windows filled up on the right; what the padding's id is matters to no one."""
     shape = len(batch), max(len(placed.window.ids) for placed in batch)
     ids, mask, keep = torch.zeros(shape, dtype=torch.long), torch.zeros(shape).bool(), torch.zeros(shape).bool()
@@ -151,7 +154,7 @@ def _padded(batch: Sequence[_Placed]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, 
     return ids, mask, keep
 
 
-def _make_rows(unit: Sequence[_Placed]) -> pd.DataFrame:
+def _make_rows(unit: Sequence[Placed]) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in ("document", "window", "position", "start", "end", "special")}
     for document, number, window, keep in unit:
         positions = np.flatnonzero(keep).tolist()
@@ -163,7 +166,7 @@ def _make_rows(unit: Sequence[_Placed]) -> pd.DataFrame:
     return make_rows(columns)
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk

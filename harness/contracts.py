@@ -71,6 +71,26 @@ class Model(Protocol):
         ...
 
 
+class Replay(Protocol):
+    """A batch of windows of one length that a model has run, and can run again from one site on.
+
+    A model that has a language-model head offers `replay(ids, site) -> Replay`, which raises `Undefined` with the
+    reason where next tokens can't be predicted.
+    """
+
+    x: Float[Tensor, "b t d"]
+    """The activations at the site, on the CPU."""
+    n_bytes: int
+
+    def logits(self) -> Float[Tensor, "b t v"]:
+        """The logits of the unhooked model."""
+        ...
+
+    def patched(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
+        """The logits with `x` at the site; those of the unhooked model, bit for bit, where nothing is changed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Info:
     """What a learner is told before the first batch."""
@@ -161,6 +181,43 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class ReplayedRows:
+    """The unmasked evaluation rows of some windows, with the model that goes on from them.
+
+    Whatever is put in place of the rows, all else (special tokens, first positions, sinks) keeps its own activations.
+    """
+
+    replay: Replay
+    places: Bool[Tensor, "b t"]
+    """Where the rows are."""
+    counted: Bool[Tensor, "b t"]
+    """Which of them have a token of text after them in their window: its n predictions are judged."""
+    next_ids: Int[Tensor, " n"]
+    """The tokens that are predicted."""
+    documents: Int[Tensor, " n"]
+    """For every prediction the number of its document, as in the context."""
+    device: torch.device
+
+    @property
+    def rows(self) -> Float[Tensor, "r d"]:
+        """The rows themselves, in float32."""
+        return self.replay.x[self.places].to(self.device, torch.float32)
+
+    def logits(self) -> Float[Tensor, "n v"]:
+        """What the unhooked model predicts."""
+        return self._counted(self.replay.logits())
+
+    def patched(self, rows: Float[Tensor, "r d"]) -> Float[Tensor, "n v"]:
+        """What the model predicts with `rows` in place of its own."""
+        x = self.replay.x.clone()
+        x[self.places] = rows.to(x)
+        return self._counted(self.replay.patched(x))
+
+    def _counted(self, logits: Float[Tensor, "b t v"]) -> Float[Tensor, "n v"]:
+        return logits[self.counted.to(logits.device)]
+
+
+@dataclass(frozen=True)
 class EvaluationContext:
     """What an evaluation may look at. `blocks` can be walked any number of times, always in the same order."""
 
@@ -170,6 +227,13 @@ class EvaluationContext:
     """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
     documents: Int[Tensor, " n"]
     """For every row the number of its document, from 0 on in the order of the rows."""
+    replays: Callable[[], Iterator[ReplayedRows]] | None = None
+    """The rows again, batch by batch, with the model that they come from; walked like `blocks`, in an order of its
+    own. Raises `Undefined` where the model has no head."""
+    fit_mean: Callable[[], Float[Tensor, " d"]] | None = None
+    """The mean of the unmasked fit rows in float64; costs a reading of them."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What evaluations keep here is there for the next decomposition of the same rows."""
 
     @property
     def n_documents(self) -> int:

@@ -147,7 +147,10 @@ class _Planner:
                 kind="evaluation",
                 label=f"{evaluation.label} of {fit.label.removeprefix('fit ')}",
                 group=content_key({"rows": rows}),
-                task={"evaluation": _call(evaluation), "fit": fit.key, **rows},
+                task={
+                    **{"evaluation": _call(evaluation), "fit": fit.key, **rows},
+                    "source": place.captures["evaluation"].task,
+                },
                 columns={**fit.columns, "evaluation": evaluation.name},
                 upstream=(fit.key, rows["capture"], rows["fit_capture"]),
                 skipped=fit.skipped,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from torch import Tensor
 from harness.activation_store import shard_name, write_shard
 from harness.capturing import BATCH_WINDOWS, Capture, read
 from harness.cells import Cell
-from harness.contracts import Document
 from harness.errors import ConfigError, StoreError
 from harness.memory import PeakMemory
 from harness.session import Session, cost
+from harness.splits import documents_in_split, in_split
 
 _MAX_UNIT_BATCHES = 64
 
@@ -30,13 +29,6 @@ def run(cells: list[Cell], session: Session) -> None:
     with session.missing(cells) as missing:
         if missing:
             _Pass(missing, session).run()
-
-
-def in_split(document_id: str, split: str, evaluation_share: float) -> bool:
-    """Whether a document belongs to a split: decided by its id alone, so that splits stay disjoint for ever."""
-    digest = hashlib.blake2b(f"split/{document_id}".encode(), digest_size=8).digest()
-    is_evaluation = int.from_bytes(digest, "big") / 2**64 < evaluation_share
-    return is_evaluation == (split == "evaluation")
 
 
 def unit_windows(n_tokens: int, context: int) -> int:
@@ -85,7 +77,7 @@ class _Pass:
             yield from _stored_units(self.model.stored_capture(list(self.folders)), task, skip_units)
             return
         corpus = self.session.create("corpus", task["corpus"])
-        documents = _split(corpus.documents(), task["split"], task["evaluation_share"])
+        documents = documents_in_split(corpus.documents(), task["split"], task["evaluation_share"])
         yield from read(
             self.model,
             documents,
@@ -173,15 +165,6 @@ def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[di
         cost("capture_disk_bytes", n_bytes, totals.n_rows),
         cost("capture_peak_memory_bytes", peak_bytes, totals.n_rows, shared if peak_bytes else "not measurable here"),
     ]
-
-
-def _split(documents: Iterable[Document], split: str, evaluation_share: float) -> Iterator[Document]:
-    """The documents of a split; a text that comes twice is taken once."""
-    seen: set[str] = set()
-    for document in documents:
-        if in_split(document.id, split, evaluation_share) and document.id not in seen:
-            seen.add(document.id)
-            yield document
 
 
 def _stored_units(capture: Capture, task: Any, skip_units: int, unit_rows: int = 65536) -> Iterator[Capture]:

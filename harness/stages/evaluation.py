@@ -6,20 +6,23 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-import pandas as pd
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import BLOCK_ROWS
 from harness.cells import Cell
-from harness.contracts import EvaluationContext, TableRow
+from harness.contracts import Document, EvaluationContext, TableRow
 from harness.decomposition import Decomposition, load
-from harness.errors import PluginError
+from harness.errors import PluginError, Undefined
 from harness.isolation import isolated
+from harness.replaying import Replays, number_documents
 from harness.session import Session, cost
+from harness.splits import documents_in_split
 from harness.store import require
 
 
@@ -30,11 +33,14 @@ def run(cells: list[Cell], session: Session) -> None:
         with session.alone(cell):
             decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
             call = cell.task["evaluation"]
-            absent = _absent(session.catalog.find("evaluation", call["name"]).spec.needs, decomposition)
+            absent = _absent(session.catalog.find("evaluation", call["name"]).spec.needs, decomposition, context)
             if absent:
                 session.skip(cell, f"{call['name']} needs {', '.join(absent)}, which {cell.columns['method']} lacks")
-            else:
+                continue
+            try:
                 session.done(cell, _rows(call, decomposition, context, session))
+            except Undefined as undefined:
+                session.skip(cell, f"{call['name']}: {undefined.reason}")
         session.progress("evaluated", number + 1, len(cells))
 
 
@@ -48,13 +54,42 @@ def _context(task: Any, session: Session) -> EvaluationContext:
             index = torch.arange(start, min(start + BLOCK_ROWS, activations.n_rows))
             yield activations.take(index).to(session.device), masked[index].to(session.device)
 
-    numbers = torch.from_numpy(pd.factorize(activations.rows["document"])[0])
-    return EvaluationContext(activations.n_rows, activations.width, blocks, numbers)
+    return EvaluationContext(
+        n_rows=activations.n_rows,
+        width=activations.width,
+        blocks=blocks,
+        documents=torch.from_numpy(number_documents(activations.rows)),
+        replays=_replays(task["source"], activations, masked, session) if "source" in task else None,
+        fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, task["max_norm_multiple"]), session),
+    )
 
 
-def _absent(needs: Iterable[str], decomposition: Decomposition) -> list[str]:
-    """What an evaluation needs and does not get."""
-    offered = {"dictionary": decomposition.dictionary is not None, "atoms": decomposition.atoms is not None}
+def _replays(source: Any, activations: StoredActivations, masked: Tensor, session: Session) -> Replays:
+    """`source` is the task of the capture that has made the activations."""
+
+    def documents() -> Iterator[Document]:
+        corpus = session.create("corpus", source["corpus"])
+        return documents_in_split(corpus.documents(), source["split"], source["evaluation_share"])
+
+    load_model = partial(session.create, "model", source["model"])
+    site, context = source["site"], source["context"]
+    return Replays(load_model, documents, site, context, activations, masked, session.device)
+
+
+def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"], session: Session) -> Float[Tensor, " d"]:
+    total = torch.zeros(activations.width, dtype=torch.float64)
+    for index in keep.nonzero().flatten().split(BLOCK_ROWS):
+        total += activations.take(index).sum(dim=0, dtype=torch.float64)
+    return (total / keep.sum()).to(session.device)
+
+
+def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:
+    """What an evaluation needs and does not get. A head that the model turns out to lack is found out when used."""
+    offered = {
+        "dictionary": decomposition.dictionary is not None,
+        "atoms": decomposition.atoms is not None,
+        "head": context.replays is not None,
+    }
     return [need for need in needs if not offered.get(need)]
 
 

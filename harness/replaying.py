@@ -1,0 +1,148 @@
+"""The windows behind captured rows, run through their model again so that something else can stand in the rows' place.
+
+Windows of one length share a batch: there is no padding, which not every model heeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.activations import Activations
+from harness.capturing import Placed, chunks, place
+from harness.contracts import Document, ReplayedRows
+from harness.errors import StoreError, Undefined
+
+BATCH_TOKENS = 512
+"""In one batch, so that its logits fit into memory."""
+MAX_KEPT_BYTES = 4e9
+
+
+class PlacedRows(NamedTuple):
+    """A window and the places of its rows among all; they may end before the window does."""
+
+    placed: Placed
+    rows: slice
+
+
+@dataclass(eq=False)
+class Replays:
+    """Call it for the replays of all windows, batch by batch: made once, and kept as far as memory allows."""
+
+    load_model: Callable[[], Any]
+    documents: Callable[[], Iterable[Document]]
+    """Those that the rows come from, in the same order."""
+    site: str
+    context: int
+    """Tokens in a window."""
+    activations: Activations
+    """The captured rows."""
+    masked: Bool[Tensor, " n"]
+    """True for rows that keep their own activations whatever is put in place of the others."""
+    device: torch.device
+    """Where evaluations want the rows."""
+    _kept: dict[int, ReplayedRows] = field(default_factory=dict, init=False)
+    _kept_bytes: int = field(default=0, init=False)
+
+    def __call__(self) -> Iterator[ReplayedRows]:
+        for number, batch in enumerate(self._batches):
+            if number in self._kept:
+                yield self._kept[number]
+                continue
+            made = self._replay(batch)
+            if self._kept_bytes + made.replay.n_bytes <= MAX_KEPT_BYTES:
+                self._kept[number] = made
+                self._kept_bytes += made.replay.n_bytes
+            yield made
+
+    @cached_property
+    def _model(self) -> Any:
+        model = self.load_model()
+        if not hasattr(model, "replay"):
+            raise Undefined("its rows are stored; there is no model that could go on from them")
+        return model
+
+    @cached_property
+    def _batches(self) -> list[list[PlacedRows]]:
+        windows = find_windows(self.activations.rows, place(self._model, self.documents(), self.context))
+        by_length = sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens)
+        groups = itertools.groupby(by_length, key=_n_tokens)
+        return [batch for n_tokens, group in groups for batch in chunks(group, max(BATCH_TOKENS // n_tokens, 1))]
+
+    @cached_property
+    def _document_numbers(self) -> Int[np.ndarray, " n"]:
+        return number_documents(self.activations.rows)
+
+    def _replay(self, batch: Sequence[PlacedRows]) -> ReplayedRows:
+        ids = torch.tensor([window.placed.window.ids for window in batch])
+        is_text = ~torch.tensor([window.placed.window.special for window in batch])
+        places = torch.zeros_like(is_text)
+        for i, (placed, rows) in enumerate(batch):
+            unmasked = ~self.masked[rows]
+            places[i, torch.from_numpy(np.flatnonzero(placed.keep))[: len(unmasked)][unmasked]] = True
+        counted = places.clone()
+        counted[:, :-1] &= is_text[:, 1:]
+        counted[:, -1] = False
+        documents = torch.tensor([self._document_numbers[rows.start] for _, rows in batch])
+        replay = self._model.replay(ids, self.site)
+        index = torch.cat([torch.arange(rows.start, rows.stop)[~self.masked[rows]] for _, rows in batch])
+        self._check(replay.x[places], self.activations.take(index))
+        return ReplayedRows(
+            replay=replay,
+            places=places,
+            counted=counted,
+            next_ids=ids.roll(-1, dims=1)[counted],
+            documents=documents[:, None].expand_as(ids)[counted],
+            device=self.device,
+        )
+
+    def _check(self, x: Float[Tensor, "r d"], captured: Float[Tensor, "r d"]) -> None:
+        """Refuse to judge by a model that does not give the rows; it may round them otherwise."""
+        error = float((x.float() - captured).norm() / captured.norm())
+        if not error <= torch.finfo(x.dtype).eps ** 0.5:
+            raise StoreError(
+                f"the model's activations at {self.site} differ from the captured rows by {error:.2g} of their norm. "
+                "If its weights have changed under the same name, remove the capture from the cache and run again."
+            )
+
+
+def number_documents(rows: pd.DataFrame) -> Int[np.ndarray, " n"]:
+    """For every row the number of its document, from 0 on in the order of the rows."""
+    return pd.factorize(rows["document"])[0]
+
+
+def find_windows(rows: pd.DataFrame, placed: Iterator[Placed]) -> list[PlacedRows]:
+    """The windows that the rows come from; a StoreError if they are others."""
+    documents = rows["document"].astype(str).to_numpy()
+    numbers, positions = rows["window"].to_numpy(), rows["position"].to_numpy()
+    windows, start = [], 0
+    while start < len(rows):
+        window = next(placed, None)
+        expected = np.flatnonzero(window.keep)[: len(rows) - start] if window else ()
+        part = slice(start, start + len(expected))
+        if window is None or not (
+            (documents[part] == window.document).all()
+            and (numbers[part] == window.number).all()
+            and (positions[part] == expected).all()
+        ):
+            raise StoreError(
+                f"row {start} is of document {documents[start]}, window {numbers[start]}, and the corpus has another "
+                "one there. If its files have changed meanwhile, run the suite again: the rows are captured anew."
+            )
+        if len(expected):
+            windows.append(PlacedRows(window, part))
+        start = part.stop
+    return windows
+
+
+def _n_tokens(window: PlacedRows) -> int:
+    return len(window.placed.window.ids)
