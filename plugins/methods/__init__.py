@@ -91,6 +91,75 @@ class PCAConfig:
             raise ValueError(f"k is {self.k}; give a number from 1 to n_components ({self.n_components}), or null.")
 
 
+@dataclass(kw_only=True)
+class SAEConfig:
+    """How long and how fast an SAE trains."""
+
+    n_latents: int
+    passes: int | None = None
+    """How often the rows are replayed; null follows from their number."""
+    batch_rows: int = 512
+    """Rows of one step."""
+    learning_rate: float = 2e-3
+    """Of Adam at the plateau of the schedule; rows have mean norm 1 when it applies."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "n_latents", "batch_rows")
+        if self.passes is not None:
+            _at_least_one(self, "passes")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0.")
+
+
+@dataclass(kw_only=True)
+class TopKSAEConfig(SAEConfig):
+    """TopK SAE: as many codes per row as asked for."""
+
+    k: int
+    """The most active codes per row; fewer where pre-activations are negative."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_k(self)
+
+
+@dataclass(kw_only=True)
+class ReLUSAEConfig(SAEConfig):
+    """ReLU SAE, sparse by an L1 penalty; give either its weight or the L0 to reach."""
+
+    target_l0: float | None = None
+    """Active latents per row: the penalty's weight is steered there in training."""
+    l1: float | None = None
+    """A fixed weight: loss = ‖y − ŷ‖² + l1 · Σ codes, for rows y of mean norm 1 around their mean."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.l1 is None) == (self.target_l0 is None):
+            raise ValueError(f"l1 is {self.l1}, target_l0 is {self.target_l0}; give one of them, such as target_l0=40.")
+        if self.l1 is not None and self.l1 <= 0:
+            raise ValueError(f"l1 is {self.l1}; give a number above 0.")
+        if self.target_l0 is not None and not 0 < self.target_l0 <= self.n_latents:
+            raise ValueError(f"target_l0 is {self.target_l0}; give a number above 0, at most {self.n_latents}.")
+
+
+@dataclass
+class UntrainedSAEConfig:
+    """The TopK SAE before its first step."""
+
+    n_latents: int
+    k: int
+    """The most active codes per row."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "n_latents")
+        _check_k(self)
+
+
+def _check_k(config: TopKSAEConfig | UntrainedSAEConfig) -> None:
+    if not 1 <= config.k <= config.n_latents:
+        raise ValueError(f"k is {config.k}; give a number from 1 to n_latents ({config.n_latents}).")
+
+
 def _at_least_one(config: object, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
@@ -133,6 +202,33 @@ SPECS: list[harness.Spec] = [
         config=RandomDictionaryConfig,
         factory="plugins.methods.random_dictionary:RandomDictionary",
         # Not "atoms": which rows it draws depends on the stream alone, so comparing them would say nothing of models.
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="topk_sae",
+        version=1,
+        summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
+        config=TopKSAEConfig,
+        factory="plugins.methods.sae.topk:TopKSAE",
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="relu_sae",
+        version=1,
+        summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
+        config=ReLUSAEConfig,
+        factory="plugins.methods.sae.relu:ReLUSAE",
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="untrained_sae",
+        version=1,
+        summary="Baseline: a TopK SAE before its first step",
+        config=UntrainedSAEConfig,
+        factory="plugins.methods.sae.untrained:UntrainedSAE",
         provides=("dictionary",),
     ),
     harness.Spec(

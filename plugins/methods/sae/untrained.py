@@ -1,0 +1,28 @@
+"""The control: a TopK SAE as it is before the first step."""
+
+from __future__ import annotations
+
+import harness
+from plugins.methods import UntrainedSAEConfig
+from plugins.methods.sae.weights import TopKDecomposition, Units, Weights
+
+
+class UntrainedSAE:
+    """Random unit decoder rows, the encoder their transpose, the bias at the mean; bit-equal to `topk_sae`'s start."""
+
+    passes = 1
+    batch_rows = 2048
+
+    def __init__(self, config: UntrainedSAEConfig) -> None:
+        self.config = config
+
+    def start(self, info: harness.Info) -> None:
+        weights = Weights.initial(self.config.n_latents, info)
+        units = Units(info.mean(), weights.encoder.new_ones(()))  # without biases the scale cancels
+        self._weights = weights.folded(units)
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        pass
+
+    def finish(self) -> harness.Decomposition:
+        return TopKDecomposition(self._weights, {}, self.config.k)

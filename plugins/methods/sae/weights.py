@@ -1,0 +1,123 @@
+"""The weights of an SAE in training, the units they live in, and what is saved of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.methods.linear import decode_linear, working_precision
+
+_ENCODE_ROWS = 4096
+
+
+@dataclass
+class Units:
+    """Rows are trained on as y = (x − μ)/s, with μ the mean of all rows and s the mean of ‖x−μ‖ over the first batch.
+
+    So learning rates and sparsity weights mean the same for every model, and neither scaling nor shifting the rows
+    changes the result. Norms rather than their squares: one sink row in the batch moves their mean little.
+    """
+
+    mean: Float[Tensor, " d"]
+    """In float64: a residual stream's mean can be far larger than what varies around it."""
+    scale: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, mean: Float[Tensor, " d"], x: Float[Tensor, "b d"]) -> Self:
+        scale = torch.linalg.vector_norm(x - mean, dim=1).mean()
+        return cls(mean, torch.where(scale > 0, scale, 1.0))  # rows that do not vary need no scale
+
+    def enter(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return ((x - self.mean) / self.scale).to(x.dtype)
+
+
+@dataclass
+class Weights:
+    """y ≈ f(y·encoderᵀ + encoder_bias)·decoder + decoder_bias, with f the kind's own activation."""
+
+    encoder: Float[Tensor, "m d"]
+    encoder_bias: Float[Tensor, " m"]
+    decoder: Float[Tensor, "m d"]
+    decoder_bias: Float[Tensor, " d"]
+
+    @classmethod
+    def initial(cls, n_latents: int, info: harness.Info) -> Self:
+        """Random unit directions as decoder, the encoder its transpose (Gao et al. 2024), no biases."""
+        drawn = torch.randn(n_latents, info.width, generator=info.generator("decoder"), dtype=torch.float64)
+        directions = torch.nn.functional.normalize(drawn).to(info.device, info.dtype)
+        return cls(directions, directions.new_zeros(n_latents), directions.clone(), directions.new_zeros(info.width))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.encoder, self.encoder_bias, self.decoder, self.decoder_bias))
+
+    def drop_radial_gradient(self) -> None:
+        """Take from each decoder row's gradient what would only change its norm, which `normalise` undoes anyway."""
+        radial = (self.decoder.grad * self.decoder).sum(dim=1, keepdim=True)
+        self.decoder.grad.addcmul_(self.decoder, radial, value=-1)
+
+    def normalise(self) -> None:
+        """Decoder rows of unit norm."""
+        self.decoder /= torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True)
+
+    def folded(self, units: Units) -> Weights:
+        """Equal weights for raw rows around their decoder bias, with unit decoder rows: codes in the rows' own units.
+
+        With r = ‖decoder row‖ and b the folded decoder bias μ + s·decoder_bias, the new codes are r·s times the old:
+
+            r·(encoder·(x − b) + s·(encoder_bias + encoder·decoder_bias)) = r·s·(encoder·y + encoder_bias).
+        """
+        encoder, encoder_bias, decoder, decoder_bias = (weight.double() for weight in self)
+        norms = torch.linalg.vector_norm(decoder, dim=1)
+        return Weights(
+            (encoder * norms[:, None]).to(self.encoder.dtype),
+            ((encoder_bias + encoder @ decoder_bias) * norms * units.scale).to(self.encoder.dtype),
+            (decoder / norms[:, None]).to(self.encoder.dtype),
+            units.mean + units.scale * decoder_bias,
+        )
+
+
+class SAEDecomposition(harness.Decomposition):
+    """x̂ = codes · dictionary + bias; takes raw rows. A kind adds its activation in `encode`."""
+
+    signed = False
+
+    def __init__(self, weights: Weights, training: dict[str, float]) -> None:
+        """Keep folded weights, and numbers about the training for the cost table."""
+        self.encoder = weights.encoder
+        self.encoder_bias = weights.encoder_bias
+        self.dictionary = weights.decoder
+        self.bias = weights.decoder_bias
+        self.training = training
+
+    def pre_activations(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        """(x − bias)·encoderᵀ + encoder_bias."""
+        x = working_precision(x)
+        # The bias holds the mean, in float64: its own rounding in float32 would shift every row by the same amount.
+        centred = (x - self.bias).to(x.dtype)
+        return torch.addmm(self.encoder_bias.to(x.dtype), centred, self.encoder.T.to(x.dtype))
+
+    def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
+        return decode_linear(codes, self.dictionary, self.bias)
+
+    def report(self) -> dict[str, float | None]:
+        return dict(self.training)
+
+
+class TopKDecomposition(SAEDecomposition):
+    """Codes are the k largest pre-activations of each row, and 0 in place of negative ones."""
+
+    def __init__(self, weights: Weights, training: dict[str, float], k: int) -> None:
+        super().__init__(weights, training)
+        self.k = k
+
+    def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
+        # In blocks: all m pre-activations of all rows would be far larger than the codes.
+        top = [self.pre_activations(rows).topk(self.k, dim=1) for rows in x.split(_ENCODE_ROWS)]
+        values, indices = (torch.cat(parts) for parts in zip(*top, strict=True))
+        return harness.Codes(values.relu(), indices, self.n_latents)
