@@ -1,36 +1,56 @@
-"""The tables condensed for reading: methods by model and site, and how alike sites are."""
+"""The tables condensed for reading: methods by model and site at matched L0, and how alike sites are."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.keys import canonical_json
+from harness.plan import Plan
+from harness.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
+from harness.store import Store
 from harness.suite import Suite
 
 _PLACE = ["family", "model", "site"]
-_METHOD = ["method", "method_config"]
-_METRICS = ("explained_variance", "cosine_error", "l0", "alive_fraction")
+_LINE = ["fit_tokens", "method", "method_config"]
+_RANKED = "explained_variance"
+_COMPARED = (_RANKED, "cosine_error", "ce_increase")
+"""Metrics that get an interval where their evaluation gave sums by document."""
+_METRICS = ("l0", *_COMPARED, "alive_fraction")
 _COSTS = ("fit_seconds", "parameters")
-_HEADINGS = ("method", "expl. variance", "1 − cos", "L0", "alive", "fit seconds", "parameters", "seeds")
+_HEADINGS = {
+    "l0": "L0",
+    "tier": "tier",
+    "explained_variance": "expl. variance",
+    "interval": "95 %",
+    "cosine_error": "1 − cos",
+    "ce_increase": "CE increase",
+    "alive_fraction": "alive",
+    "fit_seconds": "fit s",
+    "total_seconds": "with capture",
+    "parameters": "params",
+    "seeds": "seeds",
+    "pareto": "Pareto",
+}
+
+Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
+"""By line (place and method) and metric."""
 
 
-def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One line per model, site and method, best explained variance first; means over seeds.
+def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One line per model, site, fit budget and method; means over seeds.
 
-    It is no ranking: methods differ in L0, and one seed can't tell luck from merit.
+    Lines whose realised L0 is within 10 % of each other share `matched_l0`; among these `tier` ranks by explained
+    variance, where there are several seeds. `pareto`: no other line at the place has a lower L0 and explains more.
     """
-    measured = pd.concat([_of(tables["reconstruction"], _METRICS), _of(tables["cost"], _COSTS)])
-    keys = [*_PLACE, *_METHOD]
-    seeds = measured.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
-    wide = measured.pivot_table(index=keys, columns="metric", values="value", aggfunc="mean", sort=False)
-    wide = wide.reindex(columns=[*_METRICS, *_COSTS]).join(seeds).dropna(how="all").reset_index()
-    order = {place: i for i, place in enumerate(wide[_PLACE].drop_duplicates().itertuples(index=False, name=None))}
-    wide["place"] = [order[place] for place in wide[_PLACE].itertuples(index=False, name=None)]
-    ranked = wide.sort_values(["place", "explained_variance"], ascending=[True, False], kind="stable")
-    return ranked.drop(columns="place").reset_index(drop=True)
+    lines = _lines(tables)
+    sums = _document_sums(plan, store)
+    places = [_judged(place.reset_index(drop=True), sums) for _, place in lines.groupby(_PLACE, sort=False)]
+    return pd.concat(places, ignore_index=True) if places else lines
 
 
 def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -38,8 +58,8 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table = tables["similarity"]
     table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"])].copy()
     table["metric"] = table["metric"].replace({"null_shuffled_rows": "null", "chance": "null"})
-    keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", "method", "method_config", "seed"]
-    table["seed"] = table["seed"].astype("string")
+    keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed"]
+    table[["seed", "fit_tokens"]] = table[["seed", "fit_tokens"]].astype("string")
     filled = table.fillna(dict.fromkeys(keys, ""))
     wide = filled.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False)
     return (
@@ -50,19 +70,28 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def for_terminal(tables: Mapping[str, pd.DataFrame], suite: Suite) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
+def for_terminal(
+    board: pd.DataFrame, pairs: pd.DataFrame, suite: Suite
+) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
     """(title, columns, rows) of each table."""
     entries = (*suite.methods, *suite.similarities)
     labels: dict[Any, str] = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries} | {
         ("", ""): ""
     }
-    board = leaderboard(tables)
-    columns = [*_METRICS, *_COSTS, "seeds"]
-    for (_, model, site), lines in board.groupby(_PLACE, sort=False):
-        cells = lines[[*_METHOD, *columns]].itertuples(index=False, name=None)
-        rows = [[labels[method, config], *values] for method, config, *values in cells]
-        yield f"\n{model} {site} (no ranking: compare at equal L0, over several seeds)", list(_HEADINGS), rows
-    pairs = similarities(tables)
+    for (_, model, site), place in board.groupby(_PLACE, sort=False):
+        methods = zip(place["method"], place["method_config"], strict=True)
+        shown = pd.DataFrame({"method": [labels[method] for method in methods]}, dtype=object)
+        if len(suite.config.tokens.fit_budgets) > 1:
+            shown["fit tokens"] = place["fit_tokens"].tolist()
+        texts = {
+            "interval": _interval_texts(place),
+            "pareto": ["yes" if mark else None for mark in place["pareto"].fillna(False)],
+        }
+        for name, heading in _HEADINGS.items():
+            column = pd.Series(texts.get(name, place.get(name)), dtype=object)
+            if column.notna().any():
+                shown[heading] = column.where(column.notna(), None).tolist()
+        yield f"\n{model} {site} ({_ranking(place)})", list(shown.columns), shown.to_numpy(object).tolist()
     for (metric, config), lines in pairs.groupby(["similarity", "similarity_config"], sort=False):
         rows = []
         for row in lines.itertuples():
@@ -71,5 +100,80 @@ def for_terminal(tables: Mapping[str, pd.DataFrame], suite: Suite) -> Iterator[t
         yield f"\n{labels[metric, config]}", ["a", "b", "method", "value", "null"], rows
 
 
-def _of(table: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
-    return table[table["metric"].isin(metrics) & table["method"].notna()]
+def _lines(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Every metric's mean over seeds; null where it is null in one of them."""
+    chosen = [table for name, table in tables.items() if name != "similarity"]
+    measured = pd.concat(
+        [table[table["metric"].isin([*_METRICS, *_COSTS]) & table["method"].notna()] for table in chosen]
+    )
+    keys = [*_PLACE, *_LINE]
+    seeds = measured.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
+    means = measured.groupby([*keys, "metric"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
+    wide = means.unstack("metric").reindex(columns=[*_METRICS, *_COSTS]).join(seeds).reset_index()
+    captured = tables["cost"].query("metric == 'capture_seconds' and split == 'fit'")
+    seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename("capture_seconds")
+    wide = wide.join(seconds, on=[*_PLACE, "fit_tokens"])
+    wide["total_seconds"] = wide["capture_seconds"] + wide["fit_seconds"]
+    return wide
+
+
+def _judged(place: pd.DataFrame, sums: Sums) -> pd.DataFrame:
+    """The lines of one place with intervals, tiers and Pareto marks; by L0, then the best first."""
+    keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
+    for metric in _COMPARED:
+        # A mean that is null because one seed has no value gets no interval from the others.
+        has_mean = place[metric].notna()
+        drawn = _replicates([sums.get((key, metric)) if has_mean[i] else None for i, key in enumerate(keys)])
+        bounds = [(None, None) if values is None else interval(values) for values in drawn]
+        place[[f"{metric}_low", f"{metric}_high"]] = np.array(bounds, dtype=float).reshape(-1, 2)
+        if metric == _RANKED:
+            ranked = drawn
+    is_known = place[[_RANKED, "l0"]].notna().all(axis=1)
+    known = place.index[is_known]
+    place.loc[known, "matched_l0"] = matched(place.loc[known, "l0"].tolist())
+    place.loc[known, "pareto"] = pareto(place.loc[known, "l0"].tolist(), place.loc[known, _RANKED].tolist())
+    for _, rivals in place.loc[known].groupby("matched_l0"):
+        if len(rivals) > 1:
+            found = tiers(rivals[_RANKED].tolist(), [ranked[i] for i in rivals.index])
+            place.loc[rivals.index, "tier"] = np.array(found, dtype=float)
+    place = place.reindex(columns=[*place.columns, *({"tier", "matched_l0", "pareto"} - set(place.columns))])
+    place = place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
+    return place.sort_values(["matched_l0", _RANKED], ascending=[True, False], kind="stable")
+
+
+def _replicates(methods: list[Measured | None]) -> list[Any]:
+    """Of those that have sums by document; None for the others."""
+    known = [method for method in methods if method is not None]
+    drawn = iter(replicates(known))
+    return [None if method is None else next(drawn) for method in methods]
+
+
+def _document_sums(plan: Plan, store: Store) -> Sums:
+    """From the records of all evaluations, seeds together."""
+    found: dict[tuple[tuple[Any, ...], str], list[Mapping[str, list[float]]]] = defaultdict(list)
+    for cell in plan.of_kind("evaluation"):
+        record = store.record(cell.key)
+        key = tuple(cell.columns[name] for name in (*_PLACE, *_LINE))
+        for row in record.rows if record else ():
+            if row.get("documents") and row["metric"] in _COMPARED:
+                found[key, row["metric"]].append(row["documents"])
+    return {
+        key: Measured(*(np.array([sums[side] for sums in seeds]) for side in ("numerator", "denominator")))
+        for key, seeds in found.items()
+    }
+
+
+def _interval_texts(place: pd.DataFrame) -> list[str | None]:
+    bounds = zip(place[f"{_RANKED}_low"], place[f"{_RANKED}_high"], strict=True)
+    return [None if pd.isna(low) else f"{low:.4f}–{high:.4f}" for low, high in bounds]
+
+
+def _ranking(place: pd.DataFrame) -> str:
+    """Whether methods are ranked here, or why not."""
+    if place["tier"].notna().any():
+        return "tiers among methods of equal L0; 95 % intervals over documents and seeds"
+    if place["seeds"].max() < 2:
+        return "one seed: no intervals, no ranking"
+    if place[f"{_RANKED}_low"].isna().all():
+        return f"fewer than {MIN_DOCUMENTS} evaluation documents: no intervals, no ranking"
+    return "no two methods of equal L0: no ranking"

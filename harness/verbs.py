@@ -20,6 +20,8 @@ from harness.errors import ConfigError, suggest
 from harness.specs import KINDS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.plan import Plan
     from harness.plugin_manager import Catalog
     from harness.store import State, Store
@@ -113,7 +115,7 @@ def run_verb(options: argparse.Namespace) -> int:
     """Do what is not done yet, then write the tables."""
     from harness.config import compose
     from harness.estimate import check_budget, estimate, remember_timings
-    from harness.leaderboard import for_terminal
+    from harness.leaderboard import leaderboard
     from harness.plan import build_plan
     from harness.runner import changed_code, run
     from harness.store import states
@@ -132,10 +134,11 @@ def run_verb(options: argparse.Namespace) -> int:
         run(plan, store, shown)
     remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
     tables = build_tables(plan, store)
+    board = leaderboard(plan, store, tables)
     write_tables(tables, store.results / "tables")
-    track(suite.config, tables, store.results, lambda text: complain(f"warning: {text}"))
-    for title, columns, rows in for_terminal(tables, suite):
-        out.print(display.table(title, columns, rows))
+    board.to_csv(store.results / "leaderboard.csv", index=False)
+    track(suite.config, {**tables, "leaderboard": board}, store.results, lambda text: complain(f"warning: {text}"))
+    _show_boards(plan, board, tables)
     return _summary(plan, store)
 
 
@@ -154,20 +157,20 @@ def status_verb(options: argparse.Namespace) -> int:
 
 def leaderboard_verb(options: argparse.Namespace) -> int:
     """The methods, by model and site, from what is done so far."""
-    from harness.leaderboard import for_terminal, leaderboard, similarities
+    from harness.leaderboard import leaderboard, similarities
     from harness.tables import build_tables
 
     plan, store = _read_plan(options.words)
     tables = build_tables(plan, store)
+    board = leaderboard(plan, store, tables)
     if options.json:
-        boards = {"methods": leaderboard(tables), "similarities": similarities(tables)}
+        boards = {"methods": board, "similarities": similarities(tables)}
         records = {
             name: json.loads(board.to_json(orient="records", double_precision=15)) for name, board in boards.items()
         }
         print(json.dumps(records, indent=2))
         return ALL_DONE
-    for title, columns, rows in for_terminal(tables, plan.suite):
-        out.print(display.table(title, columns, rows))
+    _show_boards(plan, board, tables)
     _summary(plan, store)
     return ALL_DONE
 
@@ -235,6 +238,13 @@ def _show_states(plan: Plan, found: dict[str, State]) -> None:
         [plan.cells[key].kind, state.name, plan.cells[key].label, state.reason or ""] for key, state in found.items()
     ]
     out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
+
+
+def _show_boards(plan: Plan, board: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> None:
+    from harness.leaderboard import for_terminal, similarities
+
+    for title, columns, rows in for_terminal(board, similarities(tables), plan.suite):
+        out.print(display.table(title, columns, rows))
 
 
 def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | None = None) -> None:

@@ -54,7 +54,7 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     assert similarity["cka", "similarity"].item() > 10 * similarity["cka", "null_shuffled_rows"].item()
 
     resolved = yaml.safe_load((folder / "suite.yaml").read_text())
-    assert resolved["name"] == "smoke" and resolved["tokens"] == {"fit": 6000, "evaluation": 2000}
+    assert resolved["name"] == "smoke" and resolved["tokens"] == {"fit": 6000, "evaluation": 3000}
 
     cells = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
     code, _, errors = harness_cli("run", "suite=smoke")
@@ -67,7 +67,9 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     code, output, _ = harness_cli("leaderboard", "suite=smoke", "--json")
     methods = json.loads(output)["methods"]
     assert {line["method"] for line in methods} == {"identity", "mean", "pca", "itda", "random_dictionary"}
-    assert next(line["method"] for line in methods if line["site"] == "resid_post.1") == "identity"
+    place = [line for line in methods if line["site"] == "resid_post.1"]
+    assert [line["method"] for line in place][:: len(place) - 1] == ["mean", "identity"]  # from sparse to dense
+    assert {line["tier"] for line in place} == {None}  # one seed
 
     # Adding a method runs only its cells; a fork of the name shares fits but not results.
     code, output, _ = harness_cli(

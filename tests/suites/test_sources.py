@@ -100,10 +100,10 @@ def test_wandb_holds_config_and_tables_under_one_id(harness_cli: Cli, tmp_path: 
         if record.HasField("run")
         for update in record.run.config.update
     }
-    assert config["tokens"] == {"fit": 6000, "evaluation": 2000} and config["methods"] == ["mean"]
+    assert config["tokens"] == {"fit": 6000, "evaluation": 3000} and config["methods"] == ["mean"]
     logged = {path.name.partition("_")[0]: json.loads(path.read_text()) for path in runs[-1].rglob("*.table.json")}
     tables = read_tables(tmp_path / "results" / "smoke")
-    assert set(logged) == set(tables)
+    assert set(logged) == {*tables, "leaderboard"}
     for name, table in tables.items():
         assert logged[name]["columns"] == list(table.columns) and len(logged[name]["data"]) == len(table)
 

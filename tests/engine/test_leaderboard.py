@@ -1,0 +1,105 @@
+"""The leaderboard: matched L0, tiers over several seeds, costs, and nulls that stay null."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from engine.toy_suites import plan_of, raw_suite
+from harness.cells import Record
+from harness.leaderboard import for_terminal, leaderboard, similarities
+from harness.plan import Plan
+from harness.session import cost, row
+from harness.store import Store
+from harness.tables import build_tables
+
+N_DOCUMENTS = 30
+L0 = {1: 10.0, 2: 10.9, 3: 10.4, 4: 40.0}
+EXPLAINED = {1: 0.6, 2: 0.7, 3: 0.6, 4: 0.5}
+
+
+def _board(
+    tmp_path: Path, seeds: list[int], skip: Any = lambda cell: False, **changes: Any
+) -> tuple[Plan, pd.DataFrame]:
+    methods = [{"method": "atomic", "k": [1, 2, 3, 4]}]
+    raw = raw_suite(tmp_path, methods=methods, seeds=seeds, similarities=[], **changes)
+    plan, store = plan_of(raw), Store(tmp_path / "results", tmp_path / "cache")
+    generator = np.random.default_rng(0)
+    for cell in plan.cells.values():
+        rows = []
+        if cell.kind == "capture" and cell.task["split"] == "fit":
+            rows = [cost("capture_seconds", 7.0, 100)]
+        if cell.kind == "fit":
+            rows = [cost("fit_seconds", 2.0 + cell.columns["seed"], 100)]
+        if cell.kind == "evaluation":
+            k = cell.task["evaluation"] and int(plan.cells[cell.task["fit"]].task["method"]["params"]["k"])
+            explained = EXPLAINED[k] + 0.001 * generator.standard_normal(N_DOCUMENTS)
+            sums = {"numerator": explained.tolist(), "denominator": [1.0] * N_DOCUMENTS}
+            value = None if skip(cell) else float(explained.mean())
+            measured = row("reconstruction", "explained_variance", value, 100, True, "why" if skip(cell) else None)
+            rows = [
+                measured | {"documents": None if skip(cell) else sums},
+                row("reconstruction", "l0", L0[k], 100, None),
+            ]
+        store.write_record(cell.key, Record("done", rows=rows))
+    tables = build_tables(plan, store)
+    board = leaderboard(plan, store, tables)
+    for title, columns, rows in for_terminal(board, similarities(tables), plan.suite):
+        assert title and all(len(row) == len(columns) for row in rows)
+    return plan, board
+
+
+def _ks(board: pd.DataFrame) -> list[int]:
+    return [int(config.split('"k":')[1].split(",")[0]) for config in board["method_config"]]
+
+
+def test_methods_are_ranked_where_their_l0_is_equal(tmp_path: Path) -> None:
+    _, board = _board(tmp_path, [0, 1, 2])
+    assert len(board) == 4 * 4  # places and methods
+    place = board[(board["model"] == "model-b") & (board["site"] == "mlp_out.2")]
+    assert _ks(place)[0] == 2 and _ks(place)[-1] == 4 and set(_ks(place)[1:3]) == {1, 3}
+    assert place["matched_l0"].tolist() == [0, 0, 0, 1]
+    assert place["tier"].tolist()[:3] == [1, 2, 2] and pd.isna(place["tier"].iloc[3])  # alone at its L0: no rank
+    by_k = dict(zip(_ks(place), place["pareto"], strict=True))
+    assert by_k[2] and not by_k[4]
+    for line in place.itertuples():
+        assert line.explained_variance_low < line.explained_variance < line.explained_variance_high
+        assert (line.fit_seconds, line.total_seconds, line.seeds) == (3.0, 10.0, 3)
+
+
+def test_one_seed_ranks_nobody(tmp_path: Path) -> None:
+    _, board = _board(tmp_path, [0])
+    assert board["tier"].isna().all() and board["explained_variance_low"].isna().all()
+    assert board["explained_variance"].notna().all()
+
+
+def test_a_metric_that_is_undefined_in_one_seed_has_no_mean(tmp_path: Path) -> None:
+    """The mean of the other seeds would stand for what was not measured."""
+    _, board = _board(
+        tmp_path, [0, 1, 2], skip=lambda cell: cell.columns["seed"] == 1 and '"k":2' in cell.columns["method_config"]
+    )
+    undefined = board[[k == 2 for k in _ks(board)]]
+    assert undefined["explained_variance"].isna().all() and undefined["tier"].isna().all()
+    assert undefined["explained_variance_low"].isna().all()
+    assert board["explained_variance"].notna().sum() == 12
+
+
+def test_budgets_are_lines_of_one_place(tmp_path: Path) -> None:
+    _, board = _board(tmp_path, [0, 1], tokens={"fit": [50, 1000], "evaluation": 200})
+    assert len(board) == 4 * 4 * 2 and set(board["fit_tokens"]) == {50, 1000}
+
+
+def test_a_suite_without_a_result_has_an_empty_board(tmp_path: Path) -> None:
+    plan, store = plan_of(raw_suite(tmp_path)), Store(tmp_path / "results", tmp_path / "cache")
+    tables = build_tables(plan, store)
+    board = leaderboard(plan, store, tables)
+    assert len(board) == 0 and list(for_terminal(board, similarities(tables), plan.suite)) == []
+
+
+@pytest.mark.parametrize("table", ["reconstruction", "cost"])
+def test_columns_are_the_same_whatever_is_done(tmp_path: Path, table: str) -> None:
+    assert {"l0", "tier", "pareto", "matched_l0", "explained_variance_low"} <= set(_board(tmp_path, [0])[1].columns)
