@@ -34,6 +34,43 @@ class JaccardConfig:
     key: Literal["token", "end"] = "token"
 
 
+@dataclass(frozen=True)
+class SvccaConfig:
+    """How many directions of each side are compared.
+
+    Args:
+        variance: the share of variance (Σs²) that the kept directions reach; 1 keeps all that the rows have.
+    """
+
+    variance: float = 0.99
+
+    def __post_init__(self) -> None:
+        if not 0 < self.variance <= 1:
+            raise ValueError(f"variance is {self.variance}; give a share above 0 and up to 1.")
+
+
+@dataclass(frozen=True)
+class RelativeConfig:
+    """Which rows are the anchors.
+
+    Args:
+        anchors: the rows' numbers, or how many to draw; the authors of relative representations draw 300.
+        centre: take the anchors' mean from all rows first.
+        seed: for anchors that are drawn.
+    """
+
+    anchors: int | list[int] = 300
+    centre: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.anchors, int):
+            if self.anchors < 1:
+                raise ValueError(f"anchors is {self.anchors}; give at least 1.")
+        elif not self.anchors or min(self.anchors) < 0 or len(set(self.anchors)) < len(self.anchors):
+            raise ValueError("anchors, as a list, needs the numbers of one or more different rows, from 0 on.")
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
@@ -51,5 +88,42 @@ SPECS: list[harness.Spec] = [
         config=JaccardConfig,
         factory="plugins.similarities.jaccard:Jaccard",
         needs=("atoms",),
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="svcca",
+        version=1,
+        summary="Mean canonical correlation of the directions that hold most of the variance",
+        config=SvccaConfig,
+        factory="plugins.similarities.svcca:Svcca",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="relative",
+        version=1,
+        summary="Mean cosine between rows described by their cosines to the same anchor rows",
+        config=RelativeConfig,
+        factory="plugins.similarities.relative:Relative",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="cka_itda_paper",
+        version=1,
+        summary="The CKA baseline of the ITDA paper as published; for reproduction only",
+        factory="plugins.similarities.itda_paper:CkaItdaPaper",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="svcca_itda_paper",
+        version=1,
+        summary="The SVCCA baseline of the ITDA paper as published; for reproduction only",
+        factory="plugins.similarities.itda_paper:SvccaItdaPaper",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="relative_itda_paper",
+        version=1,
+        summary="The relative-representation baseline of the ITDA paper as published; for reproduction only",
+        factory="plugins.similarities.itda_paper:RelativeItdaPaper",
     ),
 ]

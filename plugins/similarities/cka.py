@@ -26,7 +26,7 @@ from torch import Tensor
 import harness
 from plugins.similarities import CkaConfig
 from plugins.similarities.inputs import check_aligned
-from plugins.similarities.moments import Moments
+from plugins.similarities.moments import CentredMoments, MomentSimilarity
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12
@@ -56,7 +56,7 @@ class _Cka:
             raise harness.Undefined(f"debiased CKA needs 4 rows, got {n_rows}")
 
 
-class LinearCka(_Cka):
+class LinearCka(_Cka, MomentSimilarity):
     """CKA with the linear kernel, from the sums of centred products, without any n × n matrix.
 
     With S = XᵀY and so on over the centred rows (Kornblith et al. 2019, section 3), in units of (n−1)² and n(n−3):
@@ -64,41 +64,18 @@ class LinearCka(_Cka):
         debiased: ‖S_xy‖²_F − n/(n−2) · Σ‖x‖²‖y‖² + Σ‖x‖² Σ‖y‖²/((n−1)(n−2)), because K1 = X(Xᵀ1) = 0.
     """
 
-    streams = True
-
     def __init__(self, config: CkaConfig) -> None:
-        super().__init__(config)
-        self.reset()
+        _Cka.__init__(self, config)
+        MomentSimilarity.__init__(self)
 
-    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
-        moments = Moments()
-        moments.update(x, y)
-        return self._cka(moments)
-
-    def reset(self) -> None:
-        """Forget all rows."""
-        self.moments = Moments()
-
-    def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
-        """Add rows; n may differ from call to call."""
-        self.moments.update(x, y)
-
-    def merge(self, other: LinearCka) -> None:
-        """Add the rows that `other` has seen."""
-        self.moments.merge(other.moments)
-
-    def compute(self) -> float:
-        """CKA of all rows seen since the last reset."""
-        return self._cka(self.moments)
-
-    def _cka(self, moments: Moments) -> float:
-        centred = moments.centred()
-        self._check_n_rows(centred.n_rows)
-        trace_x, trace_y = float(centred.xx.trace()), float(centred.yy.trace())
-        products = centred.norm_products.tolist()
-        xy, _ = self._hsic(centred.n_rows, centred.xy, products[0][1], trace_x * trace_y)
-        xx, size_x = self._hsic(centred.n_rows, centred.xx, products[0][0], trace_x**2)
-        yy, size_y = self._hsic(centred.n_rows, centred.yy, products[1][1], trace_y**2)
+    def compute_from(self, moments: CentredMoments) -> float:
+        """CKA from sums over the centred rows."""
+        n, x, y = moments.n_rows, moments.x, moments.y
+        self._check_n_rows(n)
+        trace_x, trace_y = float(x.products.trace()), float(y.products.trace())
+        xy, _ = self._hsic(n, moments.xy, moments.norm_products, trace_x * trace_y)
+        xx, size_x = self._hsic(n, x.products, x.norms4, trace_x**2)
+        yy, size_y = self._hsic(n, y.products, y.norms4, trace_y**2)
         return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
 
     def _hsic(self, n: int, scatter: Tensor, norm_products: float, traces: float) -> tuple[float, float]:

@@ -1,165 +1,253 @@
-"""First and second moments of two row-aligned representations in one pass: all that linear metrics need.
+"""First and second moments of row-aligned representations in one pass: all that linear metrics need.
 
-Sums are kept in float64 around a pilot (the mean of the first block), because sums around zero lose everything when
-the mean is large against the spread: at a mean of 3,000, float32 rows keep 3 digits of their variance.
+A row x becomes features around a pilot p (the mean of its place's first block), and two places the matrix G:
+
+    φ = [z, ‖z‖², 1],   z = x − p;      G = Σ φ_x φ_yᵀ,   of shape [d1 + 2, d2 + 2]
+
+G holds Σ z_x z_yᵀ, Σ ‖z_y‖² z_x, Σ z_x, Σ ‖z_x‖²‖z_y‖², n and so on: one matrix product per block gives them all.
+Around a pilot moved by b the features are linear in the old ones, [z − b, ‖z‖² − 2 b·z + ‖b‖², 1], so G can be moved
+without the rows: to the mean, or to the pilot of other sums. A masked row has φ = 0, so it is in no sum of any pair.
+
+Sums are kept in float64, and around a pilot, because sums around zero lose everything when the mean is large against
+the spread: at a mean of 3,000, float32 rows keep 3 digits of their variance.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 import harness
 from plugins.similarities.inputs import check_aligned
 
 _BLOCK_ROWS = 4096
+_EPS = torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Sums over n centred rows x [n, d] of one side; float64."""
+
+    n_rows: int
+    mean: Float[Tensor, " d"]
+    products: Float[Tensor, "d d"]
+    """XᵀX"""
+    norms4: float
+    """Σ‖x‖⁴"""
+
+    @cached_property
+    def eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+        """(eigenvalues of XᵀX, the largest first; eigenvectors as columns)."""
+        values, vectors = torch.linalg.eigh(self.products)
+        return values.flip(0), vectors.flip(1)
 
 
 @dataclass(frozen=True)
 class CentredMoments:
-    """Sums over n rows of the centred x [n, d1] and y [n, d2]; float64."""
+    """What two sides say of themselves, and the sums over both: the centred x [n, d1] and y [n, d2]."""
 
-    n_rows: int
-    mean_x: Float[Tensor, " d1"]
-    mean_y: Float[Tensor, " d2"]
-    xx: Float[Tensor, "d1 d1"]
-    """XᵀX"""
-    yy: Float[Tensor, "d2 d2"]
-    """YᵀY"""
+    x: Scatter
+    y: Scatter
     xy: Float[Tensor, "d1 d2"]
     """XᵀY"""
-    norm_products: Float[Tensor, "2 2"]
-    """Σ‖x‖⁴, Σ‖x‖²‖y‖²; Σ‖x‖²‖y‖², Σ‖y‖⁴"""
+    norm_products: float
+    """Σ‖x‖²‖y‖²"""
+
+    @property
+    def n_rows(self) -> int:
+        return self.x.n_rows
+
+
+class JointMoments:
+    """Moments of many pairs of places from one reading of their rows.
+
+    A pair's numbers depend on its own rows and blocks only, not on which other pairs are summed beside it.
+
+    Args:
+        pairs: names of places to compare. A place in any number of pairs is summed once.
+        same_rows: for places that hold the rows of another one in another order, the name of that one.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
+        self._same_rows = dict(same_rows or {})
+        pairs = list(pairs)
+        own = {self._original(place): None for pair in pairs for place in pair}
+        self._pairs = dict.fromkeys([*((place, place) for place in own), *pairs])
+        self._pilots: dict[str, Float[Tensor, " d"]] = {}
+        self._sums: dict[tuple[str, str], Float[Tensor, "_ _"]] = {}
+        self._scatters: dict[str, Scatter] = {}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The widths of the places that have had rows."""
+        return {place: len(pilot) for place, pilot in self._pilots.items()}
+
+    @torch.no_grad()
+    def update(self, rows: Mapping[str, Float[Tensor, "b d"]], masked: Mapping[str, Bool[Tensor, " b"]]) -> None:
+        """Add one block of the aligned rows of every place; True in `masked` leaves a row out of all of its pairs."""
+        self._scatters.clear()
+        features = {}
+        for place, x in rows.items():
+            if place not in self._pilots and not masked[place].all():
+                self._pilots[place] = x[~masked[place]].double().mean(dim=0)
+            if place in self._pilots:
+                features[place] = _features(x, self._pilots[place])
+                features[place][masked[place]] = 0
+        for x, y in self._pairs:
+            if x in features and y in features:
+                self._add((x, y), features[x].T, features[y])
+
+    def merge(self, other: JointMoments) -> None:
+        """Add the rows that another of the same places has seen; it stays as it is."""
+        self._scatters.clear()
+        steps = {}
+        for place, pilot in other._pilots.items():
+            self._pilots.setdefault(place, pilot)
+            steps[place] = self._pilots[place] - pilot
+        for (x, y), sums in other._sums.items():
+            moved = _moved(sums, steps[x], steps[y])
+            self._sums[x, y] = self._sums[x, y] + moved if (x, y) in self._sums else moved
+
+    def pair(
+        self,
+        x: str,
+        y: str,
+        without_x: Float[Tensor, "j d1"] | None = None,
+        without_y: Float[Tensor, "k d2"] | None = None,
+    ) -> CentredMoments:
+        """The moments of a pair, either way round, over the rows that neither side masks.
+
+        Args:
+            x: one place.
+            y: the other.
+            without_x: the rows of x that y masks and x does not; x has summed them for its other pairs.
+            without_y: the same for y.
+        """
+        if not self._sums:
+            raise harness.Undefined("no rows")
+        own_x, own_y = self._scatter(x, without_x), self._scatter(y, without_y)
+        sums = self._sums[x, y] if (x, y) in self._sums else self._sums[y, x].T
+        if not int(sums[-1, -1]) == own_x.n_rows == own_y.n_rows:
+            raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
+        centred = _moved(sums, own_x.mean - self._pilots[x], own_y.mean - self._pilots[y])
+        return CentredMoments(own_x, own_y, centred[:-2, :-2], float(centred[-2, -2]))
+
+    def _original(self, place: str) -> str:
+        return self._same_rows.get(place, place)
+
+    def _add(self, pair: tuple[str, str], x: Float[Tensor, "d1 b"], y: Float[Tensor, "b d2"]) -> None:
+        if pair not in self._sums:
+            self._sums[pair] = x.new_zeros(len(x), y.shape[1])
+        self._sums[pair].addmm_(x, y)
+
+    def _scatter(self, place: str, without: Float[Tensor, "j d"] | None) -> Scatter:
+        place = self._original(place)
+        if without is None or not len(without):
+            if place not in self._scatters:
+                self._scatters[place] = _scatter(self._sums[place, place], self._pilots[place])
+            return self._scatters[place]
+        left_out = _features(without, self._pilots[place])
+        return _scatter(self._sums[place, place] - left_out.T @ left_out, self._pilots[place])
 
 
 class Moments:
-    """Adds rows up. In any order and any split, `update` and `merge` give the same to rounding."""
+    """Moments of one pair. In any order and any split, `update` and `merge` give the same to rounding."""
 
     def __init__(self) -> None:
-        self._sums: _Sums | None = None
+        self._joint = JointMoments([("x", "y")])
 
-    @torch.no_grad()
     def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
         """Add rows. Work is float64 matrix products of blocks; memory beyond the sums does not grow with n."""
         check_aligned(x, y)
-        if self._sums is not None:
-            _check_widths(self._sums.widths, (x.shape[1], y.shape[1]))
+        self._check_widths({"x": x.shape[1], "y": y.shape[1]})
         for x_block, y_block in zip(x.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
-            if len(x_block) == 0:
-                continue
-            z = torch.cat([x_block.double(), y_block.double()], dim=1)
-            if self._sums is None:
-                self._sums = _Sums.around(z.mean(dim=0), width_x=x.shape[1])
-            self._sums.add(z)
+            none = torch.zeros(len(x_block), dtype=torch.bool, device=x.device)
+            self._joint.update({"x": x_block, "y": y_block}, {"x": none, "y": none})
 
     def merge(self, other: Moments) -> None:
         """Add the rows that another has seen; it stays as it is."""
-        if other._sums is None:
-            return
-        if self._sums is None:
-            self._sums = _Sums.around(other._sums.pilot, other._sums.width_x)
-        _check_widths(self._sums.widths, other._sums.widths)
-        moved = other._sums.moved(self._sums.pilot)
-        self._sums.n_rows += moved.n_rows
-        self._sums.total += moved.total
-        self._sums.scatter += moved.scatter
-        self._sums.norm_weighted += moved.norm_weighted
-        self._sums.norm_products += moved.norm_products
+        self._check_widths(other._joint.widths)
+        self._joint.merge(other._joint)
 
     def centred(self) -> CentredMoments:
         """The sums around the mean of all rows so far."""
-        if self._sums is None:
-            raise harness.Undefined("no rows")
-        sums = self._sums.moved(self._sums.pilot + self._sums.total / self._sums.n_rows)
-        d1 = sums.width_x
-        return CentredMoments(
-            n_rows=sums.n_rows,
-            mean_x=sums.pilot[:d1],
-            mean_y=sums.pilot[d1:],
-            xx=sums.scatter[:d1, :d1],
-            yy=sums.scatter[d1:, d1:],
-            xy=sums.scatter[:d1, d1:],
-            norm_products=sums.norm_products,
-        )
+        return self._joint.pair("x", "y")
+
+    def _check_widths(self, given: dict[str, int]) -> None:
+        have = self._joint.widths
+        if have and given and have != given:
+            so_far, now = ((widths["x"], widths["y"]) for widths in (have, given))
+            raise harness.ConfigError(f"rows of widths {so_far} so far, now {now}; reset() before another pair.")
 
 
-@dataclass
-class _Sums:
-    """Sums over rows z = [x y] − pilot, with r = [‖x − pilot_x‖², ‖y − pilot_y‖²]; D = d1 + d2."""
+class MomentSimilarity(ABC):
+    """A similarity over representations that needs no more of the rows than their moments."""
 
-    n_rows: int
-    width_x: int
-    pilot: Float[Tensor, " D"]
-    total: Float[Tensor, " D"]
-    """Σ z"""
-    scatter: Float[Tensor, "D D"]
-    """Σ z zᵀ"""
-    norm_weighted: Float[Tensor, "2 D"]
-    """Σ r zᵀ: needed only to move the pilot under `norm_products`."""
-    norm_products: Float[Tensor, "2 2"]
-    """Σ r rᵀ"""
+    streams = True
+    statistics = JointMoments
 
-    @classmethod
-    def around(cls, pilot: Float[Tensor, " D"], width_x: int) -> _Sums:
-        """Sums of no rows."""
-        d = len(pilot)
-        zeros = pilot.new_zeros
-        return cls(0, width_x, pilot, zeros(d), zeros(d, d), zeros(2, d), zeros(2, 2))
+    def __init__(self) -> None:
+        self.reset()
 
-    @property
-    def widths(self) -> tuple[int, int]:
-        return self.width_x, len(self.pilot) - self.width_x
+    @abstractmethod
+    def compute_from(self, moments: CentredMoments) -> float:
+        """The metric's value."""
 
-    def add(self, z: Float[Tensor, "b D"]) -> None:
-        d1, z = self.width_x, z - self.pilot
-        x, y = z[:, :d1], z[:, d1:]
-        norms = torch.stack([x.square().sum(dim=1), y.square().sum(dim=1)])
-        self.n_rows += len(z)
-        self.total += z.sum(dim=0)
-        self.scatter[:d1, :d1].addmm_(x.T, x)
-        self.scatter[:d1, d1:].addmm_(x.T, y)
-        self.scatter[d1:, d1:].addmm_(y.T, y)
-        self.scatter[d1:, :d1] = self.scatter[:d1, d1:].T
-        self.norm_weighted.addmm_(norms, z)
-        self.norm_products.addmm_(norms, norms.T)
+    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        moments = Moments()
+        moments.update(x, y)
+        return self.compute_from(moments.centred())
 
-    def moved(self, pilot: Float[Tensor, " D"]) -> _Sums:
-        """The same sums around another pilot.
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._moments = Moments()
 
-        With z' = z − b and, per side s, r'ₛ = rₛ − 2 bₛ·zₛ + ‖bₛ‖², every new sum is a polynomial of the old ones.
-        """
-        d1, n, total, scatter = self.width_x, self.n_rows, self.total, self.scatter
-        b = pilot - self.pilot
-        sides = torch.stack([b, b])
-        sides[0, d1:], sides[1, :d1] = 0, 0
-        b_norms = sides.square().sum(dim=1)
-        diagonal = scatter.diagonal()
-        norms = torch.stack([diagonal[:d1].sum(), diagonal[d1:].sum()])
-        along = sides @ total
-        outer = torch.outer(total, b)
-        half = (
-            self.norm_products / 2
-            - 2 * self.norm_weighted @ sides.T
-            + 2 * sides @ scatter @ sides.T
-            + torch.outer(norms - 2 * along + n / 2 * b_norms, b_norms)
-        )
-        return _Sums(
-            n_rows=n,
-            width_x=d1,
-            pilot=pilot,
-            total=total - n * b,
-            scatter=scatter - outer - outer.T + n * torch.outer(b, b),
-            norm_weighted=self.norm_weighted
-            - 2 * sides @ scatter
-            + torch.outer(b_norms, total)
-            - torch.outer(norms - 2 * along + n * b_norms, b),
-            norm_products=half + half.T,
-        )
+    def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
+        """Add rows; n may differ from call to call."""
+        self._moments.update(x, y)
+
+    def merge(self, other: Self) -> None:
+        """Add the rows that `other` has seen."""
+        self._moments.merge(other._moments)
+
+    def compute(self) -> float:
+        """The metric over all rows seen since the last reset."""
+        return self.compute_from(self._moments.centred())
 
 
-def _check_widths(have: tuple[int, int], given: tuple[int, int]) -> None:
-    if have != given:
-        raise harness.ConfigError(f"rows of widths {have} so far, now {given}; reset() before another pair.")
+def _features(x: Float[Tensor, "b d"], pilot: Float[Tensor, " d"]) -> Float[Tensor, "b d+2"]:
+    b, d = x.shape
+    features = pilot.new_ones(b, d + 2)
+    z = features[:, :d]
+    torch.sub(x, pilot, out=z)
+    features[:, d] = torch.linalg.vecdot(z, z)
+    return features
+
+
+def _moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> Float[Tensor, "d1+2 d2+2"]:
+    """The same sums around pilots that lie b_x and b_y further."""
+    return _moved_left(_moved_left(sums, b_x).T, b_y).T
+
+
+def _moved_left(sums: Float[Tensor, "d1+2 d2+2"], b: Float[Tensor, " d1"]) -> Float[Tensor, "d1+2 d2+2"]:
+    z, norm, one = sums[:-2], sums[-2], sums[-1]
+    return torch.cat([z - torch.outer(b, one), (norm - 2 * b @ z + b.dot(b) * one)[None], one[None]])
+
+
+def _scatter(sums: Float[Tensor, "d+2 d+2"], pilot: Float[Tensor, " d"]) -> Scatter:
+    n = int(sums[-1, -1])
+    if not n:
+        raise harness.Undefined("no rows")
+    step = sums[:-2, -1] / n
+    mean, centred = pilot + step, _moved(sums, step, step)
+    # Spread that float64 could not have told from none at this distance from the origin.
+    if centred[:-2, :-2].trace() <= n * (8 * _EPS * mean.norm()) ** 2:
+        centred = torch.zeros_like(centred)
+    return Scatter(n, mean, centred[:-2, :-2], float(centred[-2, -2]))

@@ -1,0 +1,212 @@
+"""Relative representations against literal loops, with the anchors' part in it checked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from similarities.representations import moved, parts_merged, related, rows
+
+import harness
+
+
+def relative(**params):
+    return harness.create("similarity", "relative", **params)
+
+
+def cosine(a, b) -> float:
+    return sum(p * q for p, q in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
+
+
+def literal(x: torch.Tensor, y: torch.Tensor, anchors: list[int], centre: bool = False, over=None) -> float:
+    x, y = x.double().numpy(), y.double().numpy()
+    if centre:
+        x, y = x - x[anchors].mean(axis=0), y - y[anchors].mean(axis=0)
+    over = range(len(x)) if over is None else over
+    vectors = [[[cosine(side[i], side[j]) for j in anchors] for side in (x, y)] for i in over]
+    return float(np.mean([cosine(*pair) for pair in vectors]))
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_equals_the_definition(centre):
+    x, y = related(60, 5, 8)
+    anchors = [3, 17, 0, 44, 58]
+    s = relative(anchors=anchors, centre=centre)
+    wanted = literal(x, y, anchors, centre)
+    assert s(x, y) == pytest.approx(wanted, abs=1e-12)
+    s.anchors(x[anchors], y[anchors])
+    for parts in zip(x.split(7), y.split(7), strict=True):
+        s.update(*parts)
+    assert s.compute() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_the_mean_is_over_all_rows():
+    x, y = related(60, 5, 8)
+    anchors = [1, 2, 3]
+    value = relative(anchors=anchors, centre=True)(x, y)
+    others = [i for i in range(60) if i not in anchors]
+    for wrong in (literal(x, y, anchors, True, anchors), literal(x, y, anchors, True, others)):
+        assert abs(value - wrong) > 1e-4
+
+
+def test_centring_takes_the_anchors_mean_and_not_that_of_all():
+    x, y = related(60, 5, 8)
+    by_all = literal(x - x.mean(0), y - y.mean(0), [1, 2, 3])
+    assert abs(relative(anchors=[1, 2, 3], centre=True)(x, y) - by_all) > 1e-3
+
+
+def test_value_worked_out_by_hand():
+    x = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
+    y = torch.tensor([[1.0, 0], [1, 1], [0, 1]])
+    # Vectors to anchors 0 and 1: (1, 0), (0, 1), (r, r) and (1, r), (r, 1), (0, r), with r = 1/√2.
+    wanted = (2 / math.sqrt(1.5) + math.sqrt(0.5)) / 3
+    assert relative(anchors=[0, 1])(x, y) == pytest.approx(wanted, abs=1e-15)
+
+
+def test_drawn_anchors():
+    x, y = related(400, 5, 8)
+    values = {seed: relative(anchors=20, seed=seed, centre=True)(x, y) for seed in (0, 0, 1, 2)}
+    assert len(set(values.values())) == 3
+    places = relative(anchors=20).anchor_places(400)
+    assert places.tolist() == sorted(set(places.tolist())) and len(places) == 20
+    assert relative(anchors=places.tolist(), centre=True)(x, y) == values[0]
+    assert len(relative().anchor_places(400)) == 300
+    with pytest.raises(harness.Undefined, match="300 anchors can't be drawn from 60 rows"):
+        relative()(x[:60], y[:60])
+    with pytest.raises(harness.ConfigError, match="row 400, but there are 400"):
+        relative(anchors=[3, 400])(x, y)
+
+
+@pytest.mark.parametrize("anchors", [0, -3, [], [1, 1], [-1], "all", [0.5]])
+def test_anchors_are_checked(anchors):
+    with pytest.raises(harness.ConfigError, match="anchors"):
+        relative(anchors=anchors)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+class TestProperties:
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(0, 10_000))
+    def test_invariances(self, centre, seed):
+        x, y = related(50, 6, 4, seed)
+        s = relative(anchors=10, centre=centre)
+        value = s(x, y)
+        assert s.range[0] <= value <= s.range[1]
+        assert s.symmetric and s(y, x) == pytest.approx(value, abs=1e-14)
+        for name, changed in moved(x).items():
+            if name in s.invariant_to:
+                assert s(changed, y) == pytest.approx(value, abs=1e-9), name
+                assert s(y, changed) == pytest.approx(value, abs=1e-9), name
+
+    def test_what_it_is_not_invariant_to(self, centre):
+        x, y = (side - side.mean(0) for side in related(50, 6, 4))
+        s = relative(anchors=10, centre=centre)
+        changed = moved(x)
+        assert set(changed) - s.invariant_to == {"invertible"} | ({"translation"} if not centre else set())
+        for name in set(changed) - s.invariant_to:
+            assert abs(s(changed[name], y) - s(x, y)) > 0.01, name
+
+    def test_itself_is_one_and_shuffling_lowers_it(self, centre):
+        x, y = (side - side.mean(0) for side in related(400, 5, 8))
+        s = relative(anchors=10, centre=centre)
+        assert s(x, x) == pytest.approx(1.0, abs=1e-14) and s(x, x) <= 1
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+        assert s(x, y[order]) < s(x, y) - 0.02
+
+    def test_float32_rows_with_a_large_mean(self, centre):
+        x, y = (side.float() + 3000 for side in related(200, 8, 6))
+        anchors = list(range(0, 200, 20))
+        assert relative(anchors=anchors, centre=centre)(x, y) == pytest.approx(literal(x, y, anchors, centre), abs=1e-9)
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.data())
+    def test_any_split_and_merge_order(self, centre, data):
+        x, y = related(60, 5, 3)
+        s = relative(anchors=10, centre=centre)
+        places = s.anchor_places(60)
+
+        def make():
+            part = relative(anchors=10, centre=centre)
+            part.anchors(x[places], y[places])
+            return part
+
+        cuts = sorted(data.draw(st.sets(st.integers(1, 59), max_size=8)))
+        streamed = parts_merged(make, x, y, cuts, lambda n: data.draw(st.integers(0, n - 1)))
+        assert streamed == pytest.approx(s(x, y), abs=1e-8)
+
+
+class TestUndefined:
+    def test_zero_rows_are_counted(self):
+        x, y = related(40, 5, 3)
+        y[[4, 30]] = 0
+        with pytest.raises(harness.Undefined, match="2 of 40 rows of y have no direction"):
+            relative(anchors=[0, 1])(x, y)
+        with pytest.raises(harness.Undefined, match="1 of 2 anchors of y are zero"):
+            relative(anchors=[0, 4])(x, y)
+        with pytest.raises(harness.Undefined, match="2 of 2 anchors of y are zero once centred"):
+            relative(anchors=[4, 30], centre=True)(x, y)
+
+    def test_a_row_at_right_angles_to_all_anchors(self):
+        x = torch.eye(3)
+        with pytest.raises(harness.Undefined, match=r"1 of 3 rows of x .* right angles"):
+            relative(anchors=[0, 1])(x, x + 1)
+
+    def test_one_centred_anchor(self):
+        x, y = related(40, 5, 3)
+        with pytest.raises(harness.Undefined, match="once centred"):
+            relative(anchors=1, centre=True)(x, y)
+
+
+class TestStreaming:
+    def test_anchors_come_first(self):
+        x, y = related(40, 5, 3)
+        with pytest.raises(harness.ConfigError, match="anchors first"):
+            relative(anchors=5).update(x, y)
+        with pytest.raises(harness.ConfigError, match="at least one"):
+            relative(anchors=5).anchors(x[:0], y[:0])
+
+    def test_reset_keeps_the_anchors_and_new_anchors_forget_the_rows(self):
+        x, y = related(40, 5, 3)
+        s = relative(anchors=5)
+        with pytest.raises(harness.Undefined, match="no rows"):
+            s.compute()
+        s.anchors(x[:5], y[:5])
+        s.update(x, y)
+        value = s.compute()
+        s.reset()
+        s.update(x, y)
+        assert s.compute() == value
+        s.anchors(x[5:9], y[5:9])
+        s.update(x, y)
+        assert s.compute() == relative(anchors=[5, 6, 7, 8])(x, y) != value
+
+    def test_the_whole_call_leaves_the_stream_alone(self):
+        x, y = related(40, 5, 3)
+        s = relative(anchors=5)
+        s.anchors(x[:5], y[:5])
+        s.update(x[:20], y[:20])
+        before = s.compute()
+        s(y, x)
+        assert s.compute() == before
+
+    def test_merging_refuses_other_anchors(self):
+        x, y = related(40, 5, 3)
+        a, b, empty = relative(anchors=5), relative(anchors=5), relative(anchors=5)
+        a.anchors(x[:5], y[:5])
+        b.anchors(x[1:6], y[1:6])
+        with pytest.raises(harness.ConfigError, match="same anchors"):
+            a.merge(b)
+        b.merge(empty)
+        empty.merge(b)
+        empty.update(x, y)
+        assert empty.compute() == relative(anchors=[1, 2, 3, 4, 5])(x, y)
+
+
+def test_large_widths_need_no_broadcast():
+    """(rows, anchors, d) in float64 would take 5 GB here."""
+    x = rows(4096, 512).float()
+    assert relative(anchors=300)(x, x) == pytest.approx(1.0)
