@@ -20,6 +20,7 @@ from harness.specs import Spec
 
 if TYPE_CHECKING:
     from harness.capturing import Capture, capture
+    from harness.contexts import evaluation_context
     from harness.contracts import (
         Batch,
         Document,
@@ -50,6 +51,7 @@ _LAZY = {
     "capture": "harness.capturing",
     "context_of": "harness.contracts",
     "document_id": "harness.contracts",
+    "evaluation_context": "harness.contexts",
     "load": "harness.decomposition",
     "make_rows": "harness.rows",
 }
@@ -80,6 +82,7 @@ __all__ = [
     "context_of",
     "create",
     "document_id",
+    "evaluation_context",
     "file_digest",
     "fit",
     "hookimpl",

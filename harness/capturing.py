@@ -99,7 +99,7 @@ def read(
     if context < 1:
         raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
     placed = place(model, documents, context, special, first)
-    units = itertools.islice(chunks(placed, unit_windows), skip_units, None)
+    units = itertools.islice(_chunks(placed, unit_windows), skip_units, None)
     return (_run_unit(model, unit, sites) for unit in units)
 
 
@@ -120,7 +120,7 @@ def place(
     model: Model, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
 ) -> Iterator[Placed]:
     """The windows of `documents`, in order, and which of their tokens become rows."""
-    for group in chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
+    for group in _chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
         windows_of = model.windows([document.text for document in group], context)
         for document, windows in zip(group, windows_of, strict=True):
             for number, window in enumerate(windows):
@@ -133,7 +133,7 @@ def _run_unit(model: Model, unit: Sequence[Placed], sites: Sequence[str]) -> Uni
     """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
     rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
     by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))
-    for batch in chunks(by_length, BATCH_WINDOWS):
+    for batch in _chunks(by_length, BATCH_WINDOWS):
         ids, mask, keep = _padded([unit[index] for index in batch])
         n_kept = keep.sum(dim=1).tolist()
         for site, x in model.activations(ids, mask, sites).items():
@@ -166,7 +166,7 @@ def _make_rows(unit: Sequence[Placed]) -> pd.DataFrame:
     return make_rows(columns)
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk

@@ -72,10 +72,10 @@ class Model(Protocol):
 
 
 class Replay(Protocol):
-    """A batch of windows of one length that a model has run, and can run again from one site on.
+    """A batch of windows that a model has run, and can run again from one site on.
 
     A model that has a language-model head offers `replay(ids, site) -> Replay`, which raises `Undefined` with the
-    reason where next tokens can't be predicted.
+    reason where next tokens can't be predicted. What `ids` hold after a window's end is without effect on it.
     """
 
     x: Float[Tensor, "b t d"]

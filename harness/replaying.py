@@ -1,11 +1,11 @@
 """The windows behind captured rows, run through their model again so that something else can stand in the rows' place.
 
-Windows of one length share a batch: there is no padding, which not every model heeds.
+Windows of similar length share a batch, the shorter ones filled up on the right: a model that predicts next tokens
+does not see what follows.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.activations import Activations
-from harness.capturing import Placed, chunks, place
+from harness.capturing import Placed, place
 from harness.contracts import Document, ReplayedRows
 from harness.errors import StoreError, Undefined
 
@@ -74,44 +74,41 @@ class Replays:
     @cached_property
     def _batches(self) -> list[list[PlacedRows]]:
         windows = find_windows(self.activations.rows, place(self._model, self.documents(), self.context))
-        by_length = sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens)
-        groups = itertools.groupby(by_length, key=_n_tokens)
-        return [batch for n_tokens, group in groups for batch in chunks(group, max(BATCH_TOKENS // n_tokens, 1))]
+        batches: list[list[PlacedRows]] = []
+        for window in sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens):
+            if not batches or (len(batches[-1]) + 1) * _n_tokens(window) > BATCH_TOKENS:
+                batches.append([])
+            batches[-1].append(window)
+        return batches
 
     @cached_property
     def _document_numbers(self) -> Int[np.ndarray, " n"]:
         return number_documents(self.activations.rows)
 
     def _replay(self, batch: Sequence[PlacedRows]) -> ReplayedRows:
-        ids = torch.tensor([window.placed.window.ids for window in batch])
-        is_text = ~torch.tensor([window.placed.window.special for window in batch])
-        places = torch.zeros_like(is_text)
+        shape = len(batch), max(_n_tokens(window) for window in batch)
+        ids, numbers = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        places, is_text = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         for i, (placed, rows) in enumerate(batch):
-            unmasked = ~self.masked[rows]
+            n_tokens, unmasked = len(placed.window.ids), ~self.masked[rows]
+            ids[i, :n_tokens] = torch.tensor(placed.window.ids)
+            is_text[i, :n_tokens] = ~torch.tensor(placed.window.special)
             places[i, torch.from_numpy(np.flatnonzero(placed.keep))[: len(unmasked)][unmasked]] = True
-        counted = places.clone()
-        counted[:, :-1] &= is_text[:, 1:]
-        counted[:, -1] = False
-        documents = torch.tensor([self._document_numbers[rows.start] for _, rows in batch])
+            numbers[i] = self._document_numbers[rows.start]
+        counted = places & nn.functional.pad(is_text[:, 1:], (0, 1))
         replay = self._model.replay(ids, self.site)
         index = torch.cat([torch.arange(rows.start, rows.stop)[~self.masked[rows]] for _, rows in batch])
         self._check(replay.x[places], self.activations.take(index))
-        return ReplayedRows(
-            replay=replay,
-            places=places,
-            counted=counted,
-            next_ids=ids.roll(-1, dims=1)[counted],
-            documents=documents[:, None].expand_as(ids)[counted],
-            device=self.device,
-        )
+        next_ids = ids.roll(-1, dims=1)
+        return ReplayedRows(replay, places, counted, next_ids[counted], numbers[counted], self.device)
 
     def _check(self, x: Float[Tensor, "r d"], captured: Float[Tensor, "r d"]) -> None:
         """Refuse to judge by a model that does not give the rows; it may round them otherwise."""
-        error = float((x.float() - captured).norm() / captured.norm())
-        if not error <= torch.finfo(x.dtype).eps ** 0.5:
+        error, norm = (x.float() - captured).norm(), captured.norm()
+        if not error <= torch.finfo(x.dtype).eps ** 0.5 * norm:
             raise StoreError(
-                f"the model's activations at {self.site} differ from the captured rows by {error:.2g} of their norm. "
-                "If its weights have changed under the same name, remove the capture from the cache and run again."
+                f"the model's activations at {self.site} differ from the captured rows by {error / norm:.2g} of their "
+                "norm. If its weights have changed under the same name, remove the capture from the cache and run again."
             )
 
 

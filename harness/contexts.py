@@ -1,0 +1,57 @@
+"""What an evaluation may look at, made from texts: for use from Python, without a suite."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.activations import TensorActivations
+from harness.capturing import capture
+from harness.contracts import Document, EvaluationContext, context_of
+from harness.errors import ConfigError
+from harness.replaying import Replays, number_documents
+
+
+def evaluation_context(
+    model: Any,
+    texts: Sequence[str],
+    site: str,
+    context: int = 128,
+    fit_x: Float[Tensor, "m d"] | None = None,
+    max_norm_multiple: float = 10.0,
+) -> EvaluationContext:
+    """The rows of `model` at `site`, and the model itself, for `evaluate(decomposition, context)`.
+
+    Args:
+        model: made by `harness.create("model", ...)`.
+        texts: documents that the decomposition was not fitted on.
+        site: where the decomposition was fitted, such as `"resid_post.6"`.
+        context: tokens in a window.
+        fit_x: the rows that it was fitted on. Their mean is what mean-ablation puts in; without them there is none.
+        max_norm_multiple: rows with a norm above this multiple of the median norm of `fit_x` are masked.
+    """
+    captured = capture(model, texts, [site], context=context)
+    x = captured.x[site].float()
+    if not len(x):
+        raise ConfigError("evaluation_context: the texts give no rows; the first of each window is left out.")
+    norms, masked = x.norm(dim=1, dtype=torch.float64), torch.zeros(len(x), dtype=torch.bool)
+    if fit_x is not None:
+        typical = float(np.median(fit_x.norm(dim=1, dtype=torch.float64).cpu().numpy()))
+        masked = ~(norms <= max_norm_multiple * typical)
+        mean = fit_x.mean(dim=0, dtype=torch.float64)
+
+    def documents() -> Iterator[Document]:
+        return (Document(str(index), text) for index, text in enumerate(texts))
+
+    activations = TensorActivations(x, captured.rows)
+    return dataclasses.replace(
+        context_of(x, masked, torch.from_numpy(number_documents(captured.rows))),
+        replays=Replays(lambda: model, documents, site, context, activations, masked, x.device),
+        fit_mean=None if fit_x is None else lambda: mean,
+    )
