@@ -27,7 +27,10 @@ class StoreError(HarnessError):
 
 
 class Undefined(HarnessError):
-    """A metric has no value on this input. The table gets a null and this reason, never a number."""
+    """A metric has no value on this input, or a method can't learn from it: more latents than rows, say.
+
+    The table gets a null and this reason, never a number; the cells of such a method are skipped.
+    """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -142,15 +142,19 @@ def _groups(cells: list[Cell]) -> Iterator[list[Cell]]:
 
 
 def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
-    """Record a cell as skipped if what it needs has failed."""
+    """Record a cell as skipped if what it needs has failed or was skipped."""
     for key in cell.upstream:
         record = store.record(key)
         if record is None:
             raise StoreError(f"{plan.cells[key].label} has no record, though it comes before {cell.label}.")
         if record.status != "done":
             cause = (record.error or "").splitlines()[0][:200]
-            reason = cause if record.error_type == UPSTREAM_FAILED else f"{plan.cells[key].label} failed: {cause}"
-            supervisor.end(cell, Record("skipped", UPSTREAM_FAILED, reason, record.log))
+            if record.status == "failed":
+                supervisor.end(
+                    cell, Record("skipped", UPSTREAM_FAILED, f"{plan.cells[key].label} failed: {cause}", record.log)
+                )
+            else:  # for good, or because of a failure further up
+                supervisor.end(cell, Record("skipped", record.error_type, cause, record.log))
             return True
     return False
 

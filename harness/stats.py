@@ -49,7 +49,7 @@ def replicates(methods: Sequence[Measured]) -> list[Replicates | None]:
     """
     if not methods:
         return []
-    held: Bool[np.ndarray, " documents"] = np.vstack([method.denominators for method in methods]).any(axis=0)
+    held = np.vstack([method.denominators for method in methods]).astype(bool).max(axis=0)
     n_documents = int(held.sum())
     if n_documents < MIN_DOCUMENTS:
         return [None] * len(methods)

@@ -11,7 +11,7 @@ from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import Stream
 from harness.cells import Cell
 from harness.decomposition import Decomposition
-from harness.errors import StoreError
+from harness.errors import StoreError, Undefined
 from harness.learning import Fitted, fit_together
 from harness.memory import PeakMemory
 from harness.session import Session, cost, row
@@ -58,6 +58,9 @@ def _end(
     peak_bytes: int | None,
     session: Session,
 ) -> None:
+    if isinstance(fitted.error, Undefined):
+        session.skip(cell, fitted.error.reason)
+        return
     if fitted.error is not None or fitted.decomposition is None:
         session.fail(cell, fitted.error or StoreError("no decomposition"), fitted.traceback)
         return

@@ -15,7 +15,9 @@ from plugins.methods.matching_pursuit import PursuitDecomposition, unit_rows
 
 # Of the rows, which are all held at once.
 MAX_BYTES = 8 * 2**30
-_ITERATIONS = 8
+# On SmolLM2-135M, layer 15 (50k rows, 4,096 latents, k 40, mean removed), FVU of held-out rows was .161 for random rows,
+# .1448, .1426, .1424 and .1419 after 2, 4, 8 and 16 iterations. k-means++ as a start took longer than these all.
+_ITERATIONS = 4
 
 
 class KMeans:
@@ -57,7 +59,7 @@ class KMeans:
 
     def _require(self, n_rows: int) -> None:
         if n_rows < self.config.n_latents:
-            raise harness.ConfigError(
+            raise harness.Undefined(
                 f"kmeans: n_latents is {self.config.n_latents}, but the stream has only {n_rows} usable rows (rows of "
                 "norm 0 are not used). Give fewer latents or more text."
             )

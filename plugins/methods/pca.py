@@ -29,7 +29,7 @@ class PCA:
 
     def start(self, info: harness.Info) -> None:
         if self.config.n_components > info.width:
-            raise harness.ConfigError(
+            raise harness.Undefined(
                 f"pca: n_components is {self.config.n_components}, but the activations have only {info.width} "
                 f"dimensions. Give {info.width} or fewer."
             )

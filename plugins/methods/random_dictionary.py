@@ -68,7 +68,7 @@ class RandomDictionary:
 
     def _require(self, n_rows: int) -> None:
         if n_rows < self.config.n_latents:
-            raise harness.ConfigError(
+            raise harness.Undefined(
                 f"random_dictionary: n_latents is {self.config.n_latents}, but the stream has only {n_rows} usable "
                 "rows (rows of norm 0 are not used). Give fewer latents, more text, or source='gaussian'."
             )

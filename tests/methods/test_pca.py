@@ -71,7 +71,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_more_components_than_dimensions() -> None:
-    with pytest.raises(harness.ConfigError, match=r"n_components is 33.*only 32 dimensions"):
+    with pytest.raises(harness.Undefined, match=r"n_components is 33.*only 32 dimensions"):
         fit(literal.mixture(50), 33)
 
 

@@ -41,14 +41,14 @@ def test_zero_rows_are_not_drawn() -> None:
     x[::2] = 0
     decomposition = fit(x, n_latents=50, k=2)
     assert sorted(decomposition.atoms["position"]) == list(range(1, 100, 2))
-    with pytest.raises(harness.ConfigError, match="only 50 usable rows"):
+    with pytest.raises(harness.Undefined, match="only 50 usable rows"):
         fit(x, n_latents=51, k=2)
 
 
 def test_too_few_rows_is_said_before_the_pass() -> None:
     learner = harness.create("method", "random_dictionary", n_latents=11, k=2)
     info = harness.Info(4, 10, 0, torch.device("cpu"), torch.float32, mean=lambda: torch.zeros(4))
-    with pytest.raises(harness.ConfigError, match="n_latents is 11, but the stream has only 10"):
+    with pytest.raises(harness.Undefined, match="n_latents is 11, but the stream has only 10"):
         learner.start(info)
 
 

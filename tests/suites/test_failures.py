@@ -138,6 +138,19 @@ def test_each_way_to_fail_costs_its_own_cells(harness_cli: Cli, broken_plugin: P
     assert found["fit mean on random-gpt2 resid_post.1, seed 0"] == "done"
 
 
+def test_a_method_that_can_not_be_had_from_these_rows_is_skipped_for_good(harness_cli: Cli, tmp_path: Path) -> None:
+    methods = "methods=[{method: random_dictionary, n_latents: [8, 100000], k: 4}]"
+    code, _, errors = harness_cli("run", "suite=smoke", methods)
+    assert code == 0, errors  # nothing failed
+    tables = read_tables(tmp_path / "results" / "smoke")
+    for table in (tables["cost"], tables["reconstruction"]):
+        skipped = table[table["status"] == "skipped"]
+        assert len(skipped) == 2 and skipped["error"].str.contains("n_latents is 100000, but the stream has only").all()
+    _, output, _ = harness_cli("plan", "suite=smoke", methods, "--json")
+    large = {label: state for label, state in states(output).items() if "n_latents=100000" in label}
+    assert len(large) == 4 and set(large.values()) == {"skipped"}
+
+
 def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:
     from harness.plugin_manager import load_catalog
 
