@@ -19,6 +19,7 @@ from harness import hookspecs
 ROOT = Path(__file__).parent.parent
 MAX_MODULE_LINES = 350
 THIRD_PARTY = {
+    "accelerate",
     "datasets",
     "filelock",
     "gguf",

@@ -22,6 +22,19 @@ class HFConfig:
     revision: str | None = None
     dtype: Dtype = "float32"
     device: str = "auto"
+    n_layers: int | None = None
+    """With `width`: the shape of a model on the hub, so that a plan can check sites and estimate disk without the hub.
+    A checkpoint of another shape is refused."""
+    width: int | None = None
+    device_map: Literal["auto"] | None = None
+    """"auto" spreads a model that is larger than memory over accelerators (with device cpu: none), main memory and
+    disk. No result depends on it by more than rounding."""
+    max_memory_gb: float | None = None
+    """With `device_map`: main memory that weights may take, the others staying on disk; null takes what is free."""
+
+    def __post_init__(self) -> None:
+        if self.max_memory_gb is not None and (self.device_map is None or self.max_memory_gb <= 0):
+            raise ValueError(f"max_memory_gb is {self.max_memory_gb}; give a number above 0, and device_map: auto.")
 
 
 @dataclass

@@ -100,9 +100,9 @@ def find_sublayers(block: Block) -> dict[str, Tap]:
     The block alone is run once more, in float32: in less, rounding hides which modules add up.
     """
     module = block.call.module
-    weights = {
-        name: _to_float32(value) for name, value in itertools.chain(module.named_parameters(), module.named_buffers())
-    }
+    # Parameters as such, for where weights lie on disk what brings them in makes each anew in its class.
+    weights = {name: nn.Parameter(_to_float32(value), False) for name, value in module.named_parameters()}
+    weights |= {name: _to_float32(value) for name, value in module.named_buffers()}
     args, kwargs = tree_map(_to_float32, block.call.arguments)
     result: list[Any] = []
     inside = {child: path for path, child in module.named_modules() if child is not module}

@@ -15,6 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCau
 
 from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
 from plugins.models import HFConfig, blocks, hooks
+from plugins.models.placement import place
 from plugins.models.planning import find_local
 from plugins.models.replay import Replay, Replayer
 from plugins.models.tokens import Tokens
@@ -46,12 +47,18 @@ class HF:
                 f"model hf: {config.path!r} lacks weights that activations depend on: {', '.join(missing_weights)}. "
                 f"Give a checkpoint of the whole {type(self.module).__name__}."
             )
+        for name in ("n_layers", "width"):
+            stated, found = getattr(config, name), getattr(self, name)
+            if stated not in (None, found):
+                raise ConfigError(f"model hf: {name} of {config.path!r} is {found}, not {stated}; correct it.")
         self._padding_leaks = self._does_padding_leak(last)
 
     def _take_up(self, auto_class: Any) -> list[str]:
         """Load the model as this class and find its blocks; returns the weights that the checkpoint lacks."""
-        self.module, missing_weights = _load_module(auto_class, self._config)
-        self.module.to(self.device)
+        placement = place(self._config, self.device.type, self)
+        self.module, missing_weights = _load_module(auto_class, self._config, placement)
+        if not placement:
+            self.module.to(self.device)
         self.blocks = self._find_blocks()
         self._tap = cache(self._find_tap)
         self._replayer = cache(self._make_replayer)
@@ -179,13 +186,17 @@ def _load_tokenizer(config: HFConfig) -> Any:
     return tokenizer
 
 
-def _load_module(auto_class: Any, config: HFConfig) -> tuple[nn.Module, list[str]]:
+def _load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[nn.Module, list[str]]:
     """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
-    model, info = _load(
-        auto_class, config, dtype=getattr(torch, config.dtype), use_safetensors=True, output_loading_info=True
-    )
+    options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
+    model, info = _load(auto_class, config, **options, **placement)
     missing = sorted(info["missing_keys"])
     weights = model.state_dict()
+    if any(weights[name].is_meta for name in missing):
+        raise ConfigError(
+            f"model hf: {config.path!r} lacks {', '.join(missing)}, and weights on disk can't be marked as missing. "
+            "Load it without device_map."
+        )
     for name in missing:
         weights[name].fill_(torch.nan)
     for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
@@ -207,7 +218,9 @@ def _load(auto_class: Any, config: HFConfig, **options: Any) -> Any:
     elif path is not None and auto_class is not AutoTokenizer:
         _check_weights(path)
     try:
-        return auto_class.from_pretrained(where, revision=config.revision, trust_remote_code=False, **options)
+        # Given none, transformers would not look for the safetensors that the hub makes of pickled weights.
+        revision = config.revision or "main"
+        return auto_class.from_pretrained(where, revision=revision, trust_remote_code=False, **options)
     except Exception as error:  # a damaged or foreign checkpoint makes transformers raise almost anything
         what = "the tokenizer" if auto_class is AutoTokenizer else "the model"
         hint = _HUB_HINT if path is None else ""
