@@ -16,7 +16,7 @@ from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 
 # Raised when a stage's own code changes results; the cells it made become stale.
-STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "similarity": 1}
+STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "similarity": 2}
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ class _Planner:
         for metric, (a, b) in itertools.product(metrics, pairs):
             sides = {"a": self.rows_of(a), "b": self.rows_of(b)}
             upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
-            self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}")
+            group = {"models": [a.model.entry.inputs, b.model.entry.inputs]}
+            self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
 
     def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
         metrics = [entry for entry in self.suite.similarities if entry.needs]
@@ -181,7 +182,8 @@ class _Planner:
             if same and set(metric.needs) <= set(method.provides):
                 sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
                 labels = [cell.label.removeprefix("fit ") for cell in (a, b)]
-                self.similarity(metric, sides, a.columns, b.columns, [a.key, b.key], " and ".join(labels))
+                group = {"pair": sides}
+                self.similarity(metric, sides, a.columns, b.columns, [a.key, b.key], " and ".join(labels), group)
 
     def similarity(
         self,
@@ -191,13 +193,14 @@ class _Planner:
         columns_b: Mapping[str, Any],
         upstream: list[str],
         label: str,
+        group: Mapping[str, Any],
     ) -> None:
         skipped = next((self.cells[key].skipped for key in upstream if self.cells[key].skipped), None)
         self.add(
             {"similarity": metric.inputs, **sides},
             kind="similarity",
             label=f"{metric.label} of {label}",
-            group=content_key({"pair": sides}),
+            group=content_key(group),
             task={"similarity": _call(metric), **sides},
             columns={
                 **columns_a,

@@ -1,129 +1,117 @@
-"""Similarity: compare two representations on the rows they share, or two decompositions."""
+"""Similarity: compare representations on the rows they share, or two decompositions.
+
+The representations of two models (or of one with itself) are compared in one job: the rows of all their places are
+read together, block by block, and every metric that streams is fed from the same blocks.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import pandas as pd
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-
-from harness.activation_store import StoredActivations, masked_rows
-from harness.activations import BLOCK_ROWS
 from harness.cells import Cell
+from harness.comparison import PairValue, Statistics, Value
 from harness.decomposition import load
-from harness.errors import Undefined
-from harness.isolation import isolated
+from harness.pairing import Pair, Pairing, SharedRows
 from harness.session import Session, row
 from harness.store import require
 
-_NULL_SEED = 0
+# Blocks of all places are held at once, so they are small. Part of the numbers, like every order of summation.
+_BLOCK_ROWS = 1024
+# What the sums of all pairs of one reading may take; for more pairs the rows are read again.
+_SUMS_BYTES = 2**31
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """All metrics of one pair."""
-    task = cells[0].task
-    is_pair_of_fits = "fit" in task["a"]
-    pair = None if is_pair_of_fits else _Pair(task, session)
+    """All metrics of two fits, or of all pairs of places of two models."""
+    if "fit" in cells[0].task["a"]:
+        for cell in cells:
+            with session.alone(cell):
+                session.done(cell, _of_decompositions(cell.task, session))
+        return
+    pairing = Pairing(session.store, session.device)
+    cells_of: dict[SharedRows, list[Cell]] = {}
     for cell in cells:
         with session.alone(cell):
-            metric = session.create("similarity", cell.task["similarity"])
-            rows = _of_decompositions(metric, task, session) if pair is None else pair.rows(metric)
-            session.done(cell, rows)
+            cells_of.setdefault(pairing.shared(cell.task["a"], cell.task["b"]), []).append(cell)
+    for reading in _readings(cells_of):
+        _of_representations(reading, session)
 
 
-def _of_decompositions(metric: Any, task: Any, session: Session) -> list[dict[str, Any]]:
+def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
+    metric = session.create("similarity", task["similarity"])
     a, b = (load(require(session.store, "fit", task[side]["fit"])[0], session.device) for side in "ab")
     n = min(a.n_candidates or 0, b.n_candidates or 0)
-    rows = [_value(metric, "similarity", n, lambda: metric(a, b))]
-    for name in ("overlap", "chance"):
-        if hasattr(metric, name):
-            rows.append(_value(metric, name, n, partial(getattr(metric, name), a, b)))
-    return rows
+    forms = {name: getattr(metric, name) for name in ("overlap", "chance") if hasattr(metric, name)}
+    return [Value(name, metric, n).row(partial(form, a, b)) for name, form in {"similarity": metric, **forms}.items()]
 
 
-class _Side(NamedTuple):
-    """Rows of one place, in the order in which they are compared."""
-
-    activations: StoredActivations
-    places: Int[Tensor, " n"]
-    device: torch.device
-
-    def rows(self, part: slice = slice(None)) -> Float[Tensor, "b d"]:
-        return self.activations.take(self.places[part]).to(self.device)
-
-
-class _Pair:
-    """The evaluation rows that two places share, in the order of the first."""
-
-    def __init__(self, task: Any, session: Session) -> None:
-        (a, kept_a), (b, kept_b) = (_unmasked(task[name], session) for name in "ab")
-        same_tokenizer = a.manifest["tokenizer_hash"] == b.manifest["tokenizer_hash"]
-        columns = ["document", "window", "position"] if same_tokenizer else ["document", "end"]
-        index_a, index_b = align(a.rows.loc[kept_a, columns], b.rows.loc[kept_b, columns])
-        self.n = len(index_a)
-        self.a, self.b = _Side(a, index_a, session.device), _Side(b, index_b, session.device)
-        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(_NULL_SEED))
-        self.shuffled_b = self.b._replace(places=index_b[order])
-
-    def rows(self, metric: Any) -> list[dict[str, Any]]:
-        found = [
-            _value(metric, "similarity", self.n, lambda: _compare(metric, self.a, self.b)),
-            _value(metric, "null_shuffled_rows", self.n, lambda: _compare(metric, self.a, self.shuffled_b)),
-        ]
-        if not getattr(metric, "symmetric", True):
-            found.append(_value(metric, "similarity_reversed", self.n, lambda: _compare(metric, self.b, self.a)))
-        kept = {"kept_share_a": self.a, "kept_share_b": self.b}
-        return found + [
-            row("similarity", name, self.n / side.activations.n_rows, self.n, None) for name, side in kept.items()
-        ]
+def _readings(cells_of: dict[SharedRows, list[Cell]]) -> Iterator[dict[SharedRows, list[Cell]]]:
+    """Pairs that are fed from one reading: of one alignment, as many as there is room for."""
+    reading: dict[SharedRows, list[Cell]] = {}
+    n_bytes = 0
+    for shared, cells in sorted(cells_of.items(), key=lambda item: item[0].alignment.number):
+        own_bytes = 2 * 8 * shared.pair.one.activations.width * shared.pair.other.activations.width
+        is_other = reading and shared.alignment is not next(iter(reading)).alignment
+        if is_other or (reading and n_bytes + own_bytes > _SUMS_BYTES):
+            yield reading
+            reading, n_bytes = {}, 0
+        reading[shared] = cells
+        n_bytes += own_bytes
+    if reading:
+        yield reading
 
 
-def _compare(metric: Any, one: _Side, other: _Side) -> float:
-    if not len(one.places):
-        raise Undefined("the two sides share no rows")
-    if not getattr(metric, "streams", False):
-        return float(metric(one.rows(), other.rows()))
-    metric.reset()
-    for start in range(0, len(one.places), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        metric.update(one.rows(part), other.rows(part))
-    return float(metric.compute())
+def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session) -> None:
+    values: dict[str, list[PairValue]] = {}
+    for shared, cells in reading.items():
+        for cell in cells:
+            with session.alone(cell):
+                values[cell.key] = _values(cell, shared, session)
+    statistics = _read([value for cell_values in values.values() for value in cell_values], session)
+    for shared, cells in reading.items():
+        for cell in cells:
+            if cell.key in values:
+                with session.alone(cell):
+                    rows = [value.end(statistics) for value in values.pop(cell.key)]
+                    session.done(cell, rows + _kept_shares(shared))
 
 
-def align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[Tensor, Tensor]:
-    """Places (by index label) of the rows that two tables share, in the order of the first.
-
-    Where several tokens of one side end at the same character, the last is taken: it has seen all the others.
-    """
-    columns = list(a.columns)
-    sides = [
-        side.dropna().drop_duplicates(keep="last").assign(**{f"place_{name}": lambda t: t.index})
-        for name, side in (("a", a), ("b", b))
+def _values(cell: Cell, shared: SharedRows, session: Session) -> list[PairValue]:
+    pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
+    if not getattr(session.create("similarity", cell.task["similarity"]), "symmetric", True):
+        pairs["similarity_reversed"] = shared.reversed
+    # An instance for each: they are fed side by side.
+    return [
+        PairValue(name, session.create("similarity", cell.task["similarity"]), pair) for name, pair in pairs.items()
     ]
-    shared = sides[0].merge(sides[1], on=columns, how="inner").sort_values("place_a")
-    place_a, place_b = (torch.tensor(shared[f"place_{name}"].to_numpy()) for name in "ab")
-    return place_a, place_b
 
 
-def _unmasked(side: Any, session: Session) -> tuple[StoredActivations, Any]:
-    activations = StoredActivations(*require(session.store, "capture", side["capture"]))
-    fit = StoredActivations(*require(session.store, "capture", side["fit_capture"]))
-    return activations, (~masked_rows(activations, fit, side["max_norm_multiple"])).numpy()
+def _read(values: list[PairValue], session: Session) -> dict[Any, Statistics]:
+    """Feed all that takes blocks; the statistics, by their class."""
+    pairs_of: dict[Any, list[Pair]] = {}
+    for value in values:
+        if value.statistics_kind is not None:
+            pairs_of.setdefault(value.statistics_kind, []).append(value.pair)
+    statistics = {kind: Statistics(kind, pairs) for kind, pairs in pairs_of.items()}
+    fed = [value for value in values if value.takes_blocks]
+    pairs = [value.pair for value in fed] + [pair for pairs in pairs_of.values() for pair in pairs]
+    views = {view.name: view for pair in pairs for view in (pair.one, pair.other)}
+    n = len(pairs[0].kept) if pairs else 0
+    for start in range(0, n, _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        rows = {name: view.take(part) for name, view in views.items()}
+        masked = {name: view.masked[part].to(session.device) for name, view in views.items()}
+        for kind in statistics.values():
+            kind.update(rows, masked)
+        for value in fed:
+            value.update(rows, part)
+        session.progress("rows compared", min(n, start + _BLOCK_ROWS), n)
+    return statistics
 
 
-def _value(metric: Any, name: str, n: int, compute: Callable[[], float]) -> dict[str, Any]:
-    value: float | None = None
-    try:
-        with isolated():
-            value = compute()
-        reason = None if math.isfinite(value) else f"the metric returned {value}"
-    except Undefined as undefined:
-        reason = undefined.reason
-    return row(
-        "similarity", name, None if reason else value, n, getattr(metric, "higher_is_more_similar", None), reason
-    )
+def _kept_shares(shared: SharedRows) -> list[dict[str, Any]]:
+    n = shared.pair.n_rows
+    kept = {"kept_share_a": shared.pair.one, "kept_share_b": shared.pair.other}
+    return [row("similarity", name, n / view.activations.n_rows, n, None) for name, view in kept.items()]

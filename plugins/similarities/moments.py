@@ -15,7 +15,7 @@ the spread: at a mean of 3,000, float32 rows keep 3 digits of their variance.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -71,15 +71,16 @@ class JointMoments:
     A pair's numbers depend on its own rows and blocks only, not on which other pairs are summed beside it.
 
     Args:
-        pairs: names of places to compare. A place in any number of pairs is summed once.
+        pairs: names of places to compare. A place in any number of pairs is summed once, as is a pair given both ways.
         same_rows: for places that hold the rows of another one in another order, the name of that one.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
         self._same_rows = dict(same_rows or {})
-        pairs = list(pairs)
-        own = {self._original(place): None for pair in pairs for place in pair}
-        self._pairs = dict.fromkeys([*((place, place) for place in own), *pairs])
+        self._pairs = dict.fromkeys((self._original(place), self._original(place)) for pair in pairs for place in pair)
+        for x, y in pairs:
+            if (y, x) not in self._pairs:
+                self._pairs[x, y] = None
         self._pilots: dict[str, Float[Tensor, " d"]] = {}
         self._sums: dict[tuple[str, str], Float[Tensor, "_ _"]] = {}
         self._scatters: dict[str, Scatter] = {}

@@ -231,7 +231,7 @@ def test_golden_keys(tmp_path: Path) -> None:
         "capture": "183300a812813d23967b7ed720c2efe0",
         "fit": "66916bdf775b8421b2d6d45470c9e31f",
         "evaluation": "c453de3e1b266a70f720a484aa90a000",
-        "similarity": "c7770eee33890f6f80d91dae54219940",
+        "similarity": "7755738f5d210ae8ef8b6d0453e4281a",
     }
 
 

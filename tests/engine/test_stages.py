@@ -18,6 +18,7 @@ from harness.activation_store import write_shard
 from harness.activations import Stream, TensorActivations
 from harness.cells import Cell, Record
 from harness.learning import fit_together
+from harness.pairing import align
 from harness.plugin_manager import Catalog, Registered
 from harness.session import Session
 from harness.stages import evaluation, fit, similarity
@@ -259,5 +260,5 @@ def test_rows_are_aligned_by_document_and_end_the_last_token_wins(one: Any, othe
     ]
     last = [{key: place for place, key in enumerate(side) if key[1] is not None} for side in (one, other)]
     wanted = sorted((last[0][key], last[1][key]) for key in last[0].keys() & last[1].keys())
-    found = similarity.align(*tables)
+    found = align(*tables)
     assert list(zip(*(places.tolist() for places in found), strict=True)) == wanted

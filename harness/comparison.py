@@ -1,0 +1,108 @@
+"""How the value of a similarity comes about: in steps of its plugin's code, of which any may fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from harness.errors import Undefined
+from harness.isolation import isolated
+from harness.pairing import Pair
+from harness.session import row
+
+NO_ROWS = "the two sides share no rows"
+
+
+class Steps:
+    """Runs a plugin's code up to the first step that fails; what that raised is kept for whoever asks for a result."""
+
+    def __init__(self) -> None:
+        self.stopped: BaseException | None = None
+
+    def step(self, code: Callable[[], Any]) -> Any:
+        """What the code gives; None, without running it, after a step that failed."""
+        if self.stopped is not None:
+            return None
+        try:
+            with isolated():
+                return code()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit too
+            self.stopped = error
+            return None
+
+
+class Value(Steps):
+    """A row of the similarity table in the making."""
+
+    def __init__(self, name: str, metric: Any, n: int) -> None:
+        super().__init__()
+        self.name = name
+        self.metric = metric
+        self.n = n
+
+    def row(self, last_step: Callable[[], Any]) -> dict[str, Any]:
+        """The row with the number that the last step gives; raises what has failed, unless it was an Undefined."""
+        value, reason = self.step(lambda: float(last_step())), None
+        if isinstance(self.stopped, Undefined):
+            reason = self.stopped.reason
+        elif self.stopped is not None:
+            raise self.stopped
+        elif not math.isfinite(value):
+            value, reason = None, f"the metric returned {value}"
+        return row("similarity", self.name, value, self.n, getattr(self.metric, "higher_is_more_similar", None), reason)
+
+
+class Statistics(Steps):
+    """Sums over many pairs of places at once, made by the class that metrics name as their `statistics`."""
+
+    def __init__(self, kind: Callable[..., Any], pairs: Sequence[Pair]) -> None:
+        super().__init__()
+        names = {(pair.one.name, pair.other.name): None for pair in pairs}
+        same_rows = {view.name: view.same_rows for pair in pairs for view in (pair.one, pair.other)}
+        self.sums = self.step(lambda: kind(list(names), same_rows))
+
+    def update(self, rows: Mapping[str, Float[Tensor, "b d"]], masked: Mapping[str, Bool[Tensor, " b"]]) -> None:
+        """Add a block of the rows of all places."""
+        self.step(lambda: self.sums.update(rows, masked))
+
+    def of(self, pair: Pair) -> Any:
+        """What a metric needs to know of one pair."""
+        if self.stopped is not None:
+            raise self.stopped
+        return self.sums.pair(pair.one.name, pair.other.name, *pair.left_out())
+
+
+class PairValue(Value):
+    """The value of a metric on two places: from shared statistics, from blocks of its own, or from all rows at once."""
+
+    def __init__(self, name: str, metric: Any, pair: Pair) -> None:
+        super().__init__(name, metric, pair.n_rows)
+        self.pair = pair
+        self.statistics_kind = getattr(metric, "statistics", None)
+        self.takes_blocks = self.statistics_kind is None and getattr(metric, "streams", False)
+        self.step(self._start)
+
+    def _start(self) -> None:
+        if not self.n:
+            raise Undefined(NO_ROWS)
+        if self.takes_blocks:
+            self.metric.reset()
+            if hasattr(self.metric, "anchor_places"):
+                self.metric.anchors(*self.pair.take(self.metric.anchor_places(self.n)))
+
+    def update(self, rows: Mapping[str, Float[Tensor, "b d"]], part: slice) -> None:
+        """Add a block of rows to a metric that takes blocks."""
+        one, other, kept = rows[self.pair.one.name], rows[self.pair.other.name], self.pair.kept[part]
+        self.step(lambda: self.metric.update(one[kept.to(one.device)], other[kept.to(other.device)]))
+
+    def end(self, statistics: Mapping[Any, Statistics]) -> dict[str, Any]:
+        """The table row; needs all blocks to have been given."""
+        if self.statistics_kind is not None:
+            return self.row(lambda: self.metric.compute_from(statistics[self.statistics_kind].of(self.pair)))
+        return self.row(self.metric.compute if self.takes_blocks else lambda: self.metric(*self.pair.take()))
