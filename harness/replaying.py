@@ -107,8 +107,8 @@ class Replays:
         error, norm = (x.float() - captured).norm(), captured.norm()
         if not error <= torch.finfo(x.dtype).eps ** 0.5 * norm:
             raise StoreError(
-                f"the model's activations at {self.site} differ from the captured rows by {error / norm:.2g} of their "
-                "norm. If its weights have changed under the same name, remove the capture from the cache and run again."
+                f"{self.site}: the model's activations differ from the captured rows by {error / norm:.2g} of their "
+                "norm. If its weights have changed under one name, remove the capture from the cache and run again."
             )
 
 

@@ -193,12 +193,23 @@ def save_tiny_model(family: str, folder: Path, **changes: Any) -> Path:
 
 def tiny_model(family: str, **changes: Any) -> Any:
     """The body of a small model; norms and biases are random too, for ones and zeros would hide mistakes."""
+    return _randomised(transformers.AutoModel, family, changes)
+
+
+def save_tiny_language_model(family: str, folder: Path, **changes: Any) -> Path:
+    """Like `save_tiny_model`, with the head."""
+    save_tiny_model(family, folder)
+    _randomised(transformers.AutoModelForCausalLM, family, changes).save_pretrained(folder)
+    return folder
+
+
+def _randomised(auto_class: Any, family: str, changes: dict[str, Any]) -> Any:
     class_name, small = FAMILIES[family]
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     config = getattr(transformers, class_name)(**(special | {"vocab_size": VOCABULARY} | small | changes))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.AutoModel.from_config(config)
+        model = auto_class.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)

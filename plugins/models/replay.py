@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from harness import ConfigError
 from plugins.models import hooks
 from plugins.models.blocks import Block
 from plugins.models.hooks import Tap
@@ -94,6 +95,8 @@ class Replay:
     @torch.no_grad()
     def patched(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
         """The logits with `x` at the site."""
+        if x.shape != self.x.shape:
+            raise ConfigError(f"replay: x has shape {tuple(x.shape)}; the activations have {tuple(self.x.shape)}.")
         with hooks.write(self._replayer.tap, x):
             return self._replayer.rerun(self._ids, self._replayer.n_ended, self._entering.to(self._device))
 
