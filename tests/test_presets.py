@@ -65,3 +65,14 @@ def test_the_name_of_a_preset_tells_its_model() -> None:
             path = model.entry.params["path"].lower()
             sizes = re.findall(r"\d+(?:\.\d+)?[bm]\b|x\d+|medium|large|xl", model.label)
             assert all(re.search(rf"{re.escape(size)}\b", path) for size in sizes), model.label
+
+
+SUITES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "suite").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_composes_and_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    suite, _ = compose([f"suite={name}"])
+    plan = build_plan(suite)
+    assert plan.of_kind("evaluation") and all(cell.skipped is None for cell in plan.cells.values())
