@@ -9,8 +9,9 @@ from typing import Any
 import literal
 import numpy as np
 import pytest
+import scipy.stats
 import torch
-from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 import harness
 from plugins.methods import kmeans
@@ -36,26 +37,37 @@ def clusters(n: int, n_clusters: int, d: int = 8) -> tuple[torch.Tensor, torch.T
 
 def test_finds_the_means_of_clusters_at_unit_norm() -> None:
     x, means = clusters(5000, n_clusters=6)  # three batches
-    found = next(  # from random rows, some seeds put two centroids into one cluster
-        dictionary
-        for dictionary in (fit(x, seed, n_latents=6, k=1).dictionary for seed in range(99))
-        if dictionary is not None and (dictionary @ means.T).argmax(dim=1).unique().numel() == 6
-    )
+    found = fit(x, n_latents=6, k=1).dictionary
+    assert found is not None
     nearest = (found @ means.T).argmax(dim=1)
+    assert nearest.unique().numel() == 6  # as random starts would hardly ever
     assert torch.allclose(found, (means / means.norm(dim=1, keepdim=True))[nearest], atol=1e-12)
 
 
-def test_rows_that_are_centroids_stay_where_lloyd_puts_them() -> None:
-    """A fixed point of the textbook iteration, written in numpy, from the same start."""
+def test_equals_the_textbook_iteration() -> None:
     x = literal.mixture(600, d=8)
-    info = harness.Info(8, 600, 3, torch.device("cpu"), torch.float64, mean=lambda: x.mean(dim=0))
-    seed = int(torch.randint(2**31, (), generator=info.generator("centroids")))
-    centres = KMeans(20, init="random", n_init=1, max_iter=1, random_state=seed).fit(x.numpy()).cluster_centers_
-    for _ in range(3):
+    generator = harness.Info(8, 600, 3, x.device, x.dtype, mean=lambda: x.mean(dim=0)).generator("starts")
+    centres = x[kmeans._draw_far_apart(x, 20, generator)].numpy()
+    for _ in range(4):
         nearest = ((x.numpy()[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
         centres = np.stack([x.numpy()[nearest == i].mean(axis=0) for i in range(20)])
     expected = centres / np.linalg.norm(centres, axis=1, keepdims=True)
     assert np.allclose(fit(x, 3, n_latents=20, k=2).dictionary, expected, atol=1e-9)
+
+
+def test_starts_are_drawn_by_squared_distance() -> None:
+    """The first by squared norm, the second by squared distance to the first or the origin, whichever is nearer."""
+    x = torch.tensor([[1.0, 0], [0, 2], [3, 0], [0, 0.5]], dtype=torch.float64)
+    pairs = torch.stack([kmeans._draw_far_apart(x, 2, torch.Generator().manual_seed(i)) for i in range(4000)])
+    norms = x.square().sum(dim=1)
+    first = torch.bincount(pairs[:, 0], minlength=4)
+    assert scipy.stats.chisquare(first, 4000 * norms / norms.sum()).pvalue > 0.01
+    distances = torch.minimum((x - x[2]).square().sum(dim=1), norms)
+    second = torch.bincount(pairs[pairs[:, 0] == 2, 1], minlength=4)
+    assert second[2] == 0
+    others = [0, 1, 3]
+    expected = second.sum() * distances[others] / distances.sum()
+    assert scipy.stats.chisquare(second[others], expected).pvalue > 0.01
 
 
 def test_beats_random_rows() -> None:
@@ -88,27 +100,11 @@ def test_seeds_decide_and_nothing_else_does(tmp_path: Path) -> None:
     assert torch.equal(loaded.decode(loaded.encode(x)), first.decode(first.encode(x)))
 
 
-def test_more_threads_than_two_would_add_up_in_any_order() -> None:
-    """The result is that of two threads however many there are; with six the sums would differ from run to run."""
-    code = textwrap.dedent("""
-        import sys
-        sys.path.insert(0, "tests/methods")
-        import literal, harness
-        fitted = harness.fit(harness.create("method", "kmeans", n_latents=100, k=2), literal.mixture(4000).float())
-        print(hash(fitted.dictionary.numpy().tobytes()))
-    """)
-    run = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"OMP_NUM_THREADS": n, "PYTHONHASHSEED": "0", "PATH": ""},
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for n in ("6", "2", "6")
-    ]
-    assert run[0] == run[1] == run[2]
+def test_threads_that_end_in_another_order_change_nothing() -> None:
+    x = literal.mixture(20_000).float()
+    with threadpool_limits(6, user_api="openmp"):
+        first, *others = (fit(x, n_latents=500, k=2).dictionary for _ in range(4))
+    assert all(torch.equal(other, first) for other in others)
 
 
 def test_too_few_rows_is_said_before_the_pass() -> None:
@@ -125,8 +121,11 @@ def test_zero_rows_are_not_clustered() -> None:
 
 
 def test_fewer_distinct_rows_than_clusters_is_an_error() -> None:
-    with pytest.raises(harness.ConfigError, match=r"n_latents is 11, but .*distinct clusters \(10\).*Give fewer"):
-        fit(literal.mixture(10).repeat(5, 1), n_latents=11, k=2)
+    x = literal.mixture(10).repeat(5, 1)
+    for rows in (x, x.float() + 100):
+        with pytest.raises(harness.Undefined, match="n_latents is 11, but the stream has fewer distinct rows"):
+            fit(rows, n_latents=11, k=2)
+        assert fit(rows, n_latents=10, k=2).n_latents == 10
 
 
 def test_rows_beyond_the_bound_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
