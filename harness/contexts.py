@@ -44,7 +44,7 @@ def evaluation_context(
     if fit_x is not None:
         typical = float(np.median(fit_x.norm(dim=1, dtype=torch.float64).cpu().numpy()))
         masked = ~(norms <= max_norm_multiple * typical)
-        mean = fit_x.mean(dim=0, dtype=torch.float64)
+        mean = fit_x.mean(dim=0, dtype=torch.float64).cpu()
 
     def documents() -> Iterator[Document]:
         return (Document(str(index), text) for index, text in enumerate(texts))

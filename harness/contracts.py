@@ -256,7 +256,7 @@ class EvaluationContext:
     """The rows again, batch by batch, with the model that they come from; walked like `blocks`, in an order of its
     own. Raises `Undefined` where the model has no head."""
     fit_mean: Callable[[], Float[Tensor, " d"]] | None = None
-    """The mean of the unmasked fit rows in float64; costs a reading of them."""
+    """The mean of the unmasked fit rows in float64, on the CPU; costs a reading of them."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What evaluations keep here is there for the next decomposition of the same rows."""
 

@@ -60,7 +60,7 @@ def _context(task: Any, session: Session) -> EvaluationContext:
         blocks=blocks,
         documents=torch.from_numpy(number_documents(activations.rows)),
         replays=_replays(task["source"], activations, masked, session) if "source" in task else None,
-        fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, task["max_norm_multiple"]), session),
+        fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, task["max_norm_multiple"])),
     )
 
 
@@ -76,11 +76,11 @@ def _replays(source: Any, activations: StoredActivations, masked: Tensor, sessio
     return Replays(load_model, documents, site, context, activations, masked, session.device)
 
 
-def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"], session: Session) -> Float[Tensor, " d"]:
+def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Tensor, " d"]:
     total = torch.zeros(activations.width, dtype=torch.float64)
     for index in keep.nonzero().flatten().split(BLOCK_ROWS):
         total += activations.take(index).sum(dim=0, dtype=torch.float64)
-    return (total / keep.sum()).to(session.device)
+    return total / keep.sum()
 
 
 def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:
