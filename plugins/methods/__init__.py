@@ -98,16 +98,15 @@ class SAEConfig:
     n_latents: int
     passes: int | None = None
     """How often the rows are replayed; null follows from their number."""
-    batch_rows: int = 512
-    """Rows of one step."""
-    learning_rate: float = 2e-3
-    """Of Adam at the plateau of the schedule; rows have mean norm 1 when it applies."""
+    batch_rows: int | None = None
+    """Rows of one step; null follows from the number of rows."""
+    learning_rate: float | None = None
+    """Of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the number of steps."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "n_latents", "batch_rows")
-        if self.passes is not None:
-            _at_least_one(self, "passes")
-        if self.learning_rate <= 0:
+        given = [name for name in ("passes", "batch_rows") if getattr(self, name) is not None]
+        _at_least_one(self, "n_latents", *given)
+        if self.learning_rate is not None and self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0.")
 
 

@@ -40,14 +40,16 @@ def auxk_loss(
 ) -> Float[Tensor, ""]:
     """AuxK: the dead latents learn to reconstruct what the others leave (Gao et al. 2024, arXiv 2406.04093, A.2).
 
-        ‖e − ê‖² / ‖e − mean e‖²,    ê = TopK_aux(ReLU(pre))·decoder
+        ‖e − ê‖² / ‖e − mean e‖²,    ê = TopK_aux(pre)·decoder
 
     with e = y − ŷ, a constant here, k_aux = d/2, and no bias in ê; times α = 1/32 where it joins the main loss. The
-    ratio is of sums over the batch, as in OpenAI's code; 0 where e does not vary, as in a batch of one row.
+    ratio is of sums over the batch, as in OpenAI's code; 0 where e does not vary, as in a batch of one row. As in the
+    paper's formula there is no ReLU: it would leave latents that are negative on all rows without a gradient, and in
+    a ReLU SAE all dead ones are.
     """
     n_kept = min(residual.shape[1] // 2, pre.shape[1])
     top = pre.topk(n_kept, dim=1)
-    codes = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    codes = torch.zeros_like(pre).scatter(1, top.indices, top.values)
     variation = (residual - residual.mean(dim=0)).square().sum()
     weight = torch.where(variation > 0, 1 / variation, 0)
     return weight * (residual - codes @ decoder).square().sum()

@@ -12,7 +12,7 @@ from torch import Tensor
 import harness
 from plugins.methods import SAEConfig
 from plugins.methods.sae.dead import ALPHA, MAX_DEAD_TOKENS, DeadLatents, auxk_loss
-from plugins.methods.sae.schedule import Schedule, count_steps, default_passes
+from plugins.methods.sae.schedule import Schedule
 from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
 _CHECK_STEPS = 100
@@ -32,23 +32,24 @@ class Forward:
 
 
 class SAELearner(ABC):
-    """Trains with Adam on mini-batches of a replayed stream. A kind gives `name`, `forward` and `decomposition`."""
+    """Trains with Adam on mini-batches of a replayed stream. A kind gives what is open here."""
 
     name: str
+    short_run_peak: float
+    """The learning rate that suits runs of 2,000 steps or fewer."""
     unit_decoder = True
     """Whether decoder rows keep unit norm in training; saved rows have it in any case."""
 
     def __init__(self, config: SAEConfig) -> None:
         self.config = config
-        self.batch_rows = config.batch_rows
-        self.passes = config.passes or 1  # until `start` knows the rows
+        self.passes = self.batch_rows = 1  # until `start` knows the rows
 
     def start(self, info: harness.Info) -> None:
-        self.passes = self.config.passes or default_passes(info.n_rows)
-        self.schedule = Schedule(count_steps(info.n_rows, self.batch_rows, self.passes))
+        self.schedule = Schedule.of(self.config, info.n_rows, self.short_run_peak)
+        self.passes, self.batch_rows = self.schedule.passes, self.schedule.batch_rows
         self.weights = Weights.initial(self.config.n_latents, info)
         self.dead = DeadLatents(self.config.n_latents, min(info.n_rows, MAX_DEAD_TOKENS), info.device)
-        self._optimiser = torch.optim.Adam(list(self.weights), lr=self.config.learning_rate, fused=True)
+        self._optimiser = torch.optim.Adam(list(self.weights), lr=self.schedule.peak, fused=True)
         self._mean, self._units = info.mean(), None
         self._step = 0
         self._losses: list[Tensor] = []
@@ -95,7 +96,7 @@ class SAELearner(ABC):
         if self.unit_decoder:
             self.weights.drop_radial_gradient()
         for group in self._optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * self.schedule.rate(self._step)
+            group["lr"] = self.schedule.learning_rate(self._step)
         self._optimiser.step()
         if self.unit_decoder:
             self.weights.normalise()
@@ -114,5 +115,5 @@ class SAELearner(ABC):
             step = self._step - len(losses) + int(broken[0]) + 1
             raise harness.HarnessError(
                 f"{self.name}: the loss is NaN or infinite at step {step} of {self.schedule.n_steps}. Try a lower "
-                f"learning_rate (now {self.config.learning_rate:g}), and look for rows of extreme norm."
+                f"learning_rate (now {self.schedule.peak:g}), and look for rows of extreme norm."
             )

@@ -24,11 +24,14 @@ class ReLUSAE(SAELearner):
     """
 
     name = "relu_sae"
+    short_run_peak = 2e-3
     unit_decoder = False
     config: ReLUSAEConfig
 
     def start(self, info: harness.Info) -> None:
         super().start(info)
+        # Half of the m latents fire at first, so ŷ ≈ (m/2d)·y. If that overshoots, the first steps silence too many.
+        self.weights.encoder *= min(1.0, 2 * info.width / self.config.n_latents)
         self._l1 = L1Weight(self.config.l1, self.config.target_l0, self.schedule.n_steps, info.device)
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
@@ -53,12 +56,14 @@ class ReLUSAE(SAELearner):
 class L1Weight:
     """λ: fixed, or steered towards an L0. A tensor, so that steering does not wait for an accelerator."""
 
-    START = 0.02
-    E_FOLDS = 40
+    START = 0.05
+    E_FOLDS = 20
+    """How far λ can move in a run: far enough from any start, slowly enough for the weights to follow."""
+    MAX_RATE = 0.1
 
     def __init__(self, l1: float | None, target_l0: float | None, n_steps: int, device: torch.device) -> None:
         self._target_l0 = target_l0
-        self._rate = self.E_FOLDS / n_steps
+        self._rate = min(self.MAX_RATE, self.E_FOLDS / n_steps)
         self._log = torch.tensor(log(l1 if l1 is not None else self.START), dtype=torch.float64, device=device)
 
     @property

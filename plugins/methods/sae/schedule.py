@@ -1,36 +1,51 @@
-"""The learning rate of every step, from the steps that a run will really take."""
+"""How often, in which batches and at which learning rate an SAE sees its rows: from what the run really has."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
+from typing import Self
+
+from plugins.methods import SAEConfig
+
+MAX_PASSES = 20
+REPLAYED_TOKENS = 2_000_000
+LONG_STREAM_ROWS = 10_000_000
+SHORT_RUN_STEPS = 2000
 
 WARM_UP_SHARE, MAX_WARM_UP_STEPS = 0.05, 1000
 DECAY_SHARE = 0.2
 
 
-def count_steps(n_rows: int, batch_rows: int, passes: int) -> int:
-    """Each pass ends with a smaller batch, so steps are rounded up pass by pass."""
-    return passes * ceil(n_rows / batch_rows)
-
-
-def default_passes(n_rows: int) -> int:
-    """As many as make a million tokens, at most 20."""
-    return max(1, min(20, 1_000_000 // n_rows))
-
-
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, a plateau, linear decay towards 0: the shape that SAEBench's suite uses (arXiv 2503.09532).
+    """Linear warm-up, a plateau, linear decay towards 0: the shape of SAEBench's suite (arXiv 2503.09532).
 
     Warm-up takes a share of the steps, so that short runs have a plateau too, and at most 1,000; the decay takes the
-    last fifth.
+    last fifth. What the config leaves open follows from the rows:
+
+    - passes: as many as make 2M tokens, at most 20, at least one;
+    - batches of 512 rows, and of 2,048 from 10M rows on: small streams need steps, large ones need speed;
+    - a peak rate that falls with the root of the steps from 2,000 on. At SAEBench's 500M tokens (244,140 steps) this
+      gives 3.6e-4 for TopK, beside the 3e-4 that they use.
     """
 
+    passes: int
+    batch_rows: int
     n_steps: int
+    peak: float
 
-    def rate(self, step: int) -> float:
-        """The factor of the learning rate at `step`, counted from 0; above 0 at the first and at the last."""
+    @classmethod
+    def of(cls, config: SAEConfig, n_rows: int, short_run_peak: float) -> Self:
+        """The schedule of a run over `n_rows` rows a pass; `short_run_peak` suits 2,000 steps or fewer."""
+        passes = config.passes or min(MAX_PASSES, max(1, REPLAYED_TOKENS // n_rows))
+        batch_rows = config.batch_rows or (512 if n_rows < LONG_STREAM_ROWS else 2048)
+        n_steps = passes * ceil(n_rows / batch_rows)  # every pass ends with a smaller batch
+        peak = config.learning_rate or short_run_peak * min(1.0, sqrt(SHORT_RUN_STEPS / n_steps))
+        return cls(passes, batch_rows, n_steps, peak)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate at `step`, counted from 0; above 0 at the first and at the last."""
         warm_up = min(MAX_WARM_UP_STEPS, ceil(WARM_UP_SHARE * self.n_steps))
         decay = ceil(DECAY_SHARE * self.n_steps)
-        return min(1.0, (step + 1) / warm_up, (self.n_steps - step) / decay)
+        return self.peak * min(1.0, (step + 1) / warm_up, (self.n_steps - step) / decay)

@@ -20,6 +20,7 @@ class TopKSAE(SAELearner):
     """
 
     name = "topk_sae"
+    short_run_peak = 4e-3
     config: TopKSAEConfig
 
     def start(self, info: harness.Info) -> None:

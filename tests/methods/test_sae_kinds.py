@@ -1,0 +1,211 @@
+"""The SAEs as learners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import literal
+import pytest
+import torch
+
+import harness
+from harness.activations import Stream, TensorActivations
+from harness.learning import fit_together
+from harness.rows import bare_rows
+from plugins.methods import TopKSAEConfig
+from plugins.methods.sae.topk import TopKSAE
+
+TOPK = {"method": "topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}
+RELU = {"method": "relu_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
+UNTRAINED = {"method": "untrained_sae", "n_latents": 64, "k": 6}
+KINDS = [pytest.param(kind, id=kind["method"]) for kind in (TOPK, RELU, UNTRAINED)]
+
+
+def learner(kind: dict[str, Any], **parameters: Any) -> Any:
+    arguments = {**kind, **parameters}
+    return harness.create("method", arguments.pop("method"), **arguments)
+
+
+def explained_variance(decomposition: harness.Decomposition, x: torch.Tensor) -> float:
+    error = x.double() - decomposition.decode(decomposition.encode(x)).double()
+    return 1 - float(error.square().sum() / (x.double() - x.double().mean(dim=0)).square().sum())
+
+
+def planted(n: int, n_directions: int = 48, d: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of three active directions out of more than there are dimensions, and the directions."""
+    world, generator = torch.Generator().manual_seed(1), torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(n_directions, d, generator=world))
+    active = torch.rand(n, n_directions, generator=generator).topk(3, dim=1).indices
+    strengths = 1 + torch.rand(n, 3, generator=generator)
+    codes = torch.zeros(n, n_directions).scatter(1, active, strengths)
+    return codes @ directions + 5 * directions[0], directions
+
+
+def test_the_gradient_is_that_of_dense_autograd() -> None:
+    x = literal.mixture(64)
+    sae = TopKSAE(TopKSAEConfig(n_latents=64, k=6, batch_rows=64))
+    generator = torch.Generator().manual_seed(0)
+    sae.start(info_of(x))
+    for weight in sae.weights:
+        weight += 0.1 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+    sae.weights.encoder_bias -= 0.8  # so that some of the k largest are negative
+    leaves = [weight.clone().requires_grad_() for weight in sae.weights]
+    y = x - x.mean(dim=0)
+    pre = y @ leaves[0].T + leaves[1]
+    top = pre.topk(6, dim=1)
+    assert (top.values < 0).any()
+    codes = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    loss = (codes @ leaves[2] + leaves[3] - y).square().sum(dim=1).mean()
+    loss.backward()
+    forward = sae.forward(y)
+    assert torch.allclose(forward.loss, loss, rtol=1e-12)
+    assert torch.equal(forward.fired, (codes > 0).any(dim=0))
+    for weight, leaf in zip(sae.weights, leaves, strict=True):
+        assert torch.allclose(weight.grad, leaf.grad, rtol=1e-10, atol=1e-12)
+
+
+def info_of(x: torch.Tensor) -> harness.Info:
+    return harness.Info(x.shape[1], len(x), 0, x.device, x.dtype, lambda: x.double().mean(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "explained"),
+    [(TOPK, 0.85), (RELU, 0.5)],  # at an L0 this close to the truth the L1 penalty shrinks the codes
+    ids=["topk_sae", "relu_sae"],
+)
+def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -> None:
+    x, directions = planted(6000)
+    sae = harness.fit(learner(kind, **{"k" if "k" in kind else "target_l0": 3}, passes=50), x)
+    cosines = (directions @ sae.dictionary.T).max(dim=1).values
+    assert cosines.mean() > 0.9
+    control = harness.fit(learner(UNTRAINED), x).dictionary
+    assert (directions @ control.T).max(dim=1).values.mean() < 0.8
+    assert explained_variance(sae, planted(1000, seed=1)[0]) > explained
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scaled_and_shifted_rows_give_the_same(kind: dict[str, Any]) -> None:
+    x, held_out = literal.mixture(1500), literal.mixture(500, seed=1)
+    parameters = {} if kind is UNTRAINED else {"passes": 3}
+    plain = harness.fit(learner(kind, **parameters), x)
+    moved = harness.fit(learner(kind, **parameters), 1000 * x + 5000)
+    expected = plain.encode(held_out).to_dense() * 1000
+    assert torch.allclose(moved.encode(1000 * held_out + 5000).to_dense(), expected, rtol=1e-5, atol=1e-3)
+    assert explained_variance(moved, 1000 * held_out + 5000) == pytest.approx(
+        explained_variance(plain, held_out), abs=1e-6
+    )
+    assert torch.allclose(moved.dictionary.norm(dim=1), torch.ones(64, dtype=torch.float64))
+
+
+def test_a_rotation_changes_little() -> None:
+    x, held_out = literal.mixture(3000).float(), literal.mixture(1000, seed=1).float()
+    rotation = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(5))).Q
+    plain = explained_variance(harness.fit(learner(TOPK, passes=10), x), held_out)
+    rotated = explained_variance(harness.fit(learner(TOPK, passes=10), x @ rotation), held_out @ rotation)
+    assert rotated == pytest.approx(plain, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fed_together_and_in_any_cut_is_fed_alone(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    x = literal.mixture(1000).float()
+    parameters = {} if kind is UNTRAINED else {"passes": 2}
+    alone = harness.fit(learner(kind, **parameters), x)
+    monkeypatch.setattr("harness.activations.BLOCK_ROWS", 77)
+    stream = Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0, in_given_order=True)
+    others = {"itself": learner(kind, **parameters), "longer": learner(TOPK, passes=4, batch_rows=50)}
+    seen: list[str] = []
+    fitted = fit_together(others, stream, x.device, lambda name, done, total: seen.append(name))
+    assert seen  # observed at every block, the first run never
+    together = fitted["itself"].decomposition
+    assert together is not None
+    for name, tensor in alone.state()[0].items():
+        assert torch.equal(tensor, together.state()[0][name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_round_trip(kind: dict[str, Any], tmp_path: Path) -> None:
+    x = literal.mixture(400)
+    sae = harness.fit(learner(kind, **({} if kind is UNTRAINED else {"passes": 1})), x.float())
+    sae.save(tmp_path)
+    loaded = harness.load(tmp_path)
+    assert torch.equal(loaded.decode(loaded.encode(x.half())), sae.decode(sae.encode(x.half())))
+    assert loaded.encode(x.half()).values.dtype == torch.float32
+    assert loaded.report() == sae.report()
+    assert not loaded.signed and (loaded.encode(x).values >= 0).all()
+
+
+def test_untrained_is_where_topk_starts() -> None:
+    x = literal.mixture(500)
+    trained = harness.fit(learner(TOPK, passes=1, learning_rate=1e-12), x)
+    untrained = harness.fit(learner(UNTRAINED), x)
+    assert torch.allclose(trained.dictionary, untrained.dictionary, atol=1e-9)
+    assert torch.allclose(trained.encode(x).to_dense(), untrained.encode(x).to_dense(), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_dead_latents_are_revived(kind: dict[str, Any]) -> None:
+    """Latents that start far below zero on all rows come to life, and do not without AuxK."""
+    x, _ = planted(2000)
+
+    def dead_share(revive: bool) -> float:
+        sae = learner(kind, passes=40)
+        stream = TensorActivations(x, bare_rows(len(x)))
+        original = sae.start
+
+        def start(info: harness.Info) -> None:
+            original(info)
+            sae.weights.encoder_bias[:32] = -0.6
+            if not revive:
+                sae.dead.dead_tokens = 10**9
+
+        sae.start = start
+        fitted = fit_together({"sae": sae}, Stream(stream, torch.arange(len(x)), 0), x.device)["sae"]
+        if fitted.error:
+            raise fitted.error
+        return float((sae.dead.tokens_since_fired >= len(x)).double().mean())
+
+    assert dead_share(revive=False) > 0.4
+    assert dead_share(revive=True) < 0.2
+
+
+def test_relu_reaches_its_l0() -> None:
+    x, held_out = literal.mixture(6000).float(), literal.mixture(2000, seed=1).float()
+    for target in (4, 10):
+        sae = harness.fit(learner(RELU, target_l0=target, passes=20), x)
+        l0 = float((sae.encode(held_out).values > 0).double().sum(dim=1).mean())
+        assert l0 == pytest.approx(target, rel=0.1)
+
+
+def test_a_larger_l1_is_sparser() -> None:
+    x = literal.mixture(3000).float()
+    l0 = []
+    for l1 in (0.01, 0.1):
+        sae = harness.fit(learner(RELU, target_l0=None, l1=l1, passes=10), x)
+        assert sae.report()["l1"] == pytest.approx(l1)
+        l0.append(float((sae.encode(x).values > 0).double().sum(dim=1).mean()))
+    assert l0[1] < 0.7 * l0[0]
+
+
+def test_a_loss_that_explodes_names_the_step() -> None:
+    x = literal.mixture(1280).float()
+    with pytest.raises(harness.HarnessError, match=r"topk_sae: the loss is NaN or infinite at step 2 of 20.*learning"):
+        harness.fit(learner(TOPK, passes=2, learning_rate=1e38), x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ({**TOPK, "k": 65}, "k is 65; give a number from 1 to n_latents"),
+        ({**UNTRAINED, "k": 0}, "k is 0"),
+        ({**TOPK, "passes": 0}, "passes is 0"),
+        ({**TOPK, "learning_rate": 0}, "learning_rate is 0"),
+        ({**RELU, "l1": 0.1}, "give one of them"),
+        ({**RELU, "target_l0": None}, "give one of them"),
+        ({**RELU, "target_l0": 65}, "at most 64"),
+        ({**RELU, "target_l0": None, "l1": -1}, "l1 is -1"),
+    ],
+)
+def test_parameters_that_can_not_be(kind: dict[str, Any], problem: str) -> None:
+    with pytest.raises(harness.ConfigError, match=problem):
+        learner(kind)
