@@ -14,8 +14,6 @@ from harness.isolation import isolated
 from harness.pairing import Pair
 from harness.session import row
 
-NO_ROWS = "the two sides share no rows"
-
 
 class Steps:
     """Runs a plugin's code up to the first step that fails; what that raised is kept for whoever asks for a result."""
@@ -90,7 +88,7 @@ class PairValue(Value):
 
     def _start(self) -> None:
         if not self.n:
-            raise Undefined(NO_ROWS)
+            raise Undefined("the two sides share no rows")
         if self.takes_blocks:
             self.metric.reset()
             if hasattr(self.metric, "anchor_places"):

@@ -1,0 +1,142 @@
+"""Linear CKA and SVCCA of all pairs of sites from shared moments, against what a user would write or install.
+
+Side by side: `shared`, one reading of the rows for all pairs; `pair by pair`, the same metrics called on every two
+matrices; `textbook`, CKA written down in float64 and float32; and torch-cka, where it is installed, which compares
+minibatches of rows. All run interleaved in one process, and medians of CPU seconds are compared: quote the ratios,
+since the load of the machine changes the times. Run: `python benchmarks/similarity.py [--sites 12 --rows 20000]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import harness
+from plugins.similarities.moments import JointMoments
+
+D, BLOCK_ROWS, MINIBATCH_ROWS = 576, 1024, 256
+
+Sites = dict[str, Float[Tensor, "n d"]]
+
+
+def correlated_sites(n_sites: int, n_rows: int) -> Sites:
+    """Each site is the one before and a nonlinear step, with a falling spectrum around a mean."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n_rows, D, generator=generator) * torch.arange(1, D + 1) ** -0.5
+    sites = {}
+    for number in range(n_sites):
+        mixing = torch.linalg.qr(torch.randn(D, D, generator=generator))[0]
+        x = x + 0.3 * torch.tanh(x @ mixing) + 0.02 * torch.randn(n_rows, D, generator=generator)
+        sites[f"site {number}"] = x + 3
+    return sites
+
+
+def shared(sites: Sites, names: tuple[str, ...]) -> dict[tuple[str, str], list[float]]:
+    metrics = [harness.create("similarity", name) for name in names]
+    pairs = list(itertools.combinations(sites, 2))
+    moments = JointMoments(pairs)
+    n_rows = len(next(iter(sites.values())))
+    for start in range(0, n_rows, BLOCK_ROWS):
+        rows = {name: x[start : start + BLOCK_ROWS] for name, x in sites.items()}
+        masked = {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()}
+        moments.update(rows, masked)
+    return {pair: [metric.compute_from(moments.pair(*pair)) for metric in metrics] for pair in pairs}
+
+
+def pair_by_pair(sites: Sites, names: tuple[str, ...]) -> dict[tuple[str, str], list[float]]:
+    metrics = [harness.create("similarity", name) for name in names]
+    return {(a, b): [s(sites[a], sites[b]) for s in metrics] for a, b in itertools.combinations(sites, 2)}
+
+
+def textbook_cka(sites: Sites, dtype: torch.dtype) -> dict[tuple[str, str], list[float]]:
+    """Kornblith et al. 2019, section 3, pair by pair."""
+    values = {}
+    for a, b in itertools.combinations(sites, 2):
+        x, y = (sites[name].to(dtype) for name in (a, b))
+        x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+        values[a, b] = [float((x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm()))]
+    return values
+
+
+class _Site(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _Network(nn.Module):
+    """A network whose layers give the rows of the sites, for libraries that hook layers."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.sites = nn.ModuleDict({name: _Site() for name in names})
+
+    def forward(self, x: Float[Tensor, "b s d"]) -> None:
+        for site, rows in zip(self.sites.values(), x.unbind(dim=1), strict=True):
+            site(rows)
+
+
+def torch_cka(sites: Sites) -> None:
+    """As its documentation has it: both models on one loader, unbiased HSIC of minibatches."""
+    from torch.utils.data import DataLoader, TensorDataset
+    from torch_cka import CKA
+
+    network = _Network(list(sites))
+    layers = [f"sites.{name}" for name in sites]
+    loader = DataLoader(TensorDataset(torch.stack(list(sites.values()), dim=1)), MINIBATCH_ROWS, drop_last=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of models without names
+        CKA(network, network, model1_layers=layers, model2_layers=layers, device="cpu").compare(loader)
+
+
+def interleaved_seconds(rounds: int, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median CPU seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            started = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sites", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is run")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    sites = correlated_sites(arguments.sites, arguments.rows)
+    both = ("cka", "svcca")
+    runs: dict[str, Callable[[], object]] = {
+        "shared: cka": lambda: shared(sites, ("cka",)),
+        "shared: cka, svcca": lambda: shared(sites, both),
+        "pair by pair: cka, svcca": lambda: pair_by_pair(sites, both),
+        "textbook cka, float64": lambda: textbook_cka(sites, torch.float64),
+        "textbook cka, float32": lambda: textbook_cka(sites, torch.float32),
+    }
+    try:
+        import torch_cka as _  # noqa: F401
+    except ImportError:
+        print("torch-cka is not installed: left out")
+    else:
+        runs[f"torch-cka, minibatches of {MINIBATCH_ROWS}"] = lambda: torch_cka(sites)
+    wanted, found = textbook_cka(sites, torch.float64), shared(sites, ("cka",))
+    error = max(abs(found[pair][0] - wanted[pair][0]) for pair in wanted)
+    seconds = interleaved_seconds(arguments.rounds, runs)
+    print(f"{len(wanted)} pairs of {len(sites)} sites, {arguments.rows} rows, d {D}; largest error of cka {error:.1e}")
+    for name, value in seconds.items():
+        print(f"  {name:32s} {value:7.1f} s  {value / seconds['shared: cka']:5.1f} times shared cka")
+
+
+if __name__ == "__main__":
+    main()
