@@ -67,7 +67,7 @@ class SvccaItdaPaper(_ItdaPaper):
         M = pinv(Cxx + εI) Cxy pinv(Cyy + εI) Cxyᵀ,   ε = 1e-12.
     Deviates from Raghu et al. 2017: always 20 directions, whatever their variance; M is not symmetric, but its
     eigenvalues are taken by a solver for symmetric matrices, which looks at the lower triangle only. Negative ones are
-    set to 0. The value of (x, y) is not that of (y, x) and may exceed 1, and unrelated rows get a large one.
+    set to 0. The value of (x, y) is not that of (y, x), and may exceed 1.
 
     The SVD's random sketch (torch.svd_lowrank, 2 iterations) is drawn with seed 42, anew for each side; the published
     code does not seed it.
