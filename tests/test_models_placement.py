@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,25 @@ def test_replays_are_equal_bit_for_bit(tmp_path: Path) -> None:
 def test_what_had_to_be_written_goes_with_the_model(tmp_path: Path, cache: Path) -> None:
     """The experts of a checkpoint are merged, and so can't be read from it each time."""
     model = load(save_tiny_model("mixtral", tmp_path / "mixtral"), **ON_DISK)
-    assert list(cache.glob("offload-*/*"))
+    assert list(cache.glob("offload/*/*"))
+    with pytest.raises(harness.Undefined, match=r"lacks .* lm_head\.weight"):  # that loads the model once more
+        model.replay(IDS, "resid_post.1")
+    assert len(list(cache.glob("offload/*/"))) == 1
     del model
     gc.collect()
-    assert not list(cache.glob("offload-*"))
+    assert not list(cache.glob("offload/*/"))
+
+
+def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(tmp_path: Path, cache: Path) -> None:
+    folder = save_tiny_model("mixtral", tmp_path / "mixtral")
+    code = f"import os, harness; harness.create('model', 'hf', path={str(folder)!r}, **{ON_DISK}); os._exit(0)"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    (left,) = cache.glob("offload/*/")
+    in_use = [load(folder, **ON_DISK), load(folder, **ON_DISK)]
+    assert not left.exists()
+    assert len(list(cache.glob("offload/*/"))) == 2
+    x, other = (model.activations(IDS, torch.ones_like(IDS).bool(), ["resid_post.2"]) for model in in_use)
+    assert torch.equal(x["resid_post.2"], other["resid_post.2"])
 
 
 def test_missing_weights_are_refused_and_not_random(tmp_path: Path) -> None:
@@ -64,7 +81,7 @@ def test_missing_weights_are_refused_and_not_random(tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(harness.ConfigError, match=r"layers\.1\.mlp\.up_proj\.weight.*without device_map"):
+    with pytest.raises(harness.ConfigError, match=r"lacks weights .*: layers\.1\.mlp\.up_proj\.weight"):
         load(folder, **ON_DISK)
 
 

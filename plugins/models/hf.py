@@ -15,7 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCau
 
 from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
 from plugins.models import HFConfig, blocks, hooks
-from plugins.models.placement import place
+from plugins.models.placement import Placement, load_as_nan
 from plugins.models.planning import find_local
 from plugins.models.replay import Replay, Replayer
 from plugins.models.tokens import Tokens
@@ -55,9 +55,9 @@ class HF:
 
     def _take_up(self, auto_class: Any) -> list[str]:
         """Load the model as this class and find its blocks; returns the weights that the checkpoint lacks."""
-        placement = place(self._config, self.device.type, self)
-        self.module, missing_weights = _load_module(auto_class, self._config, placement)
-        if not placement:
+        self._placement = Placement(self._config, self.device.type)
+        self.module, missing_weights = _load_module(auto_class, self._config, self._placement.options)
+        if not self._placement.options:
             self.module.to(self.device)
         self.blocks = self._find_blocks()
         self._tap = cache(self._find_tap)
@@ -192,13 +192,11 @@ def _load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -
     model, info = _load(auto_class, config, **options, **placement)
     missing = sorted(info["missing_keys"])
     weights = model.state_dict()
-    if any(weights[name].is_meta for name in missing):
-        raise ConfigError(
-            f"model hf: {config.path!r} lacks {', '.join(missing)}, and weights on disk can't be marked as missing. "
-            "Load it without device_map."
-        )
     for name in missing:
-        weights[name].fill_(torch.nan)
+        if weights[name].is_meta:
+            load_as_nan(model.get_submodule(name.rpartition(".")[0]))
+        else:
+            weights[name].fill_(torch.nan)
     for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
         part.use_cache = False
     if model.config.is_encoder_decoder:

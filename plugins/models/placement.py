@@ -3,26 +3,67 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
+import uuid
 import weakref
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate.hooks import remove_hook_from_module
 from accelerate.utils import get_max_memory
+from filelock import FileLock, Timeout
+from torch import nn
 
 from harness import cache_folder
 from plugins.models import HFConfig
 
 
-def place(config: HFConfig, device_type: str, owner: object) -> dict[str, Any]:
-    """Options of `from_pretrained`; what it must write to disk is deleted together with `owner`."""
-    if config.device_map is None:
-        return {}
-    max_memory = get_max_memory()
-    if device_type == "cpu":
-        max_memory = {"cpu": max_memory["cpu"]}
-    if config.max_memory_gb is not None:
-        max_memory["cpu"] = int(config.max_memory_gb * 1e9)
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="offload-", dir=cache_folder())
-    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
-    return {"device_map": config.device_map, "max_memory": max_memory, "offload_folder": folder}
+class Placement:
+    """Options of `from_pretrained`, none for a model that lies in one place. What it writes to disk goes with this.
+
+    Weights are read from the checkpoint whenever they are used. Only those are written anew that are not there as the
+    model wants them, such as experts that it keeps merged.
+    """
+
+    def __init__(self, config: HFConfig, device_type: str) -> None:
+        self.options: dict[str, Any] = {}
+        if config.device_map is None:
+            return
+        max_memory = get_max_memory()
+        if device_type == "cpu":
+            max_memory = {"cpu": max_memory["cpu"]}
+        if config.max_memory_gb is not None:
+            max_memory["cpu"] = int(config.max_memory_gb * 1e9)
+        folder, lock = _make_folder()
+        weakref.finalize(self, _delete, folder, lock)
+        self.options = {"device_map": config.device_map, "max_memory": max_memory, "offload_folder": str(folder)}
+
+
+def load_as_nan(module: nn.Module) -> None:
+    """Bring a module's own weights in from disk as NaN: where one of them is missing, it can't be read when used."""
+    device = module._hf_hook.execution_device
+    for name, weight in list(module.named_parameters(recurse=False)):
+        setattr(module, name, nn.Parameter(torch.full_like(weight, torch.nan, device=device), requires_grad=False))
+    remove_hook_from_module(module)
+
+
+def _make_folder() -> tuple[Path, FileLock]:
+    """A folder and its lock, which is held. What killed processes have left is deleted: nobody holds its lock."""
+    root = cache_folder() / "offload"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "making"):
+        for path in root.glob("*.lock"):
+            with suppress(Timeout), FileLock(path, timeout=0):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                path.unlink()
+        folder = root / uuid.uuid4().hex
+        lock = FileLock(folder.with_suffix(".lock"))
+        lock.acquire()
+    folder.mkdir()
+    return folder, lock
+
+
+def _delete(folder: Path, lock: FileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
