@@ -90,7 +90,9 @@ def torch_cka(sites: Sites) -> None:
 
     network = _Network(list(sites))
     layers = [f"sites.{name}" for name in sites]
-    loader = DataLoader(TensorDataset(torch.stack(list(sites.values()), dim=1)), MINIBATCH_ROWS, drop_last=True)
+    # Its float32 sums come out as NaN on rows that have a mean.
+    rows = torch.stack([x - x.mean(dim=0) for x in sites.values()], dim=1)
+    loader = DataLoader(TensorDataset(rows), MINIBATCH_ROWS, drop_last=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of models without names
         CKA(network, network, model1_layers=layers, model2_layers=layers, device="cpu").compare(loader)
