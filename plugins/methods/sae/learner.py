@@ -49,7 +49,10 @@ class SAELearner(ABC):
         self.passes, self.batch_rows = self.schedule.passes, self.schedule.batch_rows
         self.weights = Weights.initial(self.config.n_latents, info)
         self.dead = DeadLatents(self.config.n_latents, min(info.n_rows, MAX_DEAD_TOKENS), info.device)
-        self._optimiser = torch.optim.Adam(list(self.weights), lr=self.schedule.peak, fused=True)
+        encoder, *others = self.weights
+        decay = self.schedule.repeated_share
+        groups = [{"params": [encoder], "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.AdamW(groups, lr=self.schedule.peak, fused=True)
         self._mean, self._units = info.mean(), None
         self._step = 0
         self._losses: list[Tensor] = []

@@ -44,6 +44,11 @@ class Schedule:
         peak = config.learning_rate or short_run_peak * min(1.0, sqrt(SHORT_RUN_STEPS / n_steps))
         return cls(passes, batch_rows, n_steps, peak)
 
+    @property
+    def repeated_share(self) -> float:
+        """The share of the tokens that were seen before: 0 in a single pass, near 1 in many."""
+        return 1 - 1 / self.passes
+
     def learning_rate(self, step: int) -> float:
         """The rate at `step`, counted from 0; above 0 at the first and at the last."""
         warm_up = min(MAX_WARM_UP_STEPS, ceil(WARM_UP_SHARE * self.n_steps))
