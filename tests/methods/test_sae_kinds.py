@@ -14,6 +14,7 @@ from harness.activations import Stream, TensorActivations
 from harness.learning import fit_together
 from harness.rows import bare_rows
 from plugins.methods import TopKSAEConfig
+from plugins.methods.sae.relu import is_held_out
 from plugins.methods.sae.topk import TopKSAE
 
 TOPK = {"method": "topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}
@@ -204,6 +205,29 @@ def test_relu_reaches_its_l0() -> None:
         sae = harness.fit(learner(RELU, target_l0=target, passes=20), x)
         l0 = float((sae.encode(held_out).values > 0).double().sum(dim=1).mean())
         assert l0 == pytest.approx(target, rel=0.1)
+
+
+def test_the_rows_held_out_of_training_are_the_same_in_every_pass() -> None:
+    rows = bare_rows(20_000)
+    held_out = is_held_out(rows)
+    assert 0.025 < held_out.mean() < 0.04
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).numpy()
+    assert (is_held_out(rows.iloc[order].reset_index(drop=True)) == held_out[order]).all()
+
+
+def test_the_l0_is_that_of_new_rows_where_few_are_replayed_often() -> None:
+    x, held_out = literal.mixture(1000).float(), literal.mixture(2000, seed=1).float()
+    sae = harness.fit(learner(RELU, n_latents=256, target_l0=10, passes=100), x)
+    l0_of_new, l0_of_trained = ((sae.encode(rows).values > 0).double().sum(dim=1).mean() for rows in (held_out, x))
+    assert l0_of_new == pytest.approx(10, rel=0.2)  # steered by some thirty rows
+    assert l0_of_trained < 9.2  # it is 10 where trained rows steer, and that of new rows is 13 then
+
+
+def test_an_l0_can_not_be_reached_without_rows_held_out() -> None:
+    x = literal.mixture(3).float()
+    with pytest.raises(harness.ConfigError, match="Give more text, or l1"):
+        harness.fit(learner(RELU, passes=2), x)
+    harness.fit(learner(RELU, target_l0=None, l1=0.1, passes=2), x)
 
 
 def test_a_larger_l1_is_sparser() -> None:
