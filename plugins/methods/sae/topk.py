@@ -17,6 +17,11 @@ class TopKSAE(SAELearner):
     """Loss: the mean over rows of ‖y − ŷ‖², plus AuxK for dead latents.
 
     The gradient is exact and takes one product of size b·m·d, the encoding: only the k codes of a row have any.
+
+    The recipe is for streams so small that they are replayed, where SAEs overfit. 50k rows of SmolLM2 layer 15, 2,304
+    latents, k 40, 20 passes: explained variance .816 on held-out documents (.861 on trained rows), and .821 after 40.
+    Without weight decay .800 after 30 passes, .793 with half the rate besides. Starting from data rows, weights drawn
+    to k from above and decay over the whole run gave no more; noise on the rows less than weight decay.
     """
 
     name = "topk_sae"
