@@ -143,12 +143,12 @@ def test_a_method_that_can_not_be_had_from_these_rows_is_skipped_for_good(harnes
     code, _, errors = harness_cli("run", "suite=smoke", methods)
     assert code == 0, errors  # nothing failed
     tables = read_tables(tmp_path / "results" / "smoke")
-    for table in (tables["cost"], tables["reconstruction"]):
+    for table in (tables["cost"], tables["reconstruction"], tables["downstream"]):
         skipped = table[table["status"] == "skipped"]
         assert len(skipped) == 2 and skipped["error"].str.contains("n_latents is 100000, but the stream has only").all()
     _, output, _ = harness_cli("plan", "suite=smoke", methods, "--json")
     large = {label: state for label, state in states(output).items() if "n_latents=100000" in label}
-    assert len(large) == 4 and set(large.values()) == {"skipped"}
+    assert len(large) == 6 and set(large.values()) == {"skipped"}
 
 
 def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_p
     load_catalog.cache_clear()
     _, output, _ = harness_cli("plan", *suite, "--json")
     stale = [label for label, state in states(output).items() if state == "to do"]
-    assert len(stale) == 4 and all("fragile" in label for label in stale)
+    assert len(stale) == 6 and all("fragile" in label for label in stale)
 
 
 @pytest.mark.parametrize("damage", ["flipped byte", "missing shard", "missing manifest"])

@@ -18,6 +18,9 @@ CONTRACT_COLUMNS = {
 }
 
 
+METHODS = {"identity", "mean", "pca", "itda", "random_dictionary", "topk_sae"}
+
+
 def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     code, output, errors = harness_cli("plan", "suite=smoke", "--json")
     assert code == 0, errors
@@ -26,10 +29,10 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
 
     code, output, errors = harness_cli("run", "suite=smoke")
     assert code == 0, errors
-    assert "expl. variance" in output and "26 done. Tables: results/smoke/tables" in output
+    assert "expl. variance" in output and "43 done. Tables: results/smoke/tables" in output
     folder = tmp_path / "results" / "smoke"
     tables = read_tables(folder)
-    assert set(tables) == {"reconstruction", "cost", "similarity"}
+    assert set(tables) == {"reconstruction", "downstream", "cost", "similarity"}
     undefined: set[tuple[str, str]] = set()
     for name, table in tables.items():
         assert set(table.columns) >= CONTRACT_COLUMNS, name
@@ -38,8 +41,10 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
         missing = table[table["value"].isna()]
         undefined |= set(zip(missing["method"], missing["metric"], strict=True))
         assert (folder / "tables" / f"{name}.csv").exists()
-    # The mean has no latents, and this dictionary never gets full.
-    assert undefined == {("mean", "density"), ("mean", "alive_fraction"), ("itda", "rows_until_full")}
+    # The mean has no latents, this dictionary never gets full, and to a random model its mean is worth its rows.
+    without_latents = {("mean", "density"), ("mean", "alive_fraction"), ("itda", "rows_until_full")}
+    recovered = {(method, "loss_recovered_mean_ablation") for method in METHODS}
+    assert undefined == without_latents | recovered
 
     values = tables["reconstruction"].set_index(["site", "method", "metric"])["value"]
     for site in ("resid_post.1", "resid_post.2"):
@@ -48,6 +53,10 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
         assert -0.05 < values[site, "mean", "explained_variance"] <= 0
         assert values[site, "itda", "l0"] <= 8
         assert values[site, "pca", "l0"] == 8
+        effect = tables["downstream"].set_index(["site", "method", "metric"])["value"]
+        assert effect[site, "identity", "ce_increase"] == 0 == effect[site, "identity", "kl"]
+        assert effect[site, "mean", "ce_increase"] == effect[site, "mean", "ce_increase_mean_ablation"]
+        assert values[site, "topk_sae", "l0"] == 8
     cost = tables["cost"].set_index(["site", "method", "metric"])["value"]
     assert cost["resid_post.1", "pca", "tokens_seen"] <= 6000
     similarity = tables["similarity"].set_index(["similarity", "metric"])["value"].sort_index()
@@ -66,7 +75,7 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     assert code == 0 and set(states(output).values()) == {"done"}
     code, output, _ = harness_cli("leaderboard", "suite=smoke", "--json")
     methods = json.loads(output)["methods"]
-    assert {line["method"] for line in methods} == {"identity", "mean", "pca", "itda", "random_dictionary"}
+    assert {line["method"] for line in methods} == METHODS
     place = [line for line in methods if line["site"] == "resid_post.1"]
     assert [line["method"] for line in place][:: len(place) - 1] == ["mean", "identity"]  # from sparse to dense
     assert {line["tier"] for line in place} == {None}  # one seed
@@ -86,7 +95,12 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
     assert harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[]")[0] == 0
     code, output, errors = harness_cli("status", "suite=smoke", "--json")
     assert code == 0
-    assert {label.split()[0] for label in states(output)} == {"capture", "fit", "reconstruction"}  # as it was run
+    assert {label.split()[0] for label in states(output)} == {
+        "capture",
+        "fit",
+        "reconstruction",
+        "downstream",
+    }  # as it was run
     assert "differs" not in errors
     _, _, errors = harness_cli("plan", "suite=smoke", "similarities=[]")
     assert "differs from results/smoke/suite.yaml: methods: ['mean'] -> " in errors
@@ -107,7 +121,10 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
             "methods[0].n_components: 'x' is not of type int.",
         ),
         (["suite=smoke", "methods=[{name: pca}]"], "write NAME, or {method: NAME, parameter: value, ...}."),
-        (["suite=smoke", "models=[smollm]"], "models[0]: unknown model 'smollm'. Did you mean 'smollm2-135m'"),
+        (
+            ["suite=smoke", "models=[smollm]"],
+            "models[0]: unknown model 'smollm'. Did you mean 'smollm2",
+        ),
         (["suite=smoke", "corpus=bibel"], "corpus: unknown corpus 'bibel'. Did you mean 'bible'?"),
         (["suite=smoke", "dtype=float23"], "dtype: 'float23' is not a choice. Did you mean 'float32'"),
         (["suite=smoke", "models.0.sites=[resid_pots.1]"], "unknown kind 'resid_pots'. Did you mean 'resid_post'"),
@@ -180,5 +197,5 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
 
 def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:
     code, output, errors = harness_cli("run", "suite=smoke", "models.0.sites=[resid_post.9]", "methods=[mean]")
-    assert code == 0 and "4 skipped" in output
-    assert "skipped 4: random-gpt2 has 4 blocks, 0 to 3" in errors
+    assert code == 0 and "5 skipped" in output
+    assert "skipped 5: random-gpt2 has 4 blocks, 0 to 3" in errors
