@@ -89,6 +89,7 @@ def _cost_rows(
     return [
         row("cost", "masked_rows", n_masked, n, higher_is_better=None),
         cost("fit_seconds", fitted.fit_seconds, n),
+        cost("fit_cpu_seconds", fitted.fit_cpu_seconds, n),
         cost("tokens_seen", n, n),
         cost("tokens_distinct", n_distinct, n),
         cost("state_bytes", fitted.state_bytes, n),

@@ -216,6 +216,20 @@ def test_the_learners_own_time_is_counted_and_no_other() -> None:
     assert 0 < fitted["quick"].fit_seconds < 0.2
 
 
+def test_processor_time_leaves_out_what_a_learner_waits_for() -> None:
+    learners = {"sleeps": OrderSensitive(batch_rows=500, touch=lambda batch: time.sleep(0.2))}
+    learners["works"] = OrderSensitive(batch_rows=500, touch=lambda batch: _work(0.2))
+    fitted = fit_together(learners, stream_of(X), CPU)
+    assert 0 < fitted["sleeps"].fit_cpu_seconds < 0.2
+    assert fitted["works"].fit_cpu_seconds >= 0.4
+
+
+def _work(cpu_seconds: float) -> None:
+    ends = time.process_time() + cpu_seconds
+    while time.process_time() < ends:
+        pass
+
+
 def test_candidates_are_the_rows_of_the_stream_where_there_are_atoms() -> None:
     decomposition = Offset(torch.zeros(8))
     decomposition.atoms = rows_of_text(2)
