@@ -95,7 +95,7 @@ class _Planner:
             "model": model.entry.inputs,
             "corpus": corpus and corpus.inputs,
             "split": split,
-            "evaluation_share": config.evaluation_share,
+            "documents": config.share_of(split),
             "tokens": tokens,
             "context": config.context if corpus else None,
         }
@@ -103,7 +103,7 @@ class _Planner:
             "model": _call(model.entry),
             "corpus": corpus and _call(corpus),
             "max_disk_gb": config.max_disk_gb,
-            **{key: source[key] for key in ("split", "evaluation_share", "tokens", "context")},
+            **{key: source[key] for key in ("split", "documents", "tokens", "context")},
         }
         layer = parse_site(site).layer
         n_layers = model.shape["n_layers"] if model.shape else None

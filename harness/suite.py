@@ -52,7 +52,8 @@ class SuiteConfig:
     evaluations: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     seeds: list[int] = field(default_factory=lambda: [0])
     context: int = 128
-    evaluation_share: float = 0.2
+    evaluation_share: float = 0.1
+    interp_share: float = 0.1
     max_norm_multiple: float = 10.0
     max_disk_gb: float = 50.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -65,12 +66,21 @@ class SuiteConfig:
             raise ValueError(f"name {self.name!r}: use letters, digits, '.', '_' and '-'; it names a folder.")
         if self.context < 2:
             raise ValueError(f"context is {self.context}; a window needs at least 2 tokens.")
-        if not 0 < self.evaluation_share < 1:
-            raise ValueError(f"evaluation_share is {self.evaluation_share}; give a share between 0 and 1.")
+        if not (self.evaluation_share > 0 and self.interp_share > 0 and self.evaluation_share + self.interp_share < 1):
+            raise ValueError(
+                f"evaluation_share {self.evaluation_share} and interp_share {self.interp_share} must be above 0 and "
+                "leave documents for fitting: give shares that come to less than 1."
+            )
         if self.max_norm_multiple <= 1:
             raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")
         if not self.models or not self.seeds:
             raise ValueError("models and seeds need at least one entry each.")
+
+    def share_of(self, split: str) -> list[float]:
+        """Where a split begins and ends, as shares of all documents."""
+        held_out = self.evaluation_share + self.interp_share
+        shares = {"evaluation": [0.0, self.evaluation_share], "interp": [self.evaluation_share, held_out]}
+        return shares.get(split, [held_out, 1.0])
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class _Pass:
             yield from _stored_units(self.model.stored_capture(list(self.folders)), task, skip_units)
             return
         corpus = self.session.create("corpus", task["corpus"])
-        documents = documents_in_split(corpus.documents(), task["split"], task["evaluation_share"])
+        documents = documents_in_split(corpus.documents(), task["documents"])
         yield from read(
             self.model,
             documents,
@@ -169,7 +169,7 @@ def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[di
 
 def _stored_units(capture: Capture, task: Any, skip_units: int, unit_rows: int = 65536) -> Iterator[Capture]:
     """The user's own rows, split by document like any corpus."""
-    chosen = [in_split(str(name), task["split"], task["evaluation_share"]) for name in capture.rows["document"]]
+    chosen = [in_split(str(name), task["documents"]) for name in capture.rows["document"]]
     places = pd.Series(chosen).to_numpy().nonzero()[0]
     for start in range(skip_units * unit_rows, len(places), unit_rows):
         part = places[start : start + unit_rows]

@@ -69,7 +69,7 @@ def _replays(source: Any, activations: StoredActivations, masked: Tensor, sessio
 
     def documents() -> Iterator[Document]:
         corpus = session.create("corpus", source["corpus"])
-        return documents_in_split(corpus.documents(), source["split"], source["evaluation_share"])
+        return documents_in_split(corpus.documents(), source["documents"])
 
     load_model = partial(session.create, "model", source["model"])
     site, context = source["site"], source["context"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def _session(tmp_path: Path, name: str) -> Session:
 
 
 def _cell(site: str, split: str = "fit", tokens: int = 1000, **task: Any) -> Cell:
-    task = {"model": MODEL, "corpus": CORPUS, "max_disk_gb": 1.0, "split": split, "evaluation_share": 0.3} | task
+    documents = {"evaluation": [0, 0.3], "fit": [0.3, 1]}[split]
+    task = {"model": MODEL, "corpus": CORPUS, "max_disk_gb": 1.0, "split": split, "documents": documents} | task
     task |= {"tokens": tokens, "context": 32, "site": site}
     return Cell("capture", f"{site}-{split}", f"capture {site}", "group", task, {"model": "m", "site": site})
 
@@ -79,7 +81,7 @@ def test_rows_are_what_the_model_gives_for_the_documents_in_order(tmp_path: Path
     texts = {
         document.id: document.text
         for document in catalog.create("corpus", CORPUS["name"], CORPUS["params"]).documents()
-        if capture.in_split(document.id, "fit", 0.3)
+        if capture.in_split(document.id, [0.3, 1])
     }
     whole = harness.capture(
         catalog.create("model", MODEL["name"], MODEL["params"]), list(texts.values()), [SITES[0]], 32
@@ -91,11 +93,13 @@ def test_rows_are_what_the_model_gives_for_the_documents_in_order(tmp_path: Path
 
 def test_splits_are_fair_and_decided_by_the_document_alone() -> None:
     ids = [f"{i:016x}" for i in range(4000)]
-    evaluation = [name for name in ids if capture.in_split(name, "evaluation", 0.2)]
+    evaluation = [name for name in ids if capture.in_split(name, [0, 0.2])]
     assert abs(len(evaluation) - 800) < 5 * (4000 * 0.2 * 0.8) ** 0.5
-    assert all(capture.in_split(name, "fit", 0.2) != capture.in_split(name, "evaluation", 0.2) for name in ids)
+    edges = [0, 0.1, 0.2, 1]
+    for name in ids:
+        assert sum(capture.in_split(name, share) for share in pairwise(edges)) == 1
     # Golden: where this changes, documents change sides; raise STAGE_VERSIONS["capture"].
-    assert [i for i, name in enumerate(ids[:8]) if capture.in_split(name, "evaluation", 0.5)] == [2, 4]
+    assert [i for i, name in enumerate(ids[:8]) if capture.in_split(name, [0, 0.5])] == [2, 4]
 
 
 class Interrupted(Exception):
@@ -189,7 +193,7 @@ def test_a_corpus_that_ends_early_is_said_in_the_log(tmp_path: Path, capsys: pyt
 
 
 def test_a_corpus_without_rows_is_an_error_and_no_artefact(tmp_path: Path) -> None:
-    session, cell = _session(tmp_path, "a"), _cell(SITES[0], evaluation_share=1.0)
+    session, cell = _session(tmp_path, "a"), _cell(SITES[0], documents=[1, 1])
     with pytest.raises(harness.ConfigError, match="gave no rows for the fit split"):
         _capture(session, cell)
     assert session.store.manifest("capture", cell.key) is None

@@ -98,6 +98,7 @@ def _depends_on(cell: Cell, plan: Plan) -> set[str]:
     [
         ({"context": 64}, {"capture fit", "capture evaluation"}),
         ({"evaluation_share": 0.3}, {"capture fit", "capture evaluation"}),
+        ({"interp_share": 0.3}, {"capture fit"}),
         ({"corpus": {"corpus": "texts", "n_documents": 7}}, {"capture fit", "capture evaluation"}),
         ({"dtype": "bfloat16"}, {"capture fit", "capture evaluation"}),
         ({"tokens": {"fit": 999, "evaluation": 200}}, {"capture fit"}),
@@ -228,10 +229,10 @@ def test_golden_keys(tmp_path: Path) -> None:
     plan = plan_of(raw_suite(tmp_path))
     kinds = ("capture", "fit", "evaluation", "similarity")
     assert {kind: plan.of_kind(kind)[0].key for kind in kinds} == {
-        "capture": "183300a812813d23967b7ed720c2efe0",
-        "fit": "66916bdf775b8421b2d6d45470c9e31f",
-        "evaluation": "c453de3e1b266a70f720a484aa90a000",
-        "similarity": "7755738f5d210ae8ef8b6d0453e4281a",
+        "capture": "5b554a063db73ae4f6359445dc1cc3c1",
+        "fit": "73397923f2d44f4557bca146b4f2326a",
+        "evaluation": "80af27d04fca0452803d0bab28e8ab80",
+        "similarity": "031c671ceb82b640452bc76ac243a1b3",
     }
 
 
