@@ -1,0 +1,240 @@
+"""Plots of leaderboards and similarities, as matplotlib figures: for the report, for W&B, for whoever reads them.
+
+A method keeps its colour and marker in all plots that share their `styles`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.sax.saxutils import escape
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from harness.keys import content_key
+from harness.stats import pareto as is_on_front
+
+# Okabe & Ito's colours that can be told from black and from white. Six colours and seven markers: 42 different pairs.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INK = "#010203"
+"""Text and axes; `svg` turns it into the colour of the surrounding text."""
+_LOOK: dict[Any, Any] = {
+    **{"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.color": _INK, "grid.alpha": 0.12, "grid.linewidth": 0.6},
+    **{"axes.linewidth": 0.6, "legend.frameon": False, "svg.fonttype": "none"},
+}
+_MAX_ANNOTATED = 12
+_PLACES = {"a": ["model", "site"], "b": ["model_b", "site_b"]}
+_MIN_L0_SPAN = 4.0
+"""Methods at nearly the same L0 should look so: the axis spans at least this factor."""
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A column of the leaderboard as an axis."""
+
+    label: str
+    is_log: bool = True
+
+
+_QUANTITIES = {
+    "l0": _Quantity("L0 (latents active on a token)"),
+    "fit_seconds": _Quantity("fit seconds"),
+    "unexplained_variance": _Quantity("unexplained variance (1 − EV)"),
+    "ce_increase": _Quantity("CE increase (nats)", is_log=False),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method is drawn."""
+
+    colour: str
+    marker: str
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for every method name, in order of the alphabet."""
+    names = sorted(set(methods))
+    return {name: Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
+
+
+def pareto(board: pd.DataFrame, x: str, y: str, styles: Mapping[str, Style] | None = None) -> Figure:
+    """The methods of one model and site, and the line that no method is below and left of.
+
+    Args:
+        board: leaderboard lines of one place.
+        x: `l0` or `fit_seconds`.
+        y: `unexplained_variance` (1 − explained variance, on a log scale) or `ce_increase`; both with their intervals.
+        styles: by method; of the board's own methods if not given.
+    """
+    styles = styles or styles_of(board["method"])
+    points = _with_unexplained(board)
+    points = points[points[[x, y]].notna().all(axis=1)]
+    shown = points[_fits_scale(points, x) & _fits_scale(points, y)]
+    with matplotlib.rc_context(_LOOK):
+        figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        _scale(axes, "x", x, shown[x])
+        _scale(axes, "y", y, shown[y])
+        axes.set_ylabel(_QUANTITIES[y].label)
+        axes.set_xlabel("\n".join([_QUANTITIES[x].label, *_left_out(points.drop(shown.index), x, y)]))
+        _draw_front(axes, shown, x, y)
+        for line in shown.to_dict("records"):
+            _draw_point(axes, line, x, y, styles[line["method"]], points["fit_tokens"].max())
+        methods = list(dict.fromkeys(shown["method"]))
+        handles = [_handle(styles[method]) for method in methods]
+        figure.legend(handles, methods, loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.2)
+    return figure
+
+
+def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
+    """One metric between all sites and, on the same scale, its null: shuffled rows, or what chance gives.
+
+    Args:
+        pairs: lines of `leaderboard.similarities` for one metric and, if it compares decompositions, one method.
+            Several seeds are averaged.
+        metric: what stands above.
+    """
+    is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
+    names = {side: pairs[both[is_one_model:]].agg(" ".join, axis=1) for side, both in _PLACES.items()}
+    sites = list(dict.fromkeys([*names["a"], *names["b"]]))
+    cells = pairs.assign(row=[sites.index(b) - 1 for b in names["b"]], column=[sites.index(a) for a in names["a"]])
+    matrices = {"value": metric, "null": "null"}
+    measured = cells[list(matrices)].to_numpy(float)
+    scale = (min(0.0, np.nanmin(measured)), np.nanmax(measured)) if np.isfinite(measured).any() else (0.0, 1.0)
+    side_inches = min(1.4 + 0.5 * len(sites), 9.0)
+    with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
+        figure = Figure(figsize=(2 * side_inches, side_inches), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (column, title) in zip(panels, matrices.items(), strict=True):
+            mesh = _draw_matrix(axes, _matrix(cells, column, len(sites) - 1), sites, scale)
+            axes.set_title(title, loc="left", fontsize=9, fontweight="bold" if column == "value" else "normal")
+        figure.colorbar(mesh, ax=panels, shrink=0.8, aspect=30).outline.set_visible(False)
+    return figure
+
+
+def svg(figure: Figure, title: str, description: str) -> str:
+    """A figure as an `<svg>` element to put into a page: text stays text, in the colour of the text around it.
+
+    The same figure gives the same bytes. Identifiers are made from the content, so that figures can share a page.
+    """
+    written = io.StringIO()
+    unnamed = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({**_LOOK, "svg.hashsalt": "harness"}):
+        figure.savefig(written, format="svg", transparent=True, metadata=unnamed)
+    drawn = written.getvalue()
+    drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
+    drawn = re.sub(r"\s*<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    own = "f" + content_key({"svg": drawn, "title": title})[:10]
+    drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", drawn)
+    texts = f'<title id="{own}-title">{escape(title)}</title><desc id="{own}-desc">{escape(description)}</desc>'
+    labelled = f'<svg role="img" aria-labelledby="{own}-title" aria-describedby="{own}-desc"'
+    return re.sub(r"<svg([^>]*)>", lambda match: f"{labelled}{match[1]}>{texts}", drawn, count=1)
+
+
+def _with_unexplained(board: pd.DataFrame) -> pd.DataFrame:
+    return board.assign(
+        unexplained_variance=1 - board["explained_variance"],
+        unexplained_variance_low=1 - board["explained_variance_high"],
+        unexplained_variance_high=1 - board["explained_variance_low"],
+    )
+
+
+def _fits_scale(points: pd.DataFrame, name: str) -> pd.Series[bool]:
+    return points[name] > 0 if _QUANTITIES[name].is_log else points[name].notna()
+
+
+def _left_out(points: pd.DataFrame, x: str, y: str) -> list[str]:
+    """What a log scale can't show, in lines of text."""
+    reasons = [
+        f"{line['method']} ({name.replace('_', ' ').replace('l0', 'L0')} {line[name]:.2g})"
+        for _, line in points.iterrows()
+        for name in (x, y)
+        if _QUANTITIES[name].is_log and line[name] <= 0
+    ]
+    return textwrap.wrap(f"not on a log scale: {', '.join(dict.fromkeys(reasons))}", 60) if reasons else []
+
+
+def _scale(axes: Axes, side: Literal["x", "y"], name: str, values: pd.Series[float]) -> None:
+    """Ticks are plain numbers: those of a log scale would be written as powers."""
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    if _QUANTITIES[name].is_log and len(values):
+        low, high = values.min(), values.max()
+        if name == "l0" and high / low < _MIN_L0_SPAN:
+            low, high = (np.sqrt(low * high) * _MIN_L0_SPAN**power for power in (-0.5, 0.5))
+            axes.set(**{f"{side}lim": (low, high)})
+        steps = (
+            (1.0,) if high / low > 500 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        )
+        axes.set(**{f"{side}scale": "log"})
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _draw_front(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
+    best = points[is_on_front(points[x].tolist(), (-points[y]).tolist())].sort_values(x)
+    axes.step(best[x], best[y], where="post", color=_INK, alpha=0.35, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+
+
+def _draw_point(axes: Axes, line: Mapping[Hashable, Any], x: str, y: str, style: Style, most_tokens: int) -> None:
+    """Hollow where a method learnt from less than the largest budget."""
+    low, high = line.get(f"{y}_low"), line.get(f"{y}_high")
+    error = None if pd.isna(low) or pd.isna(high) else [[max(line[y] - low, 0)], [max(high - line[y], 0)]]
+    fill = style.colour if line["fit_tokens"] == most_tokens else "none"
+    axes.errorbar(
+        [line[x]], [line[y]], yerr=error, color=style.colour, marker=style.marker, markersize=6.5,
+        markerfacecolor=fill, elinewidth=1, capsize=2, zorder=3,
+    )  # fmt: skip
+
+
+def _handle(style: Style) -> Line2D:
+    return Line2D([], [], color=style.colour, marker=style.marker, markersize=6, linestyle="none")
+
+
+def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
+    """Means over seeds; NaN where a pair was not compared, and where one seed has no value."""
+    means = cells.pivot_table(
+        index="row", columns="column", values=column, dropna=False, aggfunc=lambda values: values.mean(skipna=False)
+    )
+    return means.reindex(index=range(n), columns=range(n)).to_numpy(float)
+
+
+def _draw_matrix(axes: Axes, matrix: np.ndarray[Any, Any], sites: list[str], scale: tuple[float, float]) -> Any:
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(matrix), cmap="cividis", vmin=scale[0], vmax=scale[1], edgecolors="none"
+    )
+    axes.set_ylim(len(matrix), 0)
+    axes.set_aspect("equal")
+    axes.set_xticks(np.arange(len(sites) - 1) + 0.5, sites[:-1], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(sites) - 1) + 0.5, sites[1:])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if len(sites) <= _MAX_ANNOTATED:
+        middle = (scale[0] + scale[1]) / 2
+        for (row, column), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                colour = "#000000" if value > middle else "#ffffff"
+                axes.text(
+                    column + 0.5,
+                    row + 0.5,
+                    f"{round(value, 2) + 0:.2f}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=8,
+                )
+    return mesh
