@@ -75,7 +75,7 @@ def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
 
 def _timing(cell: Cell) -> str:
     """Cells with one name take about equally long per token."""
-    what = {"capture": "model", "fit": "method", "evaluation": "method", "similarity": "similarity"}[cell.kind]
+    what = {"capture": "model", "similarity": "similarity", "scoring": "scorer"}.get(cell.kind, "method")
     return f"{cell.kind}/{cell.columns[what]}"
 
 
@@ -83,6 +83,7 @@ def _tokens(cell: Cell, plan: Plan) -> int:
     return int(
         cell.task.get("tokens")
         or (cell.kind == "fit" and cell.columns["fit_tokens"])
+        or (cell.kind in ("latents", "scoring") and plan.suite.config.tokens.interp)
         or plan.suite.config.tokens.evaluation
     )
 

@@ -1,4 +1,4 @@
-"""A suite expanded into cells: captures, fits of their rows, evaluations of the fits, and comparisons.
+"""A suite expanded into cells: captures, fits, evaluations of the fits, their latents and scores, and comparisons.
 
 Pure: no file is read or written here, and torch is not needed. Where a cell stands is the store's to say.
 """
@@ -16,7 +16,7 @@ from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 
 # Raised when a stage's own code changes results; the cells it made become stale.
-STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "similarity": 2}
+STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "latents": 1, "scoring": 1, "similarity": 2}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Place:
-    """A site of a model with the captures of both splits, that for fitting of one budget."""
+    """A site of a model with the captures of its splits, that for fitting of one budget."""
 
     model: ModelEntry
     site: str
@@ -61,6 +61,9 @@ def build_plan(suite: Suite) -> Plan:
     fits = [(place, fit) for place in places for fit in planner.fits(place)]
     for place, (method, cell) in fits:
         planner.evaluations(place, method, cell)
+    for place, (method, cell) in fits:
+        if "interp" in place.captures:
+            planner.scores(place, method, planner.latents(place, cell))
     # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
     planner.representation_pairs([place for place in places if place.fit_tokens == budgets[-1]])
     planner.decomposition_pairs(fits)
@@ -78,10 +81,10 @@ class _Planner:
         return self.cells.setdefault(key, Cell(key=key, **fields))
 
     def place(self, model: ModelEntry, site: str, fit_tokens: int) -> _Place:
-        tokens = {"fit": fit_tokens, "evaluation": self.suite.config.tokens.evaluation}
-        return _Place(
-            model, site, fit_tokens, {split: self.capture(model, site, split, n) for split, n in tokens.items()}
-        )
+        config = self.suite.config.tokens
+        tokens = {"fit": fit_tokens, "evaluation": config.evaluation, "interp": config.interp}
+        captures = {split: self.capture(model, site, split, n) for split, n in tokens.items() if n}
+        return _Place(model, site, fit_tokens, captures)
 
     def note_of(self, split: str, tokens: int) -> str:
         """What tells the labels of several budgets apart."""
@@ -156,10 +159,58 @@ class _Planner:
                 skipped=fit.skipped,
             )
 
-    def rows_of(self, place: _Place) -> dict[str, Any]:
-        """The evaluation rows of a place, and the fit rows whose norms decide which are masked."""
+    def latents(self, place: _Place, fit: Cell) -> Cell:
+        rows = self.rows_of(place, "interp")
+        what = {"fit": fit.key, **rows, "n_latents": self.suite.config.latents}
+        return self.add(
+            what,
+            kind="latents",
+            label=f"latents of {fit.label.removeprefix('fit ')}",
+            group=content_key({"latents": rows}),
+            task={
+                **what,
+                "seed": fit.columns["seed"],
+                "source": place.captures["interp"].task,
+                "fit_source": place.captures["fit"].task,
+            },
+            columns=fit.columns,
+            upstream=(fit.key, rows["capture"], rows["fit_capture"]),
+            skipped=fit.skipped,
+        )
+
+    def scores(self, place: _Place, method: Entry, latents: Cell) -> None:
+        fit = latents.task["fit"]
+        for scorer in self.suite.scorers:
+            encoder = self.suite.encoder if "embed" in scorer.needs else None
+            has_atoms = "atoms" not in scorer.needs or "atoms" in method.provides
+            self.add(
+                {"scorer": scorer.inputs, "latents": latents.key, "encoder": encoder and encoder.entry.inputs},
+                kind="scoring",
+                label=f"{scorer.label} of {latents.label.removeprefix('latents of ')}",
+                group=content_key({"scoring": self.rows_of(place, "interp"), "asks": encoder is not None}),
+                task={
+                    "scorer": _call(scorer),
+                    "latents": latents.key,
+                    "fit": fit,
+                    "encoder": encoder and _call(encoder.entry),
+                    "seed": latents.columns["seed"],
+                },
+                columns={
+                    **latents.columns,
+                    "scorer": scorer.name,
+                    "scorer_config": canonical_json(dict(scorer.params)),
+                    "judge": encoder and encoder.label,
+                    "plugin_version": scorer.version,
+                },
+                upstream=(latents.key, fit),
+                skipped=latents.skipped
+                or (None if has_atoms else f"{scorer.name} needs atoms, which {method.name} lacks"),
+            )
+
+    def rows_of(self, place: _Place, split: str = "evaluation") -> dict[str, Any]:
+        """The rows of a split at a place, and the fit rows whose norms decide which are masked."""
         return {
-            "capture": place.captures["evaluation"].key,
+            "capture": place.captures[split].key,
             "fit_capture": place.captures["fit"].key,
             "max_norm_multiple": self.suite.config.max_norm_multiple,
         }

@@ -19,9 +19,11 @@ from harness.plugin_manager import Catalog
 from harness.sites import parse_site
 from harness.suite import Entry, ModelEntry, Suite, SuiteConfig
 
-_LISTS = {"method": "methods", "similarity": "similarities", "evaluation": "evaluations"}
+_LISTS = {"method": "methods", "similarity": "similarities", "evaluation": "evaluations", "scorer": "scorers"}
 # Set by the machine or by the suite as a whole; no result depends on it.
 _DEVICE = "device"
+# An encoder is asked for whole texts: which site it is read at is not the suite's to say.
+_ANY_SITE = "resid_post.0"
 
 
 def resolve(raw: Mapping[str, Any], catalog: Catalog, preset: Callable[[str, str], dict[str, Any]]) -> Suite:
@@ -62,7 +64,8 @@ class _Resolver:
             config = parameters.build(SuiteConfig, raw)
             corpus = self.from_preset("corpus", config.corpus, "corpus")
             models = [self.from_preset("model", item, f"models[{i}]") for i, item in enumerate(config.models)]
-            config = dataclasses.replace(config, corpus=corpus, models=models)
+            encoder = self.from_preset("model", config.encoder, "encoder")
+            config = dataclasses.replace(config, corpus=corpus, models=models, encoder=encoder)
             found = self.models(config)
             return Suite(
                 config=config,
@@ -71,6 +74,8 @@ class _Resolver:
                 methods=tuple(entries["method"]),
                 similarities=tuple(entries["similarity"]),
                 evaluations=tuple(entries["evaluation"]),
+                scorers=tuple(entries["scorer"]),
+                encoder=self.encoder(config, entries["scorer"]),
             )
         return None
 
@@ -89,6 +94,20 @@ class _Resolver:
         if len(found) > 1:
             self.problems.append("corpus: one corpus per suite; a list is not a sweep here.")
         return found[0] if found else None
+
+    def encoder(self, config: SuiteConfig, scorers: list[Entry]) -> ModelEntry | None:
+        """The encoder where a scorer asks it; otherwise it is not even looked for."""
+        asking = [scorer.name for scorer in scorers if "embed" in scorer.needs]
+        if not asking:
+            return None
+        if config.encoder is None:
+            self.problems.append(f"encoder: missing; {asking[0]} asks for embeddings. Set encoder=minilm-l6.")
+        elif isinstance(config.encoder, Mapping):  # otherwise its preset is unknown, which is a problem already
+            found = list(self.model({**config.encoder, "sites": [_ANY_SITE]}, config, "encoder"))
+            if len(found) > 1:
+                self.problems.append("encoder: one encoder per suite; a list is not a sweep here.")
+            return found[0] if found else None
+        return None
 
     def models(self, config: SuiteConfig) -> list[ModelEntry]:
         own = [isinstance(item, Mapping) and bool(item.get("sites")) for item in config.models]

@@ -17,6 +17,8 @@ class Tokens:
     fit: int | list[int]
     """A list is a sweep: every method learns from each of these budgets."""
     evaluation: int
+    interp: int = 0
+    """Rows that latents are read on; 0: no latents are read."""
 
     @property
     def fit_budgets(self) -> list[int]:
@@ -26,6 +28,8 @@ class Tokens:
     def __post_init__(self) -> None:
         if min(self.fit_budgets, default=0) < 1 or self.evaluation < 1:
             raise ValueError(f"fit {self.fit} and evaluation {self.evaluation} must be at least 1.")
+        if self.interp < 0:
+            raise ValueError(f"interp is {self.interp}; give how many tokens latents are read on, or 0.")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class SuiteConfig:
     sites: list[str] = field(default_factory=list)
     similarities: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     evaluations: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    latents: int = 20
+    """How many poles of latents of each decomposition are sampled, shown and scored."""
+    encoder: str | dict | None = None  # type: ignore[type-arg]
+    """The sentence encoder that scorers ask: a model without sites."""
     seeds: list[int] = field(default_factory=lambda: [0])
     context: int = 128
     evaluation_share: float = 0.1
@@ -75,6 +84,13 @@ class SuiteConfig:
             raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")
         if not self.models or not self.seeds:
             raise ValueError("models and seeds need at least one entry each.")
+        if self.latents < 1:
+            raise ValueError(f"latents is {self.latents}; give how many of each decomposition are sampled.")
+        if self.scorers and not self.tokens.interp:
+            raise ValueError(
+                "scorers: tokens.interp is 0, so there are no latents to score. Say how many tokens they are read on, "
+                "such as tokens.interp=20000."
+            )
 
     def share_of(self, split: str) -> list[float]:
         """Where a split begins and ends, as shares of all documents."""
@@ -132,3 +148,6 @@ class Suite:
     methods: tuple[Entry, ...]
     similarities: tuple[Entry, ...]
     evaluations: tuple[Entry, ...]
+    scorers: tuple[Entry, ...] = ()
+    encoder: ModelEntry | None = None
+    """There if a scorer asks it."""

@@ -19,11 +19,15 @@ COLUMNS = (
     *("log", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
 )
 SIMILARITY_COLUMNS = ("similarity", "similarity_config", *(f"{name}_b" for name in SIDE))
-TABLES = ("reconstruction", "cost", "similarity")
+INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "latent", "sign", "stratum", "weight", "chance")
+TABLES = ("reconstruction", "cost", "similarity", "interp")
+_OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS}
+_MEASURED = ("metric", "value", "n", "higher_is_better", "latent", "sign", "stratum", "weight", "chance")
 _TYPES: dict[str, Any] = {
     "value": "float64",
     "higher_is_better": "boolean",
-    **dict.fromkeys(("n", "seed", "seed_b", "fit_tokens", "fit_tokens_b", "plugin_version"), "Int64"),
+    **dict.fromkeys(("weight", "chance"), "float64"),
+    **dict.fromkeys(("n", "seed", "seed_b", "fit_tokens", "fit_tokens_b", "plugin_version", "latent", "sign"), "Int64"),
 }
 
 
@@ -63,7 +67,7 @@ def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
     for row in record.rows:
         is_null = row["value"] is None
         outcome = {"status": "undefined", "error": row["reason"]} if is_null else {"note": row["reason"]}
-        measured = {name: row[name] for name in ("metric", "value", "n", "higher_is_better")}
+        measured = {name: row[name] for name in _MEASURED if name in row}
         yield row["table"], {**common, **measured, **outcome}
 
 
@@ -71,11 +75,11 @@ def _home_table(cell: Cell) -> str:
     """Where a cell without numbers is listed."""
     if cell.kind == "evaluation":
         return str(cell.columns["evaluation"])
-    return "similarity" if cell.kind == "similarity" else "cost"
+    return {"similarity": "similarity", "latents": "interp", "scoring": "interp"}.get(cell.kind, "cost")
 
 
 def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    columns = [*COLUMNS, *(SIMILARITY_COLUMNS if name == "similarity" else ())]
+    columns = [*COLUMNS, *_OWN_COLUMNS.get(name, ())]
     frame = pd.DataFrame(rows, columns=columns)
     for column in columns:
         frame[column] = frame[column].astype(_TYPES.get(column, "string"))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import harness
 from engine.toy_suites import model_folder, plan_of, raw_suite
 from harness.cells import Cell
 from harness.keys import canonical_json, content_key
@@ -83,6 +84,49 @@ def test_budgets_are_swept_and_share_what_does_not_depend_on_them(tmp_path: Path
     assert len(_labels(plan, _keys(plan))) == len(plan.cells)
     for cell in plan.of_kind("similarity"):
         assert cell.columns.get("fit_tokens") == cell.columns.get("fit_tokens_b")
+
+
+def _scored_suite(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    encoder = {"model": "toy", "path": model_folder(tmp_path / "e", "e"), "label": "encoder"}
+    scored = {"tokens": {"fit": 1000, "evaluation": 200, "interp": 300}, "encoder": encoder}
+    return raw_suite(tmp_path, scorers=["lookup", "retrieval", "provenance"], **scored | changes)
+
+
+def test_latents_are_read_on_documents_of_their_own_and_scored(tmp_path: Path) -> None:
+    plan, unscored = plan_of(_scored_suite(tmp_path)), plan_of(raw_suite(tmp_path))
+    assert _keys(unscored) < _keys(plan)  # looking at latents makes nothing stale
+    captures = {cell.key: cell.task["split"] for cell in plan.of_kind("capture")}
+    assert len(plan.of_kind("latents")) == len(plan.of_kind("fit"))
+    for cell in plan.of_kind("latents"):
+        assert captures[cell.task["capture"]] == "interp" and captures[cell.task["fit_capture"]] == "fit"
+    for cell in plan.of_kind("scoring"):
+        asks = cell.columns["scorer"] != "lookup"
+        assert (cell.columns["judge"] == "encoder") == asks == (cell.task["encoder"] is not None)
+        lacks_atoms = cell.columns["scorer"] == "provenance" and cell.columns["method"] == "dense"
+        assert cell.skipped == ("provenance needs atoms, which dense lacks" if lacks_atoms else None)
+
+
+def test_another_encoder_makes_stale_the_scores_that_asked_it(tmp_path: Path) -> None:
+    before = plan_of(_scored_suite(tmp_path))
+    after = plan_of(_scored_suite(tmp_path, encoder={"model": "toy", "path": model_folder(tmp_path / "f", "f")}))
+    lost = {before.cells[key].columns["scorer"] for key in _keys(before) - _keys(after)}
+    assert lost == {"retrieval", "provenance"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": {"fit": 1000, "evaluation": 200}}, "scorers: tokens.interp is 0"),
+        ({"encoder": None}, "encoder: missing; retrieval asks for embeddings"),
+        ({"encoder": "nobody"}, "encoder: unknown model 'nobody'"),
+        ({"latents": 0}, "latents is 0"),
+    ],
+)
+def test_scores_that_cannot_be_had_are_problems_of_the_suite(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(harness.ConfigError, match=message):
+        plan_of(_scored_suite(tmp_path, **changes))
 
 
 def _depends_on(cell: Cell, plan: Plan) -> set[str]:

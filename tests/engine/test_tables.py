@@ -28,6 +28,7 @@ NUMBERS = {
     "plugin_version": "Int64",
     "higher_is_better": "boolean",
 }
+OWN_NUMBERS = {"seed_b", "fit_tokens_b", "latent", "sign", "weight", "chance"}
 PROVENANCE = {"device": "cpu", "harness_version": "9", "git_sha": "abc", "created_at": "2026-01-01T00:00:00+00:00"}
 
 
@@ -50,13 +51,11 @@ def _record(store: Store, plan: Plan, kind: str, *rows: dict[str, Any], place: i
 
 def test_tables_without_a_row_have_their_columns_and_types(plan: Plan, store: Store) -> None:
     tables = build_tables(plan, store)
-    assert set(tables) == {"reconstruction", "cost", "similarity"}
+    assert set(tables) == {"reconstruction", "cost", "similarity", "interp"}
     for table in tables.values():
         assert len(table) == 0 and set(table.columns) >= CONTRACT_COLUMNS
         assert {name: str(table[name].dtype) for name in NUMBERS} == NUMBERS
-        assert all(
-            table[name].dtype == "string" for name in table.columns if name not in {*NUMBERS, "seed_b", "fit_tokens_b"}
-        )
+        assert all(table[name].dtype == "string" for name in table.columns if name not in {*NUMBERS, *OWN_NUMBERS})
 
 
 def test_a_done_cell_has_one_row_for_each_metric(plan: Plan, store: Store) -> None:
@@ -140,7 +139,7 @@ def test_files_hold_what_the_tables_hold(plan: Plan, store: Store, tmp_path: Pat
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "tables" / f"{name}.parquet"), table, check_exact=True)
         text = pd.read_csv(tmp_path / "tables" / f"{name}.csv", dtype="string")  # pandas' own floats are not exact
         pd.testing.assert_frame_equal(text.astype(table.dtypes.to_dict()), table, check_exact=True)
-    assert sorted(path.suffix for path in (tmp_path / "tables").iterdir()) == [".csv"] * 3 + [".parquet"] * 3
+    assert sorted(path.suffix for path in (tmp_path / "tables").iterdir()) == [".csv"] * 4 + [".parquet"] * 4
 
 
 def test_cells_of_another_plan_are_not_listed(plan: Plan, store: Store, tmp_path: Path) -> None:

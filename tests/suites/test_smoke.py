@@ -32,7 +32,7 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     assert "expl. variance" in output and "43 done. Tables: results/smoke/tables" in output
     folder = tmp_path / "results" / "smoke"
     tables = read_tables(folder)
-    assert set(tables) == {"reconstruction", "downstream", "cost", "similarity"}
+    assert set(tables) == {"reconstruction", "downstream", "cost", "similarity", "interp"}
     undefined: set[tuple[str, str]] = set()
     for name, table in tables.items():
         assert set(table.columns) >= CONTRACT_COLUMNS, name
