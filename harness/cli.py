@@ -49,6 +49,7 @@ _VERBS = {
     "run": (verbs.run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
     "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
     "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
+    "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
 }
 _WITH_JSON = ("list", "show", "plan", "status", "leaderboard")
 
@@ -70,5 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("words", nargs="+" if name == "show" else "*", metavar="WORD")
         if name in _WITH_JSON:
             verb.add_argument("--json", action="store_true", help="print JSON")
+        if name == "wandb-sync":
+            verb.add_argument("--mode", choices=["offline", "online"], help="instead of the suite's wandb.mode")
         verb.set_defaults(verb_function=function)
     return parser

@@ -137,7 +137,7 @@ def run_verb(options: argparse.Namespace) -> int:
     board = leaderboard(plan, store, tables)
     write_tables(tables, store.results / "tables")
     board.to_csv(store.results / "leaderboard.csv", index=False)
-    track(suite.config, {**tables, "leaderboard": board}, store.results, lambda text: complain(f"warning: {text}"))
+    track(plan, {**tables, "leaderboard": board}, store.results, lambda text: complain(f"warning: {text}"))
     _show_boards(plan, board, tables)
     return _summary(plan, store)
 
@@ -172,6 +172,22 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
         return ALL_DONE
     _show_boards(plan, board, tables)
     _summary(plan, store)
+    return ALL_DONE
+
+
+def wandb_sync_verb(options: argparse.Namespace) -> int:
+    """Log what is stored to W&B, any time after it was computed."""
+    from harness.leaderboard import leaderboard
+    from harness.tables import build_tables
+    from harness.tracking import sync
+
+    plan, store = _read_plan(options.words)
+    tables = build_tables(plan, store)
+    if not any(map(len, tables.values())):
+        raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
+    tables["leaderboard"] = leaderboard(plan, store, tables)
+    where = sync(plan, tables, store.results, options.mode, lambda text: complain(f"warning: {text}"))
+    out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
 

@@ -1,20 +1,17 @@
-"""Suites over rows of one's own, over one's own files, and with a stranger's distribution; what W&B is given."""
+"""Suites over rows of one's own, over one's own files, and with a stranger's distribution."""
 
 from __future__ import annotations
 
 import json
 import os
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from wandb.proto import wandb_internal_pb2
 
 from result_tables import read_tables
 
@@ -84,44 +81,3 @@ def test_a_strangers_distribution_in_a_suite(external_plugin_path: Path, shared_
     judged = tables["reconstruction"].set_index(["method", "metric"])["value"]
     assert (judged["acme_axes", "explained_variance"] > judged["mean", "explained_variance"].max()).all()
     assert set(tables["similarity"]["similarity"]) == {"acme_norms"}
-
-
-def test_wandb_holds_config_and_tables_under_one_id(harness_cli: Cli, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[cka]")[0] == 0
-    folder = tmp_path / "results" / "smoke" / "wandb"
-    runs = sorted(folder.glob("offline-run-*"))
-    ids = {path.name.split("-")[3] for path in runs}
-    assert len(ids) == 1  # synced twice, they are one run
-    records = list(_wandb_records(next(runs[-1].glob("*.wandb"))))
-    config = {
-        update.key: json.loads(update.value_json)
-        for record in records
-        if record.HasField("run")
-        for update in record.run.config.update
-    }
-    assert config["tokens"] == {"fit": 6000, "evaluation": 3000} and config["methods"] == ["mean"]
-    logged = {path.name.partition("_")[0]: json.loads(path.read_text()) for path in runs[-1].rglob("*.table.json")}
-    tables = read_tables(tmp_path / "results" / "smoke")
-    assert set(logged) == {*tables, "leaderboard"}
-    for name, table in tables.items():
-        assert logged[name]["columns"] == list(table.columns) and len(logged[name]["data"]) == len(table)
-
-
-def _wandb_records(path: Path) -> list[Any]:
-    """The records of a .wandb file: LevelDB log framing after a header of 7 bytes."""
-    data, records, partial, place = path.read_bytes(), [], b"", 7
-    while place + 7 <= len(data):
-        left_in_block = 32768 - place % 32768
-        if left_in_block < 7:
-            place += left_in_block
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        partial += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # a whole record, or its last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(partial)
-            records.append(record)
-            partial = b""
-    return records

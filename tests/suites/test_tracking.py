@@ -1,0 +1,220 @@
+"""What W&B is given, read back from the files that its offline mode leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from wandb.proto import wandb_internal_pb2
+
+from harness import cli
+from harness.config import load_resolved
+from harness.plan import build_plan
+from harness.redaction import HIDDEN, Redaction
+from harness.tracking import run_id, summary
+from result_tables import read_tables
+
+Cli = Callable[..., tuple[int, str, str]]
+PASSPHRASE = "correct-horse-battery"
+TOKEN = "not-for-everybody"
+PARETO = ("unexplained_variance_by_l0", "unexplained_variance_by_fit_seconds", "ce_increase_by_l0")
+PLUGIN = """
+from dataclasses import dataclass
+from pathlib import Path
+import os
+import harness
+
+@dataclass
+class Config:
+    passphrase: str = ""
+
+@harness.hookimpl
+def harness_specs():
+    return [harness.Spec("method", "acme_fails", 1, "fails and tells", "acme_fails:Fails", Config)]
+
+class Fails:
+    passes, batch_rows = 1, 2048
+    def __init__(self, config):
+        self.config = config
+    def start(self, info):
+        secrets = f"{self.config.passphrase}, {os.environ['ACME_TOKEN']}"
+        raise OSError(f"{Path.home()}/weights can't be opened with {secrets}")
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a suite ran with two seeds and a method that fails, telling secrets."""
+    folder = tmp_path_factory.mktemp("ran")
+    (folder / "home").mkdir()
+    (folder / "acme_fails.py").write_text(PLUGIN)
+    fails = f"{{method: acme_fails, passphrase: {PASSPHRASE}}}"
+    methods = f"mean,{{method: pca, n_components: 16, k: 8}},{{method: random_dictionary, n_latents: 64, k: 8}},{fails}"
+    settings = [f"methods=[{methods}]", "similarities=[cka]", "seeds=[0,1]", "plugin_files=[acme_fails.py]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HOME", str(folder / "home"))
+        patch.setenv("ACME_TOKEN", TOKEN)
+        patch.setenv("HARNESS_CACHE", str(shared_cache))
+        assert cli.main(["run", "suite=smoke", *settings]) == 1
+    return folder
+
+
+@pytest.fixture
+def stored(ran: Path, harness_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of its results, with a report."""
+    monkeypatch.setenv("HOME", str(ran / "home"))
+    monkeypatch.setenv("ACME_TOKEN", TOKEN)
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True, symlinks=True)
+    results = tmp_path / "results" / "smoke"
+    (results / "report" / "latents").mkdir(parents=True, exist_ok=True)
+    (results / "report" / "index.html").write_text(f"<p>{ran / 'home'}/models</p>")
+    (results / "report" / "latents" / "0.js").write_text(f"cards[0] = {{note: '{TOKEN}'}}")
+    (results / "report" / "plot.png").write_bytes(b"\x89PNG\xff")
+    return results
+
+
+def test_a_replayed_suite_is_one_run_with_everything(harness_cli: Cli, stored: Path) -> None:
+    code, output, errors = harness_cli("wandb-sync", "suite=smoke")
+    assert code == 0, errors
+    folder = Path(output.split("logged to ")[1].strip())
+    records = _records(folder)
+    run = next(record.run for record in records if record.HasField("run"))
+    plan = build_plan(load_resolved(stored / "suite.yaml")[0])
+    assert (run.run_id, run.run_group, run.job_type) == (run_id(plan), "smoke", "suite")
+    assert not run.host and not any(record.HasField(kind) for record in records for kind in ("environment", "stats"))
+
+    config = {update.key: json.loads(update.value_json) for update in run.config.update}
+    assert config["tokens"]["fit"] == 6000 and config["seeds"] == [0, 1] and config["versions"]["torch"]
+    assert config["methods"][3] == {"method": "acme_fails", "passphrase": HIDDEN} and "wandb" not in config
+
+    tables = {**read_tables(stored), "leaderboard": pd.read_csv(stored / "leaderboard.csv")}
+    shown = {item.nested_key[0]: path for item, path in _media(records, folder, "table-file")}
+    assert shown.keys() == tables.keys()
+    for name, path in shown.items():
+        _assert_same_table(json.loads(path.read_text()), tables[name])
+    images = {item.nested_key[0] for item, _ in _media(records, folder, "image-file")}
+    pareto = {f"plots/{y}/random_gpt2/resid_post_{n}" for n in (1, 2) for y in PARETO}
+    assert images == {"plots/cka", *pareto}
+
+    artifact = next(record.artifact for record in records if record.artifact.type == "results")
+    files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    assert artifact.name == "smoke-results"
+    assert {f"tables/{name}.{suffix}" for name in tables for suffix in ("csv", "parquet")} < files.keys()
+    assert {"report/index.html", "report/latents/0.js", "report/plot.png"} < files.keys()
+    assert all(path.is_relative_to(stored / "wandb") and path.exists() for path in files.values())
+    assert files["report/index.html"].read_text() == "<p>~/models</p>"
+    assert files["report/plot.png"].read_bytes() == b"\x89PNG\xff"
+    errors_sent = pd.read_parquet(files["tables/cost.parquet"])["error"].dropna()
+    assert f"OSError: ~/weights can't be opened with {HIDDEN}, {HIDDEN}" in set(errors_sent)
+
+
+def test_the_summary_names_numbers_alike_in_all_runs(harness_cli: Cli, stored: Path) -> None:
+    assert harness_cli("wandb-sync", "suite=smoke", "--mode=offline")[0] == 0
+    written: dict[str, Any] = {}
+    for record in _records(next((stored / "wandb").glob("offline-run-*"))):
+        for update in record.summary.update:
+            written["/".join(update.nested_key) or update.key] = json.loads(update.value_json)
+    board = pd.read_csv(stored / "leaderboard.csv").set_index(["site", "method"])
+    name = "explained_variance/random_gpt2/resid_post_1/pca_n_components_16_k_8"
+    assert written[name] == pytest.approx(board.loc[("resid_post.1", "pca"), "explained_variance"], rel=1e-12)
+    assert written["l0/random_gpt2/resid_post_2/mean"] == 0
+    best = board[board["tier"] == 1].loc["resid_post.1"]
+    assert len(best) and all(method in written["first_tier/random_gpt2/resid_post_1"] for method in best.index)
+    assert not any("acme" in key for key in written)
+
+
+def test_one_seed_has_no_leaders_and_unknown_numbers_no_entry(harness_cli: Cli, stored: Path) -> None:
+    plan = build_plan(load_resolved(stored / "suite.yaml")[0])
+    board = pd.read_csv(stored / "leaderboard.csv").assign(tier=pd.NA, ce_increase=float("nan"))
+    found = summary(plan, {"leaderboard": board}, Redaction({}))
+    assert {key.split("/")[0] for key in found} == {"explained_variance", "l0", "fit_seconds"}
+
+
+def test_syncing_again_replaces_the_run_and_leaks_nothing(harness_cli: Cli, stored: Path) -> None:
+    (of_the_run,) = (stored / "wandb").glob("offline-run-*")
+    code, output, errors = harness_cli("wandb-sync", "suite=smoke", "--mode", "offline")
+    assert code == 0, errors
+    (folder,) = (stored / "wandb").glob("offline-run-*")
+    assert str(folder) == output.split("logged to ")[1].strip()
+    assert folder != of_the_run and folder.name.split("-")[3] == of_the_run.name.split("-")[3]
+    sent = [*folder.glob("*.wandb"), *(folder / "files").rglob("*"), *(stored / "wandb").glob("files-*/**/*")]
+    sent = [path for path in sent if path.is_file()]
+    assert len(sent) > 10
+    secrets = [PASSPHRASE.encode(), TOKEN.encode()]
+    assert not [path for path in sent for secret in secrets if secret in path.read_bytes()]
+    assert not {path.name for path in sent} & {"requirements.txt", "wandb-metadata.json", "diff.patch", "output.log"}
+
+
+def test_without_network_the_reason_is_told_and_nothing_is_lost(stored: Path) -> None:
+    def sync(**environment: str) -> tuple[int, str]:
+        program = "import sys, harness.tracking as t; t._INIT_TIMEOUT_SECONDS = 1.0; from harness.cli import main;"
+        command = [sys.executable, "-c", f"{program} sys.exit(main(['wandb-sync', 'name=smoke', '--mode=online']))"]
+        unset = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        nowhere = unset | {"WANDB_BASE_URL": "http://127.0.0.1:9", **environment}
+        ended = subprocess.run(command, cwd=stored.parents[1], env=nowhere, capture_output=True, text=True)
+        return ended.returncode, ended.stderr
+
+    code, errors = sync()
+    assert code == 2 and "wandb login" in errors and "harness wandb-sync name=smoke" in errors
+    code, errors = sync(WANDB_API_KEY="a" * 40)
+    assert code == 2 and "127.0.0.1:9" in errors and "complete without it" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_can_not_be_synced_is_refused(harness_cli: Cli, stored: Path) -> None:
+    code, _, errors = harness_cli("wandb-sync", "suite=smoke", "wandb.mode=disabled")
+    assert code == 2 and "wandb.mode is disabled" in errors and "--mode offline" in errors
+    code, _, errors = harness_cli("wandb-sync", "suite=smoke", "name=never_run", "--mode=offline")
+    assert code == 2 and "nothing of 'never_run' is done yet" in errors
+
+
+def test_another_plan_is_another_run(harness_cli: Cli, stored: Path) -> None:
+    suite = load_resolved(stored / "suite.yaml")[0]
+    assert run_id(build_plan(suite)) == run_id(build_plan(load_resolved(stored / "suite.yaml")[0]))
+    (stored / "other.yaml").write_text((stored / "suite.yaml").read_text().replace("fit: 6000", "fit: 6001"))
+    assert run_id(build_plan(load_resolved(stored / "other.yaml")[0])) != run_id(build_plan(suite))
+
+
+def _assert_same_table(sent: dict[str, Any], table: pd.DataFrame) -> None:
+    assert sent["columns"] == list(table.columns) and len(sent["data"]) == len(table)
+    sent_frame = pd.DataFrame(sent["data"], columns=sent["columns"], dtype=object)
+    for name in table.columns.difference(["error", "method_config"]):  # where something is hidden
+        pairs = zip(sent_frame[name], table[name], strict=True)
+        assert all((a is None and pd.isna(b)) or a == b or a == pytest.approx(b) for a, b in pairs), name
+
+
+def _media(records: list[Any], folder: Path, kind: str) -> list[tuple[Any, Path]]:
+    """The history's items of one kind, and their files."""
+    items = [item for record in records for item in record.history.item]
+    kinds = {item.nested_key[0] for item in items if item.nested_key[1:] == ["_type"] and kind in item.value_json}
+    paths = [item for item in items if item.nested_key[1:] == ["path"] and item.nested_key[0] in kinds]
+    return [(item, folder / "files" / json.loads(item.value_json)) for item in paths]
+
+
+def _records(folder: Path) -> list[Any]:
+    """The records of an offline run's .wandb file: LevelDB log framing after a header of 7 bytes."""
+    data, records, partial, place = next(folder.glob("*.wandb")).read_bytes(), [], b"", 7
+    while place + 7 <= len(data):
+        left_in_block = 32768 - place % 32768
+        if left_in_block < 7:
+            place += left_in_block
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        partial += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(partial)
+            records.append(record)
+            partial = b""
+    return records
