@@ -91,7 +91,7 @@ def for_terminal(
             column = pd.Series(texts.get(name, place.get(name)), dtype=object)
             if column.notna().any():
                 shown[heading] = column.where(column.notna(), None).tolist()
-        yield f"\n{model} {site} ({_ranking(place)})", list(shown.columns), shown.to_numpy(object).tolist()
+        yield f"\n{model} {site} ({ranking(place)})", list(shown.columns), shown.to_numpy(object).tolist()
     for (metric, config), lines in pairs.groupby(["similarity", "similarity_config"], sort=False):
         rows = []
         for row in lines.itertuples():
@@ -168,7 +168,7 @@ def _interval_texts(place: pd.DataFrame) -> list[str | None]:
     return [None if pd.isna(low) else f"{low:.4f}–{high:.4f}" for low, high in bounds]
 
 
-def _ranking(place: pd.DataFrame) -> str:
+def ranking(place: pd.DataFrame) -> str:
     """Whether methods are ranked here, or why not."""
     if place["tier"].notna().any():
         return "tiers among methods of equal L0; 95 % intervals over documents and seeds"

@@ -1,0 +1,296 @@
+"use strict";
+// Sorts the tables and shows latents. Text from corpora and models enters the page as text nodes only.
+
+const PAGE = 50;
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") element.addEventListener("click", value);
+    else if (value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function draw(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+const short = (value) =>
+  value === null || value === undefined ? "–"
+    : Number.isInteger(value) ? value.toLocaleString("en")
+      : Math.abs(value) >= 0.001 && Math.abs(value) < 10000 ? String(Number(value.toPrecision(3)))
+        : value.toExponential(1);
+const percent = (share) => `${Number((100 * share).toPrecision(2))}%`;
+const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ | $/g, "␣");
+const tokenChip = (token) => make("span", { class: "token" }, visible(token));
+
+/* Tables that came with the page */
+
+const isMissing = (value) => value === null || value === undefined;
+
+function compare(a, b, direction) {
+  if (isMissing(a) || isMissing(b)) return isMissing(a) - isMissing(b); // last, whichever way it goes
+  return direction * (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+}
+
+function orderOf(cell) {
+  const order = cell.dataset.order;
+  return order === undefined ? null : cell.classList.contains("number") ? Number(order) : order;
+}
+
+function mark(heads, head) {
+  const direction = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  for (const other of heads) other.setAttribute("aria-sort", "none");
+  head.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
+  return direction;
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, i) =>
+    head.querySelector("button").addEventListener("click", () => {
+      const direction = mark(heads, head);
+      const rows = [...table.tBodies[0].rows];
+      rows.sort((a, b) => compare(orderOf(a.cells[i]), orderOf(b.cells[i]), direction));
+      table.tBodies[0].append(...rows);
+    }));
+}
+
+/* Files beside the page: a fetch from disk is forbidden, a script is not */
+
+const loading = new Map();
+
+function load(name) {
+  if (!loading.has(name)) {
+    loading.set(name, new Promise((resolve, reject) => {
+      const script = make("script", { src: `latents/${name}.js` });
+      script.addEventListener("load", () => resolve(window.latents[name]));
+      script.addEventListener("error", () => reject(new Error(`latents/${name}.js is missing: write the report anew.`)));
+      document.head.append(script);
+    }));
+  }
+  return loading.get(name);
+}
+
+/* The list of latents */
+
+const decompositions = JSON.parse(document.getElementById("decompositions").textContent);
+const find = (id) => document.getElementById(id);
+const list = { n: 0, cards: [], page: 0, key: null, direction: 1 };
+const unitName = (card) => `${card.index}${card.sign < 0 ? " −" : " +"}`;
+
+function columns() {
+  const signed = decompositions[list.n].signed;
+  return [
+    { heading: "latent", value: (c) => c.index, show: (c) => make("button", { type: "button", class: "open" }, signed ? unitName(c) : String(c.index)) },
+    { heading: "tokens it is active on", value: null, show: (c) => make("span", {}, ...c.tokens.map(tokenChip)) },
+    { heading: "density", value: (c) => c.density, show: (c) => percent(c.density) },
+    { heading: "stratum", value: (c) => c.stratum, show: (c) => c.stratum, isText: true },
+    { heading: "active rows", value: (c) => c.n_active, show: (c) => short(c.n_active) },
+    { heading: "documents", value: (c) => c.n_documents, show: (c) => short(c.n_documents) },
+    { heading: "largest", value: (c) => c.max, show: (c) => short(c.max) },
+    ...decompositions[list.n].scorers.map((scorer) => ({
+      heading: scorer.replaceAll("_", " "), value: (c) => c.scores[scorer], show: (c) => short(c.scores[scorer]),
+    })),
+  ].map((column) => ({ ...column, isNumber: column.value !== null && !column.isText }));
+}
+
+function drawHeads() {
+  const heads = columns().map((column) => make("th", { scope: "col", class: column.isNumber ? "number" : null }));
+  columns().forEach((column, i) => {
+    if (!column.value) return heads[i].append(make("span", {}, column.heading));
+    heads[i].setAttribute("aria-sort", "none");
+    heads[i].append(make("button", { type: "button", onclick: () => {
+      list.direction = mark(heads.filter((head) => head.hasAttribute("aria-sort")), heads[i]);
+      list.key = column.value;
+      list.page = 0;
+      drawList();
+    } }, column.heading));
+  });
+  find("listing").tHead.replaceChildren(make("tr", {}, ...heads));
+}
+
+function chosenCards() {
+  const wanted = find("filter").value.trim().toLowerCase();
+  const cards = list.cards.map((card, i) => ({ ...card, i }));
+  const chosen = cards.filter((card) => card.text.includes(wanted) || card.stratum.includes(wanted) || String(card.index) === wanted);
+  if (list.key) chosen.sort((a, b) => compare(list.key(a), list.key(b), list.direction));
+  return chosen;
+}
+
+function drawList() {
+  const chosen = chosenCards();
+  const first = list.page * PAGE;
+  const rows = chosen.slice(first, first + PAGE).map((card) =>
+    make("tr", { onclick: () => openCard(list.n, card.i) },
+      ...columns().map((column) => make("td", { class: column.isNumber ? "number" : null }, column.show(card)))));
+  find("listing").tBodies[0].replaceChildren(...rows);
+  const last = Math.min(first + PAGE, chosen.length);
+  find("shown").textContent = chosen.length ? `${first + 1} to ${last} of ${chosen.length.toLocaleString("en")}` : "none fits the filter";
+  find("previous").disabled = first === 0;
+  find("next").disabled = last >= chosen.length;
+}
+
+async function choose(n) {
+  const chosen = decompositions[n];
+  Object.assign(list, { n, cards: [], page: 0, key: null, direction: 1 });
+  find("decomposition").value = String(n);
+  if (chosen.missing) {
+    find("units").textContent = "The cards are gone from the cache: run the suite again, then write the report anew.";
+    find("listing").tHead.replaceChildren();
+    return drawList();
+  }
+  const { total, dead, rare } = chosen.units;
+  find("units").textContent =
+    `${total.toLocaleString("en")} ${chosen.signed ? "poles of signed latents" : "latents"} on ${chosen.n_rows.toLocaleString("en")} rows of ` +
+    `${chosen.n_documents.toLocaleString("en")} documents: ${dead.toLocaleString("en")} dead, ${rare.toLocaleString("en")} rare; ${chosen.n_cards} sampled evenly from four strata of density.`;
+  drawHeads();
+  try {
+    const cards = await load(String(n));
+    if (list.n === n) Object.assign(list, { cards });
+  } catch (error) {
+    find("units").textContent = error.message;
+  }
+  drawList();
+}
+
+/* A card */
+
+const heading = (text) => make("h4", {}, text);
+
+function rowsTable(caption, heads, rows) {
+  const head = heads.map((text, i) => make("th", { scope: "col", class: i ? "number" : null }, text));
+  const body = rows.map((row) => make("tr", {}, ...row.map((value, i) => make("td", { class: i ? "number" : null }, value))));
+  return make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
+}
+
+function context(window_, card) {
+  const text = make("div", { class: "context" });
+  window_.tokens.forEach((token, i) => {
+    const shown = token.replaceAll("\n", "↵");
+    const strength = window_.activations[i] / card.max;
+    if (!(strength > 0)) return text.append(shown);
+    const span = make("span", { class: card.sign < 0 ? "negative" : "positive", title: short(window_.activations[i]) }, shown);
+    span.style.setProperty("--strength", Math.min(1, strength).toFixed(3));
+    text.append(span);
+  });
+  return make("li", {}, make("small", { title: `document ${window_.document}` }, window_.sample), text);
+}
+
+const contexts = (windows, card) => make("ul", { class: "contexts" }, ...windows.map((one) => context(one, card)));
+
+function half(title, windows, card) {
+  const peak = (one) => Math.max(...one.activations);
+  const active = windows.filter((one) => one.is_active).sort((a, b) => peak(b) - peak(a));
+  const silent = windows.filter((one) => !one.is_active);
+  return [
+    heading(title),
+    active.length ? contexts(active, card) : make("p", { class: "hint" }, "No window where it is active."),
+    make("details", {}, make("summary", {}, `${silent.length} windows where it is silent`), contexts(silent, card)),
+  ];
+}
+
+function histogram({ edges, counts }) {
+  if (!counts.length) return make("p", { class: "hint" }, "No activations.");
+  const [width, height, top] = [300, 90, Math.log10(1 + Math.max(...counts))];
+  const bars = counts.map((count, i) => {
+    const size = (Math.log10(1 + count) / top) * height;
+    const bar = { x: (i * width) / counts.length, y: height - size, width: width / counts.length - 1, height: size };
+    return draw("rect", bar, draw("title", {}, `${short(edges[i])} to ${short(edges[i + 1])}: ${short(count)} rows`));
+  });
+  const axis = [["start", 0, edges[0]], ["end", width, edges[edges.length - 1]]].map(([anchor, x, value]) =>
+    draw("text", { x, y: height + 11, "text-anchor": anchor }, short(value)));
+  const named = `Histogram of ${short(counts.reduce((a, b) => a + b))} activations`;
+  return draw("svg", { viewBox: `0 0 ${width} ${height + 14}`, class: "histogram", role: "img", "aria-label": named }, ...bars, ...axis);
+}
+
+function lens(found) {
+  if (found.reason) return [make("p", { class: "hint" }, `None: ${found.reason}.`)];
+  const side = (title, items) => rowsTable(title, ["token", "logit"], items.map((item) => [tokenChip(item.token), short(item.logit)]));
+  return [make("div", { class: "lens" }, side("promoted", found.promoted), side("suppressed", found.suppressed))];
+}
+
+function nearest(card) {
+  if (!card.nearest.length) return [make("p", { class: "hint" }, "None: there is no dictionary to compare in.")];
+  const link = (index) => {
+    const i = list.cards.findIndex((other) => other.index === index);
+    if (i < 0) return String(index);
+    return make("button", { type: "button", class: "open", onclick: () => openCard(list.n, i) }, String(index));
+  };
+  return [rowsTable("by cosine in the dictionary", ["latent", "cosine"], card.nearest.map((one) => [link(one.index), short(one.cosine)]))];
+}
+
+function scores(card) {
+  if (!card.scores.length) return [];
+  const lines = card.scores.map((one) => [
+    make("span", { title: one.judge ? `judge: ${one.judge}` : "asks nobody" }, `${one.scorer.replaceAll("_", " ")}: ${one.metric.replaceAll("_", " ")}`),
+    make("span", { title: one.reason ?? "" }, one.value === null ? `– (${one.reason})` : short(one.value)),
+    short(one.chance),
+  ]);
+  return [heading("Scores"), rowsTable("on the test windows", ["scorer", "value", "chance"], lines)];
+}
+
+function source(card) {
+  if (!card.source) return [];
+  const { document: id, before, token, after } = card.source;
+  return [heading("Taken from"), make("p", { class: "source", title: `document ${id}` }, before, make("mark", {}, token), after)];
+}
+
+function drawCard(n, card) {
+  const tokens = card.top_tokens.map((one) => [tokenChip(one.token), `${one.n_active} of ${one.n}`, percent(one.n_active / one.n), short(one.mean)]);
+  const facts = {
+    density: percent(card.density), stratum: card.stratum, "active above": short(card.threshold), largest: short(card.max),
+    "active rows": `${short(card.n_active)} in ${short(card.n_documents)} documents`,
+  };
+  const close = make("button", { type: "button", class: "close", onclick: () => find("card").close() }, "Close");
+  const title = make("h3", { id: "card-title" }, `Latent ${decompositions[n].signed ? unitName(card) : card.index}`);
+  find("card").replaceChildren(
+    make("div", { class: "card-head" }, make("div", {}, title, make("p", {}, decompositions[n].label)), close),
+    make("div", { class: "card-body" },
+      make("div", {}, ...source(card), ...half("Windows that explain it", card.explain, card), ...half("Windows that test it, of other documents", card.test, card)),
+      make("div", { class: "side" },
+        heading("Activity"), make("dl", {}, ...Object.entries(facts).flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])),
+        histogram(card.histogram), make("p", { class: "hint" }, "Activations of all rows; heights are logarithms."),
+        ...scores(card),
+        heading("Top tokens"), rowsTable("P: how often the token has it active", ["token", "active", "P", "mean"], tokens),
+        heading("Logit lens"), ...lens(card.lens),
+        heading("Nearest latents"), ...nearest(card))));
+  find("card").scrollTop = 0;
+}
+
+async function openCard(n, i) {
+  const dialog = find("card");
+  try {
+    drawCard(n, await load(`${n}/${i}`));
+  } catch (error) {
+    dialog.replaceChildren(make("p", { class: "card-head" }, error.message));
+  }
+  if (!dialog.open) dialog.showModal();
+  history.replaceState(null, "", `#latent/${n}/${i}`);
+}
+
+async function followLink() {
+  const link = location.hash.match(/^#latent\/(\d+)\/(\d+)$/);
+  if (!link || !decompositions[link[1]]) return;
+  await choose(Number(link[1]));
+  if (list.cards[link[2]]) openCard(Number(link[1]), Number(link[2]));
+}
+
+if (decompositions.length) {
+  find("decomposition").append(...decompositions.map((one, n) => make("option", { value: n }, one.label)));
+  find("decomposition").addEventListener("change", (event) => choose(Number(event.target.value)));
+  find("filter").addEventListener("input", () => { list.page = 0; drawList(); });
+  find("browser").addEventListener("submit", (event) => event.preventDefault());
+  find("previous").addEventListener("click", () => { list.page -= 1; drawList(); });
+  find("next").addEventListener("click", () => { list.page += 1; drawList(); });
+  find("card").addEventListener("close", () => history.replaceState(null, "", "#latents"));
+  find("card").addEventListener("click", (event) => { if (event.target === find("card")) find("card").close(); });
+  window.addEventListener("hashchange", followLink);
+  choose(0).then(followLink);
+}

@@ -1,0 +1,156 @@
+"""Puts the page together: what is on it, in which order, and the files it consists of."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from harness import plots
+from harness.config import dump_resolved
+from harness.leaderboard import ranking, similarities
+from harness.plan import Plan
+from harness.report import sheets
+from harness.report.latents import script_json, write_latents
+from harness.runner import outcome
+from harness.store import Store
+
+FOLDER = "report"
+_PLOTS = {
+    ("l0", "unexplained_variance"): "Unexplained variance against L0",
+    ("fit_seconds", "unexplained_variance"): "Unexplained variance against fit seconds",
+    ("l0", "ce_increase"): "CE increase against L0",
+}
+_PLACE = ["family", "model", "site"]
+
+
+def write_report(
+    plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame], board: pd.DataFrame, scores: pd.DataFrame
+) -> Path:
+    """Write `results/<name>/report/`, all of it or nothing; returns the path of its `index.html`.
+
+    The same results give the same files: dates are those of the results.
+
+    Args:
+        plan: what was to be done.
+        store: what was.
+        tables: as `build_tables` gives them.
+        board: the leaderboard.
+        scores: the aggregated scores of latents; without lines where no scorer was asked.
+    """
+    folder = store.results / FOLDER
+    work = folder.with_name(f".{FOLDER}.{os.getpid()}")
+    work.mkdir(parents=True)
+    try:
+        labels = sheets.labels_of(plan)
+        metrics = dict(zip(scores["scorer"], scores["metric"], strict=True))
+        latents = write_latents(work / "latents", plan, store, tables["interp"], metrics, labels)
+        content = {
+            **_head(plan, store, tables),
+            "places": list(_places(board, labels)),
+            "similarities": list(_similarities(similarities(dict(tables)), labels)),
+            "scores": list(_scores(scores, labels)),
+            "latents": latents,
+            "costs": list(sheets.cost_sheets(tables["cost"], labels)),
+            **_gaps(plan, store, tables),
+            "config": dump_resolved(plan.suite.config),
+        }
+        (work / "index.html").write_bytes(_render(content))
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder / "index.html"
+
+
+def _render(content: Mapping[str, Any]) -> bytes:
+    assets = files("harness.report")
+    style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "app.js"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["script_json"] = lambda data: Markup(script_json(data))  # noqa: S704  # escaped for scripts
+    template = environment.from_string(assets.joinpath("index.html").read_text(encoding="utf-8"))
+    # Only this script and the files beside the page may run, whatever a text should manage to smuggle in.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = template.render(**content, style=Markup(style), script=Markup(script), digest=digest)  # noqa: S704
+    return page.encode("utf-8", "replace")  # lone surrogates
+
+
+def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    lines = pd.concat([table[["device", "harness_version", "git_sha", "created_at"]] for table in tables.values()])
+    found = {name: sorted(lines[name].dropna().unique()) for name in lines}
+    packages: dict[str, set[str]] = {}
+    for key in plan.cells:
+        record = store.record(key)
+        for name, version in (record.provenance.get("versions", {}) if record else {}).items():
+            packages.setdefault(name, set()).add(version)
+    suite = plan.suite
+    return {
+        "name": suite.config.name,
+        "n_models": len(suite.models),
+        "n_methods": len(suite.methods),
+        "tokens": suite.config.tokens,
+        "seeds": suite.config.seeds,
+        "dates": [date[:10] for date in (found["created_at"][:1] + found["created_at"][-1:])],
+        "versions": {
+            "decomp-harness": found["harness_version"],
+            "commit": found["git_sha"],
+            **{name: sorted(versions) for name, versions in sorted(packages.items())},
+            "device": found["device"],
+        },
+    }
+
+
+def _places(board: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+    """Of each model and site the methods, as a table and as plots."""
+    styles = plots.styles_of(board["method"])
+    for (_, model, site), place in board.groupby(_PLACE, sort=False):
+        drawn = []
+        for (x, y), title in _PLOTS.items():
+            if place[[x, y if y in place else "explained_variance"]].notna().all(axis=1).any():
+                described = f"{title}, {model} {site}. The numbers are in the table above."
+                drawn.append((title, Markup(plots.svg(plots.pareto(place, x, y, styles), title, described))))  # noqa: S704
+        sheet = sheets.leaderboard_sheet(place, labels, f"Methods on {model} {site}")
+        yield {"model": model, "site": site, "ranking": ranking(place), "sheet": sheet, "plots": drawn}
+
+
+def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+    """Of each metric, and of each method where it compares decompositions, a map and its numbers."""
+    keys = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
+    budgets = pairs.loc[pairs["fit_tokens"] != "", "fit_tokens"].nunique()
+    for key, lines in pairs.groupby(keys, sort=False):
+        metric, config, method, method_config, tokens = map(str, key)
+        title = labels[metric, config]
+        if method:
+            title += f" of {labels[method, method_config]}" + (f", {int(tokens):,} tokens" if budgets > 1 else "")
+        described = f"{title} between sites, and its null. The numbers are in the table below."
+        drawn = Markup(plots.svg(plots.heat_map(lines, metric), title, described))  # noqa: S704  # escaped in svg()
+        yield {"title": title, "map": drawn, "sheet": sheets.pairs_sheet(lines, title)}
+
+
+def _scores(scores: pd.DataFrame, labels: sheets.Labels) -> Iterator[tuple[str, sheets.Sheet]]:
+    for (_, model, site), lines in scores.groupby(_PLACE, sort=False):
+        place = f"{model} {site}"
+        yield place, sheets.interpretability_sheet(lines, labels, f"Scores of latents of {place}")
+
+
+def _gaps(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """What is not there, and why."""
+    ended = outcome(plan, store)
+    failed = [(cell.label, state.reason or "") for cell, state in ended.failed]
+    return {
+        "counts": sorted(ended.counts.items()),
+        "failures": sheets.failure_sheet(failed, ended.skipped),
+        "undefined": sheets.undefined_sheet(tables),
+    }

@@ -1,0 +1,247 @@
+"""Tables as people read them: headings, short numbers with their intervals, and by what each column is sorted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from harness import display
+from harness.keys import canonical_json
+from harness.plan import Plan
+
+Labels: TypeAlias = Mapping[tuple[Any, Any], str]
+"""Of methods and similarities: `itda(k=40)` by name and config."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What stands in a cell."""
+
+    text: str
+    order: float | str | None
+    """What the column is sorted by; None comes last whichever way it is sorted."""
+    note: str = ""
+    """Stands beside it, smaller: an interval."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What heads a column."""
+
+    heading: str
+    meaning: str = ""
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table on the page."""
+
+    caption: str
+    columns: list[Column]
+    rows: list[list[Value]]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A column of a frame, its heading, and how its numbers are written."""
+
+    name: str
+    heading: str
+    meaning: str
+    write: Callable[[float], str]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+_LEADERBOARD = (
+    _Measure("tier", "tier", "rank by explained variance among methods of equal L0 (within 10 %)", "{:.0f}".format),
+    _Measure("l0", "L0", "latents active on a token, on average", "{:.1f}".format),
+    _Measure(
+        "explained_variance", "explained variance", "of held-out rows; predicting their mean gives 0", "{:.4f}".format
+    ),
+    _Measure("cosine_error", "1 − cos", "mean cosine error of the reconstructions", "{:.4f}".format),
+    _Measure(
+        "ce_increase", "CE increase", "nats of cross-entropy that the reconstruction costs the model", "{:.3f}".format
+    ),
+    _Measure("alive_fraction", "alive", "share of latents active on any evaluation row", "{:.3f}".format),
+    _Measure("fit_seconds", "fit s", "seconds the method spent learning", _seconds),
+    _Measure("total_seconds", "with capture s", "seconds of learning and of capturing the fit rows", _seconds),
+    _Measure("parameters", "parameters", "numbers the decomposition holds", "{:,.0f}".format),
+    _Measure("seeds", "seeds", "fits averaged; one seed gives no interval and no tier", "{:.0f}".format),
+)
+_INTERPRETABILITY = (
+    _Measure("value", "value", "mean over latents, weighted by stratum, with its 95 % interval", "{:.3f}".format),
+    _Measure(
+        "random_explanation", "random expl.", "the same with another latent's explanation: a control", "{:.3f}".format
+    ),
+    _Measure("floor", "floor", "what looking tokens up in a table reaches on the same latents", "{:.3f}".format),
+    _Measure("lift", "lift", "value − floor, latent by latent", "{:+.3f}".format),
+    _Measure("chance", "chance", "what guessing reaches", "{:.2f}".format),
+    _Measure("n_latents", "latents", "latents scored", "{:.0f}".format),
+    _Measure("n_undefined", "undefined", "latents without a score; nothing stands in for them", "{:.0f}".format),
+    _Measure("dead_share", "dead", "share of poles active on no row; not scored", "{:.1%}".format),
+    _Measure("rare_share", "rare", "share of poles active in too few windows to be scored", "{:.1%}".format),
+)
+_MAX_NAMED = 5
+"""Cells named for one reason; `harness status` lists them all."""
+
+
+def leaderboard_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
+    """The methods at one model and site, in the leaderboard's order."""
+    measures = [measure for measure in _LEADERBOARD if place[measure.name].notna().any()]
+    several = place["fit_tokens"].nunique() > 1
+    columns = [Column("method", is_number=False), *([Column("fit tokens")] if several else [])]
+    columns += [Column(measure.heading, measure.meaning) for measure in measures]
+    columns.append(Column("Pareto", "no other method here has a lower L0 and explains more", is_number=False))
+    rows = []
+    for line in place.to_dict("records"):
+        on_front = bool(line["pareto"]) and not pd.isna(line["pareto"])
+        rows.append(
+            [
+                _label(labels[line["method"], line["method_config"]]),
+                *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
+                *(_measured(line, measure) for measure in measures),
+                Value("yes" if on_front else "", 0 if on_front else None),
+            ]
+        )
+    return Sheet(caption, columns, rows)
+
+
+def interpretability_sheet(lines: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
+    """What scorers found at one model and site."""
+    several = lines["fit_tokens"].nunique() > 1
+    headings = ["method", *(["fit tokens"] if several else []), "scorer", "metric", "judge"]
+    columns = [Column(heading, is_number=False) for heading in headings]
+    columns += [Column(measure.heading, measure.meaning) for measure in _INTERPRETABILITY]
+    rows = [
+        [
+            _label(labels[line["method"], line["method_config"]]),
+            *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
+            *(text(line[name]) for name in ("scorer", "metric", "judge")),
+            *(_measured(line, measure) for measure in _INTERPRETABILITY),
+        ]
+        for line in lines.to_dict("records")
+    ]
+    return Sheet(caption, columns, rows)
+
+
+def pairs_sheet(lines: pd.DataFrame, caption: str) -> Sheet:
+    """One similarity of all pairs of sites."""
+    columns = [Column("a", is_number=False), Column("b", is_number=False), Column("seed"), Column("value")]
+    columns.append(Column("null", "of shuffled rows, or the value that chance gives"))
+    rows = [
+        [
+            *(text(f"{line['model' + side]} {line['site' + side]}") for side in ("", "_b")),
+            text(line["seed"] or None),
+            *(number(line[name], "{:.4f}".format) for name in ("value", "null")),
+        ]
+        for line in lines.to_dict("records")
+    ]
+    return Sheet(caption, columns, rows)
+
+
+def cost_sheets(costs: pd.DataFrame, labels: Labels) -> Iterator[Sheet]:
+    """What captures and what decompositions cost, a column for each metric; several seeds are averaged."""
+    known = costs[costs["metric"].notna() & costs["higher_is_better"].notna()]
+    captures, fits = known[known["method"].isna()], known[known["method"].notna()]
+    place = ["model", "site"]
+    yield from _cost_sheet("Captures", captures, [*place, "split", "fit_tokens"], {}, ["model", "site", "rows of"])
+    yield from _cost_sheet(
+        "Decompositions", fits, [*place, "fit_tokens", "method", "method_config"], labels, ["model", "site", "method"]
+    )
+
+
+def _cost_sheet(
+    caption: str, lines: pd.DataFrame, keys: list[str], labels: Labels, heads: list[str]
+) -> Iterator[Sheet]:
+    if lines.empty:
+        return
+    wide = lines.pivot_table(index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True)
+    wide = wide.dropna(how="all")
+    metrics = list(dict.fromkeys(lines["metric"]))
+    several = lines["fit_tokens"].nunique() > 1
+    columns = [Column(head, is_number=False) for head in heads] + [Column("fit tokens")] * several
+    columns += [Column(metric.removeprefix("capture_").replace("_", " ").removesuffix(" bytes")) for metric in metrics]
+    rows = []
+    for key, values in wide.iterrows():
+        named = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
+        what = _label(labels[named["method"], named["method_config"]]) if labels else text(named["split"])
+        tokens = [number(named["fit_tokens"], "{:,.0f}".format)] * several
+        row = [text(named["model"]), text(named["site"]), what, *tokens]
+        rows.append(row + [number(values[metric], _cost_writer(metric)) for metric in metrics])
+    yield Sheet(caption, columns, rows)
+
+
+def failure_sheet(failed: list[tuple[str, str]], skipped: Counter[str]) -> Sheet:
+    """Cells that have no numbers, those with one reason together.
+
+    Args:
+        failed: label and error of each failed cell.
+        skipped: reasons, and how many cells each has cost.
+    """
+    cells: dict[str, list[str]] = {}
+    for label, reason in failed:
+        cells.setdefault(reason, []).append(label)
+    rows = []
+    for reason, found in cells.items():
+        rest = f"; and {len(found) - _MAX_NAMED:,} more" if len(found) > _MAX_NAMED else ""
+        named = text("; ".join(found[:_MAX_NAMED]) + rest)
+        rows.append([text("failed"), text(reason), Value(f"{len(found):,}", len(found)), named])
+    rows += [[text("skipped"), text(reason), Value(f"{n:,}", n), text(None)] for reason, n in skipped.items()]
+    columns = [Column("state", is_number=False), Column("why", is_number=False), Column("cells")]
+    return Sheet("Cells without numbers", [*columns, Column("which", is_number=False)], rows)
+
+
+def undefined_sheet(tables: Mapping[str, pd.DataFrame]) -> Sheet:
+    """Metrics that have no value, by reason."""
+    lines = pd.concat([table[table["status"] == "undefined"].assign(table=name) for name, table in tables.items()])
+    counts = lines.groupby(["table", "metric", "error"], sort=False, dropna=False).size()
+    headings = [Column(heading, is_number=False) for heading in ("table", "metric", "why")]
+    rows = [[*(text(part) for part in key), Value(f"{n:,}", n)] for key, n in counts.items() if isinstance(key, tuple)]
+    return Sheet("Metrics without a value", [*headings, Column("times")], rows)
+
+
+def labels_of(plan: Plan) -> Labels:
+    """How methods and similarities are written: with the parameters that differ from their defaults."""
+    entries = (*plan.suite.methods, *plan.suite.similarities)
+    return {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
+
+
+def text(value: Any) -> Value:
+    """A word; a dash where there is none."""
+    return Value("–", None) if pd.isna(value) or value == "" else Value(str(value), str(value))
+
+
+def number(value: Any, write: Callable[[float], str], note: str = "") -> Value:
+    """A number; a dash where there is none."""
+    return Value("–", None) if pd.isna(value) else Value(_minus(write(value)), float(value), _minus(note))
+
+
+def _measured(line: Mapping[Any, Any], measure: _Measure) -> Value:
+    prefix = "" if measure.name == "value" else f"{measure.name}_"
+    bounds: list[Any] = [line.get(f"{prefix}{end}") for end in ("low", "high")]
+    note = "" if any(map(pd.isna, bounds)) else " to ".join(map(measure.write, bounds))
+    return number(line[measure.name], measure.write, note)
+
+
+def _minus(written: str) -> str:
+    """A minus sign is as wide as a plus."""
+    return written.replace("-", "−")
+
+
+def _label(label: str) -> Value:
+    name, _, parameters = label.partition("(")
+    return Value(name, label, parameters.removesuffix(")"))
+
+
+def _cost_writer(metric: str) -> Callable[[float], str]:
+    if metric.endswith("_bytes"):
+        return display.size
+    return _seconds if "seconds" in metric else "{:,.0f}".format
