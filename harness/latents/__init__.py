@@ -1,0 +1,1 @@
+"""How latents are looked at: their activations on text, the windows and examples shown, and cards."""

@@ -1,0 +1,226 @@
+"""What every latent does on some rows, and where each of its poles counts as active and where as silent.
+
+A unit is a pole (index, sign) of a latent; latents of unsigned decompositions have only +1. Its activation on a row is
+max(0, sign · code), what an atom taken twice adds up to; on masked rows it is 0. With n unmasked rows:
+
+- threshold: the largest value but ⌊MAX_DENSITY · n⌋, or 0 if that is less. A row is *active* above it. Dense codes
+  (a rotation) and sparse ones are thus compared at equal density; a latent that is rarer counts all that it does.
+- ceiling: the same for ⌊MAX_HEARD · n⌋. A row is *silent* at or below it. What lies between is neither.
+- density: the share of the n rows that are active.
+
+Ranks, not interpolated quantiles: with ties no more rows than these shares ever lie above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.activations import BLOCK_ROWS, Activations
+from harness.decomposition import Codes, Decomposition
+from harness.disk import writing
+from harness.errors import PluginError, Undefined
+
+MAX_DENSITY = 0.01
+MAX_HEARD = 0.1
+POLES = (1, -1)
+"""The order of the two columns of thresholds, ceilings and densities."""
+MAX_ENTRIES = 2**25
+"""What one pass over the rows may gather: 12 bytes each, and some times that while they are sorted."""
+
+
+@dataclass(frozen=True)
+class Pole:
+    """One unit: the rows where it is not silent, in order, and its activations there, all above 0."""
+
+    index: int
+    sign: int
+    threshold: float
+    ceiling: float
+    density: float
+    rows: Int[np.ndarray, " r"]
+    values: Float[np.ndarray, " r"]
+
+    @property
+    def is_active(self) -> Bool[np.ndarray, " r"]:
+        return np.asarray(self.values > self.threshold)
+
+
+@dataclass(frozen=True)
+class LatentActivations:
+    """The codes of all latents by latent (compressed sparse columns), without what lies within the ceilings."""
+
+    offsets: Int[Tensor, m + 1]
+    """Entries offsets[i] to offsets[i + 1] are those of latent i."""
+    rows: Int[Tensor, " e"]
+    """Places among the rows, rising within each latent."""
+    values: Float[Tensor, " e"]
+    """Signed codes."""
+    thresholds: Float[Tensor, "m 2"]
+    ceilings: Float[Tensor, "m 2"]
+    density: Float[Tensor, "m 2"]
+
+    @property
+    def n_latents(self) -> int:
+        return len(self.thresholds)
+
+    @property
+    def latents(self) -> Int[Tensor, " e"]:
+        """The latent of every entry."""
+        return torch.repeat_interleave(torch.arange(self.n_latents), self.offsets.diff())
+
+    def pole(self, index: int, sign: int) -> Pole:
+        """One pole of one latent."""
+        part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        values, column = sign * self.values[part], POLES.index(sign)
+        threshold, ceiling, density = (
+            float(of[index, column]) for of in (self.thresholds, self.ceilings, self.density)
+        )
+        rows, values = self.rows[part][values > 0].long(), values[values > 0]
+        return Pole(index, sign, threshold, ceiling, density, rows.numpy(), values.numpy())
+
+    def save(self, path: Path) -> None:
+        """To a safetensors file."""
+        with writing(path):
+            save_file(vars(self), path)
+
+    @classmethod
+    def load(cls, path: Path) -> LatentActivations:
+        """What `save` has written."""
+        return cls(**load_file(path))
+
+
+def read_activations(
+    decomposition: Decomposition, activations: Activations, masked: Bool[Tensor, " n"], device: torch.device
+) -> LatentActivations:
+    """Encode the unmasked rows.
+
+    Sparse codes never become dense. Where there is more than fits into memory, a pass over the rows serves as many
+    latents as do, and the next pass the next.
+
+    Raises:
+        Undefined: every row is masked.
+        PluginError: codes that are not finite, or negative ones of an unsigned decomposition.
+    """
+    places = (~masked).nonzero().flatten()
+    if not len(places):
+        raise Undefined("every row is masked")
+
+    def blocks() -> Iterator[tuple[Codes, Tensor]]:
+        for index in places.split(BLOCK_ROWS):
+            yield decomposition.encode(activations.take(index).to(device)), index
+
+    low, parts = 0, [_columns(_joined_entries([]), 0, len(masked), len(places))]
+    while low < decomposition.n_latents:
+        high, found = decomposition.n_latents, list[_Entries]()
+        for codes, index in blocks():
+            found.append(_entries(codes, index, low, high))
+            while sum(len(part.values) for part in found) > MAX_ENTRIES and high - low > 1:
+                high = (low + high) // 2
+                found = [part.below(high - low) for part in found]
+        entries = _joined_entries(found)
+        _check(entries, decomposition)
+        parts.append(_columns(entries, high - low, len(masked), len(places)))
+        low = high
+    return _joined(parts)
+
+
+class _Entries(NamedTuple):
+    """Coefficients that are not 0, one by one."""
+
+    latents: Int[Tensor, " e"]
+    """Counted from the first that is gathered."""
+    rows: Int[Tensor, " e"]
+    values: Float[Tensor, " e"]
+
+    def below(self, n_latents: int) -> _Entries:
+        """Those of the first `n_latents`."""
+        chosen = self.latents < n_latents
+        return _Entries(*(own[chosen] for own in self))
+
+
+def _entries(codes: Codes, places: Int[Tensor, " b"], low: int, high: int) -> _Entries:
+    """Of rows at `places`, those of latents from `low` to before `high`."""
+    if codes.indices is None:
+        values = codes.values[:, low:high]
+        rows, latents = values.nonzero(as_tuple=True)
+        values = values[rows, latents]
+    else:
+        chosen = (codes.values != 0) & (codes.indices >= low) & (codes.indices < high)
+        rows = chosen.nonzero()[:, 0]
+        latents, values = codes.indices[chosen] - low, codes.values[chosen]
+    return _Entries(latents.int().cpu(), places[rows.cpu()].int(), values.float().cpu())
+
+
+def _joined_entries(parts: list[_Entries]) -> _Entries:
+    none = _Entries(torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int32), torch.empty(0))
+    return _Entries(*(torch.cat(part) for part in zip(none, *parts, strict=True)))
+
+
+def _check(entries: _Entries, decomposition: Decomposition) -> None:
+    name = type(decomposition).__name__
+    if not entries.values.isfinite().all():
+        raise PluginError(f"{name}.encode gives codes that are not finite, on rows that are.")
+    if not decomposition.signed and (entries.values < 0).any():
+        raise PluginError(f"{name} is unsigned, and encode gives negative codes. Set signed = True.")
+
+
+def _columns(entries: _Entries, n_latents: int, n_rows: int, n_unmasked: int) -> LatentActivations:
+    """The entries of some latents by latent, repeats added up, and what counts as active and silent."""
+    cells, cell_of = (entries.latents.long() * n_rows + entries.rows).unique(return_inverse=True)  # sorted
+    values = torch.zeros(len(cells), dtype=torch.float64).index_add_(0, cell_of, entries.values.double()).float()
+    latents, rows = cells // n_rows, cells % n_rows
+    active, heard = math.floor(MAX_DENSITY * n_unmasked), math.floor(MAX_HEARD * n_unmasked)
+    above = [_descending(sign * values, latents, n_latents) for sign in POLES]
+    thresholds = torch.stack([_ranked(*pole, active) for pole in above], dim=1)
+    ceilings = torch.stack([_ranked(*pole, heard) for pole in above], dim=1)
+    column = (values < 0).long()  # as in POLES
+    is_active = values.abs() > thresholds[latents, column]
+    n_active = torch.bincount(2 * latents[is_active] + column[is_active], minlength=2 * n_latents).view(-1, 2)
+    kept = values.abs() > ceilings[latents, column]
+    return LatentActivations(
+        offsets=_offsets(torch.bincount(latents[kept], minlength=n_latents)),
+        rows=rows[kept].int(),
+        values=values[kept],
+        thresholds=thresholds,
+        ceilings=ceilings,
+        density=n_active.double() / n_unmasked,
+    )
+
+
+def _descending(
+    values: Float[Tensor, " e"], latents: Int[Tensor, " e"], n_latents: int
+) -> tuple[Float[Tensor, " p"], Int[Tensor, " m"]]:
+    """The values above 0, by latent and from large to small, and how many each latent has."""
+    positive = values > 0
+    values, latents = values[positive], latents[positive]
+    order = values.argsort(descending=True)
+    order = order[latents[order].argsort(stable=True)]
+    return values[order], torch.bincount(latents, minlength=n_latents)
+
+
+def _ranked(values: Float[Tensor, " p"], counts: Int[Tensor, " m"], rank: int) -> Float[Tensor, " m"]:
+    """Of each latent the largest value but `rank`; 0 where fewer are above 0, for all other rows have 0 or less."""
+    ranked = torch.zeros(len(counts))
+    has = counts > rank
+    ranked[has] = values[(counts.cumsum(0) - counts)[has] + rank]
+    return ranked
+
+
+def _joined(parts: list[LatentActivations]) -> LatentActivations:
+    offsets = _offsets(torch.cat([part.offsets.diff() for part in parts]))
+    names = ("rows", "values", "thresholds", "ceilings", "density")
+    return LatentActivations(offsets, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
+def _offsets(counts: Int[Tensor, " m"]) -> Int[Tensor, " m_plus_1"]:
+    return torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])

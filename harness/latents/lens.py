@@ -1,0 +1,59 @@
+"""The logit lens: which next tokens a direction of the residual stream promotes, and which it suppresses.
+
+For a direction d the lens is unembed(d) − unembed(0), with unembed(x) = head(norm(x)) the model's own last norm and
+head (nostalgebraist 2020, "interpreting GPT: the logit lens"; the norm as in Belrose et al. 2023, arXiv 2303.08112).
+d is taken as it is in the dictionary. What norm and head give on nothing, their biases, is taken off: it would put the
+same frequent tokens at the top for every direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.errors import Undefined
+
+N_TOKENS = 10
+# Of a vocabulary of 260,000 tokens: 64 MB.
+_DIRECTIONS_AT_ONCE = 64
+
+
+@dataclass
+class Lens:
+    """Asks the model, which is loaded when first needed."""
+
+    load_model: Callable[[], Any]
+
+    @cached_property
+    def _model(self) -> Any:
+        return self.load_model()
+
+    def __call__(self, directions: Float[Tensor, "u d"]) -> list[dict[str, Any]]:
+        """For each direction `promoted` and `suppressed` tokens with their logits; or one `reason` for all."""
+        if not hasattr(self._model, "unembed"):
+            return [{"reason": "its rows are stored; there is no model to ask"} for _ in directions]
+        try:
+            zero = self._unembed(torch.zeros_like(directions[:1]))
+            parts = [self._unembed(part) - zero for part in directions.split(_DIRECTIONS_AT_ONCE)]
+        except Undefined as undefined:
+            return [{"reason": undefined.reason} for _ in directions]
+        return [read for part in parts for read in map(self._read, part)]
+
+    def _unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        logits: Tensor = self._model.unembed(x)
+        return logits.float().cpu()
+
+    def _read(self, logits: Float[Tensor, " v"]) -> dict[str, Any]:
+        n = min(N_TOKENS, len(logits))
+        ends = {"promoted": logits.topk(n), "suppressed": logits.topk(n, largest=False)}
+        return {name: self._tokens(end.values, end.indices) for name, end in ends.items()}
+
+    def _tokens(self, logits: Float[Tensor, " t"], ids: Tensor) -> list[dict[str, Any]]:
+        texts = self._model.token_texts(ids.tolist())
+        return [{"token": text, "logit": logit} for text, logit in zip(texts, logits.tolist(), strict=True)]

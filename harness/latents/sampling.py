@@ -1,0 +1,124 @@
+"""Which units of a decomposition are looked at, and by which windows.
+
+Units are drawn from strata of density and carry a weight, so that means over all units that can be looked at may be
+estimated (Horvitz & Thompson 1952). All draws depend on (seed, index, sign) alone: neither a unit's chance nor its
+examples change with what else is drawn, and asking for more units keeps those there were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from harness.contracts import LatentWindow
+from harness.latents.activations import POLES, LatentActivations, Pole
+from harness.latents.windows import Sides, Windows, count_sides, sides
+
+N_STRATA = 4
+DEAD, RARE = "dead", "rare"
+MIN_WINDOWS = 5
+"""Active and silent windows that a unit needs in both halves; with fewer it is rare, and only counted."""
+N_TOP, N_QUANTILE, N_RANDOM = 5, 10, 5
+N_TEST = N_SILENT = 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A pole that was drawn; it stands for `weight` units of its stratum."""
+
+    index: int
+    sign: int
+    stratum: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The stratum of every unit: dead (active on no row), rare, or density_1 (the rarest quarter) to density_4."""
+
+    names: tuple[str, ...]
+    numbers: Int[np.ndarray, "m p"]
+    """Into `names`; a column for each pole."""
+
+    def of(self, index: int, sign: int) -> str:
+        return self.names[int(self.numbers[index, POLES.index(sign)])]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Units by stratum, and in total."""
+        counts = np.bincount(self.numbers.ravel(), minlength=len(self.names)).tolist()
+        return {"total": self.numbers.size, **dict(zip(self.names, counts, strict=True))}
+
+    def draw(self, n_units: int, seed: int) -> list[Unit]:
+        """Evenly from the strata of density; of these all if they are no more than `n_units`."""
+        units = []
+        for i, name in enumerate(self.names[2:]):
+            members = [(int(m), POLES[p]) for m, p in np.argwhere(self.numbers == i + 2)]
+            members.sort(key=lambda unit: _digest(seed, unit, "drawn"))
+            drawn = members[: n_units // N_STRATA + (i < n_units % N_STRATA)]
+            units += [Unit(unit[0], unit[1], name, len(members) / len(drawn)) for unit in drawn]
+        return units
+
+
+def stratify(activations: LatentActivations, windows: Windows, signed: bool) -> Strata:
+    """Sort the units into strata; those of equal density go by their index."""
+    n_poles = len(POLES) if signed else 1
+    density = activations.density.numpy()[:, :n_poles]
+    fewest = np.full(density.shape, MIN_WINDOWS)
+    for explain in (True, False):
+        counts = count_sides(windows, activations, explain)
+        fewest = np.minimum(fewest, np.minimum(counts.active, counts.silent)[:, :n_poles])
+    numbers = np.where(density == 0, 0, 1)
+    usable = np.flatnonzero((density > 0) & (fewest >= MIN_WINDOWS))
+    ranked = usable[np.argsort(density.ravel()[usable], kind="stable")]
+    for i, members in enumerate(np.array_split(ranked, N_STRATA)):
+        numbers.ravel()[members] = i + 2
+    names = (DEAD, RARE, *(f"density_{i + 1}" for i in range(N_STRATA)))
+    return Strata(names, numbers)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The windows that a unit is explained by and those that test the explanation; no document is in both."""
+
+    explain: tuple[LatentWindow, ...]
+    test: tuple[LatentWindow, ...]
+
+
+def sample(windows: Windows, pole: Pole, seed: int) -> Examples:
+    """Active windows, top, by quantile of the peak and random, each once; and silent ones at random."""
+    generator = np.random.default_rng(int.from_bytes(_digest(seed, (pole.index, pole.sign), "examples"), "big"))
+    explain, test = (sides(windows, pole, half) for half in (True, False))
+    top, rest = explain.active[:N_TOP], explain.active[N_TOP:]
+    chosen = _quantiles(len(rest), N_QUANTILE)
+    random = generator.permutation(rest[~chosen])[:N_RANDOM]
+    shown = {"top": top, "quantile": rest[chosen], "random": random, "silent": _silent(explain, generator)}
+    tested = {"quantile": test.active[_quantiles(len(test.active), N_TEST)], "silent": _silent(test, generator)}
+    return Examples(*(_show(windows, pole, numbers_of) for numbers_of in (shown, tested)))
+
+
+def _quantiles(n: int, n_wanted: int) -> Bool[np.ndarray, " n"]:
+    """Which of n ranked things are the middles of `n_wanted` equal parts; all of them if they are fewer."""
+    n_parts = min(n, n_wanted)
+    chosen = np.zeros(n, dtype=bool)
+    chosen[((np.arange(n_parts) + 0.5) * n / max(n_parts, 1)).astype(int)] = True
+    return chosen
+
+
+def _silent(of_half: Sides, generator: np.random.Generator) -> Int[np.ndarray, " s"]:
+    return generator.permutation(of_half.silent)[:N_SILENT]
+
+
+def _show(windows: Windows, pole: Pole, numbers_of: dict[str, Int[np.ndarray, " w"]]) -> tuple[LatentWindow, ...]:
+    return tuple(
+        windows.show(int(number), pole, is_active=name != "silent", sample=name)
+        for name, numbers in numbers_of.items()
+        for number in numbers
+    )
+
+
+def _digest(seed: int, unit: tuple[int, int], purpose: str) -> bytes:
+    return hashlib.sha256(f"{seed}/latents/{unit[0]}/{unit[1]}/{purpose}".encode()).digest()[:16]

@@ -1,0 +1,121 @@
+"""Which units are drawn, and which windows show them."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.contracts import LatentWindow
+from harness.latents import sampling
+from harness.latents.activations import LatentActivations
+from harness.latents.sampling import Strata, sample, stratify
+from harness.latents.windows import Windows, cut
+from latents.texts import read_dense, rows_of
+
+
+@functools.cache
+def _windows() -> Windows:
+    texts = {f"d{i}": " ".join(f"w{j}" for j in range(65)) for i in range(300)}
+    return cut(rows_of(texts, context=1000), texts)
+
+
+@functools.cache
+def _activations() -> LatentActivations:
+    """A dead latent, one that fires in five windows, one that is never silent, and others of rising density."""
+    n = len(_windows().tokens)
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.zeros(n, 23)
+    codes[::4000, 1] = 1.0
+    codes[::16, 2] = -1.0
+    codes[::200, 2] = -2.0
+    for i in range(3, 23):
+        codes[:, i] = torch.rand(n, generator=generator) * (torch.rand(n, generator=generator) < 0.0004 * i)
+    return read_dense(codes)
+
+
+def test_every_unit_has_its_stratum() -> None:
+    strata = stratify(_activations(), _windows(), signed=True)
+    assert strata.of(0, 1) == strata.of(0, -1) == "dead"
+    assert strata.of(1, 1) == strata.of(2, -1) == "rare" and strata.of(3, -1) == "dead"
+    assert [strata.of(i, 1) for i in range(3, 23)] == [f"density_{1 + i // 5}" for i in range(20)]
+    assert strata.counts == {"total": 46, "dead": 24, "rare": 2, **{f"density_{i}": 5 for i in range(1, 5)}}
+    unsigned = stratify(_activations(), _windows(), signed=False).counts
+    assert unsigned["total"] == 23 and unsigned["dead"] == 2  # what only the other pole does is not seen
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5))
+def test_draws_are_even_and_weights_add_up(n_units: int, n_usable: int, seed: int) -> None:
+    numbers = np.ones((50, 1), dtype=int)
+    for i, members in enumerate(np.array_split(np.arange(n_usable), sampling.N_STRATA)):
+        numbers[members] = i + 2
+    strata = Strata(("dead", "rare", "density_1", "density_2", "density_3", "density_4"), numbers)
+    units = strata.draw(n_units, seed)
+    assert len(units) == len({unit.index for unit in units}) == min(n_units, n_usable)
+    assert all(strata.of(unit.index, unit.sign) == unit.stratum for unit in units)
+    counts = Counter(unit.stratum for unit in units)
+    if n_units >= sampling.N_STRATA:
+        assert sum(unit.weight for unit in units) == pytest.approx(n_usable)
+        assert max(counts.values(), default=0) - min(counts.values(), default=0) <= 1
+    assert {(u.index, u.sign) for u in units} <= {(u.index, u.sign) for u in strata.draw(n_units + 8, seed)}
+
+
+def test_draws_depend_on_the_seed_and_are_unbiased() -> None:
+    strata = stratify(_activations(), _windows(), signed=True)
+    drawn = Counter(unit.index for seed in range(400) for unit in strata.draw(8, seed))
+    assert set(drawn) == set(range(3, 23))
+    assert all(400 * 2 / 5 * 0.7 < n < 400 * 2 / 5 * 1.3 for n in drawn.values())
+
+
+def _windows_of(shown: tuple[LatentWindow, ...], name: str) -> list[LatentWindow]:
+    return [window for window in shown if window.sample == name]
+
+
+@pytest.mark.parametrize("index", range(3, 23))
+def test_examples(index: int) -> None:
+    pole = _activations().pole(index, 1)
+    examples = sample(_windows(), pole, seed=0)
+    documents = [{window.document for window in half} for half in (examples.explain, examples.test)]
+    assert not documents[0] & documents[1]
+    for half in (examples.explain, examples.test):
+        keys = [(window.document, window.tokens) for window in half]
+        assert len(keys) == len(set(keys))
+        for window in half:
+            assert window.is_active == (max(window.activations) > pole.threshold) == (window.sample != "silent")
+            assert window.is_active or max(window.activations) <= pole.ceiling
+    n_active = {name: len(_windows_of(examples.explain, name)) for name in ("top", "quantile", "random")}
+    assert n_active["top"] == 5 and n_active["quantile"] <= 10 and n_active["random"] <= 5
+    assert n_active["random"] == 0 or n_active["quantile"] == 10
+    assert len(_windows_of(examples.explain, "silent")) == len(_windows_of(examples.test, "silent")) == 20
+    assert 5 <= len(_windows_of(examples.test, "quantile")) <= 20
+    top = [max(window.activations) for window in _windows_of(examples.explain, "top")]
+    others = [max(w.activations) for w in examples.explain if w.sample in ("quantile", "random")]
+    assert top == sorted(top, reverse=True) and min(top) >= max(others, default=0)
+
+
+def test_quantiles_span_all_peaks() -> None:
+    pole = _activations().pole(22, 1)
+    peaks = np.array([max(window.activations) for window in _windows_of(sample(_windows(), pole, 0).test, "quantile")])
+    assert len(peaks) == 20 and (np.diff(peaks) <= 0).all()
+    # The peaks of its windows are about uniform: so are those shown.
+    assert np.abs(peaks - (1 - (np.arange(20) + 0.5) / 20)).max() < 0.15
+
+
+def test_examples_depend_on_the_unit_and_the_seed_alone() -> None:
+    pole = _activations().pole(20, 1)
+    assert sample(_windows(), pole, 3) == sample(_windows(), pole, 3) != sample(_windows(), pole, 4)
+    few = read_dense(torch.zeros(len(_windows().tokens), 21).index_copy_(1, torch.tensor([20]), _dense(20)))
+    assert sample(_windows(), few.pole(20, 1), 3) == sample(_windows(), pole, 3)
+
+
+def _dense(index: int) -> torch.Tensor:
+    pole = _activations().pole(index, 1)
+    column = torch.zeros(len(_windows().tokens), 1)
+    column[pole.rows, 0] = torch.from_numpy(pole.values)
+    return column
