@@ -175,6 +175,21 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
     return ALL_DONE
 
 
+def report_verb(options: argparse.Namespace) -> int:
+    """What is done so far as a page, opened from disk."""
+    from harness.leaderboard import leaderboard
+    from harness.report import write_report
+    from harness.tables import build_tables
+
+    plan, store = _read_plan(options.words)
+    tables = build_tables(plan, store)
+    if not any(map(len, tables.values())):
+        raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
+    page = write_report(plan, store, tables, leaderboard(plan, store, tables), _scores(store))
+    out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
+    return ALL_DONE
+
+
 def wandb_sync_verb(options: argparse.Namespace) -> int:
     """Log what is stored to W&B, any time after it was computed."""
     from harness.leaderboard import leaderboard
@@ -236,6 +251,15 @@ def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
     plan = build_plan(suite)
     _say_difference(plan, store)
     return plan, store
+
+
+def _scores(store: Store) -> pd.DataFrame:
+    """The aggregated scores of latents, as the last run wrote them; empty where none were asked for."""
+    import pandas as pd
+
+    written = store.results / "interpretability.csv"
+    columns = ["family", "model", "site", "scorer", "metric"]
+    return pd.read_csv(written) if written.exists() else pd.DataFrame(columns=columns)
 
 
 def _say_difference(plan: Plan, store: Store) -> None:
