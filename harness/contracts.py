@@ -325,7 +325,10 @@ class Embed:
 
 
 class Scorer(Protocol):
-    """Rates how well one pole of a latent can be understood. Pure: asks by `plan`, judges by `reduce`."""
+    """Rates how well one pole of a latent can be understood. Pure: asks by `plan`, judges by `reduce`.
+
+    Both may raise `Undefined`: the main metric of this latent is then null.
+    """
 
     metric: str
     """The name of its main metric, one of those that `reduce` gives."""

@@ -1,0 +1,161 @@
+"""Scoring: how well the sampled latents of a decomposition can be understood."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from harness.cells import Cell
+from harness.contracts import Embed, Latent, TableRow
+from harness.decomposition import load
+from harness.embedding import Embedder
+from harness.errors import PluginError, Undefined
+from harness.isolation import isolated
+from harness.latents.cards import Card, latent_of
+from harness.session import Session, cost
+from harness.store import require
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Score the latents of decompositions; what was embedded for one cell is there for the next."""
+    sampled, judge = _Sampled(session), _Judge(cells[0].task["encoder"], session)
+    for number, cell in enumerate(cells):
+        with session.alone(cell):
+            name, method = cell.task["scorer"]["name"], cell.columns["method"]
+            units = sampled.units(cell.task)
+            if not units:
+                session.skip(cell, f"no latent of {method} has enough windows to be scored")
+            elif _needs_atoms(name, session) and not any(unit.latent.source for unit in units):
+                session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
+            else:
+                session.done(cell, _rows(cell.task["scorer"], units, judge, session))
+        session.progress("scored", number + 1, len(cells))
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A pole of a latent, and the columns of its table rows."""
+
+    latent: Latent
+    columns: dict[str, Any]
+
+
+class _Sampled:
+    """The units of one decomposition at a time: its scorers follow each other in a plan."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._key: str | None = None
+        self._units: list[_Unit] = []
+
+    def units(self, task: Any) -> list[_Unit]:
+        """The units that a scoring cell is about."""
+        if self._key != task["latents"]:
+            folder, _ = require(self._session.store, "latents", task["latents"])
+            cards = json.loads((folder / "cards.json").read_text())["cards"]
+            dictionary = load(require(self._session.store, "fit", task["fit"])[0]).dictionary
+            self._units = [_unit(card, cards, dictionary, task["seed"]) for card in cards]
+            self._key = task["latents"]
+        return self._units
+
+
+def _unit(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed: int) -> _Unit:
+    def latent(own: Card, other: Latent | None = None) -> Latent:
+        return latent_of(own, None if dictionary is None else dictionary[own["index"]], other)
+
+    other = _other(card, cards, seed)
+    columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight")}}
+    return _Unit(latent(card, None if other is None else latent(other)), columns)
+
+
+def _other(card: Card, cards: Sequence[Card], seed: int) -> Card | None:
+    """Another latent, not the same one's other pole; the seed decides, for each unit on its own."""
+    others = [candidate for candidate in cards if candidate["index"] != card["index"]]
+    digest = hashlib.sha256(f"{seed}/other/{card['index']}/{card['sign']}".encode()).digest()
+    return others[int.from_bytes(digest[:8], "big") % len(others)] if others else None
+
+
+def _needs_atoms(scorer: str, session: Session) -> bool:
+    return "atoms" in session.catalog.find("scorer", scorer).spec.needs
+
+
+class _Judge:
+    """Answers what scorers ask. The encoder is loaded when it is first asked."""
+
+    def __init__(self, encoder: Any, session: Session) -> None:
+        self._encoder = encoder
+        self._session = session
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        if self._encoder is None:
+            raise PluginError("the scorer asks for embeddings. Say needs=('embed',) in its Spec.")
+        return Embedder(self._session.create("model", self._encoder))
+
+    def prepare(self, requests: Sequence[Embed]) -> None:
+        """Embed the texts of many requests together, which is quicker."""
+        if requests:
+            self._embedder.read(text for request in requests for text in request.texts)
+
+    def answer(self, requests: Sequence[Embed]) -> list[Tensor]:
+        """A response to each request, for the asker to keep."""
+        return [self._embedder.embed(request.texts) for request in requests]
+
+
+def _rows(call: Any, units: Sequence[_Unit], judge: _Judge, session: Session) -> list[dict[str, Any]]:
+    started = time.perf_counter()
+    scorer = session.create("scorer", call)
+    plans = [_plan(scorer, unit.latent) for unit in units]
+    judge.prepare([request for plan in plans if not isinstance(plan, Undefined) for request in plan])
+    rows = [
+        _table_row(found, unit, scorer)
+        for unit, plan in zip(units, plans, strict=True)
+        for found in _reduce(scorer, unit.latent, plan, judge)
+    ]
+    return [*rows, cost(f"scoring_seconds_{call['name']}", time.perf_counter() - started, len(units))]
+
+
+def _plan(scorer: Any, latent: Latent) -> list[Embed] | Undefined:
+    try:
+        with isolated():
+            plan = scorer.plan(latent)
+    except Undefined as undefined:
+        return undefined
+    if not isinstance(plan, list) or not all(isinstance(request, Embed) for request in plan):
+        raise PluginError(f"{type(scorer).__name__}.plan() returned {plan!r:.80}, not a list of Embed requests.")
+    return plan
+
+
+def _reduce(scorer: Any, latent: Latent, plan: list[Embed] | Undefined, judge: _Judge) -> list[TableRow]:
+    """The metrics of one latent; only the main one, null, where it can't be scored."""
+    try:
+        if isinstance(plan, Undefined):
+            raise plan
+        responses = judge.answer(plan)
+        with isolated():
+            found = scorer.reduce(latent, plan, responses)
+    except Undefined as undefined:
+        return [TableRow(scorer.metric, None, len(latent.test), True, undefined.reason)]
+    where = f"{type(scorer).__name__}.reduce()"
+    if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
+        raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
+    if [row.metric for row in found].count(scorer.metric) != 1:
+        raise PluginError(f"{where} gives {[row.metric for row in found]}, not its metric {scorer.metric!r} once.")
+    for row in found:
+        if row.value is not None and not math.isfinite(row.value):
+            raise PluginError(f"{where}: {row.metric} is {row.value}. Give None and a reason.")
+    return found
+
+
+def _table_row(found: TableRow, unit: _Unit, scorer: Any) -> dict[str, Any]:
+    """`chance` marks the main metric."""
+    chance = scorer.chance if found.metric == scorer.metric else None
+    return {"table": "interp", **asdict(found), **unit.columns, "chance": chance}

@@ -1,0 +1,40 @@
+"""Specs of the built-in scorers. Imports no torch."""
+
+from __future__ import annotations
+
+import harness
+
+SPECS: list[harness.Spec] = [
+    harness.Spec(
+        kind="scorer",
+        name="token_lookup",
+        version=1,
+        summary="Floor: a table of n-grams learnt from some windows tells active windows from silent ones",
+        factory="plugins.scorers.token_lookup:TokenLookup",
+        provides=("floor",),
+    ),
+    harness.Spec(
+        kind="scorer",
+        name="embedding_retrieval",
+        version=1,
+        summary="A sentence encoder finds active windows by an explanation made of n-grams and contexts",
+        factory="plugins.scorers.embedding_retrieval:EmbeddingRetrieval",
+        needs=("embed",),
+    ),
+    harness.Spec(
+        kind="scorer",
+        name="embedding_intruder",
+        version=1,
+        summary="A sentence encoder picks the silent window among four active ones; needs no explanation",
+        factory="plugins.scorers.embedding_intruder:EmbeddingIntruder",
+        needs=("embed",),
+    ),
+    harness.Spec(
+        kind="scorer",
+        name="atom_provenance",
+        version=1,
+        summary="A sentence encoder finds active windows by the text that the atom was taken from",
+        factory="plugins.scorers.atom_provenance:AtomProvenance",
+        needs=("embed", "atoms"),
+    ),
+]

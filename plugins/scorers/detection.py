@@ -1,0 +1,62 @@
+"""Detection: how well scores of windows tell where a latent is active (Paulo et al. 2024, arXiv 2410.13928, 3.3).
+
+auroc: over the test windows, active against silent; see `auroc`.
+balanced_accuracy: over the test windows, cut where the explain windows are cut best. The explanation was made from
+    these, and scores on them run high: read it as what a user gets who sets the cut in this way.
+auroc_random_explanation: the auroc that the explanation of another latent has on the same test windows. It is not
+    always ½: that active windows are longer than silent ones, for instance, shows up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import harness
+from plugins.scorers.auroc import auroc, balanced_accuracy, best_threshold
+
+METRIC = "auroc"
+CHANCE = 0.5
+MIN_WINDOWS = 5
+"""Of each class, active and silent."""
+
+Scores = Sequence[float]
+
+
+def detection_rows(
+    latent: harness.Latent, of_explain: Scores, of_test: Scores, of_test_by_other: Scores | None
+) -> list[harness.TableRow]:
+    """The three metrics of one latent.
+
+    Args:
+        latent: whose windows were scored; it has enough of them.
+        of_explain: the score of each explain window by an explanation from the half of them that it is not in.
+        of_test: the score of each test window by the latent's explanation.
+        of_test_by_other: that of each test window by the other latent's explanation; None where there is none.
+    """
+    n = len(latent.test)
+    test = _by_class(latent.test, of_test)
+    threshold = best_threshold(*_by_class(latent.explain, of_explain))
+    control, reason = None, "there is no other latent with an explanation"
+    if of_test_by_other is not None:
+        control, reason = auroc(*_by_class(latent.test, of_test_by_other)), None
+    return [
+        harness.TableRow(METRIC, auroc(*test), n, True),
+        harness.TableRow("balanced_accuracy", balanced_accuracy(*test, threshold), n, True),
+        harness.TableRow(f"{METRIC}_random_explanation", control, n, None, reason),
+    ]
+
+
+def check_windows(latent: harness.Latent) -> None:
+    """Raise Undefined where a class of windows is too small for a score to mean anything."""
+    for half, windows in {"explain": latent.explain, "test": latent.test}.items():
+        n_active = sum(window.is_active for window in windows)
+        for kind, n in {"active": n_active, "silent": len(windows) - n_active}.items():
+            if n < MIN_WINDOWS:
+                raise harness.Undefined(f"{n} {kind} {half} windows, fewer than {MIN_WINDOWS}")
+
+
+def _by_class(windows: Sequence[harness.LatentWindow], scores: Scores) -> tuple[list[float], list[float]]:
+    """The scores of active windows, and of silent ones."""
+    pairs = list(zip(windows, scores, strict=True))
+    active, silent = ([score for window, score in pairs if window.is_active is kind] for kind in (True, False))
+    return active, silent

@@ -1,0 +1,53 @@
+"""Retrieval: a text is scored by its likeness to an explanation.
+
+The embedding scorer of Paulo et al. 2024 (arXiv 2410.13928, section 3.3.4) for any explanation: the score of a window
+x is cos(e(z), e(x)), where e is a sentence encoder and z the explanation; what it is worth is told by `detection`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import harness
+from plugins.scorers.detection import CHANCE, METRIC, check_windows, detection_rows
+
+
+@dataclass
+class Retrieval(ABC):
+    """Asks a sentence encoder. A scorer says what the explanation of a latent is."""
+
+    config: object
+
+    metric = METRIC
+    chance = CHANCE
+
+    @abstractmethod
+    def explanation(self, latent: harness.Latent) -> str:
+        """A text; raises Undefined where a latent has none."""
+
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        """Embeddings of the explanations, from all explain windows and from halves, and of all windows."""
+        check_windows(latent)
+        halves = [replace(latent, explain=latent.explain[first::2]) for first in (1, 0)]
+        explanations = [self.explanation(explained) for explained in (latent, *halves)]
+        if latent.other is not None and (random := self._random_explanation(latent.other)) is not None:
+            explanations.append(random)
+        texts = ([window.text for window in windows] for windows in (latent.explain, latent.test))
+        return [harness.Embed(tuple(asked)) for asked in (explanations, *texts)]
+
+    def _random_explanation(self, other: harness.Latent) -> str | None:
+        try:
+            return self.explanation(other)
+        except harness.Undefined:
+            return None
+
+    def reduce(
+        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+    ) -> list[harness.TableRow]:
+        """The metrics of `detection`."""
+        (own, even, odd, *random), explain, test = responses  # all of unit norm: products are cosines
+        of_explain = [float(x @ (odd if place % 2 else even)) for place, x in enumerate(explain)]
+        by_other = (test @ random[0]).tolist() if random else None
+        return detection_rows(latent, of_explain, (test @ own).tolist(), by_other)

@@ -1,0 +1,42 @@
+"""Token look-up: the floor that every explanation of a latent must beat.
+
+A window's score is the largest activation that a table of n-grams predicts for its tokens (see `ngrams`); what it is
+worth is told by `detection`. A latent that a table predicts well needs no explanation but a list of tokens, so what is
+interesting of other scorers is what they find beyond this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import harness
+from plugins.scorers.detection import CHANCE, METRIC, check_windows, detection_rows
+from plugins.scorers.ngrams import NGrams
+
+
+class TokenLookup:
+    """Asks nobody."""
+
+    metric = METRIC
+    chance = CHANCE
+
+    def __init__(self, config: object) -> None: ...
+
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        """Nothing: the windows say it all."""
+        return []
+
+    def reduce(
+        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+    ) -> list[harness.TableRow]:
+        """The metrics of `detection`; the random explanation is the table of the other latent."""
+        check_windows(latent)
+        halves = [NGrams(latent.explain[first::2]) for first in (1, 0)]
+        of_explain = [halves[place % 2].score(window) for place, window in enumerate(latent.explain)]
+        table = NGrams(latent.explain)
+        of_test = [table.score(window) for window in latent.test]
+        by_other = None
+        if latent.other is not None:
+            other_table = NGrams(latent.other.explain)
+            by_other = [other_table.score(window) for window in latent.test]
+        return detection_rows(latent, of_explain, of_test, by_other)
