@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,6 +38,8 @@ _LOOK: dict[Any, Any] = {
 }
 _MAX_ANNOTATED = 12
 _PLACES = {"a": ["model", "site"], "b": ["model_b", "site_b"]}
+_MAX_LABEL = 36
+"""Characters of a site's name on an axis; a longer one would leave no room for the map."""
 _MIN_L0_SPAN = 4.0
 """Methods at nearly the same L0 should look so: the axis spans at least this factor."""
 
@@ -111,6 +114,9 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
     is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
     names = {side: pairs[both[is_one_model:]].agg(" ".join, axis=1) for side, both in _PLACES.items()}
     sites = list(dict.fromkeys([*names["a"], *names["b"]]))
+    shown = [
+        site if len(site) <= _MAX_LABEL else f"{site[: _MAX_LABEL // 2]}…{site[-_MAX_LABEL // 2 :]}" for site in sites
+    ]
     cells = pairs.assign(row=[sites.index(b) - 1 for b in names["b"]], column=[sites.index(a) for a in names["a"]])
     matrices = {"value": metric, "null": "null"}
     measured = cells[list(matrices)].to_numpy(float)
@@ -120,7 +126,7 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
         figure = Figure(figsize=(2 * side_inches, side_inches), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (column, title) in zip(panels, matrices.items(), strict=True):
-            mesh = _draw_matrix(axes, _matrix(cells, column, len(sites) - 1), sites, scale)
+            mesh = _draw_matrix(axes, _matrix(cells, column, len(sites) - 1), shown, scale)
             axes.set_title(title, loc="left", fontsize=9, fontweight="bold" if column == "value" else "normal")
         figure.colorbar(mesh, ax=panels, shrink=0.8, aspect=30).outline.set_visible(False)
     return figure
@@ -133,12 +139,13 @@ def svg(figure: Figure, title: str, description: str) -> str:
     """
     written = io.StringIO()
     unnamed = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({**_LOOK, "svg.hashsalt": "harness"}):
+    with matplotlib.rc_context({**_LOOK, "svg.hashsalt": "harness"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts have what matplotlib's own lacks
         figure.savefig(written, format="svg", transparent=True, metadata=unnamed)
     drawn = written.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
     drawn = re.sub(r"\s*<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    own = "f" + content_key({"svg": drawn, "title": title})[:10]
+    own = "f" + content_key({"svg": drawn, "title": title, "description": description})[:10]
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", drawn)
     texts = f'<title id="{own}-title">{escape(title)}</title><desc id="{own}-desc">{escape(description)}</desc>'
     labelled = f'<svg role="img" aria-labelledby="{own}-title" aria-describedby="{own}-desc"'
@@ -186,7 +193,8 @@ def _scale(axes: Axes, side: Literal["x", "y"], name: str, values: pd.Series[flo
 
 
 def _draw_front(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
-    best = points[is_on_front(points[x].tolist(), (-points[y]).tolist())].sort_values(x)
+    is_best = is_on_front(points[x].tolist(), (-points[y]).tolist())
+    best = points[np.array(is_best, dtype=bool)].sort_values(x)  # a list without items would choose columns
     axes.step(best[x], best[y], where="post", color=_INK, alpha=0.35, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
 
 

@@ -18,7 +18,8 @@ from harness.session import cost, row
 from harness.store import Store
 from harness.tables import build_tables
 
-HOSTILE = "<script>alert(1)</script>\"'</script><img src=x onerror=alert(2)>]]>\u2028\ud800&amp;"
+LONE_SURROGATE = "\ud800"  # half a character, as cutting up text may leave it; tables can't hold one
+HOSTILE = "<script>alert(1)</script>\"'</script><img src=x onerror=alert(2)>]]>\u2028&amp;"
 PROVENANCE = {
     "device": "cpu",
     "harness_version": "0.1.0",
@@ -30,7 +31,7 @@ TEXT = "The river bank was steep , and the bank of the town lent money to nobody
 N_DOCUMENTS = 30
 
 
-def finished(folder: Path, hostile: str = "", n_cards: int = 6, **changes: Any) -> tuple[Plan, Store]:
+def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, Store]:
     """Every cell done but one that failed and one metric that is undefined; `hostile` is put wherever text comes from
     outside: labels, errors, tokens, documents.
     """
@@ -39,7 +40,7 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6, **changes: Any) 
         tokens={"fit": 1000, "evaluation": 200, "interp": 300},
         methods=[{"method": "atomic", "k": [2, 4]}, {"method": "dense", "k": 8}],
         scorers=["lookup"],
-        **changes,
+        sites=["resid_post.1"],
     )
     raw["models"][0]["label"] = "model-a" + hostile
     plan, store = plan_of(raw), Store(folder / "results" / "example", folder / "cache")
@@ -54,7 +55,9 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6, **changes: Any) 
         if cell.kind == "latents":
             artefact = store.artefact("latents", cell.key)
             artefact.mkdir(parents=True)
-            (artefact / "cards.json").write_text(json.dumps(cards(n_cards, generator, hostile)))
+            (artefact / "cards.json").write_text(
+                json.dumps(cards(n_cards, generator, hostile and hostile + LONE_SURROGATE))
+            )
     return plan, store
 
 

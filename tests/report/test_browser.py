@@ -1,0 +1,167 @@
+"""The report as people meet it: opened from disk in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WIDE = {"viewport": {"width": 1280, "height": 900}}
+NARROW = {"viewport": {"width": 390, "height": 844}}
+
+
+def _column(page: Any, table: str, n: int) -> list[str]:
+    return [text.split()[0] for text in page.locator(f"{table} tbody tr > :nth-child({n})").all_inner_texts()]
+
+
+def test_it_opens_from_disk_and_asks_no_network(report: Path, visit: Any) -> None:
+    visited = visit(report, **WIDE)
+    visited.page.locator("#listing .open").first.click()
+    visited.page.locator("dialog[open] .context").first.wait_for()
+    assert visited.requests and all(url.startswith("file://") for url in visited.requests)
+    assert visited.complaints == []
+    loaded = [url.partition("/report/")[2] for url in visited.requests]
+    assert loaded == ["index.html", "latents/0.js", "latents/0/0.js"]  # the other cards stay on disk
+
+
+def test_plots_are_drawn(report: Path, visit: Any) -> None:
+    page = visit(report, **WIDE).page
+    plots = page.locator(".plots svg")
+    assert plots.count() == 3 * 2  # places
+    box = plots.first.bounding_box()
+    assert box["width"] > 250 and box["height"] > 200
+    marker = plots.first.locator("use").last.bounding_box()
+    assert box["x"] < marker["x"] < box["x"] + box["width"] and marker["width"] > 3
+    assert "unexplained variance" in plots.first.text_content()
+    assert page.locator(".maps svg").count() == 3
+
+
+def test_a_table_is_sorted_by_click_and_by_keyboard(report: Path, visit: Any) -> None:
+    page = visit(report, **WIDE).page
+    table = "#methods article:first-of-type table"
+    head = page.locator(f"{table} th", has_text="explained variance")
+    before = _column(page, table, 3)
+    assert head.get_attribute("aria-sort") == "none" and before == sorted(before)
+    head.get_by_role("button").click()
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert _column(page, table, 3) == sorted(before, reverse=True)
+    page.keyboard.press("Enter")  # the heading has the focus
+    assert head.get_attribute("aria-sort") == "ascending" and _column(page, table, 3) == sorted(before)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.locator(f"{table} [aria-sort=ascending]").inner_text() == "CE increase"
+    assert head.get_attribute("aria-sort") == "none"
+
+
+def test_the_list_of_latents_is_paged_sorted_and_filtered(report: Path, visit: Any) -> None:
+    page = visit(report, **WIDE).page
+    rows = page.locator("#listing tbody tr")
+    page.locator("#shown", has_text="1 to 50 of 60").wait_for()
+    assert rows.count() == 50
+    page.get_by_role("button", name="Next").click()
+    assert rows.count() == 10 and page.locator("#next").is_disabled()
+    score = page.locator("#listing th", has_text="lookup").get_by_role("button")
+    score.click()
+    assert _column(page, "#listing", 8)[:6] == ["0.5", "0.55", "0.6", "0.65", "0.7", "–"]
+    score.click()
+    assert _column(page, "#listing", 8)[:6] == ["0.7", "0.65", "0.6", "0.55", "0.5", "–"]  # none has no value: last
+    page.get_by_label("Filter").fill("word7")
+    assert rows.count() == 1 and "word7" in rows.inner_text()
+    page.get_by_label("Filter").fill("no such token")
+    assert rows.count() == 0 and page.locator("#shown").inner_text() == "none fits the filter"
+
+
+def test_a_card_opens_by_click_and_by_keyboard_and_escape_closes_it(report: Path, visit: Any) -> None:
+    page = visit(report, **WIDE).page
+    second = page.locator("#listing .open").nth(1)
+    second.focus()
+    page.keyboard.press("Enter")
+    card = page.locator("dialog[open]")
+    card.locator(".context").first.wait_for()
+    assert card.get_by_role("heading", name="Latent 7 −").is_visible()
+    assert page.url.endswith("#latent/0/1")
+    page.keyboard.press("Escape")
+    assert card.count() == 0 and second.evaluate("button => button === document.activeElement")
+    page.locator("#listing tbody tr").nth(2).click()
+    card.get_by_role("heading", name="Latent 14 +").wait_for()
+    card.get_by_role("button", name="7", exact=True).click()  # its nearest latent has a card too
+    card.get_by_role("heading", name="Latent 7 −").wait_for()
+
+
+def test_a_card_shows_what_it_holds(report: Path, visit: Any) -> None:
+    page = visit(report, "#latent/0/1", **WIDE).page  # a link leads to the card itself
+    card = page.locator("dialog[open]")
+    card.locator(".context").first.wait_for()
+    assert card.locator(".histogram rect").count() == 20
+    assert card.locator(".source mark").inner_text() == "river"
+    text = card.inner_text()
+    assert all(part in text for part in ("density_2", "promoted", "suppressed", "lookup: auroc", "3 of 4", "75%"))
+    token = card.locator(".context .negative").first
+    assert float(token.get_attribute("title")) / 9 == pytest.approx(_alpha(token), abs=0.01)
+    assert card.locator(".positive").count() == 0 and "↵" in card.locator(".contexts").first.inner_text()
+    assert card.locator("details .context span").count() == 0  # silent windows are not coloured
+
+
+def _alpha(token: Any) -> float:
+    colour = token.evaluate("span => getComputedStyle(span).backgroundColor")
+    found = re.fullmatch(r"rgba?\(\d+, \d+, \d+(?:, ([\d.]+))?\)", colour)
+    return float(found[1] or 1)
+
+
+def test_hostile_text_is_only_text(hostile_report: Path, visit: Any) -> None:
+    visited = visit(hostile_report, **WIDE)
+    page = visited.page
+    for n in range(3):
+        page.goto(hostile_report.as_uri() + f"#latent/0/{n}")
+        page.reload()
+        page.locator("dialog[open] .context").first.wait_for()
+        page.locator("dialog[open] summary").first.click()
+    assert visited.complaints == []
+    assert page.locator("img").count() == 0
+    assert page.locator("script:not([src])").count() == 2  # the data and the program, as written
+    assert "<script>alert(1)</script>" in page.locator("h3").first.inner_text()
+    assert "<img src=x onerror=alert(2)>" in page.locator(".context").first.inner_text()
+    assert "<script>alert(1)</script>" in page.locator("#missing").inner_text()
+
+
+def test_even_markup_that_came_through_would_not_run(report: Path, visit: Any) -> None:
+    visited = visit(report)
+    visited.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(1)>')")
+    visited.page.wait_for_timeout(100)
+    assert visited.complaints and all("Content Security Policy" in text for text in visited.complaints)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_is_readable(report: Path, visit: Any, scheme: str) -> None:
+    page = visit(report, "#latent/0/1", color_scheme=scheme, **NARROW).page
+    page.locator("dialog[open] .context").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    ink, paper = (_luminance(page, f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert (paper > ink) == (scheme == "light") and _contrast(ink, paper) > 7
+    muted = _luminance(page, "getComputedStyle(document.querySelector('.hint')).color")
+    assert _contrast(muted, paper) > 4.5
+    for sign in ("positive", "negative"):  # at full strength
+        style = f"getComputedStyle(document.documentElement).getPropertyValue('--{sign}')"
+        assert _contrast(ink, _luminance(page, style)) > 4.5
+
+
+def _luminance(page: Any, expression: str) -> float:
+    """Relative luminance after WCAG 2.2."""
+    channels = [int(part) / 255 for part in re.findall(r"\d+", page.evaluate(expression))[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(a: float, b: float) -> float:
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+def test_a_missing_card_says_what_to_do(report: Path, visit: Any, tmp_path: Path) -> None:
+    alone = tmp_path / "index.html"
+    alone.write_bytes(report.read_bytes())
+    page = visit(alone).page
+    page.locator("#units", has_text="latents/0.js is missing: write the report anew").wait_for()

@@ -1,0 +1,157 @@
+"""The report's files: complete, escaped, the same each time, small where people wait."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.leaderboard import leaderboard
+from harness.plan import Plan
+from harness.report import write_report
+from harness.report.latents import script_json
+from harness.store import Store
+from harness.tables import build_tables
+from report.examples import HOSTILE, finished, interpretability, report_of
+
+NO_SCORES = pd.DataFrame(columns=["family", "model", "site", "scorer", "metric"])
+
+
+class _Tags(HTMLParser):
+    """Which elements there are, and whether they are closed in order."""
+
+    VOID = ("meta", "input", "link", "br", "path", "use")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.ids += [value for name, value in attributes if name == "id" and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def _parsed(page: Path) -> _Tags:
+    tags = _Tags()
+    tags.feed(page.read_text(encoding="utf-8"))
+    assert not tags.open
+    return tags
+
+
+def test_the_page_is_well_formed_whatever_the_texts(report: Path, hostile_report: Path) -> None:
+    expected, found = _parsed(report), _parsed(hostile_report)
+    assert set(found.seen) == set(expected.seen) and found.seen.count("script") == 2 and "img" not in found.seen
+    for tags in (expected, found):
+        assert len(tags.ids) == len(set(tags.ids))
+
+
+def test_nothing_points_to_the_network(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    addresses = set(re.findall(r"https?://[^\"'\s<)]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, never fetched
+    assert not re.search(r"@import|<link|src=\"", text)
+
+
+def test_everything_measured_is_on_it(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    for part in (
+        "model-a",
+        "model-b",
+        "resid_post.1",
+        "no luck",
+        "the model has no head",
+        "too few windows",
+    ):
+        assert part in text, part
+    for part in ("torch", "2.11.0", "max_norm_multiple", "3.2 MB", "2026-01-02", "−0.020 to +0.200", "12.5%"):
+        assert part in text, part
+    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
+
+
+def test_the_same_results_give_the_same_files(example: tuple[Plan, Store], report: Path) -> None:
+    before = {path: path.read_bytes() for path in report.parent.rglob("*.*")}
+    (report.parent / "latents" / "of-an-earlier-run.js").touch()
+    assert report_of(*example) == report
+    assert before == {path: path.read_bytes() for path in report.parent.rglob("*.*")}
+
+
+def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], report: Path) -> None:
+    plan, store = example
+    before = report.read_bytes()
+    tables = build_tables(plan, store)
+    board = leaderboard(plan, store, tables)
+    with pytest.raises(KeyError):
+        write_report(plan, store, tables, board.drop(columns="pareto"), interpretability(tables))
+    assert report.read_bytes() == before
+    assert [path.name for path in store.results.iterdir() if path.name.startswith(".")] == []
+
+
+def test_cards_lie_beside_the_page(report: Path) -> None:
+    folder = report.parent / "latents"
+    assert len(list(folder.glob("*.js"))) == 12  # decompositions
+    assert len(list((folder / "0").glob("*.js"))) == 60
+    assert "word7" not in report.read_text(encoding="utf-8")
+    card = json.loads((folder / "0" / "1.js").read_text().partition(" = ")[2].rstrip(";\n"))
+    assert card["index"] == 7 and card["scores"][0]["value"] == 0.55 and len(card["test"]) == 5
+
+
+def test_a_score_that_is_undefined_has_its_reason(report: Path) -> None:
+    card = (report.parent / "latents" / "0" / "5.js").read_text().partition(" = ")[2].rstrip(";\n")
+    (score,) = json.loads(card)["scores"]
+    assert score["value"] is None and score["reason"].startswith("too few windows")
+
+
+def test_cards_that_are_gone_are_said_to_be_gone(tmp_path: Path) -> None:
+    plan, store = finished(tmp_path, n_cards=1)
+    (store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json").unlink()
+    page = report_of(plan, store)
+    assert '"missing": true' in page.read_text() and not (page.parent / "latents" / "0.js").exists()
+
+
+def test_a_suite_without_latents_or_scores_has_a_page(tmp_path: Path) -> None:
+    plan, store = finished(tmp_path)
+    done = {key for key, cell in plan.cells.items() if cell.kind in ("capture", "fit")}
+    for key in plan.cells.keys() - done:
+        store.record_path(key).unlink()
+    tables = build_tables(plan, store)
+    page = write_report(plan, store, tables, leaderboard(plan, store, tables), NO_SCORES)
+    assert "example" in page.read_text() and "Latents</h2>" not in page.read_text()
+
+
+@given(st.text() | st.just(HOSTILE))
+def test_json_in_a_script_is_inert_and_whole(text: str) -> None:
+    written = script_json({"text": text})
+    assert not set("<>&\u2028\u2029") & set(written) and written.isascii()
+    assert json.loads(written) == {"text": text}
+
+
+def test_json_in_a_script_takes_no_nan() -> None:
+    with pytest.raises(ValueError):
+        script_json(np.nan)
+
+
+def test_no_torch_is_imported() -> None:
+    code = "import sys, harness.report, harness.plots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
