@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from harness import cli
+from harness import cli, plots
 from harness.config import load_resolved
 from harness.plan import build_plan
 from harness.redaction import HIDDEN, Redaction
@@ -183,6 +183,12 @@ def test_another_plan_is_another_run(harness_cli: Cli, stored: Path) -> None:
     assert run_id(build_plan(suite)) == run_id(build_plan(load_resolved(stored / "suite.yaml")[0]))
     (stored / "other.yaml").write_text((stored / "suite.yaml").read_text().replace("fit: 6000", "fit: 6001"))
     assert run_id(build_plan(load_resolved(stored / "other.yaml")[0])) != run_id(build_plan(suite))
+
+
+def test_a_place_where_nothing_can_be_drawn_has_an_empty_plot(stored: Path) -> None:
+    board = pd.read_csv(stored / "leaderboard.csv").query("method == 'mean'")  # its L0 of 0 is on no log scale
+    figure = plots.pareto(board, "l0", "unexplained_variance")
+    assert not any(len(line.get_xdata()) for line in figure.axes[0].get_lines())
 
 
 def _assert_same_table(sent: dict[str, Any], table: pd.DataFrame) -> None:

@@ -1,0 +1,86 @@
+"""Documents whose code is run as it stands: files are written, commands and programs run, outputs compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FILE_NAME = re.compile(r"^# (\S+\.\w+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code. What names its file in a comment on one of the first two lines is that file."""
+
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        head = "\n".join(self.text.splitlines()[:2])
+        found = _FILE_NAME.search(head)
+        return found[1] if found else None
+
+
+def blocks(path: Path) -> list[Block]:
+    return [Block(*found) for found in _BLOCK.findall(path.read_text(encoding="utf-8"))]
+
+
+@dataclass
+class Reader:
+    """Somebody who does what a document says, in one folder, to the letter."""
+
+    folder: Path
+    cache: Path
+    output: str = ""
+    """What the last program or commands have printed."""
+    is_failed: bool = False
+
+    def follow(self, path: Path) -> None:
+        """Do every block. A `text` block is what the block before it prints, among other things."""
+        for block in blocks(path):
+            if block.language == "text":
+                self._compare(block.text)
+            elif block.file:
+                self._write(self.folder / block.file, block.text)
+            elif block.language == "python":
+                self._run([sys.executable, "-c", block.text])
+            elif block.language == "sh":
+                self._run(["bash", "-euo", "pipefail", "-c", block.text])
+            else:
+                raise AssertionError(f"{path}: a block of {block.language} that is no file:\n{block.text}")
+        self._check_no_failure()
+
+    def _write(self, file: Path, text: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def _run(self, command: list[str]) -> None:
+        self._check_no_failure()
+        ended = subprocess.run(command, cwd=self.folder, env=self._environment, capture_output=True, text=True)
+        self.output, self.is_failed = f"{ended.stdout}\n{ended.stderr}", ended.returncode != 0
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Installing must not touch the environment that runs the tests, nor the network."""
+        site = self.folder / ".site"
+        pip = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {**os.environ, **pip, "PATH": path, "PYTHONPATH": str(site), "HARNESS_CACHE": str(self.cache)}
+
+    def _compare(self, expected: str) -> None:
+        printed = " ".join(self.output.split())
+        for line in expected.splitlines():
+            assert " ".join(line.split()) in printed, f"{line!r} is not in:\n{self.output}"
+        if expected.startswith("error:"):
+            assert self.is_failed, self.output
+            self.is_failed = False
+
+    def _check_no_failure(self) -> None:
+        assert not self.is_failed, self.output
+        assert "warning" not in self.output, self.output
