@@ -121,12 +121,15 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
     matrices = {"value": metric, "null": "null"}
     measured = cells[list(matrices)].to_numpy(float)
     scale = (min(0.0, np.nanmin(measured)), np.nanmax(measured)) if np.isfinite(measured).any() else (0.0, 1.0)
-    side_inches = min(1.4 + 0.5 * len(sites), 9.0)
+    panel_inches = min(max(0.5 * len(sites), 1.6), 8.0)
+    label_inches = 0.07 * max(map(len, shown), default=0)
     with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
-        figure = Figure(figsize=(2 * side_inches, side_inches), layout="constrained")
+        size = (label_inches + 2 * panel_inches + 1.5, 0.75 * label_inches + panel_inches + 0.6)
+        figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (column, title) in zip(panels, matrices.items(), strict=True):
             mesh = _draw_matrix(axes, _matrix(cells, column, len(sites) - 1), shown, scale)
+            title = textwrap.fill(title, int(panel_inches / 0.08), max_lines=3, placeholder="…")
             axes.set_title(title, loc="left", fontsize=9, fontweight="bold" if column == "value" else "normal")
         figure.colorbar(mesh, ax=panels, shrink=0.8, aspect=30).outline.set_visible(False)
     return figure
