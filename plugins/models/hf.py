@@ -102,6 +102,22 @@ class HF:
             raise Undefined(self._no_head)
         return self._replayer(site).run(ids)
 
+    @torch.no_grad()
+    def unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        """The logits of rows of the residual stream after the last block: the model's own last norm and head, and
+        what else it has there (a projection, scaling, soft-capping), as its forward pass applies them.
+
+        Raises:
+            Undefined: nothing here predicts next tokens; the reason says why.
+        """
+        if self._no_head is not None:
+            raise Undefined(self._no_head)
+        return self._replayer(f"resid_post.{self.n_layers - 1}").unembed(self._probe, x)
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, with the space before it if it has one."""
+        return self.tokens.texts(ids)
+
     @cached_property
     def _no_head(self) -> str | None:
         """Why there is no head that predicts next tokens; None once it is loaded."""

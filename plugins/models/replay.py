@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from harness import ConfigError
+from harness import ConfigError, Undefined
 from plugins.models import hooks
 from plugins.models.blocks import Block
 from plugins.models.hooks import Tap
@@ -56,6 +56,18 @@ class Replayer:
         with hooks.stub(answers):
             return self.forward(ids)
 
+    def unembed(self, ids: Int[Tensor, "1 t"], x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        """The logits where the last block hands on `x`, each row in a window of its own; `ids` may be any.
+
+        Raises:
+            Undefined: what comes after the last block can't be run alone.
+        """
+        replay = self.run(ids)
+        if not self._is_sound:
+            raise Undefined("its head can't be run alone: more than the residual stream leads to it")
+        stream = x[:, None].to(replay.device, replay.x.dtype)
+        return self.rerun(ids[:, :1].expand(len(x), 1), len(self.blocks), stream)[:, 0]
+
     def _check(self, ids: Int[Tensor, "b t"]) -> bool:
         """Whether stubs change nothing, bit for bit, neither with the clean activations nor with others."""
         replay = self.run(ids)
@@ -80,7 +92,7 @@ class Replay:
 
     def __init__(self, replayer: Replayer, ids: Int[Tensor, "b t"], found: dict[str, Tensor]) -> None:
         self._replayer, self._ids = replayer, ids
-        self._device = found["last"].device
+        self.device = found["last"].device
         self._last, site = found["last"].cpu(), found["site"].cpu()
         self._entering = found["entering"].cpu() if "entering" in found else site
         # Some modules see all tokens of a batch in one row, and some models pad further.
@@ -90,7 +102,7 @@ class Replay:
     @torch.no_grad()
     def logits(self) -> Float[Tensor, "b t v"]:
         """The logits of the unhooked model."""
-        return self._replayer.rerun(self._ids, len(self._replayer.blocks), self._last.to(self._device))
+        return self._replayer.rerun(self._ids, len(self._replayer.blocks), self._last.to(self.device))
 
     @torch.no_grad()
     def patched(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
@@ -98,7 +110,7 @@ class Replay:
         if x.shape != self.x.shape:
             raise ConfigError(f"replay: x has shape {tuple(x.shape)}; the activations have {tuple(self.x.shape)}.")
         with hooks.write(self._replayer.tap, x):
-            return self._replayer.rerun(self._ids, self._replayer.n_ended, self._entering.to(self._device))
+            return self._replayer.rerun(self._ids, self._replayer.n_ended, self._entering.to(self.device))
 
 
 def _hand_on(block: Block, stream: Float[Tensor, ...]) -> Any:

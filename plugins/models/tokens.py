@@ -68,6 +68,17 @@ class Tokens:
             end=[*before, *(end for _, end in offsets), *after],
         )
 
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """What each token adds to a text; "\ufffd" for parts of a character."""
+        # Alone, a token would lose its leading space in many tokenizers.
+        anchor = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+        start = self._decode(anchor)
+        texts = [self._decode([*anchor, token]) for token in ids]
+        return [text.removeprefix(start) for text in texts]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
     def hash(self) -> str:
         """Equal for tokenizers that cut every text alike, wherever they were loaded from."""
         if self._tokenizer.is_fast:

@@ -66,11 +66,6 @@ def test_without_offsets_there_is_no_text() -> None:
         cut(harness.make_rows(columns), {"a": "x"})
 
 
-def test_a_document_that_is_gone() -> None:
-    with pytest.raises(harness.StoreError, match="the corpus has no document a"):
-        cut(rows_of({"a": _text(20)}), {})
-
-
 def test_no_rows() -> None:
     windows = cut(rows_of({}), {})
     assert len(windows) == 0

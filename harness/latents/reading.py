@@ -1,0 +1,80 @@
+"""The rows that latents are read on, with all that cards need besides: masks, texts, the model, the fit's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from harness.activation_store import StoredActivations, masked_rows
+from harness.decomposition import Decomposition
+from harness.errors import StoreError, Undefined
+from harness.latents.activations import LatentActivations
+from harness.latents.cards import CardMaker
+from harness.latents.lens import Lens
+from harness.latents.sampling import Strata
+from harness.latents.windows import cut
+from harness.splits import documents_in_split
+from harness.store import Store, require
+
+ACTIVATIONS, CARDS = "activations.safetensors", "cards.json"
+"""The files of a `latents` artefact."""
+
+Create = Callable[[str, Mapping[str, Any]], Any]
+"""Makes what a task names: (kind, call)."""
+
+
+class Reading:
+    """Shared by the decompositions of one group of `latents` cells."""
+
+    def __init__(self, task: Mapping[str, Any], store: Store, create: Create) -> None:
+        """From the task of any of the cells.
+
+        Raises:
+            Undefined: the rows came without texts, or without offsets in them.
+        """
+        source = task["source"]
+        if source["corpus"] is None:
+            raise Undefined("its rows are stored and came without texts, which latents are shown in")
+        self.rows = StoredActivations(*require(store, "capture", task["capture"]))
+        fit = StoredActivations(*require(store, "capture", task["fit_capture"]))
+        self.masked = masked_rows(self.rows, fit, task["max_norm_multiple"])
+        names = self.rows.rows["document"].astype(str)
+        self.windows = cut(self.rows.rows, find_texts(create, source, set(names)))
+        self._lens = Lens(partial(create, "model", source["model"]))
+        self._find_fit_texts = partial(find_texts, create, task["fit_source"])
+
+    def maker(
+        self, decomposition: Decomposition, activations: LatentActivations, strata: Strata, seed: int
+    ) -> CardMaker:
+        """What makes the cards of one decomposition."""
+        return CardMaker(
+            decomposition=decomposition,
+            activations=activations,
+            windows=self.windows,
+            masked=self.masked.numpy(),
+            strata=strata,
+            lens=self._lens,
+            find_texts=self._find_fit_texts,
+            seed=seed,
+        )
+
+
+def find_texts(create: Create, source: Mapping[str, Any], wanted: set[str]) -> dict[str, str]:
+    """Documents by id; `source` is the task of the capture whose rows name them."""
+    corpus = create("corpus", source["corpus"])
+    texts: dict[str, str] = {}
+    documents = documents_in_split(corpus.documents(), source["documents"])
+    while len(texts) < len(wanted) and (document := next(documents, None)) is not None:
+        if document.id in wanted:
+            texts[document.id] = document.text
+    if len(texts) < len(wanted):
+        raise StoreError(
+            f"the corpus no longer has {_some(sorted(wanted - texts.keys()))}, which rows were captured from. If its "
+            "files have changed meanwhile, run the suite again: the rows are captured anew."
+        )
+    return texts
+
+
+def _some(documents: Sequence[str]) -> str:
+    return f"document {documents[0]}" + (f" and {len(documents) - 1} more" if len(documents) > 1 else "")

@@ -1,0 +1,74 @@
+"""Latents: what those of a decomposition do on texts that it was not fitted on, and a sample of them as cards."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+from harness.cells import Cell, write_json
+from harness.decomposition import load
+from harness.errors import Undefined
+from harness.isolation import isolated
+from harness.latents.activations import read_activations
+from harness.latents.reading import ACTIVATIONS, CARDS, Reading
+from harness.latents.sampling import DEAD, RARE, stratify
+from harness.session import Session, cost, row
+from harness.store import require
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Read the latents of the decompositions that were not read yet, all on the same rows."""
+    with session.missing(cells) as missing:
+        if not missing:
+            return
+        try:
+            reading = Reading(missing[0].task, session.store, session.create)
+        except Undefined as undefined:
+            for cell in missing:
+                session.skip(cell, undefined.reason)
+            return
+        for number, cell in enumerate(missing):
+            with session.alone(cell):
+                try:
+                    _read(cell, reading, session)
+                except Undefined as undefined:
+                    session.skip(cell, undefined.reason)
+            session.progress("decompositions read", number + 1, len(missing))
+
+
+def _read(cell: Cell, reading: Reading, session: Session) -> None:
+    started = time.perf_counter()
+    work = session.store.work_folder("latents", cell.key)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
+    with isolated():
+        activations = read_activations(decomposition, reading.rows, reading.masked, session.device)
+    activations.save(work / ACTIVATIONS)
+    strata = stratify(activations, reading.windows, decomposition.signed)
+    maker = reading.maker(decomposition, activations, strata, cell.task["seed"])
+    units = strata.draw(cell.task["n_latents"], cell.task["seed"])
+    content = {
+        "units": strata.counts,
+        "n_rows": reading.rows.n_rows,
+        "n_documents": len(set(reading.windows.document_of_row)),
+        "signed": decomposition.signed,
+        "cards": maker.make({(unit.index, unit.sign): unit.weight for unit in units}),
+    }
+    write_json(work / CARDS, content)
+    seconds = time.perf_counter() - started
+    rows = [*_rows(strata.counts), cost("latents_seconds", seconds, reading.rows.n_rows)]
+    provenance = session.provenance()
+    session.store.commit("latents", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
+    session.done(cell, rows, provenance)
+
+
+def _rows(counts: dict[str, int]) -> list[dict[str, Any]]:
+    n = counts["total"]
+    reason = None if n else "there are no latents"
+    shares = {f"{name}_share": counts[name] / n if n else None for name in (DEAD, RARE)}
+    return [
+        row("interp", "units", n, n, None),
+        *(row("interp", name, share, n, higher_is_better=False, reason=reason) for name, share in shares.items()),
+    ]
