@@ -1,0 +1,170 @@
+"""Scores of latents taken together: weights, pairs, and intervals that cover what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.interpretability import MIN_LATENTS, interpretability, mean, replicates
+from harness.stats import N_REPLICATES, interval
+from harness.tables import COLUMNS, INTERP_COLUMNS
+
+METHOD = {"family": "f", "model": "m", "site": "resid_post.1", "fit_tokens": 1000, "method": "x", "method_config": "{}"}
+
+
+def _row(metric: str, value: float | None, **columns: Any) -> dict[str, Any]:
+    return {**METHOD, "seed": 0, "metric": metric, "value": value, **columns}
+
+
+def _unit(scorer: str, latent: int, value: float | None, control: float | None = None, **columns: Any) -> list[Any]:
+    """A scored unit: its main metric, one that is not, and the control."""
+    judge = None if scorer == "floor" else "encoder"
+    own = {"scorer": scorer, "scorer_config": "{}", "judge": judge, "latent": latent, "sign": 1}
+    own |= {"stratum": "density_1", "weight": 1.0, **columns}
+    main = {"metric": "auroc", "chance": 0.5} | {key: own.pop(key) for key in ("metric", "chance") if key in own}
+    control_name = f"{main['metric']}_random_explanation"
+    return [
+        _row(value=value, **{**main, **own}),
+        _row("balanced_accuracy", 99.0, **own),
+        _row(control_name, control, **own),
+    ]
+
+
+def _table(*rows: Any) -> pd.DataFrame:
+    flat = [row for item in rows for row in (item if isinstance(item, list) else [item])]
+    frame = pd.DataFrame(flat, columns=[*COLUMNS, *INTERP_COLUMNS])
+    numbers = dict.fromkeys(("value", "weight", "chance"), "float64")
+    whole = dict.fromkeys(("fit_tokens", "seed", "latent", "sign"), "Int64")
+    return frame.astype(dict.fromkeys(set(frame) - set(numbers) - set(whole), "string") | numbers | whole)
+
+
+def test_the_value_is_weighted_by_stratum_and_undefined_units_are_only_counted() -> None:
+    table = _table(
+        _unit("judge", 1, 0.9, 0.5, stratum="density_1", weight=30.0),
+        _unit("judge", 2, 0.6, 0.4, stratum="density_4", weight=10.0),
+        _unit("judge", 3, None, None, stratum="density_4", weight=10.0),
+        _row("dead_share", 0.25),
+        _row("rare_share", 0.5),
+        _row("units", 100.0),
+    )
+    (line,) = interpretability(table, ["floor"]).to_dict("records")
+    assert line["value"] == pytest.approx((30 * 0.9 + 10 * 0.6) / 40)  # unweighted: .75; a null as 0: .66
+    assert line["random_explanation"] == pytest.approx((30 * 0.5 + 10 * 0.4) / 40)
+    assert (line["n_latents"], line["n_undefined"], line["n_seeds"], line["chance"]) == (2, 1, 1, 0.5)
+    assert (line["dead_share"], line["rare_share"]) == (0.25, 0.5)
+    assert (line["method"], line["scorer"], line["judge"], line["metric"]) == ("x", "judge", "encoder", "auroc")
+    nothing = ("low", "high", "interval_over", "floor", "lift", "lift_low", "random_explanation_low")
+    assert all(pd.isna(line[name]) for name in nothing)
+
+
+def test_the_lift_is_paired_by_unit_and_metric() -> None:
+    """Latents differ by far more than the scorers do, yet the lift is known well."""
+    generator = np.random.default_rng(0)
+    easy = generator.uniform(0.1, 0.8, 20)
+    lift = 0.05 + 0.001 * generator.standard_normal(20)
+    units = [
+        unit
+        for i in range(20)
+        for unit in (
+            _unit("floor", i, easy[i]),
+            _unit("judge", i, easy[i] + lift[i]),
+            _unit("other_metric", i, 0.4, metric="accuracy", chance=0.2),
+        )
+    ]
+    units.append(_unit("judge", 99, 0.0))  # no floor: part of the value, not of the lift
+    units.append(_unit("floor", 98, 0.0, sign=-1))
+    lines = interpretability(_table(*units), ["floor"]).set_index("scorer")
+    judge = lines.loc["judge"]
+    assert judge["lift"] == pytest.approx(lift.mean())
+    assert 0.04 < judge["lift_low"] < judge["lift"] < judge["lift_high"] < 0.06
+    assert judge["floor"] == pytest.approx(easy.mean())
+    assert judge["high"] - judge["low"] > 0.1
+    assert judge["interval_over"] == "latents"
+    assert pd.isna(lines.loc["floor", "lift"]) and pd.isna(lines.loc["floor", "floor"])
+    assert pd.isna(lines.loc["other_metric", "lift"])
+
+
+def test_seeds_are_averaged_and_units_of_two_seeds_never_paired() -> None:
+    table = _table(
+        *[_unit("judge", i, 0.8, seed=0, weight=1.0) for i in range(15)],
+        *[_unit("judge", i, 0.6, seed=1, weight=9.0) for i in range(15)],
+        *[_unit("floor", i, 0.5, seed=0) for i in range(15)],
+    )
+    line = interpretability(table, ["floor"]).set_index("scorer").loc["judge"]
+    assert line["value"] == pytest.approx(0.7)  # over units: .62
+    assert line["lift"] == pytest.approx(0.3)
+    assert (line["n_seeds"], line["interval_over"]) == (2, "latents and seeds")
+
+
+def test_a_table_without_scores_gives_no_lines() -> None:
+    assert interpretability(_table(_row("dead_share", 0.5)), ["floor"]).empty
+    lines = interpretability(_table(), ["floor"])
+    assert lines.empty and {"value", "low", "lift", "dead_share", "judge"} <= set(lines)
+
+
+def _drawn(generator: np.random.Generator, counts: tuple[int, ...] = (5, 5, 5, 5), shift: float = 0.0) -> Any:
+    """A seed's strata: means .5, .6, .7, .8 of very different sizes, a unit's standard deviation .14."""
+    means, weights = (0.5, 0.6, 0.7, 0.8), (50.0, 10.0, 20.0, 20.0)
+    return [
+        np.array([np.full(n, weight / n), mean + shift + 0.14 * generator.standard_normal(n)])
+        for n, mean, weight in zip(counts, means, weights, strict=True)
+    ]
+
+
+TRUTH = (50 * 0.5 + 10 * 0.6 + 20 * 0.7 + 20 * 0.8) / 100
+
+
+def test_the_bootstrap_is_what_it_says() -> None:
+    """Draw by draw, in plain loops, from the same random places."""
+    seed = _drawn(np.random.default_rng(3), (3, 5, 4, 6))
+    generator = np.random.default_rng(0)
+    places = [generator.integers(stratum.shape[1], size=(N_REPLICATES, stratum.shape[1] - 1)) for stratum in seed]
+    literal = []
+    for i in range(N_REPLICATES):
+        above = below = 0.0
+        for (weights, values), own in zip(seed, places, strict=True):
+            stratum_weight = sum(weights)
+            drawn = [(weights[j], values[j]) for j in own[i]]
+            above += stratum_weight * sum(w * v for w, v in drawn) / sum(w for w, _ in drawn)
+            below += stratum_weight
+        literal.append(above / below)
+    np.testing.assert_allclose(replicates([seed]), literal, rtol=1e-12)
+
+
+def test_the_variance_is_that_of_a_stratified_mean() -> None:
+    """Σ (W_h / W)² s_h² / n_h, as textbooks have it; drawing n_h of n_h units instead would lose a fifth of it."""
+    seed = _drawn(np.random.default_rng(5))
+    exact = sum((weights.sum() / 100) ** 2 * values.var(ddof=1) / len(values) for weights, values in seed)
+    drawn = replicates([seed])
+    assert drawn is not None
+    assert drawn.var() == pytest.approx(exact, rel=0.1)
+    assert drawn.mean() == pytest.approx(mean([seed]), abs=0.005)
+
+
+def test_few_latents_give_no_interval_and_single_ones_no_strata() -> None:
+    generator = np.random.default_rng(0)
+    assert replicates([]) is None
+    assert replicates([_drawn(generator, (3, 2, 2, 2))]) is None
+    assert replicates([_drawn(generator), _drawn(generator, (3, 2, 2, 2))]) is None
+    assert sum((3, 2, 2, 3)) == MIN_LATENTS and replicates([_drawn(generator, (3, 2, 2, 3))]) is not None
+    values = [(0, "density_1", 0.1), *((i, "density_2", 0.5 + 0.01 * i) for i in range(1, 12))]
+    alone = [_unit("judge", i, value, stratum=stratum) for i, stratum, value in values]
+    (line,) = interpretability(_table(*alone), []).to_dict("records")
+    assert line["low"] < 0.5 < line["value"]  # the single latent of its stratum is among what is drawn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_seeds", "spread"), [(1, 0.0), (3, 0.0), (3, 0.03), (3, 0.1), (5, 0.05)])
+def test_the_interval_covers_the_truth_as_often_as_it_says(n_seeds: int, spread: float) -> None:
+    generator = np.random.default_rng(1)
+    covered = []
+    for _ in range(400):
+        shifts = spread * generator.standard_normal(n_seeds)
+        drawn = replicates([_drawn(generator, shift=shift) for shift in shifts])
+        assert drawn is not None
+        low, high = interval(drawn)
+        covered.append(low <= TRUTH <= high)
+    assert np.mean(covered) >= 0.88  # without the term for seeds: .48 at a spread of .1
