@@ -206,7 +206,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="topk_sae",
-        version=1,
+        version=2,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
         config=TopKSAEConfig,
         factory="plugins.methods.sae.topk:TopKSAE",
@@ -215,7 +215,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="relu_sae",
-        version=1,
+        version=2,
         summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
         config=ReLUSAEConfig,
         factory="plugins.methods.sae.relu:ReLUSAE",
