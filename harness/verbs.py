@@ -177,6 +177,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
 
 def report_verb(options: argparse.Namespace) -> int:
     """What is done so far as a page, opened from disk."""
+    from harness.interpretability import interpretability
     from harness.leaderboard import leaderboard
     from harness.report import write_report
     from harness.tables import build_tables
@@ -185,7 +186,9 @@ def report_verb(options: argparse.Namespace) -> int:
     tables = build_tables(plan, store)
     if not any(map(len, tables.values())):
         raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
-    page = write_report(plan, store, tables, leaderboard(plan, store, tables), _scores(store))
+    floors = [scorer.name for scorer in plan.suite.scorers if "floor" in scorer.provides]
+    scores = interpretability(tables["interp"], floors)
+    page = write_report(plan, store, tables, leaderboard(plan, store, tables), scores)
     out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -251,15 +254,6 @@ def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
     plan = build_plan(suite)
     _say_difference(plan, store)
     return plan, store
-
-
-def _scores(store: Store) -> pd.DataFrame:
-    """The aggregated scores of latents, as the last run wrote them; empty where none were asked for."""
-    import pandas as pd
-
-    written = store.results / "interpretability.csv"
-    columns = ["family", "model", "site", "scorer", "metric"]
-    return pd.read_csv(written) if written.exists() else pd.DataFrame(columns=columns)
 
 
 def _say_difference(plan: Plan, store: Store) -> None:

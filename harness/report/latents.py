@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -22,6 +23,9 @@ _LISTED = ("index", "sign", "stratum", "density", "n_active", "n_documents", "ma
 _MARKUP = re.compile("[<>&\u2028\u2029]")
 """What could end a script or begin a tag, should a file ever be put into a page."""
 
+Scores: TypeAlias = defaultdict[tuple[int, int], list[dict[str, Any]]]
+"""What scorers found of each unit."""
+
 
 def script_json(data: Any) -> str:
     """JSON that is safe inside a script, wherever it stands; `null` for what is no number."""
@@ -29,41 +33,28 @@ def script_json(data: Any) -> str:
     return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(data, allow_nan=False))
 
 
-def write_latents(
-    folder: Path, plan: Plan, store: Store, interp: pd.DataFrame, metrics: Mapping[str, str], labels: Labels
-) -> list[dict[str, Any]]:
+def write_latents(folder: Path, plan: Plan, store: Store, interp: pd.DataFrame, labels: Labels) -> list[dict[str, Any]]:
     """Write `<n>.js` and `<n>/<i>.js`; returns what the page has to know of each decomposition.
 
     Args:
         folder: where to.
-        plan: cells of kind `latents` are shown.
+        plan: its cells of kind `latents` are shown.
         store: their artefacts; one that is gone from the cache is listed without cards.
         interp: scores by latent.
-        metrics: the main metric of each scorer, by which latents can be sorted.
-        labels: how methods are written.
+        labels: how methods and scorers are written.
     """
     folder.mkdir()
     of_cell = {key: cell.task["latents"] for key, cell in plan.cells.items() if cell.kind == "scoring"}
     scored = interp[interp["latent"].notna()].assign(latents=interp["cell"].map(of_cell))
     shown = []
     for n, cell in enumerate(cell for cell in plan.of_kind("latents") if _is_done(store, cell.key)):
-        columns = cell.columns
-        method = labels[columns["method"], columns["method_config"]]
-        what = (
-            f"{columns['model']} {columns['site']}: {method}, {columns['fit_tokens']:,} tokens, seed {columns['seed']}"
-        )
+        place = "{model} {site}, {fit_tokens:,} tokens, seed {seed}".format_map(cell.columns)
+        about = {"label": f"{labels[cell.columns['method'], cell.columns['method_config']]} on {place}"}
         path = store.artefact("latents", cell.key) / "cards.json"
-        if not path.exists():
-            shown.append({"label": what, "missing": True})
-            continue
-        content = json.loads(path.read_text())
-        cards = content.pop("cards")
-        own = scored[scored["latents"] == cell.key]
-        scores = {unit: lines.to_dict("records") for unit, lines in own.groupby(["latent", "sign"], sort=False)}
-        listed = [_write_card(folder, n, i, card, scores, metrics) for i, card in enumerate(cards)]
-        _write(folder / f"{n}.js", str(n), listed)
-        scorers = [name for name in metrics if name in set(own["scorer"])]
-        shown.append({"label": what, **content, "scorers": scorers, "n_cards": len(cards)})
+        if path.exists():
+            scores = _scores(scored[scored["latents"] == cell.key], labels)
+            about |= _write_decomposition(folder, n, json.loads(path.read_text()), scores)
+        shown.append(about | {"missing": not path.exists()})
     return shown
 
 
@@ -72,33 +63,37 @@ def _is_done(store: Store, key: str) -> bool:
     return record is not None and record.status == "done"
 
 
-def _write_card(
-    folder: Path,
-    n: int,
-    i: int,
-    card: Mapping[str, Any],
-    scores: Mapping[Any, list[dict[Any, Any]]],
-    metrics: Mapping[str, str],
-) -> dict[str, Any]:
-    """Returns the card's line in the list."""
-    own = scores.get((card["index"], card["sign"]), [])
-    (folder / str(n)).mkdir(exist_ok=True)
-    _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": [_score(line) for line in own]})
-    lens = card["lens"]
-    words = [item["token"] for item in (*card["top_tokens"], *lens.get("promoted", ()), *lens.get("suppressed", ()))]
-    return {
-        **{name: card[name] for name in _LISTED},
-        "tokens": [item["token"] for item in card["top_tokens"][:5]],
-        "text": " ".join([*words, *(card["source"] or {}).values()]).lower(),
-        "scores": {
-            line["scorer"]: line["value"] for line in map(_score, own) if metrics.get(line["scorer"]) == line["metric"]
-        },
-    }
+def _scores(lines: pd.DataFrame, labels: Labels) -> Scores:
+    found: Scores = defaultdict(list)
+    for line in lines.to_dict("records"):
+        score = {name: _plain(line[name]) for name in ("judge", "metric", "value", "chance")}
+        scorer = labels[line["scorer"], line["scorer_config"]]
+        found[line["latent"], line["sign"]].append({"scorer": scorer, **score, "reason": _plain(line["error"])})
+    return found
 
 
-def _score(line: Mapping[Any, Any]) -> dict[str, Any]:
-    names = {"scorer": "scorer", "judge": "judge", "metric": "metric", "value": "value", "chance": "chance"}
-    return {name: _plain(line[column]) for name, column in (names | {"reason": "error"}).items()}
+def _write_decomposition(folder: Path, n: int, content: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    (folder / str(n)).mkdir()
+    listed = []
+    for i, card in enumerate(content["cards"]):
+        own = scores[card["index"], card["sign"]]
+        _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": own})
+        # Only a scorer's main metric says what chance is.
+        mains = {score["scorer"]: score["value"] for score in own if score["chance"] is not None}
+        listed.append(_listed(card) | {"scores": mains})
+    _write(folder / f"{n}.js", str(n), listed)
+    scorers = list(dict.fromkeys(scorer for line in listed for scorer in line["scores"]))
+    about = {name: content[name] for name in ("units", "n_rows", "n_documents", "signed")}
+    return {**about, "scorers": scorers, "n_cards": len(listed)}
+
+
+def _listed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's line in the list; `text` is what the filter looks into."""
+    lens, source = card["lens"], card["source"] or {}
+    tokens = [item["token"] for item in card["top_tokens"]]
+    logits = [item["token"] for side in ("promoted", "suppressed") for item in lens.get(side, ())]
+    words = [*tokens, *logits, *(source.get(part, "") for part in ("before", "token", "after"))]
+    return {**{name: card[name] for name in _LISTED}, "tokens": tokens[:5], "text": " ".join(words).lower()}
 
 
 def _plain(value: Any) -> Any:

@@ -52,8 +52,7 @@ def write_report(
     work.mkdir(parents=True)
     try:
         labels = sheets.labels_of(plan)
-        metrics = dict(zip(scores["scorer"], scores["metric"], strict=True))
-        latents = write_latents(work / "latents", plan, store, tables["interp"], metrics, labels)
+        latents = write_latents(work / "latents", plan, store, tables["interp"], labels)
         content = {
             **_head(plan, store, tables),
             "places": list(_places(board, labels)),
@@ -139,10 +138,13 @@ def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[s
         yield {"title": title, "map": drawn, "sheet": sheets.pairs_sheet(lines, title)}
 
 
-def _scores(scores: pd.DataFrame, labels: sheets.Labels) -> Iterator[tuple[str, sheets.Sheet]]:
+def _scores(scores: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
     for (_, model, site), lines in scores.groupby(_PLACE, sort=False):
+        over = sorted(lines["interval_over"].dropna().unique())
+        hint = f"95 % intervals over {' or '.join(over)}." if over else "Too few latents for intervals."
         place = f"{model} {site}"
-        yield place, sheets.interpretability_sheet(lines, labels, f"Scores of latents of {place}")
+        sheet = sheets.interpretability_sheet(lines, labels, f"Scores of latents of {place}")
+        yield {"model": model, "site": site, "hint": hint, "sheet": sheet}
 
 
 def _gaps(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

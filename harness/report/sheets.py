@@ -14,7 +14,7 @@ from harness.keys import canonical_json
 from harness.plan import Plan
 
 Labels: TypeAlias = Mapping[tuple[Any, Any], str]
-"""Of methods and similarities: `itda(k=40)` by name and config."""
+"""Of methods, similarities and scorers: `name(k=40)` by name and config."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def interpretability_sheet(lines: pd.DataFrame, labels: Labels, caption: str) ->
         [
             _label(labels[line["method"], line["method_config"]]),
             *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
-            *(text(line[name]) for name in ("scorer", "metric", "judge")),
+            _label(labels[line["scorer"], line["scorer_config"]]),
+            *(text(line[name]) for name in ("metric", "judge")),
             *(_measured(line, measure) for measure in _INTERPRETABILITY),
         ]
         for line in lines.to_dict("records")
@@ -209,8 +210,8 @@ def undefined_sheet(tables: Mapping[str, pd.DataFrame]) -> Sheet:
 
 
 def labels_of(plan: Plan) -> Labels:
-    """How methods and similarities are written: with the parameters that differ from their defaults."""
-    entries = (*plan.suite.methods, *plan.suite.similarities)
+    """How methods, similarities and scorers are written: with the parameters that differ from their defaults."""
+    entries = (*plan.suite.methods, *plan.suite.similarities, *plan.suite.scorers)
     return {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from engine.toy_suites import plan_of, raw_suite
+from engine.toy_suites import model_folder, plan_of, raw_suite
 from harness.cells import Cell, Record
+from harness.interpretability import interpretability
 from harness.leaderboard import leaderboard
 from harness.plan import Plan
 from harness.report import write_report
@@ -29,6 +29,7 @@ PROVENANCE = {
 }
 TEXT = "The river bank was steep , and the bank of the town lent money to nobody"
 N_DOCUMENTS = 30
+N_SCORED = 16
 
 
 def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, Store]:
@@ -39,7 +40,8 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, S
         folder,
         tokens={"fit": 1000, "evaluation": 200, "interp": 300},
         methods=[{"method": "atomic", "k": [2, 4]}, {"method": "dense", "k": 8}],
-        scorers=["lookup"],
+        scorers=["lookup", "retrieval"],
+        encoder={"model": "toy", "path": model_folder(folder / "e", "e"), "label": "encoder"},
         sites=["resid_post.1"],
     )
     raw["models"][0]["label"] = "model-a" + hostile
@@ -62,19 +64,10 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, S
 
 
 def report_of(plan: Plan, store: Store) -> Path:
-    """Its report, with scores for one scorer."""
+    """Its report."""
     tables = build_tables(plan, store)
-    return write_report(plan, store, tables, leaderboard(plan, store, tables), interpretability(tables))
-
-
-def interpretability(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """As the aggregation gives it, with made-up intervals."""
-    keys = ["family", "model", "site", "fit_tokens", "method", "method_config", "scorer", "judge", "metric"]
-    scored = tables["interp"].dropna(subset=["scorer", "metric"])
-    lines = scored.groupby(keys, dropna=False, sort=False)["value"].mean().reset_index()
-    made_up = {"chance": 0.5, "random_explanation": 0.51, "floor": 0.6, "lift": 0.1, "n_latents": 6, "n_undefined": 1}
-    lines = lines.assign(low=lines["value"] - 0.05, high=lines["value"] + 0.05, **made_up)
-    return lines.assign(lift_low=-0.02, lift_high=0.2, dead_share=0.25, rare_share=0.125)
+    scores = interpretability(tables["interp"], ["lookup"])
+    return write_report(plan, store, tables, leaderboard(plan, store, tables), scores)
 
 
 def cards(n: int, generator: np.random.Generator, hostile: str = "") -> dict[str, Any]:
@@ -131,15 +124,25 @@ def _rows(cell: Cell, plan: Plan, generator: np.random.Generator, hostile: str) 
             row("similarity", "similarity", 0.6, 200, True),
             row("similarity", "null_shuffled_rows", 0.1, 200, True),
         ]
+    if cell.kind == "latents":
+        return [row("interp", "dead_share", 0.25, 512, None), row("interp", "rare_share", 0.125, 512, None)]
     if cell.kind == "scoring":
-        unit = {"stratum": "density_1", "weight": 12.5, "chance": 0.5}
-        scored = [row("interp", "auroc", 0.5 + 0.05 * i, 40, True) | unit | _unit(i) for i in range(5)]
-        return [*scored, row("interp", "auroc", None, 0, True, f"too few windows {hostile}") | unit | _unit(5)]
-    return _quality(cell, plan, generator, hostile) if cell.kind == "evaluation" else []
+        return _scores(str(cell.columns["scorer"]), generator, hostile)
+    return _quality(cell, plan, generator, hostile)
 
 
-def _unit(i: int) -> dict[str, Any]:
-    return {"latent": 7 * i, "sign": -1 if i % 2 else 1}
+def _scores(scorer: str, generator: np.random.Generator, hostile: str) -> list[dict[str, Any]]:
+    """Of all units but the last; the floor's rise evenly."""
+    rows = []
+    for i in range(N_SCORED):
+        unit = {"latent": 7 * i, "sign": -1 if i % 2 else 1, "stratum": f"density_{1 + i % 4}", "weight": 12.5}
+        value = 0.5 + 0.02 * i + (0 if scorer == "lookup" else 0.05 * generator.standard_normal())
+        main = row("interp", "auroc", value, 40, True)
+        if i == N_SCORED - 1:
+            main = row("interp", "auroc", None, 0, True, f"too few windows {hostile}")
+        control = row("interp", "auroc_random_explanation", 0.5 + 0.02 * generator.standard_normal(), 40, None)
+        rows += [main | unit | {"chance": 0.5}, control | unit]
+    return rows
 
 
 def _quality(cell: Cell, plan: Plan, generator: np.random.Generator, hostile: str) -> list[dict[str, Any]]:
