@@ -17,6 +17,8 @@ from plugins.methods.sae.learner import Forward, SAELearner
 from plugins.methods.sae.weights import SAEDecomposition, Weights
 
 HELD_OUT_ONE_IN = 32
+TOLERANCE = 0.25
+"""Of the target L0, before a warning: few rows are kept out of small streams, and their mean is rough."""
 
 
 class ReLUSAE(SAELearner):
@@ -68,7 +70,7 @@ class ReLUSAE(SAELearner):
             )
         last = self._held_out_l0[-max(1, len(self._held_out_l0) // 10) :]
         reached = torch.stack(last).double().mean().item()
-        if abs(reached - target) > 0.1 * target:
+        if abs(reached - target) > TOLERANCE * target:
             warnings.warn(
                 f"relu_sae: the L0 of rows kept out of training came to {reached:.3g} for a target_l0 of {target:g}: "
                 f"{self._step} steps were too few. Give more passes or rows, or smaller batch_rows.",
