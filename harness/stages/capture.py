@@ -28,7 +28,22 @@ def run(cells: list[Cell], session: Session) -> None:
     """Capture the sites of one pass that are not in the store yet."""
     with session.missing(cells) as missing:
         if missing:
-            _Pass(missing, session).run()
+            _capture(missing, session)
+
+
+def _capture(cells: list[Cell], session: Session) -> None:
+    session.progress(f"loading {cells[0].columns['model']}", 0, 1)
+    model = session.create("model", cells[0].task["model"])
+    together = _Pass(cells, session, model)
+    together.check_disk(float(cells[0].task["max_disk_gb"]))
+    try:
+        together.run()
+    except ConfigError:  # a site that this model has not got, found out by running it, costs no other site
+        if len(cells) == 1:
+            raise
+        for cell in cells:
+            with session.alone(cell):
+                _Pass([cell], session, model).run()
 
 
 def unit_windows(n_tokens: int, context: int) -> int:
@@ -42,16 +57,13 @@ def unit_windows(n_tokens: int, context: int) -> int:
 class _Pass:
     """One forward pass over a split for several sites."""
 
-    def __init__(self, cells: list[Cell], session: Session) -> None:
-        self.cells, self.session, self.task = cells, session, cells[0].task
+    def __init__(self, cells: list[Cell], session: Session, model: Any) -> None:
+        self.cells, self.session, self.task, self.model = cells, session, cells[0].task, model
         self.n_tokens = int(self.task["tokens"])
         self.folders = {cell.task["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
-        session.progress(f"loading {cells[0].columns['model']}", 0, 1)
-        self.model = session.create("model", self.task["model"])
 
     def run(self) -> None:
         self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
-        self.check_disk(float(self.task["max_disk_gb"]))
         for folder in self.folders.values():
             folder.mkdir(parents=True, exist_ok=True)
         memory = PeakMemory(self.session.device.type)

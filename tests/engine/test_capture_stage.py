@@ -186,6 +186,34 @@ def test_sites_captured_later_equal_those_captured_together(tmp_path: Path) -> N
     assert session.store.artefact("capture", cells[0].key).stat().st_mtime_ns == before
 
 
+def test_a_site_that_the_model_has_not_got_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, cells = _session(tmp_path, "a"), [_cell(SITES[0], tokens=300), _cell(SITES[1], tokens=300)]
+    create = session.create
+
+    def create_lacking(kind: str, call: Any) -> Any:
+        """A model of which only running it tells that it has no such site."""
+        made = create(kind, call)
+        if kind == "model":
+            activations = made.activations
+
+            def refuse(ids: Any, mask: Any, sites: Any) -> Any:
+                if SITES[1] in sites:
+                    raise harness.ConfigError(f"site {SITES[1]!r}: no one module")
+                return activations(ids, mask, sites)
+
+            made.activations = refuse
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "create", create_lacking)
+        capture.run(cells, session)
+    kept, lost = (session.store.record(cell.key) for cell in cells)
+    assert kept is not None and kept.status == "done"
+    assert lost is not None and (lost.status, lost.error) == ("failed", f"site {SITES[1]!r}: no one module")
+    (alone,) = _capture(_session(tmp_path, "b"), cells[0])
+    _assert_equal(StoredActivations(*require(session.store, "capture", cells[0].key)), alone)
+
+
 def test_a_corpus_that_ends_early_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (stored,) = _capture(_session(tmp_path, "a"), _cell(SITES[0], tokens=1_000_000))
     assert 0 < stored.n_rows == len(stored.rows) < 1_000_000
