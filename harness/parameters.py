@@ -109,7 +109,7 @@ def _build(config: type[T], params: Mapping[str, Any], where: str, problems: lis
     try:
         return config(**values)
     except (ValueError, TypeError) as error:
-        problems.append(f"{where or config.__name__}: {error}")
+        problems.append(f"{where}: {error}" if where else str(error))
         return None  # type: ignore[return-value]
 
 

@@ -26,7 +26,9 @@ class Tokens:
         return sorted(set(self.fit)) if isinstance(self.fit, list) else [self.fit]
 
     def __post_init__(self) -> None:
-        if min(self.fit_budgets, default=0) < 1 or self.evaluation < 1:
+        if not self.fit_budgets:
+            raise ValueError("fit is empty; give how many tokens methods learn from, such as 30000.")
+        if min(self.fit_budgets) < 1 or self.evaluation < 1:
             raise ValueError(f"fit {self.fit} and evaluation {self.evaluation} must be at least 1.")
         if self.interp < 0:
             raise ValueError(f"interp is {self.interp}; give how many tokens latents are read on, or 0.")
