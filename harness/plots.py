@@ -121,7 +121,7 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
     matrices = {"value": metric, "null": "null"}
     measured = cells[list(matrices)].to_numpy(float)
     scale = (min(0.0, np.nanmin(measured)), np.nanmax(measured)) if np.isfinite(measured).any() else (0.0, 1.0)
-    panel_inches = min(max(0.5 * len(sites), 1.6), 8.0)
+    panel_inches = min(max(0.5 * len(sites), 1.2), 8.0)
     label_inches = 0.07 * max(map(len, shown), default=0)
     with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
         size = (label_inches + 2 * panel_inches + 1.5, 0.75 * label_inches + panel_inches + 0.6)
@@ -187,7 +187,7 @@ def _scale(axes: Axes, side: Literal["x", "y"], name: str, values: pd.Series[flo
             low, high = (np.sqrt(low * high) * _MIN_L0_SPAN**power for power in (-0.5, 0.5))
             axes.set(**{f"{side}lim": (low, high)})
         steps = (
-            (1.0,) if high / low > 500 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+            (1.0,) if high / low > 100 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
         )
         axes.set(**{f"{side}scale": "log"})
         axis.set_major_locator(LogLocator(subs=steps))

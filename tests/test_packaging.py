@@ -58,6 +58,7 @@ def test_the_wheel_holds_every_module_and_config(wheel: Path) -> None:
     configs = {Path("harness") / path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
     assert modules and not {str(path) for path in modules | configs} - held
     assert "harness/py.typed" in held
+    assert {f"harness/report/{name}" for name in ("index.html", "style.css", "app.js")} <= held
     assert not [name for name in held if name.startswith(("tests/", "conf/", "benchmarks/"))]
 
 

@@ -21,18 +21,20 @@ function draw(tag, attributes, ...children) {
   return element;
 }
 
-const short = (value) =>
-  value === null || value === undefined ? "–"
-    : Number.isInteger(value) ? value.toLocaleString("en")
-      : Math.abs(value) >= 0.001 && Math.abs(value) < 10000 ? String(Number(value.toPrecision(3)))
-        : value.toExponential(1);
+function short(value) {
+  if (isMissing(value)) return "–";
+  if (Number.isInteger(value)) return value.toLocaleString("en").replace("-", "−");
+  const size = Math.abs(value);
+  const written = size >= 0.001 && size < 10000 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+  return written.replace("-", "−");
+}
+
+const isMissing = (value) => value === null || value === undefined;
 const percent = (share) => `${Number((100 * share).toPrecision(2))}%`;
 const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ | $/g, "␣");
 const tokenChip = (token) => make("span", { class: "token" }, visible(token));
 
 /* Tables that came with the page */
-
-const isMissing = (value) => value === null || value === undefined;
 
 function compare(a, b, direction) {
   if (isMissing(a) || isMissing(b)) return isMissing(a) - isMissing(b); // last, whichever way it goes

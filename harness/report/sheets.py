@@ -169,7 +169,10 @@ def _cost_sheet(
     metrics = list(dict.fromkeys(lines["metric"]))
     several = lines["fit_tokens"].nunique() > 1
     columns = [Column(head, is_number=False) for head in heads] + [Column("fit tokens")] * several
-    columns += [Column(metric.removeprefix("capture_").replace("_", " ").removesuffix(" bytes")) for metric in metrics]
+    columns += [
+        Column(metric.removeprefix("capture_").replace("_", " ").replace("cpu", "CPU").removesuffix(" bytes"))
+        for metric in metrics
+    ]
     rows = []
     for key, values in wide.iterrows():
         named = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
