@@ -1,0 +1,48 @@
+"""What a suite has come to so far: its tables, and what is condensed from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.interpretability import interpretability
+from harness.leaderboard import leaderboard, similarities
+from harness.plan import Plan
+from harness.store import Store
+from harness.tables import build_tables, write_tables
+
+
+@dataclass(frozen=True)
+class Results:
+    """Made from records alone, at any time."""
+
+    tables: dict[str, pd.DataFrame]
+    leaderboard: pd.DataFrame
+    similarities: pd.DataFrame
+    interpretability: pd.DataFrame
+
+    @classmethod
+    def of(cls, plan: Plan, store: Store) -> Results:
+        tables = build_tables(plan, store)
+        floors = [scorer.name for scorer in plan.suite.scorers if "floor" in scorer.provides]
+        return cls(
+            tables, leaderboard(plan, store, tables), similarities(tables), interpretability(tables["interp"], floors)
+        )
+
+    @property
+    def boards(self) -> dict[str, pd.DataFrame]:
+        """The condensed tables that have lines."""
+        named = {"leaderboard": self.leaderboard, "interpretability": self.interpretability}
+        return {name: board for name, board in named.items() if len(board)}
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(map(len, self.tables.values()))
+
+    def write(self, folder: Path) -> None:
+        """The tables under `tables/`, the boards beside it."""
+        write_tables(self.tables, folder / "tables")
+        for name, board in self.boards.items():
+            board.to_csv(folder / f"{name}.csv", index=False)
