@@ -90,6 +90,8 @@ def test_a_card_opens_by_click_and_by_keyboard_and_escape_closes_it(report: Path
     card.get_by_role("heading", name="Latent 14 +").wait_for()
     card.get_by_role("button", name="7", exact=True).click()  # its nearest latent has a card too
     card.get_by_role("heading", name="Latent 7 −").wait_for()
+    card.get_by_role("button", name="Close").click()
+    assert card.count() == 0
 
 
 def test_a_card_shows_what_it_holds(report: Path, visit: Any) -> None:
