@@ -21,7 +21,7 @@ _RANKED = "explained_variance"
 _COMPARED = (_RANKED, "cosine_error", "ce_increase")
 """Metrics that get an interval where their evaluation gave sums by document."""
 _METRICS = ("l0", *_COMPARED, "alive_fraction")
-_COSTS = ("fit_seconds", "parameters")
+_COSTS = ("fit_seconds", "fit_cpu_seconds", "parameters")
 _HEADINGS = {
     "l0": "L0",
     "tier": "tier",
