@@ -45,7 +45,7 @@ def write_latents(folder: Path, plan: Plan, store: Store, interp: pd.DataFrame, 
     """
     folder.mkdir()
     of_cell = {key: cell.task["latents"] for key, cell in plan.cells.items() if cell.kind == "scoring"}
-    scored = interp[interp["latent"].notna()].assign(latents=interp["cell"].map(of_cell))
+    scored = interp[interp["latent"].notna()].assign(latents=lambda lines: lines["cell"].map(of_cell))
     shown = []
     for n, cell in enumerate(cell for cell in plan.of_kind("latents") if _is_done(store, cell.key)):
         place = "{model} {site}, {fit_tokens:,} tokens, seed {seed}".format_map(cell.columns)

@@ -8,7 +8,9 @@ import pytest
 
 from harness import cli
 
+# The mean has no latents: there is a table of scores without a single score in it.
 SMALL = ["suite=smoke", "methods=[mean]", "evaluations=[reconstruction]", "similarities=[]", "wandb.mode=disabled"]
+INTERP = ["tokens.interp=2000", "scorers=[token_lookup]"]
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", *SMALL, "name=small"]) == 0
+    assert cli.main(["run", *SMALL, *INTERP, "name=small"]) == 0
     capsys.readouterr()
     assert cli.main(["report", "suite=smoke", "name=small"]) == 0
     assert capsys.readouterr().out == "Report: results/small/report/index.html\n"
