@@ -49,10 +49,11 @@ _VERBS = {
     "run": (verbs.run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
     "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
     "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
+    "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
     "report": (verbs.report_verb, "the results as a page, results/NAME/report/index.html: harness report suite=NAME"),
     "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
 }
-_WITH_JSON = ("list", "show", "plan", "status", "leaderboard")
+_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain")
 
 
 class _Parser(argparse.ArgumentParser):

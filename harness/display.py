@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from harness.cells import Cell
 
@@ -63,7 +64,7 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
         is_number = any(isinstance(row[i], (int, float)) for row in rows)
         drawn.add_column(escape(column), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(short(value)) for value in row))
+        drawn.add_row(*(Text(short(value)) for value in row))  # as it is: even `:x:` would become a picture
     return drawn
 
 

@@ -209,6 +209,28 @@ def wandb_sync_verb(options: argparse.Namespace) -> int:
     return ALL_DONE
 
 
+def explain_verb(options: argparse.Namespace) -> int:
+    """One latent's card, or the latents that were sampled."""
+    from harness.explaining import SELECTORS, Explained
+
+    chosen = {name: value for name, _, value in (word.partition("=") for word in options.words) if name in SELECTORS}
+    plan, store = _read_plan([word for word in options.words if word.partition("=")[0] not in SELECTORS])
+    explained = Explained.find(plan, store, chosen)
+    found = explained.card(chosen["latent"], chosen.get("sign")) if "latent" in chosen else explained.sampled()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return ALL_DONE
+    from harness.latents.drawing import draw_card, draw_list
+
+    if "latent" in chosen:
+        drawn = draw_card(explained.label, found, has_colour=out.color_system is not None)
+    else:
+        drawn = draw_list(explained.label, found)
+    for part in drawn:
+        out.print(part)
+    return ALL_DONE
+
+
 def _catalog(words: Sequence[str]) -> Catalog:
     """The catalog, with the files that `plugin_files=[...]` among the words names."""
     from harness.plugin_manager import load_catalog

@@ -110,7 +110,7 @@ class CardMaker:
 
     def _examples(self, pole: Pole) -> dict[str, list[dict[str, Any]]]:
         examples = sample(self.windows, pole, self.seed)
-        return {name: [asdict(window) for window in windows] for name, windows in vars(examples).items()}
+        return {name: [_item(window) for window in windows] for name, windows in vars(examples).items()}
 
 
 def histogram(pole: Pole) -> dict[str, list[Any]]:
@@ -171,6 +171,10 @@ def latent_of(card: Card, direction: Float[Tensor, " d"] | None = None, other: L
         source=origin and origin["before"] + origin["token"] + origin["after"],
         other=other,
     )
+
+
+def _item(window: LatentWindow) -> dict[str, Any]:
+    return {**asdict(window), "tokens": list(window.tokens), "activations": list(window.activations)}
 
 
 def window_of(item: Mapping[str, Any]) -> LatentWindow:
