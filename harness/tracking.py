@@ -63,7 +63,7 @@ def sync(plan: Plan, tables: Tables, results: Path, mode: str | None, warn: Warn
 
     Args:
         plan: what the tables are of.
-        tables: by name; among them `leaderboard`.
+        tables: by name; among them `leaderboard` and `interpretability` where they have lines.
         results: the suite's folder; holds the report, if one was made, and gets offline runs.
         mode: `"online"` or `"offline"`; None as the suite says.
         warn: told what had to be left out.
@@ -95,28 +95,29 @@ def summary(plan: Plan, tables: Tables, redaction: Redaction) -> dict[str, float
     """
     found: dict[str, float | str] = {}
     leaders: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for line in _lines(plan, tables["leaderboard"], redaction):
+    for line in _lines(plan, tables.get("leaderboard"), redaction):
         found |= _numbers(line, {metric: line[metric] for metric in _COMPARED})
         if not pd.isna(line["tier"]) and line["tier"] == 1:
             leaders[line["model"], line["site"]].append(f"{line['label']} at L0 {line['l0']:.1f}")
-    for line in _lines(plan, tables.get("interpretability", pd.DataFrame()), redaction):
-        metric = f"{line['scorer']}_{line['metric']}"
-        found |= _numbers(line, {metric: line["value"], f"{metric}_lift": line["lift"]})
+    labels = _labels(plan, redaction)
+    for line in _lines(plan, tables.get("interpretability"), redaction):
+        metric = f"{labels[line['scorer'], line['scorer_config']]} {line['metric']}"
+        found |= _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]})
     return found | {_key("first_tier", *place): ", ".join(lines) for place, lines in leaders.items()}
 
 
-def _lines(plan: Plan, board: pd.DataFrame, redaction: Redaction) -> Iterator[dict[Any, Any]]:
+def _lines(plan: Plan, board: pd.DataFrame | None, redaction: Redaction) -> Iterator[dict[Any, Any]]:
     """The lines of a leaderboard, each with a label of its method, and of its budget where there are several."""
     labels = _labels(plan, redaction)
     is_swept = len(plan.suite.config.tokens.fit_budgets) > 1
-    for line in board.to_dict("records"):
+    for line in [] if board is None else board.to_dict("records"):
         label = labels[line["method"], line["method_config"]]
         yield {**line, "label": f"{label} {line['fit_tokens']} tokens" if is_swept else label}
 
 
 def _labels(plan: Plan, redaction: Redaction) -> dict[Any, str]:
     """By name and config as redacted tables have them."""
-    entries = (*plan.suite.methods, *plan.suite.similarities)
+    entries = (*plan.suite.methods, *plan.suite.similarities, *plan.suite.scorers)
     return {
         (entry.name, redaction.text(canonical_json(dict(entry.params)))): redaction.text(entry.label)
         for entry in entries
@@ -215,11 +216,13 @@ def _plots(plan: Plan, tables: Tables, redaction: Redaction) -> Iterator[tuple[s
     from harness.leaderboard import similarities
     from harness.plots import heat_map, pareto, styles_of
 
-    board, labels = tables["leaderboard"], _labels(plan, redaction)
+    labels = _labels(plan, redaction)
     keys = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
     for (metric, config, method, own, tokens), pairs in similarities(tables).groupby(keys, sort=False):
         compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
         yield _key("plots", labels[metric, config], *compared), heat_map(pairs, labels[metric, config])
+    if (board := tables.get("leaderboard")) is None:
+        return
     for place, lines in board.groupby(["model", "site"], sort=False):
         for x, y in _PARETO:
             if lines[y.removeprefix("un")].notna().any():

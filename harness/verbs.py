@@ -195,15 +195,14 @@ def report_verb(options: argparse.Namespace) -> int:
 
 def wandb_sync_verb(options: argparse.Namespace) -> int:
     """Log what is stored to W&B, any time after it was computed."""
-    from harness.leaderboard import leaderboard
-    from harness.tables import build_tables
+    from harness.results import Results
     from harness.tracking import sync
 
     plan, store = _read_plan(options.words)
-    tables = build_tables(plan, store)
-    if not any(map(len, tables.values())):
+    found = Results.of(plan, store)
+    if found.is_empty:
         raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
-    tables["leaderboard"] = leaderboard(plan, store, tables)
+    tables = {**found.tables, **found.boards}
     where = sync(plan, tables, store.results, options.mode, lambda text: complain(f"warning: {text}"))
     out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE

@@ -20,6 +20,8 @@ from harness import cli, plots
 from harness.config import load_resolved
 from harness.plan import build_plan
 from harness.redaction import HIDDEN, Redaction
+from harness.results import Results
+from harness.store import Store
 from harness.tracking import run_id, summary
 from result_tables import read_tables
 
@@ -60,6 +62,7 @@ def ran(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fails = f"{{method: acme_fails, passphrase: {PASSPHRASE}}}"
     methods = f"mean,{{method: pca, n_components: 16, k: 8}},{{method: random_dictionary, n_latents: 64, k: 8}},{fails}"
     settings = [f"methods=[{methods}]", "similarities=[cka]", "seeds=[0,1]", "plugin_files=[acme_fails.py]"]
+    settings += ["tokens.interp=6000", "latents=8", "scorers=[token_lookup]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HOME", str(folder / "home"))
@@ -97,7 +100,8 @@ def test_a_replayed_suite_is_one_run_with_everything(harness_cli: Cli, stored: P
     assert config["tokens"]["fit"] == 6000 and config["seeds"] == [0, 1] and config["versions"]["torch"]
     assert config["methods"][3] == {"method": "acme_fails", "passphrase": HIDDEN} and "wandb" not in config
 
-    tables = {**read_tables(stored), "leaderboard": pd.read_csv(stored / "leaderboard.csv")}
+    tables = {**read_tables(stored), **Results.of(plan, Store.of(stored)).boards}
+    assert {"interp", "interpretability", "leaderboard"} < tables.keys()
     shown = {item.nested_key[0]: path for item, path in _media(records, folder, "table-file")}
     assert shown.keys() == tables.keys()
     for name, path in shown.items():
@@ -130,6 +134,7 @@ def test_the_summary_names_numbers_alike_in_all_runs(harness_cli: Cli, stored: P
     assert written["l0/random_gpt2/resid_post_2/mean"] == 0
     best = board[board["tier"] == 1].loc["resid_post.1"]
     assert len(best) and all(method in written["first_tier/random_gpt2/resid_post_1"] for method in best.index)
+    assert 0.5 <= written["token_lookup_auroc/random_gpt2/resid_post_1/pca_n_components_16_k_8"] <= 1
     assert not any("acme" in key for key in written)
 
 
