@@ -61,9 +61,12 @@ def build_plan(suite: Suite) -> Plan:
     fits = [(place, fit) for place in places for fit in planner.fits(place)]
     for place, (method, cell) in fits:
         planner.evaluations(place, method, cell)
-    for place, (method, cell) in fits:
-        if "interp" in place.captures:
-            planner.scores(place, method, planner.latents(place, cell))
+    # All latents before all scores: with some of them done, a group of scores would else come before its latents.
+    read = [
+        (place, method, planner.latents(place, cell)) for place, (method, cell) in fits if "interp" in place.captures
+    ]
+    for place, method, latents in read:
+        planner.scores(place, method, latents)
     # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
     planner.representation_pairs([place for place in places if place.fit_tokens == budgets[-1]])
     planner.decomposition_pairs(fits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -90,6 +91,12 @@ def _scored_suite(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     encoder = {"model": "toy", "path": model_folder(tmp_path / "e", "e"), "label": "encoder"}
     scored = {"tokens": {"fit": 1000, "evaluation": 200, "interp": 300}, "encoder": encoder}
     return raw_suite(tmp_path, scorers=["lookup", "retrieval", "provenance"], **scored | changes)
+
+
+def test_the_cells_of_a_kind_come_together(tmp_path: Path) -> None:
+    """What is left of a group, whatever is done, never waits for a group that is listed after it."""
+    kinds = [cell.kind for cell in plan_of(_scored_suite(tmp_path)).cells.values()]
+    assert [kind for kind, _ in itertools.groupby(kinds)] == list(dict.fromkeys(kinds))
 
 
 def test_latents_are_read_on_documents_of_their_own_and_scored(tmp_path: Path) -> None:
