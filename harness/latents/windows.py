@@ -97,7 +97,8 @@ def _tokens(
     for document, start, end, first in places:
         text = texts[document]
         if first:
-            reached = start - text.startswith(" ", start - 1) if start else 0
+            has_own_space = text.startswith(" ", start)
+            reached = start - (not has_own_space and start > 0 and text[start - 1] == " ")
         tokens.append(text[reached:end])
         reached = max(reached, end)  # tokens that share one character end where it does
     return tokens

@@ -131,3 +131,12 @@ def test_rows_are_cut_by_position_not_by_place() -> None:
     offsets = {"start": range(60), "end": range(1, 61)}
     windows = cut(pd.DataFrame(harness.make_rows(columns | offsets)), {"a": "x" * 60})
     assert [(int(a), int(b)) for a, b in zip(windows.first_rows, windows.ends, strict=True)] == [(0, 22), (22, 54)]
+
+
+def test_the_first_token_of_a_window_has_one_space_whether_or_not_offsets_count_it() -> None:
+    text = "x  " + " ".join("abcdefghij")
+    starts = [text.index(letter) for letter in "abcdefghij"]
+    columns = {"document": ["a"] * 10, "window": [0] * 10, "position": range(1, 11), "end": [s + 1 for s in starts]}
+    for own_space in (0, 1):
+        rows = harness.make_rows(columns | {"start": [start - own_space for start in starts]})
+        assert cut(rows, {"a": text}).tokens[:2] == [" a", " b"]
