@@ -21,7 +21,7 @@ from harness.contracts import Model, Window
 from harness.errors import Undefined
 
 MAX_TOKENS = 256
-_BATCH_TEXTS = 16
+_BATCH_TEXTS = 8
 _LENGTH_STEP = 16
 
 

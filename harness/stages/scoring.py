@@ -53,17 +53,17 @@ class _Sampled:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._key: str | None = None
+        self._key: tuple[str, int] | None = None
         self._units: list[_Unit] = []
 
     def units(self, task: Any) -> list[_Unit]:
         """The units that a scoring cell is about."""
-        if self._key != task["latents"]:
+        if self._key != (key := (task["latents"], task["seed"])):
             folder, _ = require(self._session.store, "latents", task["latents"])
             cards = json.loads((folder / "cards.json").read_text())["cards"]
             dictionary = load(require(self._session.store, "fit", task["fit"])[0]).dictionary
             self._units = [_unit(card, cards, dictionary, task["seed"]) for card in cards]
-            self._key = task["latents"]
+            self._key = key
         return self._units
 
 

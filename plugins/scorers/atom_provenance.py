@@ -21,3 +21,7 @@ class AtomProvenance(Retrieval):
         if latent.source is None:
             raise harness.Undefined("the atom has no source text")
         return latent.source
+
+    def random_explanation(self, other: harness.Latent) -> str | None:
+        """The source of another atom, whichever pole of it is at hand."""
+        return other.source

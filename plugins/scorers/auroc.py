@@ -23,12 +23,11 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def best_threshold(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Where to cut so that the balanced accuracy of `score > threshold` is largest, midway between two scores.
-
-    Of cuts that are equally good it is the lowest.
+    """Where to cut so that the balanced accuracy of `score > threshold` is largest: midway between two scores, or below
+    all where no cut beats chance. Of cuts that are equally good it is the lowest.
     """
     scores = np.unique(np.concatenate([positive, negative]))
-    cuts = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else scores
+    cuts = [-np.inf, *(scores[1:] + scores[:-1]) / 2]
     return float(max(cuts, key=lambda cut: balanced_accuracy(positive, negative, cut)))
 
 

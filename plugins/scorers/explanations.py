@@ -1,4 +1,20 @@
-"""Explanations of a latent as a text, written from its explain windows by rule and without a language model."""
+"""Explanations of a latent as a text, written from its explain windows by rule and without a language model.
+
+What to write was chosen by the mean AUROC of retrieval with all-MiniLM-L6-v2, on latents planted on Wikipedia (tokens,
+bigrams, topics) and on those of an SAE, PCA and ITDA of SmolLM2:
+
+    =========================  ======  =======  ======  ====  ====  =====
+    explanation                 token   bigram   topic   SAE   PCA   ITDA
+    =========================  ======  =======  ======  ====  ====  =====
+    8 n-grams                     .89      .62     .72   .62   .58    .53
+    10 contexts                   .90      .67     .84   .65   .62    .54
+    8 n-grams and 10 contexts     .91      .69     .84   .66   .63    .54
+    20 contexts                   .90      .69     .83   .62   .62    .51
+    16 words (log odds)           .83      .59     .75   .60   .54    .49
+    =========================  ======  =======  ======  ====  ====  =====
+
+Even the mean embedding of the active windows, which is no text, finds only topics better (.88).
+"""
 
 from __future__ import annotations
 

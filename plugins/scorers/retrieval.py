@@ -23,31 +23,30 @@ class Retrieval(ABC):
     metric = METRIC
     chance = CHANCE
 
-    @abstractmethod
-    def explanation(self, latent: harness.Latent) -> str:
-        """A text; raises Undefined where a latent has none."""
-
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
         """Embeddings of the explanations, from all explain windows and from halves, and of all windows."""
         check_windows(latent)
+        # For the windows at even places what the others explain, and the other way round.
         halves = [replace(latent, explain=latent.explain[first::2]) for first in (1, 0)]
         explanations = [self.explanation(explained) for explained in (latent, *halves)]
-        if latent.other is not None and (random := self._random_explanation(latent.other)) is not None:
+        if latent.other is not None and (random := self.random_explanation(latent.other)) is not None:
             explanations.append(random)
         texts = ([window.text for window in windows] for windows in (latent.explain, latent.test))
         return [harness.Embed(tuple(asked)) for asked in (explanations, *texts)]
 
-    def _random_explanation(self, other: harness.Latent) -> str | None:
-        try:
-            return self.explanation(other)
-        except harness.Undefined:
-            return None
+    @abstractmethod
+    def explanation(self, latent: harness.Latent) -> str:
+        """A text; raises Undefined where a latent has none."""
+
+    def random_explanation(self, other: harness.Latent) -> str | None:
+        """What is said of another latent; None where nothing can be."""
+        return self.explanation(other)
 
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
     ) -> list[harness.TableRow]:
         """The metrics of `detection`."""
-        (own, even, odd, *random), explain, test = responses  # all of unit norm: products are cosines
-        of_explain = [float(x @ (odd if place % 2 else even)) for place, x in enumerate(explain)]
+        (own, for_even, for_odd, *random), explain, test = responses  # all of unit norm: products are cosines
+        of_explain = [float(x @ (for_odd if place % 2 else for_even)) for place, x in enumerate(explain)]
         by_other = (test @ random[0]).tolist() if random else None
         return detection_rows(latent, of_explain, (test @ own).tolist(), by_other)

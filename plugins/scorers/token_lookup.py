@@ -31,6 +31,7 @@ class TokenLookup:
     ) -> list[harness.TableRow]:
         """The metrics of `detection`; the random explanation is the table of the other latent."""
         check_windows(latent)
+        # For the windows at even places what the others tell, and the other way round.
         halves = [NGrams(latent.explain[first::2]) for first in (1, 0)]
         of_explain = [halves[place % 2].score(window) for place, window in enumerate(latent.explain)]
         table = NGrams(latent.explain)

@@ -1,0 +1,101 @@
+"""Latents whose meaning is known, planted on the tokens of real text."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import harness
+
+WINDOW_TOKENS = 32
+MIN_TOKENS = 8
+N_DOCUMENTS = 2000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A window's text, before anything is planted on it."""
+
+    document: str
+    topic: str | None
+    tokens: tuple[str, ...]
+
+
+Codes: TypeAlias = Callable[[Piece, np.random.Generator], Sequence[float] | np.ndarray]
+"""The codes of a piece's tokens, signed."""
+
+
+@functools.cache
+def encoder() -> Any:
+    return harness.create("model", "packaged", name="minilm-l6", device="cpu")
+
+
+@functools.cache
+def pieces() -> tuple[Piece, ...]:
+    """The first documents of the packaged Wikipedia, in the sentence encoder's tokens."""
+    documents = list(itertools.islice(harness.create("corpus", "packaged").documents(), N_DOCUMENTS))
+    windows_of = encoder().windows([document.text for document in documents], context=100_000)
+    found = []
+    for document, (window,) in zip(documents, windows_of, strict=True):
+        ends = window.end[1:-1]  # without the special tokens
+        tokens = [document.text[start:end] for start, end in itertools.pairwise([0, *ends])]
+        for first in range(0, len(tokens) - MIN_TOKENS + 1, WINDOW_TOKENS):
+            own = tuple(tokens[first : first + WINDOW_TOKENS])
+            found.append(Piece(document.id, document.labels.get("topic"), own))
+    return tuple(found)
+
+
+def token(word: str) -> Codes:
+    return lambda piece, generator: [(own == word) * generator.uniform(1, 2) for own in piece.tokens]
+
+
+def bigram(first: str, second: str) -> Codes:
+    def codes(piece: Piece, generator: np.random.Generator) -> list[float]:
+        pairs = itertools.pairwise(("", *piece.tokens))
+        return [(pair == (first, second)) * generator.uniform(1, 2) for pair in pairs]
+
+    return codes
+
+
+def topic(name: str) -> Codes:
+    """Three in ten tokens of the documents of a topic."""
+    of_chance = random(0.3)
+    return lambda piece, generator: (piece.topic == name) * of_chance(piece, generator)
+
+
+def random(density: float = 0.01) -> Codes:
+    def codes(piece: Piece, generator: np.random.Generator) -> np.ndarray:
+        n = len(piece.tokens)
+        return (generator.random(n) < density) * generator.uniform(1, 2, n)
+
+    return codes
+
+
+def signed(positive: Codes, negative: Codes) -> Codes:
+    return lambda piece, generator: np.subtract(positive(piece, generator), negative(piece, generator))
+
+
+def plant(codes: Codes, index: int = 0, sign: int = 1, n_windows: int = 20) -> harness.Latent:
+    """A pole with so many windows of each class in each half, drawn with its index as the seed."""
+    generator = np.random.default_rng(index)
+    found: dict[tuple[str, bool], list[harness.LatentWindow]] = {
+        key: [] for key in itertools.product(("explain", "test"), (True, False))
+    }
+    for piece in pieces():
+        activations = np.maximum(0, sign * np.asarray(codes(piece, generator), dtype=float))
+        is_active = bool(activations.any())
+        half = "explain" if hashlib.sha256(piece.document.encode()).digest()[0] % 2 else "test"
+        sample = "random" if is_active else "silent"
+        found[half, is_active].append(
+            harness.LatentWindow(piece.document, piece.tokens, tuple(activations.tolist()), is_active, sample)
+        )
+    for key, windows in found.items():
+        found[key] = [windows[place] for place in generator.permutation(len(windows))[:n_windows]]
+    explain, test = (tuple(found[half, True] + found[half, False]) for half in ("explain", "test"))
+    return harness.Latent(index, sign, 0.0, explain, test)

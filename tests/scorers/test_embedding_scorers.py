@@ -1,0 +1,163 @@
+"""Scorers that ask a sentence encoder, on embeddings made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import harness
+from plugins.scorers.embedding_intruder import N_ACTIVE, _trials
+from plugins.scorers.explanations import explanation
+
+N = 10
+
+
+def _window(name: str, *activations: float) -> harness.LatentWindow:
+    tokens = (f"{name} ", "of", " text")
+    is_active = any(activations)
+    padded = activations or (0.0, 0.0, 0.0)
+    return harness.LatentWindow(name, tokens, padded, is_active, "random" if is_active else "silent")
+
+
+def _latent(index: int = 0, n_active: int = N, **changes: Any) -> harness.Latent:
+    halves = {
+        half: (
+            *(_window(f"{half}-active-{i}", 0, 1 + i, 0) for i in range(n_active)),
+            *(_window(f"{half}-silent-{i}") for i in range(N)),
+        )
+        for half in ("explain", "test")
+    }
+    return dataclasses.replace(harness.Latent(index, 1, 0.0, **halves), **changes)
+
+
+def _answers(requests: list[harness.Embed], embed: Any) -> list[Tensor]:
+    return [torch.nn.functional.normalize(torch.stack([embed(text) for text in r.texts]), dim=1) for r in requests]
+
+
+def _rows(name: str, latent: harness.Latent, embed: Any) -> dict[str, harness.TableRow]:
+    scorer = harness.create("scorer", name)
+    requests = scorer.plan(latent)
+    return {row.metric: row for row in scorer.reduce(latent, requests, _answers(requests, embed))}
+
+
+def _along(degrees: float) -> Tensor:
+    return torch.tensor([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+
+
+def _by_kind(text: str) -> Tensor:
+    """Active windows and what quotes them point one way, silent ones another."""
+    number = sum(map(ord, text)) % 7
+    return _along(number if "active" in text else 60 + number)
+
+
+def test_retrieval_compares_windows_with_the_explanation() -> None:
+    other = _latent(1, explain=tuple(_window(f"elsewhere-silent-{i}", 1, 0, 0) for i in range(N)))
+    rows = _rows("embedding_retrieval", _latent(other=other), _by_kind)
+    assert rows["auroc"].value == rows["balanced_accuracy"].value == 1
+    assert rows["auroc_random_explanation"].value == 0
+    assert {row.n for row in rows.values()} == {2 * N}
+
+
+def test_explanations_are_made_of_explain_windows_alone_and_none_of_the_window_that_is_scored() -> None:
+    scorer = harness.create("scorer", "embedding_retrieval")
+    latent = _latent(other=_latent(1))
+    (own, even, odd, other), explain, test = (request.texts for request in scorer.plan(latent))
+    assert own == other == explanation(latent)
+    assert "test-" not in own
+    assert explain == tuple(window.text for window in latent.explain)
+    assert test == tuple(window.text for window in latent.test)
+    for place, scored_by in ((0, even), (1, odd)):
+        assert f"explain-active-{place} " in own and f"explain-active-{place} " not in scored_by
+        assert f"explain-active-{1 - place} " in scored_by
+
+
+def test_each_explain_window_is_scored_by_the_half_that_it_is_not_in() -> None:
+    """The other way round, what finds its own windows only would set the cut."""
+    latent = _latent()
+    (own, even, odd), _, _ = (request.texts for request in harness.create("scorer", "embedding_retrieval").plan(latent))
+    windows = [window.text for window in latent.explain]
+
+    def embed(text: str) -> Tensor:
+        axis = {even: 0, odd: 1, own: 2}.get(text)
+        if axis is None:
+            is_active = "active" in text
+            place = windows.index(text) if text in windows else 0
+            # To its own half's explanation every window is alike; from the other half's, active ones are near.
+            near = torch.tensor([0.5, 0.5, float(is_active)])
+            near[place % 2] = 0.9 if is_active else 0.1
+            return near
+        return torch.eye(3)[axis]
+
+    assert _rows("embedding_retrieval", latent, embed)["balanced_accuracy"].value == 1
+
+
+def test_an_explanation_names_ngrams_and_shows_contexts() -> None:
+    tokens = tuple(f" w{i}" for i in range(20))
+    strong, weak = tuple(5.0 * (i == 9) for i in range(20)), tuple(1.0 * (i == 0) for i in range(20))
+    windows = (
+        harness.LatentWindow("a", tokens, weak, True, "random"),
+        harness.LatentWindow("b", tokens, strong, True, "top"),
+    )
+    ngrams, contexts = explanation(harness.Latent(0, 1, 0.0, windows, ())).split(": ")
+    assert ngrams.split(", ")[0] == "w9"
+    assert contexts == f"{' '.join(f'w{i}' for i in range(4, 15))} ... w0 w1 w2 w3 w4 w5"
+
+
+def test_provenance_explains_the_positive_pole_by_the_source() -> None:
+    rows = _rows("atom_provenance", _latent(source="seen active", other=_latent(1, sign=-1, source="silent")), _by_kind)
+    assert rows["auroc"].value == rows["balanced_accuracy"].value == 1
+    assert rows["auroc_random_explanation"].value == 0
+
+
+def test_provenance_without_a_source_is_undefined() -> None:
+    scorer = harness.create("scorer", "atom_provenance")
+    with pytest.raises(harness.Undefined, match="negative pole"):
+        scorer.plan(_latent(sign=-1, source="seen active"))
+    with pytest.raises(harness.Undefined, match="no source text"):
+        scorer.plan(_latent())
+    for other in (None, _latent(1)):
+        rows = _rows("atom_provenance", _latent(source="seen active", other=other), _by_kind)
+        control = rows["auroc_random_explanation"]
+        assert (control.value, control.reason) == (None, "there is no other latent with an explanation")
+
+
+def test_the_intruder_is_the_window_least_like_the_others() -> None:
+    rows = _rows("embedding_intruder", _latent(), _by_kind)
+    assert rows["accuracy"].value == 1 and rows["accuracy"].n == N
+    # Here the active windows are two and two, each pair at a right angle to the other: the silent one is between.
+    blind = _rows("embedding_intruder", _latent(), lambda text: _along(45 if "silent" in text else 90 * _is_odd(text)))
+    assert blind["accuracy"].value == 0
+
+
+def _is_odd(text: str) -> int:
+    return int(text.split()[0][-1]) % 2
+
+
+def test_an_encoder_that_tells_nothing_guesses() -> None:
+    """Windows that tie share the guess: were it the first one's, the intruder, shown last, would never be it."""
+    rows = _rows("embedding_intruder", _latent(), lambda text: torch.ones(2))
+    assert rows["accuracy"].value == rows["accuracy_random_windows"].value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("n_active", [5, 8, 11])
+def test_the_four_are_of_one_band_and_every_silent_window_is_tried(n_active: int) -> None:
+    active, silent = list(range(n_active)), list(range(n_active, n_active + N))
+    trials = _trials(active, silent)
+    assert sorted(trial[-1] for trial in trials) == silent
+    for trial in trials:
+        four = trial[:-1]
+        assert len(set(four)) == N_ACTIVE and set(four) <= set(active)
+        assert max(four) - min(four) <= -(-n_active // (n_active // N_ACTIVE)) - 1
+    assert set(itertools.chain(*trials)) == {*active, *silent}  # none is left out
+
+
+@pytest.mark.parametrize("name", ["embedding_retrieval", "embedding_intruder", "atom_provenance"])
+def test_few_windows_are_no_measurement(name: str) -> None:
+    with pytest.raises(harness.Undefined, match="4 active explain windows, fewer than 5"):
+        harness.create("scorer", name).plan(_latent(n_active=4, source="text"))

@@ -1,0 +1,263 @@
+"""The scoring stage: what scorers get, what they cost each other, and what ends up in the table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import harness
+from harness.cells import Cell, Record
+from harness.plugin_manager import Catalog, Registered
+from harness.session import Session
+from harness.stages import scoring
+from harness.store import Store
+
+N_LATENTS = 6
+WEIGHTS = [4.0, 4.0, 2.5, 2.5, 7.0, 7.0]
+
+
+class Decomposition(harness.Decomposition):
+    def __init__(self, dictionary: torch.Tensor) -> None:
+        self.dictionary = dictionary
+
+    def encode(self, x: torch.Tensor) -> harness.Codes:
+        raise AssertionError("scorers look at windows, not at rows")
+
+    def decode(self, codes: harness.Codes) -> torch.Tensor:
+        raise AssertionError
+
+
+class Lengths:
+    """Its metric is the latent's index, after asking for embeddings of the test windows."""
+
+    metric, chance = "index", 0.25
+
+    def __init__(self, config: object) -> None:
+        self.seen: list[harness.Latent] = []
+
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        return [harness.Embed(tuple(window.text for window in latent.test)), harness.Embed((latent.source or "none",))]
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        windows, source = responses
+        assert len(windows) == len(latent.test) and len(source) == 1
+        assert torch.allclose(windows.norm(dim=1), torch.ones(len(windows), dtype=torch.float64))
+        return self.judge(latent)
+
+    def judge(self, latent: harness.Latent) -> list[harness.TableRow]:
+        assert latent.other is not None and latent.direction is not None
+        return [
+            harness.TableRow("index", float(latent.index), len(latent.test), True),
+            harness.TableRow("index_random_explanation", float(latent.other.index), 1),
+            harness.TableRow("direction", float(latent.direction[0]), 1),
+        ]
+
+
+class Silent(Lengths):
+    """Asks nobody."""
+
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        if latent.index == 2:
+            raise harness.Undefined("not this one")
+        return []
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        assert (requests, responses) == ([], [])
+        if latent.index == 3:
+            raise harness.Undefined("nor this one")
+        torch.set_default_dtype(torch.float64)  # put back, or the next one would see it
+        return self.judge(latent)
+
+
+class Raises(Silent):
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        raise ZeroDivisionError("oh")
+
+
+class Quits(Silent):
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        sys.exit(4)
+
+
+class AsksInVain(Lengths):
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        return [harness.Embed((" ",))] if latent.index == 1 else super().plan(latent)
+
+
+class Unfit(Silent):
+    """Returns what no scorer may."""
+
+    found: ClassVar[Any] = None
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        return self.found
+
+
+class Broken(Unfit):
+    found: ClassVar[Any] = [harness.TableRow("index", float("nan"), 1)]
+
+
+class Mute(Unfit):
+    found: ClassVar[Any] = [harness.TableRow("another", 1.0, 1)]
+
+
+class Tiny:
+    """A byte-level model that counts what it is asked; the embeddings mean nothing."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, config: object) -> None:
+        self._model = harness.create("model", "random_weights", n_layers=1, width=8, n_heads=2, device="cpu")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def windows(self, texts: Any, context: int) -> Any:
+        self.asked.extend(texts)
+        return [
+            [] if text == " " else own for text, own in zip(texts, self._model.windows(texts, context), strict=True)
+        ]
+
+
+def _catalog() -> Catalog:
+    scorers = (Lengths, Silent, Raises, Quits, AsksInVain, Unfit, Broken, Mute)
+    specs = [harness.Spec("scorer", cls.__name__.lower(), 1, "of this test", cls) for cls in scorers]
+    specs.append(harness.Spec("scorer", "needy", 1, "of this test", Silent, needs=("atoms",)))
+    specs.append(harness.Spec("model", "tiny", 1, "of this test", Tiny))
+    catalog = Catalog()
+    for spec in specs:
+        catalog.entries[spec.kind, spec.name] = Registered(spec, sys.modules[__name__], "here", "1")
+    return catalog
+
+
+def _card(place: int, source: dict[str, Any] | None) -> dict[str, Any]:
+    """Two poles of each latent; windows are shared by all."""
+    windows = [
+        {"document": f"d{i}", "tokens": ["word", f" {i}"], "activations": [0.0, float(i % 2)], "is_active": i % 2 == 1}
+        | {"sample": "random" if i % 2 else "silent"}
+        for i in range(12)
+    ]
+    card = {"index": place // 2, "sign": -1 if place % 2 else 1, "stratum": f"density_{place % 4 + 1}"}
+    return card | {
+        **{"weight": WEIGHTS[place], "threshold": 0.5, "density": 0.01, "source": source},
+        **{"explain": windows[:6], "test": windows[6:]},
+    }
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    store = Store(tmp_path / "results", tmp_path / "cache")
+    source = {"document": "d", "before": "a ", "token": "b", "after": " c"}
+    cards = [_card(place, source) for place in range(N_LATENTS)]
+    for key, sampled in {"latents": cards, "none": [], "alone": cards[:2], "rows": [_card(0, None)]}.items():
+        work = store.work_folder("latents", key)
+        work.mkdir(parents=True)
+        (work / "cards.json").write_text(json.dumps({"cards": sampled}))
+        store.commit("latents", key, {})
+    work = store.work_folder("fit", "fit")
+    Decomposition(torch.arange(30.0).reshape(10, 3) + 1).save(work)
+    store.commit("fit", "fit", {})
+    Tiny.asked.clear()
+    return Session(store, _catalog(), torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
+
+
+def _cell(name: str, latents: str = "latents", seed: int = 0, encoder: str | None = "tiny") -> Cell:
+    task = {
+        "scorer": {"name": name, "params": {}},
+        **{"latents": latents, "fit": "fit", "seed": seed},
+        "encoder": encoder and {"name": encoder, "params": {}},
+    }
+    return Cell("scoring", f"{name}-{latents}-{seed}", f"{name} of x", "g", task, {"method": "x", "scorer": name})
+
+
+def _run(session: Session, *cells: Cell) -> list[Record]:
+    scoring.run(list(cells), session)
+    records = [session.store.record(cell.key) for cell in cells]
+    assert None not in records
+    return [record for record in records if record is not None]
+
+
+def _interp(record: Record, metric: str = "index") -> list[dict[str, Any]]:
+    assert record.status == "done", record.error
+    return [row for row in record.rows if row["table"] == "interp" and row["metric"] == metric]
+
+
+def test_every_unit_has_its_rows_and_says_what_it_stands_for(session: Session) -> None:
+    (record,) = _run(session, _cell("lengths"))
+    rows = _interp(record)
+    assert [(row["latent"], row["sign"]) for row in rows] == [(i // 2, (1, -1)[i % 2]) for i in range(N_LATENTS)]
+    assert [row["value"] for row in rows] == [row["latent"] for row in rows]
+    assert [row["weight"] for row in rows] == WEIGHTS
+    assert [row["stratum"] for row in rows[:5]] == [f"density_{i}" for i in (1, 2, 3, 4, 1)]
+    assert {row["chance"] for row in rows} == {0.25}
+    assert {row["chance"] for row in record.rows if row["metric"] != "index" and row["table"] == "interp"} == {None}
+    (seconds,) = [row for row in record.rows if row["table"] == "cost"]
+    assert seconds["metric"] == "scoring_seconds_lengths" and seconds["value"] > 0
+
+
+def test_directions_are_those_of_the_pole(session: Session) -> None:
+    (record,) = _run(session, _cell("lengths"))
+    found = [row["value"] for row in _interp(record, "direction")]
+    assert found == [1.0, -1.0, 4.0, -4.0, 7.0, -7.0]
+
+
+def test_the_other_latent_is_another_one_and_the_seed_decides(session: Session) -> None:
+    seeds = [_cell("lengths", seed=seed) for seed in range(8)]
+    drawn = []
+    for record in _run(session, *seeds, _cell("lengths")):
+        drawn.append([row["value"] for row in _interp(record, "index_random_explanation")])
+        assert all(other != row["latent"] for other, row in zip(drawn[-1], _interp(record), strict=True))
+    assert drawn[0] == drawn[-1]
+    assert len({tuple(others) for others in drawn}) > 1
+    assert all(len({others[place] for others in drawn}) == 2 for place in range(N_LATENTS))
+
+
+def test_texts_are_embedded_once_for_all_cells(session: Session) -> None:
+    _run(session, _cell("lengths"), _cell("asksinvain"), _cell("lengths", "alone"))
+    assert sorted(Tiny.asked) == sorted({*(f"word {i}" for i in range(6, 12)), "a b c", " "})
+
+
+def test_an_encoder_that_nobody_asks_is_not_loaded(session: Session) -> None:
+    (record,) = _run(session, _cell("silent", encoder=None))
+    assert len(_interp(record)) == N_LATENTS
+    (record,) = _run(session, _cell("lengths", encoder=None))
+    assert record.error_type == "PluginError" and "needs=('embed',)" in str(record.error)
+
+
+def test_undefined_units_are_null_with_the_reason(session: Session) -> None:
+    silent, asking = _run(session, _cell("silent"), _cell("asksinvain"))
+    found = {(row["latent"], row["sign"]): (row["value"], row["reason"]) for row in _interp(silent)}
+    assert found[2, 1] == found[2, -1] == (None, "not this one")
+    assert found[1, 1] == (1.0, None)
+    assert {row["chance"] for row in _interp(silent)} == {0.25}
+    reasons = [row["reason"] for row in _interp(asking) if row["latent"] == 1]
+    assert reasons == ["the text ' ' has no tokens to embed"] * 2
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_scorer_that_raises_costs_its_own_cell(session: Session) -> None:
+    records = _run(session, *map(_cell, ("raises", "quits", "unfit", "broken", "mute", "missing", "lengths")))
+    assert [record.status for record in records] == ["failed"] * 6 + ["done"]
+    errors = [str(record.error) for record in records]
+    assert errors[0] == "oh" and "sys.exit(4)" in errors[1]
+    assert errors[2] == "Unfit.reduce() returned None, not a list of TableRows."
+    assert errors[3] == "Broken.reduce(): index is nan. Give None and a reason."
+    assert errors[4] == "Mute.reduce() gives ['another'], not its metric 'index' once."
+    assert "unknown scorer 'missing'" in errors[5]
+
+
+def test_cells_that_cannot_be_scored_are_skipped(session: Session) -> None:
+    nothing, sourceless, sourced = _run(session, _cell("lengths", "none"), _cell("needy", "rows"), _cell("needy"))
+    assert (nothing.status, nothing.error) == ("skipped", "no latent of x has enough windows to be scored")
+    assert (sourceless.status, sourced.status) == ("skipped", "done")
+    assert "needs atoms that were taken from a text" in str(sourceless.error)
+
+
+def test_a_single_latent_has_no_other(session: Session) -> None:
+    (record,) = _run(session, _cell("silent", "alone"))
+    assert (record.status, record.error_type) == ("failed", "AssertionError")  # this scorer insists on one
