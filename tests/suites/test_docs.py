@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from documents import Reader
 
 DOCS = Path(__file__).parents[2] / "docs"
+GENERATOR = DOCS / "generate.py"
 
 
-@pytest.mark.parametrize("name", ["tutorial.md"])
+@pytest.mark.parametrize("name", ["tutorial.md", pytest.param("howto.md", marks=pytest.mark.slow)])
 def test_a_reader_gets_through(name: str, tmp_path: Path, shared_cache: Path) -> None:
     Reader(tmp_path, shared_cache).follow(DOCS / name)
+    described = (DOCS / "reference" / "tables.md").read_text(encoding="utf-8")
+    for board in tmp_path.glob("results/*/*.csv"):
+        unknown = [column for column in pd.read_csv(board).columns if f"| `{column}` |" not in described]
+        assert not unknown, f"docs/meanings.py says nothing of {unknown} in {board.name}"
+
+
+def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, GENERATOR, tmp_path], check=True)
+    made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    committed = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "reference").iterdir()}
+    stale = sorted(name for name in made.keys() | committed.keys() if made.get(name) != committed.get(name))
+    assert not stale, f"docs/reference: {', '.join(stale)} differ from the code. Run: python docs/generate.py"

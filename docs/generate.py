@@ -1,0 +1,209 @@
+"""Writes docs/reference/ from the code: verbs, keys of a suite, plugins with their parameters, tables and metrics.
+
+Run `python docs/generate.py` after changing any of these; a test compares the pages with what it writes elsewhere:
+`python docs/generate.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import itertools
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import meanings
+import yaml
+
+from harness import cli, tables
+from harness.parameters import describe
+from harness.plugin_manager import BUILT_IN, load_catalog
+from harness.specs import KINDS, Spec
+from harness.suite import SuiteConfig, Tokens, Wandb
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+_PLURALS = {"similarity": "similarities", "corpus": "corpora"}
+# `name   definition` or `name: definition`, which may go on in lines that are indented further.
+_DEFINITION = re.compile(r"^( *)([a-z]\w*)(?: {2,}|: )(\S.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+_COST_NAME = re.compile(r'cost\(\s*"(\w+)"|row\("cost", "(\w+)"')
+
+
+def pages() -> dict[str, str]:
+    """Every page by its name."""
+    made = {"cli.md": _cli(), "suites.md": _suites(), "plugins.md": _plugins(), "tables.md": _tables()}
+    return {name: f"{text.strip()}\n" for name, text in made.items()}
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _cli() -> str:
+    parser = cli._parser()
+    verbs = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
+    parts = ["# Command line", str(cli.__doc__)]
+    for name, verb in verbs.items():
+        what, _, usage = str(verb.description).partition(": ")
+        parts.append(f"## harness {name}\n\n{what[0].upper()}{what[1:]}.\n\n    {usage}")
+        options = [action for action in verb._actions if action.option_strings and action.dest != "help"]
+        lines = [f"- `{action.option_strings[0]}{_choices(action)}`: {action.help}" for action in options]
+        parts += ["\n".join(lines)] if lines else []
+    return "\n\n".join(parts)
+
+
+def _choices(action: argparse.Action) -> str:
+    return f" {'|'.join(map(str, action.choices))}" if action.choices else ""
+
+
+def _suites() -> str:
+    defaults = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text(encoding="utf-8"))
+    parts = ["# Suites", meanings.SUITES]
+    for title, config, given in (
+        ("Keys", SuiteConfig, defaults),
+        ("tokens", Tokens, {}),
+        ("wandb", Wandb, defaults["wandb"]),
+    ):
+        fields = [{**field, "default": str(given.get(field["name"], field["default"]))} for field in describe(config)]
+        parts += [f"## {title}", _doc(config), _parameters(fields, {**meanings.KEYS, **_about(config)})]
+    for folder, title in {"suite": "Suites there are", "model": "Models", "corpus": "Corpora"}.items():
+        names = sorted((ROOT / "conf" / folder).glob("*.yaml"))
+        about = [f"- `{path.stem}`{_comment(path)}" for path in names]
+        parts += [f"## {title}", meanings.PRESETS[folder], "\n".join(about)]
+    return "\n\n".join(parts)
+
+
+def _comment(path: Path) -> str:
+    """What the first lines of a file in conf/ say of it."""
+    lines = path.read_text(encoding="utf-8").removeprefix("# @package _global_\n").splitlines()
+    head = " ".join(line[2:] for line in itertools.takewhile(lambda line: line.startswith("# "), lines))
+    return f": {head}" if head else ""
+
+
+def _plugins() -> str:
+    entries = load_catalog(()).entries
+    parts = ["# Plugins", meanings.PLUGINS]
+    for kind in KINDS:
+        ours = [
+            entry for (of_kind, _), entry in sorted(entries.items()) if of_kind == kind and entry.source == BUILT_IN
+        ]
+        parts.append(f"## {_PLURALS.get(kind, kind + 's').capitalize()}")
+        parts += [_plugin(entry.spec) for entry in ours]
+    return "\n\n".join(parts)
+
+
+def _plugin(spec: Spec) -> str:
+    parts = [f"### {spec.kind}/{spec.name}", f"{spec.summary}. Version {spec.version}."]
+    parts += [
+        f"{word.capitalize()}: {', '.join(found)}." for word in ("needs", "provides") if (found := vars(spec)[word])
+    ]
+    if spec.config is not None:
+        parts += [_doc(spec.config), _parameters(describe(spec.config), _about(spec.config))]
+    if definition := ast.get_docstring(_module(spec)):
+        parts.append(f"```text\n{definition}\n```")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _module(spec: Spec) -> ast.Module:
+    """The source of what a spec names, which is not imported."""
+    found = importlib.util.find_spec(str(spec.factory).partition(":")[0])
+    assert found is not None and found.origin is not None
+    return ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+
+
+def _doc(config: type) -> str:
+    """The docstring without the list of arguments, which is in the table; none where a dataclass has made it."""
+    written = inspect.getdoc(config) or ""
+    return "" if written.startswith(f"{config.__name__}(") else written.partition("\nArgs:")[0].strip()
+
+
+def _parameters(fields: Sequence[Mapping[str, str]], about: Mapping[str, str]) -> str:
+    rows = [
+        (*(f"`{field[key]}`" for key in ("name", "type", "default")), about.get(field["name"], "")) for field in fields
+    ]
+    return _table(("parameter", "type", "default", ""), rows) if rows else ""
+
+
+def _about(config: type) -> dict[str, str]:
+    """What is written about each field: a string below it, or a line under `Args:`."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in config.__mro__ if dataclasses.is_dataclass(base)]):
+        _, _, arguments = (inspect.getdoc(base) or "").partition("\nArgs:\n")
+        found |= {name: _in_one_line(text) for name, text in _definitions(arguments)}
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        for field, below in itertools.pairwise(body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = _in_one_line(text)
+    return found
+
+
+def _definitions(docstring: str) -> Iterator[tuple[str, str]]:
+    for _, name, text in _DEFINITION.findall(docstring):
+        yield name, text
+
+
+def _tables() -> str:
+    columns = {
+        "Columns of every table": _meanings("COLUMNS", tables.COLUMNS),
+        "Columns of `similarity` besides": _meanings("COLUMNS", tables.SIMILARITY_COLUMNS),
+        "Columns of `interp` besides": _meanings("COLUMNS", tables.INTERP_COLUMNS),
+        "Columns of `leaderboard.csv`": meanings.LEADERBOARD,
+        "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
+    }
+    metrics = {
+        "Metrics of `reconstruction` and `downstream`": _metrics("evaluations"),
+        "Metrics of `interp`": meanings.INTERP | _metrics("scorers"),
+        "Metrics of `similarity`": meanings.SIMILARITY,
+        "Metrics of `cost`": _meanings("COST", _cost_names()),
+    }
+    parts = ["# Tables", meanings.TABLES]
+    for title, found in {**columns, **metrics}.items():
+        rows = [(f"`{name}`", meaning) for name, meaning in found.items()]
+        parts += [f"## {title}", _table(("column" if title in columns else "metric", ""), rows)]
+    return "\n\n".join([*parts, meanings.REPORTED])
+
+
+def _meanings(of: str, names: Iterable[str]) -> dict[str, str]:
+    """What `docs/meanings.py` says of names that the code has."""
+    known: dict[str, str] = vars(meanings)[of]
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"docs/meanings.py: {of} has no {', '.join(unknown)}. Write what it means.")
+    return {name: known[name] for name in names}
+
+
+def _metrics(folder: str) -> dict[str, str]:
+    """What the modules of a kind of plugins define, each in its docstring."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "plugins" / folder).glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found |= {name: _in_one_line(text) for name, text in _definitions(docstring)}
+    return found
+
+
+def _cost_names() -> list[str]:
+    """The metrics that stages measure, by the calls that make their rows."""
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "harness" / "stages").glob("*.py"))]
+    return list(dict.fromkeys(name or other for text in sources for name, other in _COST_NAME.findall(text)))
+
+
+def _in_one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line[0].upper() + line[1:] if line[1:2].islower() else line
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else REFERENCE)

@@ -1,0 +1,172 @@
+"""What the reference says where the code has names and no words."""
+
+SUITES = """
+A suite says what to compare with what. It is one of those below, or a file `conf/suite/NAME.yaml` in the folder where
+you stand, whose first line is `# @package _global_`. Every key can be overridden on the command line:
+`harness run suite=smoke 'seeds=[0,1]'`.
+""".strip()
+
+KEYS = {
+    "name": "Names the results folder; if not given, the suite's file does.",
+    "models": "Presets, or plugins with their parameters; each may have `label`, `family` and `sites` of its own.",
+    "methods": "Names, or plugins with their parameters. A list where a parameter takes one value is a grid.",
+    "tokens": "See below.",
+    "sites": "Where activations are read, for models that have no `sites` of their own: `resid_post.6`.",
+    "similarities": "Each compares all pairs of sites; those that need decompositions, each method's fits there.",
+    "evaluations": "Each judges every fit.",
+    "scorers": "Each rates the sampled latents of every fit; needs `tokens.interp`.",
+    "seeds": "Every method learns once with each. Several give intervals and tiers.",
+    "context": "Tokens of a window; documents are cut into windows.",
+    "evaluation_share": "Of the documents; no document serves two ends.",
+    "interp_share": "Of the documents.",
+    "max_norm_multiple": "Rows whose norm is above this multiple of the median are masked.",
+    "max_disk_gb": "What would take more is refused before it starts.",
+    "dtype": "In which models run, and rows are stored. Methods learn in float32.",
+    "device": "`auto` is cuda, then mps, then cpu.",
+    "plugin_files": "Python files with plugins of your own, relative to where you stand.",
+    "wandb": "See below.",
+    "evaluation": "Rows that fits are judged on.",
+    "mode": "`online` sends at the end of a run; `offline` leaves files; see also `harness wandb-sync`.",
+    "project": "The project on W&B.",
+    "entity": "User or team; null for your default.",
+}
+
+PRESETS = {
+    "suite": "`harness run suite=NAME`.",
+    "model": "`models: [{preset: NAME, sites: [...]}]`; any parameter may be added to override the preset's.",
+    "corpus": "`corpus: NAME`.",
+}
+
+PLUGINS = """
+Every built-in, as `harness show KIND/NAME` has it. In a suite: `NAME`, or `{KIND: NAME, parameter: value}`; a list
+where a parameter takes one value is a grid. From Python: `harness.create(KIND, NAME, parameter=value)`. The blocks are
+the definitions in the source. *Needs* names what has to be there besides rows; where it is not, a cell is skipped with
+the reason.
+""".strip()
+
+TABLES = """
+`results/NAME/tables/TABLE.parquet` and `.csv`: one row is a cell (a fit, an evaluation and so on) and one metric of it.
+There is a table for every evaluation, and `similarity`, `interp` and `cost`. What could not be computed has a row with
+a null value and the reason in `error`; cells that failed or were skipped have one row and no metric. `leaderboard.csv`
+and `interpretability.csv` are summaries: a line per method and place.
+""".strip()
+
+REPORTED = """
+`cost` also has the seconds of each evaluation and scorer, `evaluation_seconds_NAME` and `scoring_seconds_NAME`, and
+what a method tells of its own fit, such as `rows_until_full`.
+""".strip()
+
+COLUMNS = {
+    "suite": "Name of the suite.",
+    "cell": "Content address of the cell: equal inputs have equal ones, on every machine.",
+    "status": "`done`, `undefined` (this metric has no value), `failed` or `skipped`.",
+    "error": "Why it failed, was skipped or is undefined.",
+    "family": "Line of models, such as pythia.",
+    "model": "Label of the model.",
+    "site": "Where activations are read: `resid_post.3` is the residual stream after block 3, counted from 0.",
+    "fit_tokens": "Rows that the method learnt from, before masking.",
+    "method": "Name of the method.",
+    "method_config": "Its parameters, defaults included, as JSON.",
+    "seed": "Of the fit: order of the rows, initial weights.",
+    "split": "For captures: the documents of `fit`, `evaluation` or `interp`.",
+    "metric": "Name of the number; see below.",
+    "value": "The number; null where there is none.",
+    "n": "What it rests on: rows for most metrics.",
+    "higher_is_better": "True, false, or null where neither holds.",
+    "note": "What to know when reading the value.",
+    "log": "What was printed, in the results folder.",
+    "device": "Where it was computed.",
+    "harness_version": "Of this package.",
+    "plugin_version": "Of the method, model, similarity or scorer; raised when its results change.",
+    "git_sha": "Commit of the harness's checkout; null when installed from a wheel.",
+    "created_at": "When it was computed, in UTC.",
+    "similarity": "Name of the similarity.",
+    "similarity_config": "Its parameters, as JSON.",
+    "scorer": "Name of the scorer; null for counts of latents.",
+    "scorer_config": "Its parameters, as JSON.",
+    "judge": "The model that it asked; null if it asks nobody.",
+    "latent": "Number of the latent: its row in the dictionary.",
+    "sign": "1, or -1 for the negative pole of a signed code.",
+    "stratum": "Group of latents of like density that it was drawn from.",
+    "weight": "How many latents it stands for.",
+    "chance": "What guesses would score; only main metrics have one.",
+}
+COLUMNS |= {
+    f"{name}_b": f"`{name}` of the other side."
+    for name in ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
+}
+
+LEADERBOARD = {
+    **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
+    "l0": "Latents active on a row, realised.",
+    "explained_variance": "See the metrics; mean over seeds, like all numbers here.",
+    "cosine_error": "See the metrics.",
+    "ce_increase": "In nats; empty where the model has no head or `downstream` is not in the suite.",
+    "alive_fraction": "See the metrics.",
+    "fit_seconds": "The method's own time.",
+    "parameters": "Numbers that it stores.",
+    "seeds": "How many.",
+    "capture_seconds": "Of the forward pass that all methods share.",
+    "total_seconds": "Capture and fit.",
+    **{
+        f"{name}_{side}": f"{side.capitalize()}er end of the 95 % interval of `{name}`, over documents and seeds."
+        for name in ("explained_variance", "cosine_error", "ce_increase")
+        for side in ("low", "high")
+    },
+    "tier": "By explained variance, among methods of equal L0; needs two seeds. What can't be separated shares one.",
+    "matched_l0": "Number of the group of methods whose L0 is equal within 10 %.",
+    "pareto": "Whether no other method here has a lower L0 and explains more.",
+}
+
+INTERPRETABILITY = {
+    **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
+    **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "metric", "chance")},
+    "value": "Mean over latents, weighted by how many each stands for; mean over seeds.",
+    "low": "Lower end of its 95 % interval.",
+    "high": "Higher end of it.",
+    "interval_over": "`latents`, or `latents and seeds`.",
+    "random_explanation": "The same with another latent's explanation: what a score owes to all but the explanation.",
+    "random_explanation_low": "Lower end of its 95 % interval.",
+    "random_explanation_high": "Higher end of it.",
+    "floor": "What the floor, `token_lookup`, scores on the same latents.",
+    "lift": "Value less floor, latent by latent.",
+    "lift_low": "Lower end of its 95 % interval.",
+    "lift_high": "Higher end of it.",
+    "n_latents": "Latents scored, all seeds together.",
+    "n_undefined": "Latents without a score; they are left out.",
+    "n_seeds": "How many.",
+    "dead_share": "Share of latents that are active on no row.",
+    "rare_share": "Share of latents that are active too rarely to be scored.",
+}
+
+SIMILARITY = {
+    "similarity": "The value.",
+    "similarity_reversed": "The value with the sides exchanged, where that matters.",
+    "null_shuffled_rows": "The value for shuffled rows: what it shows where nothing is shared.",
+    "overlap": "For decompositions: how many atoms are shared.",
+    "chance": "For decompositions: the value expected of random choices from the same candidates.",
+    "kept_share_a": "Share of the rows of this side that are compared; others are masked, or have no partner.",
+    "kept_share_b": "Share of the rows of the other side that are compared.",
+}
+
+INTERP = {
+    "units": "Poles of latents that there are: two for each latent of a signed code, one otherwise.",
+    "dead_share": "Share of them that are active on no row.",
+    "rare_share": "Share of them that are active in too few windows to be scored.",
+}
+
+COST = {
+    "capture_seconds": "Seconds of the forward pass over a split; shared by all sites read in it.",
+    "capture_tokens": "Rows stored.",
+    "capture_disk_bytes": "What they take on disk.",
+    "capture_peak_memory_bytes": "Peak memory of the pass.",
+    "masked_rows": "Fit rows that no method saw: norms far above the median, NaN.",
+    "fit_seconds": "Wall seconds of the method's own code in `start`, `partial_fit` and `finish`.",
+    "fit_cpu_seconds": "Processor seconds of the same; other work on the machine hardly moves it.",
+    "tokens_seen": "Rows the method saw, repeats included.",
+    "tokens_distinct": "Different rows among them.",
+    "state_bytes": "What the learner held in memory between batches.",
+    "parameters": "Numbers in the decomposition.",
+    "fit_peak_memory_bytes": "Peak memory of the pass, shared by its learners.",
+    "latents_seconds": "Seconds of reading the latents of a fit and making the cards of the sampled ones.",
+}
