@@ -119,3 +119,11 @@ def _dense(index: int) -> torch.Tensor:
     column = torch.zeros(len(_windows().tokens), 1)
     column[pole.rows, 0] = torch.from_numpy(pole.values)
     return column
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_what_shows_in_one_half_only_is_rare(explain: bool) -> None:
+    windows = _windows()
+    codes = torch.zeros(len(windows.tokens), 1)
+    codes[windows.first_rows[windows.is_explain == explain][:40]] = 1.0
+    assert stratify(read_dense(codes), windows, signed=False).of(0, 1) == "rare"

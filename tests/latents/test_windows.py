@@ -140,3 +140,10 @@ def test_the_first_token_of_a_window_has_one_space_whether_or_not_offsets_count_
     for own_space in (0, 1):
         rows = harness.make_rows(columns | {"start": [start - own_space for start in starts]})
         assert cut(rows, {"a": text}).tokens[:2] == [" a", " b"]
+
+
+def test_an_end_that_falls_back_repeats_no_text() -> None:
+    ends = [2, 1, 3, *range(4, 11)]
+    columns = {"document": ["a"] * 10, "window": [0] * 10, "position": range(10)}
+    rows = harness.make_rows(columns | {"start": [0, 0, 1, *range(3, 10)], "end": ends})
+    assert cut(rows, {"a": "abcdefghij"}).tokens[:4] == ["ab", "", "c", "d"]
