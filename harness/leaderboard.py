@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.keys import canonical_json
 from harness.plan import Plan
 from harness.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
 from harness.store import Store
-from harness.suite import Suite
 
 _PLACE = ["family", "model", "site"]
 _LINE = ["fit_tokens", "method", "method_config"]
@@ -22,20 +20,6 @@ _COMPARED = (_RANKED, "cosine_error", "ce_increase")
 """Metrics that get an interval where their evaluation gave sums by document."""
 _METRICS = ("l0", *_COMPARED, "alive_fraction")
 _COSTS = ("fit_seconds", "fit_cpu_seconds", "parameters")
-_HEADINGS = {
-    "l0": "L0",
-    "tier": "tier",
-    "explained_variance": "expl. variance",
-    "interval": "95 %",
-    "cosine_error": "1 − cos",
-    "ce_increase": "CE increase",
-    "alive_fraction": "alive",
-    "fit_seconds": "fit s",
-    "total_seconds": "with capture",
-    "parameters": "params",
-    "seeds": "seeds",
-    "pareto": "Pareto",
-}
 
 Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 """By line (place and method) and metric."""
@@ -68,36 +52,6 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         .rename(columns={"similarity": "value"})
         .reset_index()
     )
-
-
-def for_terminal(
-    board: pd.DataFrame, pairs: pd.DataFrame, suite: Suite
-) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
-    """(title, columns, rows) of each table."""
-    entries = (*suite.methods, *suite.similarities)
-    labels: dict[Any, str] = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries} | {
-        ("", ""): ""
-    }
-    for (_, model, site), place in board.groupby(_PLACE, sort=False):
-        methods = zip(place["method"], place["method_config"], strict=True)
-        shown = pd.DataFrame({"method": [labels[method] for method in methods]}, dtype=object)
-        if len(suite.config.tokens.fit_budgets) > 1:
-            shown["fit tokens"] = place["fit_tokens"].tolist()
-        texts = {
-            "interval": _interval_texts(place),
-            "pareto": ["yes" if mark else None for mark in place["pareto"].fillna(False)],
-        }
-        for name, heading in _HEADINGS.items():
-            column = pd.Series(texts.get(name, place.get(name)), dtype=object)
-            if column.notna().any():
-                shown[heading] = column.where(column.notna(), None).tolist()
-        yield f"\n{model} {site} ({ranking(place)})", list(shown.columns), shown.to_numpy(object).tolist()
-    for (metric, config), lines in pairs.groupby(["similarity", "similarity_config"], sort=False):
-        rows = []
-        for row in lines.itertuples():
-            method = labels[row.method, row.method_config]
-            rows.append([f"{row.model} {row.site}", f"{row.model_b} {row.site_b}", method, row.value, row.null])
-        yield f"\n{labels[metric, config]}", ["a", "b", "method", "value", "null"], rows
 
 
 def _lines(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -161,11 +115,6 @@ def _document_sums(plan: Plan, store: Store) -> Sums:
         key: Measured(*(np.array([sums[side] for sums in seeds]) for side in ("numerator", "denominator")))
         for key, seeds in found.items()
     }
-
-
-def _interval_texts(place: pd.DataFrame) -> list[str | None]:
-    bounds = zip(place[f"{_RANKED}_low"], place[f"{_RANKED}_high"], strict=True)
-    return [None if pd.isna(low) else f"{low:.4f}–{high:.4f}" for low, high in bounds]
 
 
 def ranking(place: pd.DataFrame) -> str:

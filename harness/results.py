@@ -38,6 +38,11 @@ class Results:
         return {name: board for name, board in named.items() if len(board)}
 
     @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables and boards by name."""
+        return {**self.tables, **self.boards}
+
+    @property
     def is_empty(self) -> bool:
         return not any(map(len, self.tables.values()))
 

@@ -20,10 +20,9 @@ from harness.errors import ConfigError, suggest
 from harness.specs import KINDS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.plan import Plan
     from harness.plugin_manager import Catalog
+    from harness.results import Results
     from harness.store import State, Store
 
 ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -115,11 +114,11 @@ def run_verb(options: argparse.Namespace) -> int:
     """Do what is not done yet, then write the tables."""
     from harness.config import compose
     from harness.estimate import check_budget, estimate, remember_timings
-    from harness.leaderboard import leaderboard
     from harness.plan import build_plan
+    from harness.report import write_report
+    from harness.results import Results
     from harness.runner import changed_code, run
     from harness.store import states
-    from harness.tables import build_tables, write_tables
     from harness.tracking import track
 
     suite, catalog = compose(options.words)
@@ -133,12 +132,11 @@ def run_verb(options: argparse.Namespace) -> int:
     with display.TerminalDisplay(err) as shown:
         run(plan, store, shown)
     remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
-    tables = build_tables(plan, store)
-    board = leaderboard(plan, store, tables)
-    write_tables(tables, store.results / "tables")
-    board.to_csv(store.results / "leaderboard.csv", index=False)
-    track(plan, {**tables, "leaderboard": board}, store.results, lambda text: complain(f"warning: {text}"))
-    _show_boards(plan, board, tables)
+    results = Results.of(plan, store)
+    results.write(store.results)
+    write_report(plan, store, results)
+    track(plan, results.frames, store.results, lambda text: complain(f"warning: {text}"))
+    _show_boards(plan, results)
     return _summary(plan, store)
 
 
@@ -157,53 +155,43 @@ def status_verb(options: argparse.Namespace) -> int:
 
 def leaderboard_verb(options: argparse.Namespace) -> int:
     """The methods, by model and site, from what is done so far."""
-    from harness.leaderboard import leaderboard, similarities
-    from harness.tables import build_tables
+    from harness.results import Results
 
     plan, store = _read_plan(options.words)
-    tables = build_tables(plan, store)
-    board = leaderboard(plan, store, tables)
+    results = Results.of(plan, store)
     if options.json:
-        boards = {"methods": board, "similarities": similarities(tables)}
+        boards = {
+            "methods": results.leaderboard,
+            "similarities": results.similarities,
+            "interpretability": results.interpretability,
+        }
         records = {
             name: json.loads(board.to_json(orient="records", double_precision=15)) for name, board in boards.items()
         }
         print(json.dumps(records, indent=2))
         return ALL_DONE
-    _show_boards(plan, board, tables)
+    _show_boards(plan, results)
     _summary(plan, store)
     return ALL_DONE
 
 
 def report_verb(options: argparse.Namespace) -> int:
     """What is done so far as a page, opened from disk."""
-    from harness.interpretability import interpretability
-    from harness.leaderboard import leaderboard
     from harness.report import write_report
-    from harness.tables import build_tables
 
     plan, store = _read_plan(options.words)
-    tables = build_tables(plan, store)
-    if not any(map(len, tables.values())):
-        raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
-    floors = [scorer.name for scorer in plan.suite.scorers if "floor" in scorer.provides]
-    scores = interpretability(tables["interp"], floors)
-    page = write_report(plan, store, tables, leaderboard(plan, store, tables), scores)
+    page = write_report(plan, store, _results(plan, store))
     out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
 
 def wandb_sync_verb(options: argparse.Namespace) -> int:
     """Log what is stored to W&B, any time after it was computed."""
-    from harness.results import Results
     from harness.tracking import sync
 
     plan, store = _read_plan(options.words)
-    found = Results.of(plan, store)
-    if found.is_empty:
-        raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
-    tables = {**found.tables, **found.boards}
-    where = sync(plan, tables, store.results, options.mode, lambda text: complain(f"warning: {text}"))
+    frames = _results(plan, store).frames
+    where = sync(plan, frames, store.results, options.mode, lambda text: complain(f"warning: {text}"))
     out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -295,10 +283,20 @@ def _show_states(plan: Plan, found: dict[str, State]) -> None:
     out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
 
 
-def _show_boards(plan: Plan, board: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> None:
-    from harness.leaderboard import for_terminal, similarities
+def _results(plan: Plan, store: Store) -> Results:
+    """What a suite has come to; an error if that is nothing."""
+    from harness.results import Results
 
-    for title, columns, rows in for_terminal(board, similarities(tables), plan.suite):
+    results = Results.of(plan, store)
+    if results.is_empty:
+        raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
+    return results
+
+
+def _show_boards(plan: Plan, results: Results) -> None:
+    from harness.boards import for_terminal
+
+    for title, columns, rows in for_terminal(results, plan.suite):
         out.print(display.table(title, columns, rows))
 
 
@@ -318,7 +316,7 @@ def _summary(plan: Plan, store: Store) -> int:
     ended = outcome(plan, store)
     counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
     tables = store.results / "tables"
-    where = f"Tables: {_relative(tables)}" if tables.exists() else "No tables yet: `harness run` makes them."
+    where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
     out.print(f"\n{counts}. {where}", highlight=False, soft_wrap=True, markup=False)
     for reason, n in ended.skipped.items():
         complain(f"skipped {n}: {reason}")

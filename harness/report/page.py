@@ -17,10 +17,11 @@ from markupsafe import Markup
 
 from harness import plots
 from harness.config import dump_resolved
-from harness.leaderboard import ranking, similarities
+from harness.leaderboard import ranking
 from harness.plan import Plan
 from harness.report import sheets
 from harness.report.latents import script_json, write_latents
+from harness.results import Results
 from harness.runner import outcome
 from harness.store import Store
 
@@ -33,9 +34,7 @@ _PLOTS = {
 _PLACE = ["family", "model", "site"]
 
 
-def write_report(
-    plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame], board: pd.DataFrame, scores: pd.DataFrame
-) -> Path:
+def write_report(plan: Plan, store: Store, results: Results) -> Path:
     """Write `results/<name>/report/`, all of it or nothing; returns the path of its `index.html`.
 
     The same results give the same files: dates are those of the results.
@@ -43,21 +42,19 @@ def write_report(
     Args:
         plan: what was to be done.
         store: what was.
-        tables: as `build_tables` gives them.
-        board: the leaderboard.
-        scores: the aggregated scores of latents; without lines where no scorer was asked.
+        results: what it came to.
     """
     folder = store.results / FOLDER
     work = folder.with_name(f".{FOLDER}.{os.getpid()}")
     work.mkdir(parents=True)
     try:
-        labels = sheets.labels_of(plan)
+        labels, tables = sheets.labels_of(plan), results.tables
         latents = write_latents(work / "latents", plan, store, tables["interp"], labels)
         content = {
             **_head(plan, store, tables),
-            "places": list(_places(board, labels)),
-            "similarities": list(_similarities(similarities(dict(tables)), labels)),
-            "scores": list(_scores(scores, labels)),
+            "places": list(_places(results.leaderboard, labels)),
+            "similarities": list(_similarities(results.similarities, labels)),
+            "scores": list(_scores(results.interpretability, labels)),
             "latents": latents,
             "costs": list(sheets.cost_sheets(tables["cost"], labels)),
             **_gaps(plan, store, tables),

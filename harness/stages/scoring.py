@@ -20,6 +20,7 @@ from harness.embedding import Embedder
 from harness.errors import PluginError, Undefined
 from harness.isolation import isolated
 from harness.latents.cards import Card, latent_of
+from harness.latents.reading import CARDS
 from harness.session import Session, cost
 from harness.store import require
 
@@ -60,7 +61,7 @@ class _Sampled:
         """The units that a scoring cell is about."""
         if self._key != (key := (task["latents"], task["seed"])):
             folder, _ = require(self._session.store, "latents", task["latents"])
-            cards = json.loads((folder / "cards.json").read_text())["cards"]
+            cards = json.loads((folder / CARDS).read_text())["cards"]
             dictionary = load(require(self._session.store, "fit", task["fit"])[0]).dictionary
             self._units = [_unit(card, cards, dictionary, task["seed"]) for card in cards]
             self._key = key

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from engine.toy_suites import plan_of, raw_suite
+from harness.boards import for_terminal
 from harness.cells import Record
-from harness.leaderboard import for_terminal, leaderboard, similarities
 from harness.plan import Plan
+from harness.results import Results
 from harness.session import cost, row
 from harness.store import Store
-from harness.tables import build_tables
 
 N_DOCUMENTS = 30
 L0 = {1: 10.0, 2: 10.9, 3: 10.4, 4: 40.0}
@@ -46,11 +46,10 @@ def _board(
                 row("reconstruction", "l0", L0[k], 100, None),
             ]
         store.write_record(cell.key, Record("done", rows=rows))
-    tables = build_tables(plan, store)
-    board = leaderboard(plan, store, tables)
-    for title, columns, rows in for_terminal(board, similarities(tables), plan.suite):
+    results = Results.of(plan, store)
+    for title, columns, rows in for_terminal(results, plan.suite):
         assert title and all(len(row) == len(columns) for row in rows)
-    return plan, board
+    return plan, results.leaderboard
 
 
 def _ks(board: pd.DataFrame) -> list[int]:
@@ -95,9 +94,8 @@ def test_budgets_are_lines_of_one_place(tmp_path: Path) -> None:
 
 def test_a_suite_without_a_result_has_an_empty_board(tmp_path: Path) -> None:
     plan, store = plan_of(raw_suite(tmp_path)), Store(tmp_path / "results", tmp_path / "cache")
-    tables = build_tables(plan, store)
-    board = leaderboard(plan, store, tables)
-    assert len(board) == 0 and list(for_terminal(board, similarities(tables), plan.suite)) == []
+    results = Results.of(plan, store)
+    assert len(results.leaderboard) == 0 and list(for_terminal(results, plan.suite)) == []
 
 
 @pytest.mark.parametrize("table", ["reconstruction", "cost"])

@@ -10,13 +10,11 @@ import numpy as np
 
 from engine.toy_suites import model_folder, plan_of, raw_suite
 from harness.cells import Cell, Record
-from harness.interpretability import interpretability
-from harness.leaderboard import leaderboard
 from harness.plan import Plan
 from harness.report import write_report
+from harness.results import Results
 from harness.session import cost, row
 from harness.store import Store
-from harness.tables import build_tables
 
 LONE_SURROGATE = "\ud800"  # half a character, as cutting up text may leave it; tables can't hold one
 HOSTILE = "<script>alert(1)</script>\"'</script><img src=x onerror=alert(2)>]]>\u2028&amp;"
@@ -65,9 +63,7 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, S
 
 def report_of(plan: Plan, store: Store) -> Path:
     """Its report."""
-    tables = build_tables(plan, store)
-    scores = interpretability(tables["interp"], ["lookup"])
-    return write_report(plan, store, tables, leaderboard(plan, store, tables), scores)
+    return write_report(plan, store, Results.of(plan, store))
 
 
 def cards(n: int, generator: np.random.Generator, hostile: str = "") -> dict[str, Any]:

@@ -6,24 +6,21 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.leaderboard import leaderboard
 from harness.plan import Plan
 from harness.report import write_report
 from harness.report.latents import script_json
+from harness.results import Results
 from harness.store import Store
-from harness.tables import build_tables
 from report.examples import HOSTILE, N_SCORED, finished, report_of
-
-NO_SCORES = pd.DataFrame(columns=["family", "model", "site", "scorer", "metric"])
 
 
 class _Tags(HTMLParser):
@@ -100,10 +97,9 @@ def test_the_same_results_give_the_same_files(example: tuple[Plan, Store], repor
 def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], report: Path) -> None:
     plan, store = example
     before = report.read_bytes()
-    tables = build_tables(plan, store)
-    board = leaderboard(plan, store, tables)
+    results = Results.of(plan, store)
     with pytest.raises(KeyError):
-        write_report(plan, store, tables, board.drop(columns="pareto"), NO_SCORES)
+        write_report(plan, store, replace(results, leaderboard=results.leaderboard.drop(columns="pareto")))
     assert report.read_bytes() == before
     assert [path.name for path in store.results.iterdir() if path.name.startswith(".")] == []
 
@@ -135,8 +131,7 @@ def test_a_suite_without_latents_or_scores_has_a_page(tmp_path: Path) -> None:
     done = {key for key, cell in plan.cells.items() if cell.kind in ("capture", "fit")}
     for key in plan.cells.keys() - done:
         store.record_path(key).unlink()
-    tables = build_tables(plan, store)
-    page = write_report(plan, store, tables, leaderboard(plan, store, tables), NO_SCORES)
+    page = report_of(plan, store)
     assert "example" in page.read_text() and "Latents</h2>" not in page.read_text()
 
 

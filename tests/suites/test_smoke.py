@@ -29,13 +29,15 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
 
     code, output, errors = harness_cli("run", "suite=smoke")
     assert code == 0, errors
-    assert "expl. variance" in output and "43 done. Tables: results/smoke/tables" in output
+    assert "expl. variance" in output and "67 done, 2 skipped. Tables: results/smoke/tables" in output
+    assert "skipped 2: no latent of mean has enough windows to be scored" in errors
     folder = tmp_path / "results" / "smoke"
     tables = read_tables(folder)
     assert set(tables) == {"reconstruction", "downstream", "cost", "similarity", "interp"}
     undefined: set[tuple[str, str]] = set()
     for name, table in tables.items():
         assert set(table.columns) >= CONTRACT_COLUMNS, name
+        table = table[table["status"] != "skipped"]
         assert set(table["status"]) <= {"done", "undefined"}
         assert (table["value"].isna() == (table["status"] == "undefined")).all()
         missing = table[table["value"].isna()]
@@ -44,7 +46,8 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     # The mean has no latents, this dictionary never gets full, and to a random model its mean is worth its rows.
     without_latents = {("mean", "density"), ("mean", "alive_fraction"), ("itda", "rows_until_full")}
     recovered = {(method, "loss_recovered_mean_ablation") for method in METHODS}
-    assert undefined == without_latents | recovered
+    shares = {("mean", "dead_share"), ("mean", "rare_share")}
+    assert undefined == without_latents | recovered | shares
 
     values = tables["reconstruction"].set_index(["site", "method", "metric"])["value"]
     for site in ("resid_post.1", "resid_post.2"):
@@ -72,7 +75,7 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     assert_equal_tables(read_tables(folder), tables)
 
     code, output, _ = harness_cli("status", "suite=smoke", "--json")
-    assert code == 0 and set(states(output).values()) == {"done"}
+    assert code == 0 and set(states(output).values()) == {"done", "skipped"}
     code, output, _ = harness_cli("leaderboard", "suite=smoke", "--json")
     methods = json.loads(output)["methods"]
     assert {line["method"] for line in methods} == METHODS
@@ -84,11 +87,11 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
     code, output, _ = harness_cli(
         "plan", "suite=smoke", "methods=[mean,{method: pca, n_components: [4, 32]}]", "--json"
     )
-    added = [label for label, state in states(output).items() if state != "done"]
+    added = [label for label, state in states(output).items() if state == "to do"]
     assert added and all("pca(n_components=4)" in label or "pca(n_components=32)" in label for label in added)
     code, output, _ = harness_cli("plan", "suite=smoke", "name=fork", "--json")
-    todo = [label for label, state in states(output).items() if state != "done"]
-    assert todo and not any(label.startswith(("fit", "capture")) for label in todo)
+    todo = [label for label, state in states(output).items() if state == "to do"]
+    assert todo and not any(label.startswith(("fit", "capture", "latents")) for label in todo)
 
 
 def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> None:
@@ -100,6 +103,8 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
         "fit",
         "reconstruction",
         "downstream",
+        "latents",
+        "token_lookup",
     }  # as it was run
     assert "differs" not in errors
     _, _, errors = harness_cli("plan", "suite=smoke", "similarities=[]")
@@ -197,5 +202,5 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
 
 def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:
     code, output, errors = harness_cli("run", "suite=smoke", "models.0.sites=[resid_post.9]", "methods=[mean]")
-    assert code == 0 and "5 skipped" in output
-    assert "skipped 5: random-gpt2 has 4 blocks, 0 to 3" in errors
+    assert code == 0 and "8 skipped" in output
+    assert "skipped 8: random-gpt2 has 4 blocks, 0 to 3" in errors
