@@ -7,7 +7,7 @@ x is cos(e(z), e(x)), where e is a sentence encoder and z the explanation; what 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import harness
@@ -24,11 +24,9 @@ class Retrieval(ABC):
     chance = CHANCE
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
-        """Embeddings of the explanations, from all explain windows and from halves, and of all windows."""
+        """Embeddings of the explanation, of the other latent's if it has one, and of all windows."""
         check_windows(latent)
-        # For the windows at even places what the others explain, and the other way round.
-        halves = [replace(latent, explain=latent.explain[first::2]) for first in (1, 0)]
-        explanations = [self.explanation(explained) for explained in (latent, *halves)]
+        explanations = [self.explanation(latent)]
         if latent.other is not None and (random := self.random_explanation(latent.other)) is not None:
             explanations.append(random)
         texts = ([window.text for window in windows] for windows in (latent.explain, latent.test))
@@ -46,7 +44,6 @@ class Retrieval(ABC):
         self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
     ) -> list[harness.TableRow]:
         """The metrics of `detection`."""
-        (own, for_even, for_odd, *random), explain, test = responses  # all of unit norm: products are cosines
-        of_explain = [float(x @ (for_odd if place % 2 else for_even)) for place, x in enumerate(explain)]
+        (own, *random), explain, test = responses  # all of unit norm: products are cosines
         by_other = (test @ random[0]).tolist() if random else None
-        return detection_rows(latent, of_explain, (test @ own).tolist(), by_other)
+        return detection_rows(latent, (explain @ own).tolist(), (test @ own).tolist(), by_other)

@@ -31,11 +31,8 @@ class TokenLookup:
     ) -> list[harness.TableRow]:
         """The metrics of `detection`; the random explanation is the table of the other latent."""
         check_windows(latent)
-        # For the windows at even places what the others tell, and the other way round.
-        halves = [NGrams(latent.explain[first::2]) for first in (1, 0)]
-        of_explain = [halves[place % 2].score(window) for place, window in enumerate(latent.explain)]
         table = NGrams(latent.explain)
-        of_test = [table.score(window) for window in latent.test]
+        of_explain, of_test = ([table.score(window) for window in half] for half in (latent.explain, latent.test))
         by_other = None
         if latent.other is not None:
             other_table = NGrams(latent.other.explain)

@@ -64,37 +64,25 @@ def test_retrieval_compares_windows_with_the_explanation() -> None:
     assert {row.n for row in rows.values()} == {2 * N}
 
 
-def test_explanations_are_made_of_explain_windows_alone_and_none_of_the_window_that_is_scored() -> None:
-    scorer = harness.create("scorer", "embedding_retrieval")
+def test_the_encoder_is_asked_for_explanations_from_explain_windows_and_for_all_windows() -> None:
     latent = _latent(other=_latent(1))
-    (own, even, odd, other), explain, test = (request.texts for request in scorer.plan(latent))
+    (own, other), explain, test = (
+        request.texts for request in harness.create("scorer", "embedding_retrieval").plan(latent)
+    )
     assert own == other == explanation(latent)
-    assert "test-" not in own
+    assert "explain-active-0 " in own and "test-" not in own
     assert explain == tuple(window.text for window in latent.explain)
     assert test == tuple(window.text for window in latent.test)
-    for place, scored_by in ((0, even), (1, odd)):
-        assert f"explain-active-{place} " in own and f"explain-active-{place} " not in scored_by
-        assert f"explain-active-{1 - place} " in scored_by
 
 
-def test_each_explain_window_is_scored_by_the_half_that_it_is_not_in() -> None:
-    """The other way round, what finds its own windows only would set the cut."""
+def test_the_cut_is_found_on_explain_windows() -> None:
+    """Test windows are farther from the explanation than all explain windows, so all are called silent."""
     latent = _latent()
-    (own, even, odd), _, _ = (request.texts for request in harness.create("scorer", "embedding_retrieval").plan(latent))
-    windows = [window.text for window in latent.explain]
-
-    def embed(text: str) -> Tensor:
-        axis = {even: 0, odd: 1, own: 2}.get(text)
-        if axis is None:
-            is_active = "active" in text
-            place = windows.index(text) if text in windows else 0
-            # To its own half's explanation every window is alike; from the other half's, active ones are near.
-            near = torch.tensor([0.5, 0.5, float(is_active)])
-            near[place % 2] = 0.9 if is_active else 0.1
-            return near
-        return torch.eye(3)[axis]
-
-    assert _rows("embedding_retrieval", latent, embed)["balanced_accuracy"].value == 1
+    near = {window.text: _along(10 if window.is_active else 40) for window in latent.explain}
+    near |= {window.text: _along(41 if window.is_active else 42) for window in latent.test}
+    rows = _rows("embedding_retrieval", latent, lambda text: near.get(text, _along(0)))
+    assert rows["auroc"].value == 1
+    assert rows["balanced_accuracy"].value == 0.5
 
 
 def test_an_explanation_names_ngrams_and_shows_contexts() -> None:
@@ -137,6 +125,19 @@ def test_the_intruder_is_the_window_least_like_the_others() -> None:
 
 def _is_odd(text: str) -> int:
     return int(text.split()[0][-1]) % 2
+
+
+def test_the_four_are_neighbours_by_strength() -> None:
+    """Embedded by strength, all active windows together are as far apart as the intruder is from the strongest."""
+    strengths = [1, 10, 2, 9, 3, 8, 4, 7, 5, 6]
+    active = tuple(_window(f"strength {strength}", 0, strength, 0) for strength in strengths)
+    latent = _latent(test=(*active, *(_window(f"silent {i}") for i in range(N))))
+    rows = _rows("embedding_intruder", latent, lambda text: _along(10 * (_number(text) if "strength" in text else 13)))
+    assert rows["accuracy"].value == 1
+
+
+def _number(text: str) -> int:
+    return int(text.split()[1])
 
 
 def test_an_encoder_that_tells_nothing_guesses() -> None:
