@@ -31,6 +31,7 @@ import harness
 MIN_ABLATION_NATS = 0.01
 _CHUNK_ROWS = 32
 """Predictions whose float64 log-probabilities are in memory at once; few, so that they stay in the cache."""
+_MAX_CLEAN_BYTES = 1e9
 
 Sums = dict[str, Float[Tensor, " documents"]]
 """Sums over the positions of each document, by name."""
@@ -50,27 +51,47 @@ class Downstream:
         if context.replays is None:
             raise harness.Undefined("this context has rows and no model")
         if "downstream" not in context.shared:
-            context.shared["downstream"] = _sums_without_decomposition(context.replays, context)
-        sums: Sums = {**context.shared["downstream"], "patched": _zeros(context), "kl": _zeros(context)}
-        for replayed in context.replays():
+            kept = _CleanLogits()
+            context.shared["downstream"] = kept, _sums_without_decomposition(context.replays, kept, context)
+        clean, without = context.shared["downstream"]
+        sums: Sums = {**without, "patched": _zeros(context), "kl": _zeros(context)}
+        for number, replayed in enumerate(context.replays()):
             patched = replayed.patched(_reconstruct(decomposition, replayed.rows))
-            losses, divergences = _compare(replayed.logits(), patched, replayed.next_ids)
+            losses, divergences = _compare(clean.of(number, replayed), patched, replayed.next_ids)
             sums["patched"].index_add_(0, replayed.documents, losses)
             sums["kl"].index_add_(0, replayed.documents, divergences)
         return list(_table_rows(sums))
 
 
-def _sums_without_decomposition(replays: Replays, context: harness.EvaluationContext) -> Sums:
+class _CleanLogits:
+    """The logits of the unhooked model, kept as far as memory allows: a decomposition then runs the head once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Float[Tensor, "n v"]] = {}
+        self._n_bytes = 0
+
+    def of(self, number: int, replayed: harness.ReplayedRows) -> Float[Tensor, "n v"]:
+        """Those of one batch, `number` being its place among all."""
+        if number in self._kept:
+            return self._kept[number]
+        logits = replayed.logits()
+        if self._n_bytes + logits.nbytes <= _MAX_CLEAN_BYTES:
+            self._kept[number] = logits
+            self._n_bytes += logits.nbytes
+        return logits
+
+
+def _sums_without_decomposition(replays: Replays, clean: _CleanLogits, context: harness.EvaluationContext) -> Sums:
     """The number of positions, and their losses clean and with either ablation."""
     mean = context.fit_mean() if context.fit_mean else None
     sums = {name: _zeros(context) for name in ("positions", "clean", "zero", "mean")}
     if mean is None:
         del sums["mean"]
-    for replayed in replays():
+    for number, replayed in enumerate(replays()):
         rows, ids = replayed.rows, replayed.next_ids
         terms = {
             "positions": torch.ones(len(ids), dtype=torch.float64),
-            "clean": _cross_entropies(replayed.logits(), ids),
+            "clean": _cross_entropies(clean.of(number, replayed), ids),
             "zero": _cross_entropies(replayed.patched(torch.zeros_like(rows)), ids),
         }
         if mean is not None:

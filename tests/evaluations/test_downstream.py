@@ -245,9 +245,10 @@ def test_clean_runs_and_ablations_are_shared(load: Any, monkeypatch: pytest.Monk
         handle.remove()
     assert context.replays is not None
     n_batches = len(list(context.replays()))
-    # Stubs count as calls: two passes over the blocks for each batch, one for the clean head and one patched.
-    assert "inside 0" not in ran and len(ran) == 2 * 3 * n_batches
+    # Stubs count as calls: one pass over the blocks for each batch, the patched one.
+    assert "inside 0" not in ran and len(ran) == 3 * n_batches
     monkeypatch.setattr("harness.replaying.MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr("plugins.evaluations.downstream._MAX_CLEAN_BYTES", 0)
     remade = evaluate(Shrink(32), case.context())
     assert {name: row.value for name, row in remade.items()} == {name: row.value for name, row in first.items()}
 
