@@ -13,7 +13,7 @@ from harness.results import Results
 from harness.suite import Suite
 
 _PLACE = ["model", "site"]
-_METHODS = {
+_HEADINGS = {
     "l0": "L0",
     "tier": "tier",
     "explained_variance": "expl. variance",
@@ -26,20 +26,6 @@ _METHODS = {
     "parameters": "params",
     "seeds": "seeds",
     "pareto": "Pareto",
-}
-_SCORES = {
-    "scorer": "scorer",
-    "metric": "metric",
-    "value": "value",
-    "interval": "95 %",
-    "chance": "chance",
-    "random_explanation": "random expl.",
-    "floor": "floor",
-    "lift": "lift",
-    "n_latents": "latents",
-    "n_undefined": "undefined",
-    "dead_share": "dead",
-    "rare_share": "rare",
 }
 
 Labels: TypeAlias = Mapping[Any, str]
@@ -54,28 +40,47 @@ def for_terminal(results: Results, suite: Suite) -> Iterator[Drawn]:
     labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries} | {("", ""): ""}
     has_budgets = len(suite.config.tokens.fit_budgets) > 1
     for (model, site), place in results.leaderboard.groupby(_PLACE, sort=False):
-        yield _lines(f"{model} {site} ({ranking(place)})", place, "explained_variance", _METHODS, labels, has_budgets)
+        shown = _methods(place, labels, has_budgets)
+        texts = {
+            "interval": _interval_texts(place),
+            "pareto": ["yes" if mark else None for mark in place["pareto"].fillna(False)],
+        }
+        yield _table(f"{model} {site} ({ranking(place)})", shown, _HEADINGS, {**dict(place.items()), **texts})
     yield from _pairs(results.similarities, labels)
     for (model, site), place in results.interpretability.groupby(_PLACE, sort=False):
-        yield _lines(f"latents of {model} {site}", place, None, _SCORES, labels, has_budgets)
+        yield _scores(f"latents of {model} {site}", place, labels, has_budgets)
 
 
-def _lines(
-    title: str, place: pd.DataFrame, of: str | None, headings: Mapping[str, str], labels: Labels, has_budgets: bool
-) -> Drawn:
-    """The lines of a place, without columns that hold nothing; intervals are those of the metric `of`."""
+def _methods(place: pd.DataFrame, labels: Labels, has_budgets: bool) -> pd.DataFrame:
+    """The columns that say what a line is about."""
     methods = zip(place["method"], place["method_config"], strict=True)
     shown = pd.DataFrame({"method": [labels[method] for method in methods]}, dtype=object)
     if has_budgets:
         shown["fit tokens"] = place["fit_tokens"].tolist()
-    texts = {"interval": _interval_texts(place, f"{of}_" if of else "")}
-    if "pareto" in place:
-        texts["pareto"] = ["yes" if mark else None for mark in place["pareto"].fillna(False)]
+    return shown
+
+
+def _table(title: str, shown: pd.DataFrame, headings: Mapping[str, str], columns: Mapping[Any, Any]) -> Drawn:
+    """`shown` and the columns that hold something."""
     for name, heading in headings.items():
-        column = pd.Series(texts.get(name, place.get(name)), dtype=object)
+        column = pd.Series(columns.get(name), dtype=object)
         if column.notna().any():
             shown[heading] = column.where(column.notna(), None).tolist()
     return f"\n{title}", list(shown.columns), shown.to_numpy(object).tolist()
+
+
+def _scores(title: str, place: pd.DataFrame, labels: Labels, has_budgets: bool) -> Drawn:
+    """A line per method and a column per scorer; intervals and controls are the report's to show."""
+    scorers = place["scorer"] + " " + place["metric"]
+    headings = dict(
+        zip(scorers, scorers.str.replace("_", " ") + place["chance"].map(" (chance {:g})".format), strict=True)
+    )
+    fits = ["method", "method_config", "fit_tokens"]
+    values = place.assign(column=scorers).pivot_table(index=fits, columns="column", values="value", sort=False)
+    shares = place.groupby(fits, sort=False)[["dead_share", "rare_share"]].first()
+    wide = values.join(shares).reset_index()
+    headings |= {"dead_share": "dead", "rare_share": "rare"}
+    return _table(title, _methods(wide, labels, has_budgets), headings, dict(wide.items()))
 
 
 def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Drawn]:
@@ -87,6 +92,6 @@ def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Drawn]:
         yield f"\n{labels[metric, config]}", ["a", "b", "method", "value", "null"], rows
 
 
-def _interval_texts(place: pd.DataFrame, prefix: str) -> list[str | None]:
-    bounds = zip(place[f"{prefix}low"], place[f"{prefix}high"], strict=True)
+def _interval_texts(place: pd.DataFrame) -> list[str | None]:
+    bounds = zip(place["explained_variance_low"], place["explained_variance_high"], strict=True)
     return [None if pd.isna(low) else f"{low:.4f}–{high:.4f}" for low, high in bounds]
