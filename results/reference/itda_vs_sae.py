@@ -1,0 +1,137 @@
+"""ITDA against SAEs: the tables and the plot of itda_vs_sae.md, from what `suite=itda_vs_sae_local` has left.
+
+harness run suite=itda_vs_sae_local
+python results/reference/itda_vs_sae.py results/itda_vs_sae_local
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.plots import styles_of
+
+HERE = Path(__file__).parent
+WIDTH = 576
+L0_TARGETS = (20, 40, 80)
+SITES = ("resid_post.9", "resid_post.19")
+NAMES = {
+    "topk_sae": "TopK SAE",
+    "relu_sae": "ReLU SAE",
+    "untrained_sae": "untrained SAE",
+    "itda": "ITDA",
+    "random_dictionary": "random rows",
+    "kmeans": "k-means",
+    "pca": "PCA",
+}
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """The leaderboard with a line's name, realised latents, the L0 it is meant for, and its seconds."""
+    board = pd.read_csv(folder / "leaderboard.csv")
+    board = board[board["method"].isin(NAMES)].copy()
+    params = board["method_config"].map(json.loads)
+    board["name"] = [
+        NAMES[method] + (", mean removed" if given.get("centre") else "")
+        for method, given in zip(board["method"], params, strict=True)
+    ]
+    # A dictionary of unit rows, and for SAEs an encoder of the same size and two biases.
+    per_latent = board["method"].map(lambda name: 2 * WIDTH + 1 if name.endswith("_sae") else WIDTH)
+    fixed = np.where(board["method"].str.endswith("_sae") | (board["method"] == "pca"), WIDTH, 0)
+    board["latents"] = ((board["parameters"] - fixed) / per_latent).round()
+    board["asked"] = [given.get("n_latents") for given in params]
+    board["l0_target"] = [min(L0_TARGETS, key=lambda target: abs(np.log(l0 / target))) for l0 in board["l0"]]
+    board["cpu_seconds_in_all"] = board["fit_cpu_seconds"] + board["capture_seconds"]
+    return board
+
+
+def best(board: pd.DataFrame, method: str, **where: object) -> pd.Series | None:
+    """The line of a method that explains most, among those with these values."""
+    chosen = board[board["method"] == method]
+    for column, value in where.items():
+        chosen = chosen[chosen[column] == value]
+    return None if chosen.empty else chosen.loc[chosen["explained_variance"].idxmax()]
+
+
+def with_interval(line: pd.Series, metric: str, digits: int = 3) -> str:
+    low, high = line[f"{metric}_low"], line[f"{metric}_high"]
+    return f"{line[metric]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def budgets_table(board: pd.DataFrame, target: int) -> str:
+    """By site and budget: each method's best line near one L0."""
+    lines = [
+        "| site | tokens | method | latents | L0 | explained variance | CE increase (nats) | fit CPU s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    near = board[board["l0_target"] == target]
+    for (site, budget), place in near.groupby(["site", "fit_tokens"], sort=False):
+        tops = [place.loc[of_name["explained_variance"].idxmax()] for _, of_name in place.groupby("name")]
+        for line in sorted(tops, key=lambda line: -line["explained_variance"]):
+            cells = [site, f"{budget:,}", line["name"], f"{line['latents']:,.0f}", f"{line['l0']:.1f}"]
+            cells += [with_interval(line, "explained_variance"), with_interval(line, "ce_increase", 2)]
+            lines.append("| " + " | ".join([*cells, f"{line['fit_cpu_seconds']:.3g}"]) + " |")
+    return "\n".join(lines)
+
+
+def at_equal_size(board: pd.DataFrame) -> pd.DataFrame:
+    """ITDA beside random rows and k-means of as many atoms: theirs is read off a line in log m between sizes."""
+    lines = []
+    itda = board[(board["method"] == "itda") & (board["l0_target"] == 40)]
+    for line in itda.to_dict("records"):
+        row = {key: line[key] for key in ("site", "fit_tokens", "name", "latents", "explained_variance")}
+        for rival in ("random_dictionary", "kmeans"):
+            same = board["name"].str.endswith("removed") == line["name"].endswith("removed")
+            place = (board["site"] == line["site"]) & (board["fit_tokens"] == line["fit_tokens"])
+            sizes = board[same & place & (board["method"] == rival) & (board["l0_target"] == 40)].sort_values("latents")
+            known = len(sizes) > 1 and sizes["latents"].min() <= line["latents"] <= sizes["latents"].max()
+            curve = np.log(sizes["latents"]), sizes["explained_variance"]
+            row[rival] = float(np.interp(np.log(line["latents"]), *curve)) if known else None
+        lines.append(row)
+    return pd.DataFrame(lines)
+
+
+def plot(board: pd.DataFrame) -> Figure:
+    """Explained variance and CE increase near L0 40 against tokens and against CPU seconds, the best line of each."""
+    shown = [name for name in dict.fromkeys(board["name"]) if not name.startswith("untrained")]
+    styles = styles_of(shown)
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    axes = figure.subplots(len(SITES), 3)
+    panels = (
+        ("fit_tokens", "explained_variance"),
+        ("fit_cpu_seconds", "explained_variance"),
+        ("fit_tokens", "ce_increase"),
+    )
+    near = board[board["l0_target"] == 40]
+    for row, site in zip(axes, SITES, strict=True):
+        for panel, (x, y) in zip(row, panels, strict=True):
+            for name in shown:
+                of_name = near[(near["name"] == name) & (near["site"] == site)]
+                tops = of_name.loc[of_name.groupby("fit_tokens")["explained_variance"].idxmax()].sort_values(
+                    "fit_tokens"
+                )
+                error = np.abs(tops[[f"{y}_low", f"{y}_high"]].to_numpy().T - tops[y].to_numpy())
+                style = styles[name]
+                panel.errorbar(tops[x], tops[y], error, color=style.colour, marker=style.marker, ms=5, lw=1, label=name)
+            panel.set(xscale="log", xlabel=x.replace("_", " "), ylabel=f"{y.replace('_', ' ')}, {site}")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def main() -> None:
+    board = read(Path(sys.argv[1]))
+    board.to_csv(HERE / "itda_vs_sae.csv", index=False, float_format="%.5g")
+    plot(board).savefig(HERE / "itda_vs_sae.svg")
+    for target in L0_TARGETS:
+        print(f"\n### L0 near {target}\n\n{budgets_table(board, target)}")
+    print("\n### At ITDA's own size\n")
+    print(at_equal_size(board).to_string(index=False, float_format="%.3f"))
+
+
+if __name__ == "__main__":
+    main()
