@@ -148,7 +148,7 @@ def test_a_method_that_can_not_be_had_from_these_rows_is_skipped_for_good(harnes
         assert len(skipped) == 2 and skipped["error"].str.contains("n_latents is 100000, but the stream has only").all()
     _, output, _ = harness_cli("plan", "suite=smoke", methods, "--json")
     large = {label: state for label, state in states(output).items() if "n_latents=100000" in label}
-    assert len(large) == 6 and set(large.values()) == {"skipped"}
+    assert len(large) == 10 and set(large.values()) == {"skipped"}
 
 
 def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_p
     load_catalog.cache_clear()
     _, output, _ = harness_cli("plan", *suite, "--json")
     stale = [label for label, state in states(output).items() if state == "to do"]
-    assert len(stale) == 6 and all("fragile" in label for label in stale)
+    assert len(stale) == 10 and all("fragile" in label for label in stale)
 
 
 @pytest.mark.parametrize("damage", ["flipped byte", "missing shard", "missing manifest"])
