@@ -122,7 +122,7 @@ INTERPRETABILITY = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
     **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "metric", "chance")},
     "value": "Mean over latents, weighted by how many each stands for; mean over seeds.",
-    "low": "Lower end of its 95 % interval.",
+    "low": "Lower end of its 95 % interval. Two seeds say little, and intervals of shares are cut off at 0 and 1.",
     "high": "Higher end of it.",
     "interval_over": "`latents`, or `latents and seeds`.",
     "random_explanation": "The same with another latent's explanation: what a score owes to all but the explanation.",

@@ -1,18 +1,25 @@
-"""The boards of a suite as tables for the terminal."""
+"""The boards of a suite as tables for the terminal, as wide as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pandas as pd
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.text import Text
 
+from harness import display
+from harness.interpretability import FIT, SCORER, shares
 from harness.keys import canonical_json
 from harness.leaderboard import ranking
 from harness.results import Results
 from harness.suite import Suite
 
 _PLACE = ["model", "site"]
+_METHOD = "method"
 _HEADINGS = {
     "l0": "L0",
     "tier": "tier",
@@ -27,71 +34,154 @@ _HEADINGS = {
     "seeds": "seeds",
     "pareto": "Pareto",
 }
+_SPARE = ("params", "seeds", "with capture", "1 − cos", "alive", "Pareto", "95 %", "fit s", "CE increase", "tier")
+"""What a narrow terminal can do without, the least important first."""
+_SHARES = {"dead_share": "dead", "rare_share": "rare"}
+_GAP = 2
+_MAX_NOTES = 5
 
 Labels: TypeAlias = Mapping[Any, str]
 """By name and config, as the tables have them."""
-Drawn: TypeAlias = tuple[str, list[str], list[list[Any]]]
-"""Title, columns and rows of a table."""
 
 
-def for_terminal(results: Results, suite: Suite) -> Iterator[Drawn]:
-    """Methods by model and site, similarities by metric, scores of latents by model and site."""
-    entries = (*suite.methods, *suite.similarities)
+@dataclass(frozen=True)
+class Board:
+    """A table and what is said below it."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Any]]
+    spare: tuple[str, ...] = ()
+    """Columns that can be left out, the least important first."""
+    notes: tuple[str, ...] = ()
+
+
+def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
+    """Methods by model and site, similarities by metric, latents and their scores by model and site."""
+    entries = (*suite.methods, *suite.similarities, *suite.scorers)
     labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries} | {("", ""): ""}
     has_budgets = len(suite.config.tokens.fit_budgets) > 1
     for (model, site), place in results.leaderboard.groupby(_PLACE, sort=False):
         shown = _methods(place, labels, has_budgets)
-        texts = {
+        columns: dict[Any, Any] = {
+            **dict(place.items()),
             "interval": _interval_texts(place),
             "pareto": ["yes" if mark else None for mark in place["pareto"].fillna(False)],
         }
-        yield _table(f"{model} {site} ({ranking(place)})", shown, _HEADINGS, {**dict(place.items()), **texts})
+        for name, heading in _HEADINGS.items():
+            if pd.Series(columns.get(name), dtype=object).notna().any():
+                shown[heading] = list(columns[name])
+        yield _board(f"{model} {site} ({ranking(place)})", shown, _SPARE)
     yield from _pairs(results.similarities, labels)
-    for (model, site), place in results.interpretability.groupby(_PLACE, sort=False):
-        yield _scores(f"latents of {model} {site}", place, labels, has_budgets)
+    interp = results.tables["interp"]
+    of_fits = shares(interp)
+    for (model, site), fits in of_fits.groupby(_PLACE, sort=False):
+        scores = results.interpretability.merge(fits[FIT], on=FIT)
+        yield _latents(f"latents of {model} {site}", fits, scores, interp.merge(fits[FIT], on=FIT), labels, has_budgets)
+
+
+def draw(board: Board, width: int) -> Iterator[RenderableType]:
+    """What fits, with no number and no name broken.
+
+    Where all on one line is too wide, headings and names take several; then columns are left out.
+    """
+    left_out: list[str] = []
+    if _width(board) > width:
+        spare = iter(board.spare)
+        while _width(_narrow(board)) > width and (heading := next(spare, None)):
+            if heading in board.columns:
+                left_out.append(heading)
+                board = _without(board, heading)
+        board = _narrow(board)
+    unbroken = [column for column in board.columns if column != _METHOD]
+    yield display.table(board.title, board.columns, board.rows, unbroken)
+    for note in board.notes:
+        yield Text(display.visible(note), style="dim")
+    if left_out:
+        names = ", ".join(map(display.visible, left_out))
+        yield Text(f"left out, for want of width: {names}; --json and the CSV files have all", style="dim")
+
+
+def _narrow(board: Board) -> Board:
+    """With a word to a line, and of methods the parameters below the name; these may wrap after commas."""
+    places = [column == _METHOD for column in board.columns]
+
+    def broken(value: Any, is_method: bool) -> Any:
+        if not isinstance(value, str):
+            return value
+        return value.replace("(", "\n(", 1) if is_method else value.replace(" ", "\n")
+
+    rows = [[broken(value, is_method) for value, is_method in zip(row, places, strict=True)] for row in board.rows]
+    return replace(board, columns=[broken(column, False) for column in board.columns], rows=rows)
+
+
+def _width(board: Board) -> int:
+    """The least that it takes: a method's words stay whole, of all else the lines."""
+    widths = []
+    for i, column in enumerate(board.columns):
+        texts = [column, *(display.short(row[i]) for row in board.rows)]
+        is_wrapped = column == _METHOD and any("\n" in text for text in texts)
+        parts = [part for text in texts for part in (text.split() if is_wrapped else text.split("\n"))]
+        widths.append(max(map(cell_len, parts)))
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _without(board: Board, heading: str) -> Board:
+    place = board.columns.index(heading)
+    rows = [row[:place] + row[place + 1 :] for row in board.rows]
+    return replace(board, columns=[column for column in board.columns if column != heading], rows=rows)
 
 
 def _methods(place: pd.DataFrame, labels: Labels, has_budgets: bool) -> pd.DataFrame:
     """The columns that say what a line is about."""
     methods = zip(place["method"], place["method_config"], strict=True)
-    shown = pd.DataFrame({"method": [labels[method] for method in methods]}, dtype=object)
+    shown = pd.DataFrame({_METHOD: [labels[method] for method in methods]}, dtype=object)
     if has_budgets:
         shown["fit tokens"] = place["fit_tokens"].tolist()
     return shown
 
 
-def _table(title: str, shown: pd.DataFrame, headings: Mapping[str, str], columns: Mapping[Any, Any]) -> Drawn:
-    """`shown` and the columns that hold something."""
-    for name, heading in headings.items():
-        column = pd.Series(columns.get(name), dtype=object)
-        if column.notna().any():
-            shown[heading] = column.where(column.notna(), None).tolist()
-    return f"\n{title}", list(shown.columns), shown.to_numpy(object).tolist()
+def _board(title: str, shown: pd.DataFrame, spare: tuple[str, ...], notes: tuple[str, ...] = ()) -> Board:
+    values = shown.astype(object).where(shown.notna(), None)
+    return Board(f"\n{title}", list(shown.columns), values.to_numpy(object).tolist(), spare, notes)
 
 
-def _scores(title: str, place: pd.DataFrame, labels: Labels, has_budgets: bool) -> Drawn:
+def _latents(
+    title: str, fits: pd.DataFrame, scores: pd.DataFrame, interp: pd.DataFrame, labels: Labels, has_budgets: bool
+) -> Board:
     """A line per method and a column per scorer; intervals and controls are the report's to show."""
-    scorers = place["scorer"] + " " + place["metric"]
-    headings = dict(
-        zip(scorers, scorers.str.replace("_", " ") + place["chance"].map(" (chance {:g})".format), strict=True)
-    )
-    fits = ["method", "method_config", "fit_tokens"]
-    values = place.assign(column=scorers).pivot_table(index=fits, columns="column", values="value", sort=False)
-    shares = place.groupby(fits, sort=False)[["dead_share", "rare_share"]].first()
-    wide = values.join(shares).reset_index()
-    headings |= {"dead_share": "dead", "rare_share": "rare"}
-    return _table(title, _methods(wide, labels, has_budgets), headings, dict(wide.items()))
+    shown = _methods(fits, labels, has_budgets)
+    lines = pd.MultiIndex.from_frame(fits[FIT])
+    missing = interp[interp["value"].isna() & interp["error"].notna()]
+    notes: dict[str, None] = {}
+    for key, of_scorer in scores.fillna({"judge": ""}).groupby([*SCORER, "metric"], sort=False):
+        scorer, config, judge, metric = map(str, key)
+        by = f" by {judge}" if judge else ""
+        name = f"{labels[scorer, config]} {metric}".replace("_", " ") + by
+        values = of_scorer.set_index(FIT)["value"].reindex(lines)
+        shown[f"{name} (chance {of_scorer['chance'].iloc[0]:g})"] = values.to_list()
+        why = missing[(missing["scorer"] == scorer) & (missing["scorer_config"] == config)]
+        why = why.merge(values.index[values.isna()].to_frame(index=False), on=FIT)
+        notes |= dict.fromkeys(f"{name}: {reason}" for reason in why["error"])
+    for share, heading in _SHARES.items():
+        shown[heading] = fits[share].to_list()
+    why = missing[missing["scorer"].isna() & missing["metric"].isin(_SHARES)]
+    shares_why = zip(why["metric"], why["error"], strict=True)
+    notes |= dict.fromkeys(f"{_SHARES[metric]}: {reason}" for metric, reason in shares_why)
+    told = [f"undefined: {note}" for note in notes]
+    rest = [f"undefined: {len(told) - _MAX_NOTES} more reasons, in tables/interp.csv"] if len(told) > _MAX_NOTES else []
+    spare = (*reversed(_SHARES.values()), *reversed(shown.columns[1:]))
+    return _board(title, shown, spare, (*told[:_MAX_NOTES], *rest))
 
 
-def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Drawn]:
+def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:
     for (metric, config), lines in similarities.groupby(["similarity", "similarity_config"], sort=False):
-        rows = []
-        for row in lines.itertuples():
-            method = labels[row.method, row.method_config]
-            rows.append([f"{row.model} {row.site}", f"{row.model_b} {row.site_b}", method, row.value, row.null])
-        yield f"\n{labels[metric, config]}", ["a", "b", "method", "value", "null"], rows
+        shown = pd.DataFrame({"a": lines["model"] + " " + lines["site"], "b": lines["model_b"] + " " + lines["site_b"]})
+        if (lines["method"] != "").any():  # representations are of no method
+            shown[_METHOD] = [labels[method] for method in zip(lines["method"], lines["method_config"], strict=True)]
+        yield _board(labels[metric, config], shown.assign(value=lines["value"], null=lines["null"]), ("null",))
 
 
 def _interval_texts(place: pd.DataFrame) -> list[str | None]:
     bounds = zip(place["explained_variance_low"], place["explained_variance_high"], strict=True)
-    return [None if pd.isna(low) else f"{low:.4f}–{high:.4f}" for low, high in bounds]
+    return [None if pd.isna(low) else f"{low:.4f} to {high:.4f}" for low, high in bounds]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from harness.cells import Cell
+
+_NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 class TerminalDisplay:
@@ -20,7 +23,13 @@ class TerminalDisplay:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.counts: Counter[str] = Counter()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.warned: set[str] = set()
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
     def __enter__(self) -> TerminalDisplay:
@@ -32,7 +41,8 @@ class TerminalDisplay:
         self.progress.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """One line, whatever a plugin's error holds."""
+        self.console.print(visible(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def begin(self, n_cells: int) -> None:
         self.n_cells = n_cells
@@ -41,10 +51,15 @@ class TerminalDisplay:
     def event(self, event: dict[str, Any], cell: Cell | None) -> None:
         if event["event"] == "progress":
             self.progress.update(
-                self.inner, description=event["text"], completed=event["done"], total=event["total"], visible=True
+                self.inner,
+                description=visible(event["text"]),
+                completed=event["done"],
+                total=event["total"],
+                visible=True,
             )
             return
-        if event["event"] == "warning":
+        if event["event"] == "warning" and event["text"] not in self.warned:
+            self.warned.add(event["text"])  # other cells may have reason to say the same
             self.say(f"warning: {event['text']}")
         if event["event"] != "cell" or cell is None:
             return
@@ -57,23 +72,49 @@ class TerminalDisplay:
         self.say(f"[{self.counts.total()}/{self.n_cells}] {event['status']} {cell.label}{reason}")
 
 
-def table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
-    """A table whose numbers are right-aligned and short."""
-    drawn = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+def table(title: str, columns: list[str], rows: list[list[Any]], unbroken: Collection[str] = ()) -> Table:
+    """A table whose numbers are right-aligned, short and never broken.
+
+    Args:
+        title: above it; a new line first where there is something before it.
+        columns: the headings.
+        rows: numbers, texts, and None for what is not there.
+        unbroken: columns of texts that are never broken either, but at the new lines they have.
+    """
+    # All as it is: nothing is markup, and even `:x:` would become a picture.
+    above = _lines(title) if title else None
+    drawn = Table(title=above, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         is_number = any(isinstance(row[i], (int, float)) for row in rows)
-        drawn.add_column(escape(column), justify="right" if is_number else "left", overflow="fold")
+        justify = "right" if is_number else "left"
+        no_wrap = is_number or column in unbroken
+        drawn.add_column(_lines(column), justify=justify, overflow="fold", no_wrap=no_wrap)  # type: ignore[arg-type]
     for row in rows:
-        drawn.add_row(*(Text(short(value)) for value in row))  # as it is: even `:x:` would become a picture
+        drawn.add_row(*(_lines(short(value)) for value in row))
     return drawn
 
 
+def visible(text: str) -> str:
+    """The text with a sign for each character that a terminal would not print as one."""
+    return "".join(c if c.isprintable() else _picture(c) for c in text)
+
+
+def _picture(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return _NAMED.get(character) or (chr(0x2400 + ord(character)) if ord(character) < 0x20 else "\ufffd")
+
+
+def _lines(text: str) -> Text:
+    return Text("\n".join(map(visible, text.split("\n"))))
+
+
 def short(value: Any) -> str:
-    """Four significant digits; a dash for what is not there."""
+    """Four significant digits or all before the point; a dash for what is not there."""
     if value is None or value != value:
         return "–"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 or abs(value) >= 1e7 else f"{value:,.0f}"
+        return f"{value:.4g}" if round(abs(value)) < 1000 or abs(value) >= 1e7 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

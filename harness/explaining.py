@@ -60,12 +60,17 @@ class Explained:
         from harness.latents.reading import CARDS
 
         if self.cell.skipped or self.store.manifest("latents", self.cell.key) is None:
-            record = self.store.record(self.cell.key)
-            reason = self.cell.skipped or (record.error if record else None) or "not done yet. Run the suite first"
-            raise ConfigError(f"explain: {self.cell.label}: {reason.rstrip('.')}.")
+            raise ConfigError(f"explain: {self.cell.label}: {self._why_not().rstrip('.')}.")
         folder, _ = require(self.store, "latents", self.cell.key)
         content: dict[str, Any] = json.loads((folder / CARDS).read_text())
         return content
+
+    def _why_not(self) -> str:
+        """Why there are no cards."""
+        record = self.store.record(self.cell.key)
+        if record and record.status == "done":
+            return "its cards are no longer in the cache. Run the suite with name=ANOTHER: that makes them again"
+        return self.cell.skipped or (record.error if record else None) or "not done yet. Run the suite first"
 
     def card(self, latent: str, sign: str | None = None) -> Card:
         """One card, with its `scores`; without a sign the pole that was sampled, or else the positive one."""

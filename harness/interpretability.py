@@ -8,7 +8,8 @@ Intervals are a bootstrap over latents, stratum by stratum: of n_h units n_h −
 its right variance (Rao & Wu 1988). Where a stratum has a single scored unit, strata are not told apart. Seeds are too
 few to be drawn anew: to each replicate is added what the mean of s seeds may be off by, τ/√s times a number of
 Student's t with s−1 degrees of freedom, where τ² is by how much the means of the seeds vary beyond what drawing latents
-explains. With one seed the interval is about latents alone; `interval_over` says so.
+explains. With one seed the interval is about latents alone; `interval_over` says so. With two, t has one degree of
+freedom and long tails; an interval ends where the metric's range does.
 
 The lift is the score less the floor's on the same unit; its interval is that of the paired differences.
 """
@@ -27,10 +28,13 @@ from harness.stats import N_REPLICATES, Replicates, interval
 MIN_LATENTS = 10
 """Scored in every seed; fewer get no interval."""
 MIN_IN_STRATUM = 2
+_SHARE_METRICS = ("auroc", "balanced_accuracy", "accuracy")
+"""Between 0 and 1. Of two seeds, Student's t may say more than there can be: intervals end where the range does."""
 _SEED = 0
 _CONTROL = "_random_explanation"
-_FIT = ["family", "model", "site", "fit_tokens", "method", "method_config"]
-_LINE = [*_FIT, "scorer", "scorer_config", "judge", "metric"]
+FIT = ["family", "model", "site", "fit_tokens", "method", "method_config"]
+SCORER = ["scorer", "scorer_config", "judge"]
+_LINE = [*FIT, *SCORER, "metric"]
 _UNIT = ["seed", "latent", "sign"]
 _SHARES = ["dead_share", "rare_share"]
 _COLUMNS = (
@@ -54,9 +58,14 @@ def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFra
         {**dict(zip(_LINE, key, strict=True)), **_line(units)}
         for key, units in _units(table, floors).groupby(_LINE, sort=False, dropna=False)
     ]
-    shares = table[table["scorer"].isna() & table["metric"].isin(_SHARES)]
-    of_fit = shares.groupby([*_FIT, "metric"], dropna=False)["value"].mean().unstack("metric").reindex(columns=_SHARES)
-    return pd.DataFrame(lines, columns=[*_LINE, *_COLUMNS]).merge(of_fit.reset_index(), on=_FIT, how="left")
+    return pd.DataFrame(lines, columns=[*_LINE, *_COLUMNS]).merge(shares(table), on=FIT, how="left")
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per fit whose latents were read, whether or not they were scored: how many are dead, or rare."""
+    counted = table[table["scorer"].isna() & table["metric"].isin(_SHARES)]
+    means = counted.groupby([*FIT, "metric"], dropna=False, sort=False)["value"].mean()
+    return means.unstack("metric", sort=False).reindex(columns=_SHARES).reset_index()
 
 
 def _units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
@@ -66,7 +75,7 @@ def _units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
     controls = controls.assign(metric=controls["metric"].str.removesuffix(_CONTROL))
     is_floor = scored["scorer"].isin(floors)
     units = _beside(scored, controls, "random_explanation", _LINE)
-    units = _beside(units, scored[is_floor], "floor", [*_FIT, "metric"])
+    units = _beside(units, scored[is_floor], "floor", [*FIT, "metric"])
     units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # nothing to be told of a floor's own lift
     return units.assign(lift=units["value"] - units["floor"])
 
@@ -84,13 +93,20 @@ def _line(units: pd.DataFrame) -> dict[str, Any]:
     for name, prefix in (("value", ""), ("random_explanation", "random_explanation_"), ("lift", "lift_")):
         seeds = _seeds(units, name)
         drawn = replicates(seeds)
-        low, high = (None, None) if drawn is None else interval(drawn)
+        low, high = (None, None) if drawn is None else _within(*interval(drawn), units["metric"].iloc[0], name)
         found |= {name: mean(seeds), f"{prefix}low": low, f"{prefix}high": high}
         if name == "value" and drawn is not None:
             found["interval_over"] = "latents" if len(seeds) == 1 else "latents and seeds"
     n_scored = int(units["value"].notna().sum())
     n = {"n_latents": n_scored, "n_undefined": len(units) - n_scored, "n_seeds": int(units["seed"].nunique())}
     return {**found, "floor": mean(_seeds(units, "floor")), **n}
+
+
+def _within(low: float, high: float, metric: str, name: str) -> tuple[float, float]:
+    """The part of an interval that lies where the mean may lie; a difference of shares may be negative."""
+    if metric not in _SHARE_METRICS:
+        return low, high
+    return max(low, -1.0 if name == "lift" else 0.0), min(high, 1.0)
 
 
 def _seeds(units: pd.DataFrame, name: str) -> list[Seed]:

@@ -39,8 +39,13 @@ class Outcome:
 
     counts: Counter[str]
     failed: list[tuple[Cell, State]]
-    skipped: Counter[str]
-    """Reasons, and how many cells each has cost."""
+    skipped_cells: dict[str, list[Cell]]
+    """By reason."""
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Reasons, and how many cells each has cost."""
+        return Counter({reason: len(cells) for reason, cells in self.skipped_cells.items()})
 
 
 def results_folder(name: str) -> Path:
@@ -67,7 +72,7 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
 def outcome(plan: Plan, store: Store) -> Outcome:
     """How the cells of a plan stand."""
     counts: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
+    skipped: dict[str, list[Cell]] = {}
     failed = []
     for key, state in states(plan, store).items():
         record = store.record(key)
@@ -75,7 +80,7 @@ def outcome(plan: Plan, store: Store) -> Outcome:
         is_skipped = state.name == "skipped" or (record is not None and record.error_type == UPSTREAM_FAILED)
         counts["skipped" if is_skipped else state.name] += 1
         if is_skipped:
-            skipped[state.reason or (record and record.error) or ""] += 1
+            skipped.setdefault(state.reason or (record and record.error) or "", []).append(plan.cells[key])
         elif state.name == "failed":
             failed.append((plan.cells[key], state))
     return Outcome(counts, failed, skipped)

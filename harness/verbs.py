@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,17 @@ from rich.console import Console
 
 from harness import display
 from harness.errors import ConfigError, suggest
+from harness.keys import canonical_json
 from harness.specs import KINDS
 
 if TYPE_CHECKING:
+    from harness.cells import Cell
     from harness.plan import Plan
     from harness.plugin_manager import Catalog
     from harness.results import Results
     from harness.store import State, Store
 
+_MAX_NAMED = 3
 ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
 err = Console(stderr=True)
@@ -32,7 +36,7 @@ err = Console(stderr=True)
 
 def complain(text: str) -> None:
     """A line for people beside the output: a warning, a reason, an error."""
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print(display.visible(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def list_verb(options: argparse.Namespace) -> int:
@@ -198,6 +202,7 @@ def wandb_sync_verb(options: argparse.Namespace) -> int:
 
 def explain_verb(options: argparse.Namespace) -> int:
     """One latent's card, or the latents that were sampled."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # else loading a model draws over the card
     from harness.explaining import SELECTORS, Explained
 
     chosen = {name: value for name, _, value in (word.partition("=") for word in options.words) if name in SELECTORS}
@@ -294,10 +299,11 @@ def _results(plan: Plan, store: Store) -> Results:
 
 
 def _show_boards(plan: Plan, results: Results) -> None:
-    from harness.boards import for_terminal
+    from harness import boards
 
-    for title, columns, rows in for_terminal(results, plan.suite):
-        out.print(display.table(title, columns, rows))
+    for board in boards.of_suite(results, plan.suite):
+        for part in boards.draw(board, out.width):
+            out.print(part)
 
 
 def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | None = None) -> None:
@@ -318,13 +324,26 @@ def _summary(plan: Plan, store: Store) -> int:
     tables = store.results / "tables"
     where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
     out.print(f"\n{counts}. {where}", highlight=False, soft_wrap=True, markup=False)
-    for reason, n in ended.skipped.items():
-        complain(f"skipped {n}: {reason}")
+    for reason, cells in ended.skipped_cells.items():
+        complain(f"skipped {len(cells)}: {_named(cells, plan)}: {reason}")
     for cell, state in ended.failed:
         record = store.record(cell.key)
         log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
         complain(f"failed: {cell.label}: {state.reason}{log}")
     return SOME_FAILED if ended.failed else ALL_DONE
+
+
+def _named(cells: Sequence[Cell], plan: Plan) -> str:
+    """Cells by their labels if they are few, else by their methods."""
+    names = [cell.label for cell in cells]
+    if len(names) > _MAX_NAMED:
+        labels: dict[Any, str] = {
+            (entry.name, canonical_json(dict(entry.params))): entry.label for entry in plan.suite.methods
+        }
+        methods = [(cell.columns.get("method"), cell.columns.get("method_config")) for cell in cells]
+        names = list(dict.fromkeys(labels.get(own, name) for own, name in zip(methods, names, strict=True)))
+    rest = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + rest
 
 
 def _relative(path: Path) -> Path:

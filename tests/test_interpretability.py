@@ -99,6 +99,17 @@ def test_seeds_are_averaged_and_units_of_two_seeds_never_paired() -> None:
     assert (line["n_seeds"], line["interval_over"]) == (2, "latents and seeds")
 
 
+@pytest.mark.parametrize(("metric", "low", "high"), [("accuracy", 0.0, 1.0), ("bits", -0.5, 2.0)])
+def test_two_seeds_that_differ_leave_no_share_below_0_or_above_1(metric: str, low: float, high: float) -> None:
+    pairs = [("judge", 0, 0.1), ("judge", 1, 0.9), ("floor", 0, 0.05), ("floor", 1, 0.01)]
+    units = [_unit(name, i, value, seed=seed, metric=metric) for name, seed, value in pairs for i in range(15)]
+    line = interpretability(_table(*units), ["floor"]).set_index("scorer").loc["judge"]
+    if metric == "accuracy":
+        assert (line["low"], line["high"]) == (low, high) and (line["lift_low"], line["lift_high"]) == (-1.0, 1.0)
+    else:  # its range is not known
+        assert line["low"] < low and line["high"] > high
+
+
 def test_a_table_without_scores_gives_no_lines() -> None:
     assert interpretability(_table(_row("dead_share", 0.5)), ["floor"]).empty
     lines = interpretability(_table(), ["floor"])

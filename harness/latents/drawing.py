@@ -6,7 +6,6 @@ What comes from a corpus or a vocabulary is shown and never obeyed: neither mark
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import display
+from harness.display import visible
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 def draw_list(label: str, content: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -84,11 +83,6 @@ def _draw_lens(lens: Mapping[str, Any]) -> Iterator[Text]:
         yield Text(f"{name.capitalize()} next tokens: {tokens}")
 
 
-def visible(text: str) -> str:
-    """The text with a sign for each character that a terminal would not print as one."""
-    return "".join(c if c.isprintable() else _picture(c) for c in text)
-
-
 def spaced(token: str) -> str:
     """A token by itself: its spaces are to be seen."""
     return visible(token).replace(" ", "␣")
@@ -98,12 +92,6 @@ def sparkline(counts: Sequence[int]) -> str:
     """A bar for each count, on a logarithmic scale; what is above 0 is to be seen."""
     most = math.log1p(max(counts))
     return "".join(_BARS[math.ceil(math.log1p(n) / most * (len(_BARS) - 1))] if n else _BARS[0] for n in counts)
-
-
-def _picture(character: str) -> str:
-    if unicodedata.category(character) == "Zs":
-        return " "
-    return _NAMED.get(character) or (chr(0x2400 + ord(character)) if ord(character) < 0x20 else "\ufffd")
 
 
 def _style(strength: float, sign: int) -> Style:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from engine.toy_suites import plan_of, raw_suite
-from harness.boards import for_terminal
+from harness import boards
 from harness.cells import Record
 from harness.plan import Plan
 from harness.results import Results
@@ -47,8 +47,8 @@ def _board(
             ]
         store.write_record(cell.key, Record("done", rows=rows))
     results = Results.of(plan, store)
-    for title, columns, rows in for_terminal(results, plan.suite):
-        assert title and all(len(row) == len(columns) for row in rows)
+    for board in boards.of_suite(results, plan.suite):
+        assert board.title and all(len(row) == len(board.columns) for row in board.rows)
     return plan, results.leaderboard
 
 
@@ -95,7 +95,7 @@ def test_budgets_are_lines_of_one_place(tmp_path: Path) -> None:
 def test_a_suite_without_a_result_has_an_empty_board(tmp_path: Path) -> None:
     plan, store = plan_of(raw_suite(tmp_path)), Store(tmp_path / "results", tmp_path / "cache")
     results = Results.of(plan, store)
-    assert len(results.leaderboard) == 0 and list(for_terminal(results, plan.suite)) == []
+    assert len(results.leaderboard) == 0 and list(boards.of_suite(results, plan.suite)) == []
 
 
 @pytest.mark.parametrize("table", ["reconstruction", "cost"])

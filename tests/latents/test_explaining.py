@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness import cli, verbs
+from harness.display import visible
 from harness.explaining import Explained
-from harness.latents.drawing import draw_card, draw_window, sparkline, visible
+from harness.latents.drawing import draw_card, draw_window, sparkline
 
 SUITE = (
     *("suite=smoke", "name=latents", "tokens.interp=4000", "tokens.fit=2000", "tokens.evaluation=500", "latents=8"),
@@ -113,6 +114,16 @@ def test_a_latent_that_was_not_sampled_is_made_on_the_spot(explain: Any) -> None
 def test_what_is_wrong_is_said(explain: Any, words: list[str], message: str) -> None:
     code, output, errors = explain(*words)
     assert code == 2 and message in errors and not output and "Traceback" not in errors
+
+
+def test_cards_that_are_gone_from_the_cache_are_told_from_those_never_made(
+    explain: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(folder / "empty"))
+    code, _, errors = explain("method=pca")
+    assert code == 2 and "no longer in the cache" in errors and "name=ANOTHER" in errors
+    assert cli.main(["run", *SUITE, "name=another", "methods=[{method: pca, n_components: 16}]"]) == 0
+    assert explain("method=pca")[0] == 0
 
 
 def _hostile_card(sign: int = 1) -> dict[str, Any]:
