@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -58,14 +58,25 @@ class _Sampled:
         self._units: list[_Unit] = []
 
     def units(self, task: Any) -> list[_Unit]:
-        """The units that a scoring cell is about."""
+        """The units that a scoring cell is about, for its scorer to spoil."""
         if self._key != (key := (task["latents"], task["seed"])):
             folder, _ = require(self._session.store, "latents", task["latents"])
             cards = json.loads((folder / CARDS).read_text())["cards"]
             dictionary = load(require(self._session.store, "fit", task["fit"])[0]).dictionary
             self._units = [_unit(card, cards, dictionary, task["seed"]) for card in cards]
             self._key = key
-        return self._units
+        return [replace(unit, latent=_fresh(unit.latent)) for unit in self._units]
+
+
+def _fresh(latent: Latent) -> Latent:
+    """The same with nothing shared that code could change, not even by force."""
+    return replace(
+        latent,
+        explain=tuple(map(replace, latent.explain)),
+        test=tuple(map(replace, latent.test)),
+        direction=None if latent.direction is None else latent.direction.clone(),
+        other=None if latent.other is None else _fresh(latent.other),
+    )
 
 
 def _unit(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed: int) -> _Unit:

@@ -76,6 +76,12 @@ class Bare(Largest):
         self.n_latents = WIDTH
 
 
+class Unsure(Largest):
+    """Says that its codes are signed, which they never are."""
+
+    signed = True
+
+
 class Quits(Largest):
     def encode(self, x: Tensor) -> harness.Codes:
         sys.exit(3)
@@ -117,7 +123,13 @@ def session(tmp_path: Path) -> Session:
     atomic = Largest()
     fit_rows = rows.iloc[[7, 90, 91, 200, 300, 400]].reset_index(drop=True)
     atomic.atoms = fit_rows[["document", "position", "start", "end"]]
-    for key, decomposition in {"largest": Largest(), "atomic": atomic, "bare": Bare(), "quits": Quits()}.items():
+    for key, decomposition in {
+        "largest": Largest(),
+        "atomic": atomic,
+        "bare": Bare(),
+        "unsure": Unsure(),
+        "quits": Quits(),
+    }.items():
         decomposition.save(store.work_folder("fit", key))
         store.commit("fit", key, {})
     catalog = Catalog()
@@ -184,6 +196,14 @@ def test_sources_are_in_documents_of_the_fit(session: Session) -> None:
 def test_what_is_there_is_not_made_again(session: Session) -> None:
     first, again = _run(session, _cell("largest"))[0], _run(session, _cell("largest"))[0]
     assert again.rows == first.rows and CALLS["corpus"] == 1
+
+
+def test_a_sign_that_is_never_used_is_told(session: Session) -> None:
+    told: list[dict[str, Any]] = []
+    session.emit = told.append
+    _run(session, _cell("unsure"), _cell("largest"))
+    (warning,) = [event["text"] for event in told if event["event"] == "warning"]
+    assert warning.startswith("unsure: signed, but no code is negative") and "set signed = False" in warning
 
 
 def test_what_fails_costs_its_own_cell(session: Session) -> None:

@@ -74,6 +74,19 @@ class Silent(Lengths):
         return self.judge(latent)
 
 
+class Spoils(Silent):
+    """Changes what it is given, and what that holds."""
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        rows = self.judge(latent) if latent.index != 3 else []
+        for own in (latent, latent.other):
+            assert own is not None and own.direction is not None
+            own.direction.mul_(3)
+            object.__setattr__(own.test[0], "tokens", ())
+            object.__setattr__(own, "test", ())
+        return rows
+
+
 class Raises(Silent):
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
         raise ZeroDivisionError("oh")
@@ -125,7 +138,7 @@ class Tiny:
 
 
 def _catalog() -> Catalog:
-    scorers = (Lengths, Silent, Raises, Quits, AsksInVain, Unfit, Broken, Mute)
+    scorers = (Lengths, Silent, Spoils, Raises, Quits, AsksInVain, Unfit, Broken, Mute)
     specs = [harness.Spec("scorer", cls.__name__.lower(), 1, "of this test", cls) for cls in scorers]
     specs.append(harness.Spec("scorer", "needy", 1, "of this test", Silent, needs=("atoms",)))
     specs.append(harness.Spec("model", "tiny", 1, "of this test", Tiny))
@@ -204,6 +217,14 @@ def test_directions_are_those_of_the_pole(session: Session) -> None:
     (record,) = _run(session, _cell("lengths"))
     found = [row["value"] for row in _interp(record, "direction")]
     assert found == [1.0, -1.0, 4.0, -4.0, 7.0, -7.0]
+
+
+def test_what_a_scorer_spoils_is_whole_for_the_next(session: Session) -> None:
+    alone, _, after, again = _run(session, *map(_cell, ("lengths", "spoils", "lengths", "spoils")))
+    assert [row for row in after.rows if row["table"] == "interp"] == [
+        row for row in alone.rows if row["table"] == "interp"
+    ]
+    assert again.status == "done", again.error
 
 
 def test_the_other_latent_is_another_one_and_the_seed_decides(session: Session) -> None:
