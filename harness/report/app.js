@@ -31,8 +31,10 @@ function short(value) {
 
 const isMissing = (value) => value === null || value === undefined;
 const percent = (share) => `${Number((100 * share).toPrecision(2))}%`;
-const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ | $/g, "␣");
-const tokenChip = (token) => make("span", { class: "token" }, visible(token));
+// What a blank chip would hide: spaces at the ends, a mark without its letter, nothing at all.
+const spaced = (token) => token.replace(/^ | $/g, "␣").replace(/^\p{M}/u, "◌$&");
+const EMPTY = "∅"; // a token that has no text: part of a character, say
+const tokenChip = (token) => make("span", { class: "token", title: token ? null : "a token without text" }, spaced(token) || EMPTY);
 
 /* Tables that came with the page */
 
@@ -90,13 +92,13 @@ const unitName = (card) => `${card.index}${card.sign < 0 ? " −" : " +"}`;
 function columns() {
   const signed = decompositions[list.n].signed;
   return [
-    { heading: "latent", value: (c) => c.index, show: (c) => make("button", { type: "button", class: "open" }, signed ? unitName(c) : String(c.index)) },
-    { heading: "tokens it is active on", value: null, show: (c) => make("span", {}, ...c.tokens.map(tokenChip)) },
-    { heading: "density", value: (c) => c.density, show: (c) => percent(c.density) },
-    { heading: "stratum", value: (c) => c.stratum, show: (c) => c.stratum, isText: true },
+    { heading: "latent", value: (c) => c.index, show: (c) => make("button", { type: "button", class: "open", "data-card": c.i }, signed ? unitName(c) : String(c.index)) },
+    { heading: "tokens it is active on", value: null, show: (c) => make("span", { class: "tokens" }, ...c.tokens.map(tokenChip)) },
+    { heading: "density", meaning: "share of rows it is active on", value: (c) => c.density, show: (c) => percent(c.density) },
+    { heading: "stratum", meaning: "density_1 is the rarest quarter of the latents, density_4 the most frequent", value: (c) => c.stratum, show: (c) => c.stratum, isText: true },
     { heading: "active rows", value: (c) => c.n_active, show: (c) => short(c.n_active) },
     { heading: "documents", value: (c) => c.n_documents, show: (c) => short(c.n_documents) },
-    { heading: "largest", value: (c) => c.max, show: (c) => short(c.max) },
+    { heading: "largest", meaning: "largest activation", value: (c) => c.max, show: (c) => short(c.max) },
     ...decompositions[list.n].scorers.map((scorer) => ({
       heading: scorer.replaceAll("_", " "), value: (c) => c.scores[scorer], show: (c) => short(c.scores[scorer]),
     })),
@@ -104,7 +106,7 @@ function columns() {
 }
 
 function drawHeads() {
-  const heads = columns().map((column) => make("th", { scope: "col", class: column.isNumber ? "number" : null }));
+  const heads = columns().map((column) => make("th", { scope: "col", title: column.meaning ?? null, class: column.isNumber ? "number" : null }));
   columns().forEach((column, i) => {
     if (!column.value) return heads[i].append(make("span", {}, column.heading));
     heads[i].setAttribute("aria-sort", "none");
@@ -134,7 +136,10 @@ function drawList() {
       ...columns().map((column) => make("td", { class: column.isNumber ? "number" : null }, column.show(card)))));
   find("listing").tBodies[0].replaceChildren(...rows);
   const last = Math.min(first + PAGE, chosen.length);
-  find("shown").textContent = chosen.length ? `${first + 1} to ${last} of ${chosen.length.toLocaleString("en")}` : "none fits the filter";
+  const none = list.cards.length ? `none of ${list.cards.length.toLocaleString("en")} fits the filter` : "";
+  find("shown").textContent = chosen.length ? `${first + 1} to ${last} of ${chosen.length.toLocaleString("en")}` : none;
+  find("clear").hidden = !none || chosen.length > 0;
+  for (const id of ["previous", "next"]) find(id).hidden = !chosen.length;
   find("previous").disabled = first === 0;
   find("next").disabled = last >= chosen.length;
 }
@@ -143,9 +148,11 @@ async function choose(n) {
   const chosen = decompositions[n];
   Object.assign(list, { n, cards: [], page: 0, key: null, direction: 1 });
   find("decomposition").value = String(n);
-  if (chosen.missing) {
-    find("units").textContent = "The cards are gone from the cache: run the suite again, then write the report anew.";
-    find("listing").tHead.replaceChildren();
+  find("listing").hidden = !chosen.n_cards;
+  if (chosen.missing || !chosen.units.total) {
+    find("units").textContent = chosen.missing
+      ? "The cards are gone from the cache: run the suite again, then write the report anew."
+      : "It has no latents: there is nothing to read.";
     return drawList();
   }
   const { total, dead, rare } = chosen.units;
@@ -173,12 +180,11 @@ function rowsTable(caption, heads, rows) {
 }
 
 function context(window_, card) {
-  const text = make("div", { class: "context" });
+  const text = make("div", { class: "context", dir: "auto" });
   window_.tokens.forEach((token, i) => {
-    const shown = token.replaceAll("\n", "↵");
     const strength = window_.activations[i] / card.max;
-    if (!(strength > 0)) return text.append(shown);
-    const span = make("span", { class: card.sign < 0 ? "negative" : "positive", title: short(window_.activations[i]) }, shown);
+    if (!(strength > 0)) return text.append(token);
+    const span = make("span", { class: card.sign < 0 ? "negative" : "positive", title: short(window_.activations[i]) }, token || EMPTY);
     span.style.setProperty("--strength", Math.min(1, strength).toFixed(3));
     text.append(span);
   });
@@ -187,14 +193,14 @@ function context(window_, card) {
 
 const contexts = (windows, card) => make("ul", { class: "contexts" }, ...windows.map((one) => context(one, card)));
 
-function half(title, windows, card) {
+function half(title, drawn, windows, card) {
   const peak = (one) => Math.max(...one.activations);
   const active = windows.filter((one) => one.is_active).sort((a, b) => peak(b) - peak(a));
   const silent = windows.filter((one) => !one.is_active);
   return [
-    heading(title),
+    heading(title), make("p", { class: "hint" }, drawn),
     active.length ? contexts(active, card) : make("p", { class: "hint" }, "No window where it is active."),
-    make("details", {}, make("summary", {}, `${silent.length} windows where it is silent`), contexts(silent, card)),
+    make("details", {}, make("summary", {}, silent.length === 1 ? "1 window where it is silent" : `${silent.length} windows where it is silent`), contexts(silent, card)),
   ];
 }
 
@@ -241,7 +247,7 @@ function scores(card) {
 function source(card) {
   if (!card.source) return [];
   const { document: id, before, token, after } = card.source;
-  return [heading("Taken from"), make("p", { class: "source", title: `document ${id}` }, before, make("mark", {}, token), after)];
+  return [heading("Taken from"), make("p", { class: "source", dir: "auto", title: `document ${id}` }, before, make("mark", {}, token || EMPTY), after)];
 }
 
 function drawCard(n, card) {
@@ -251,11 +257,13 @@ function drawCard(n, card) {
     "active rows": `${short(card.n_active)} in ${short(card.n_documents)} documents`,
   };
   const close = make("button", { type: "button", class: "close", onclick: () => find("card").close() }, "Close");
-  const title = make("h3", { id: "card-title" }, `Latent ${decompositions[n].signed ? unitName(card) : card.index}`);
+  const title = make("h3", { id: "card-title", tabindex: "-1" }, `Latent ${decompositions[n].signed ? unitName(card) : card.index}`);
   find("card").replaceChildren(
     make("div", { class: "card-head" }, make("div", {}, title, make("p", {}, decompositions[n].label)), close),
     make("div", { class: "card-body" },
-      make("div", {}, ...source(card), ...half("Windows that explain it", card.explain, card), ...half("Windows that test it, of other documents", card.test, card)),
+      make("div", {}, ...source(card),
+        ...half("Windows that explain it", "From the top of its activations, evenly from their quantiles, or at random. The stronger the colour, the larger the activation.", card.explain, card),
+        ...half("Windows that test it", "Of other documents.", card.test, card)),
       make("div", { class: "side" },
         heading("Activity"), make("dl", {}, ...Object.entries(facts).flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])),
         histogram(card.histogram), make("p", { class: "hint" }, "Activations of all rows; heights are logarithms."),
@@ -273,7 +281,11 @@ async function openCard(n, i) {
   } catch (error) {
     dialog.replaceChildren(make("p", { class: "card-head" }, error.message));
   }
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) {
+    find("listing").querySelector(`[data-card="${i}"]`)?.focus({ preventScroll: true }); // where closing leads back to
+    dialog.showModal();
+  }
+  find("card-title")?.focus(); // what had the focus may have been redrawn
   history.replaceState(null, "", `#latent/${n}/${i}`);
 }
 
@@ -284,15 +296,21 @@ async function followLink() {
   if (list.cards[link[2]]) openCard(Number(link[1]), Number(link[2]));
 }
 
+function named(one) {
+  if (one.n_cards) return one.label;
+  return `${one.label} (${one.missing || one.units.total ? "no cards" : "no latents"})`;
+}
+
 if (decompositions.length) {
-  find("decomposition").append(...decompositions.map((one, n) => make("option", { value: n }, one.label)));
+  find("decomposition").append(...decompositions.map((one, n) => make("option", { value: n }, named(one))));
   find("decomposition").addEventListener("change", (event) => choose(Number(event.target.value)));
   find("filter").addEventListener("input", () => { list.page = 0; drawList(); });
+  find("clear").addEventListener("click", () => { find("filter").value = ""; list.page = 0; drawList(); find("filter").focus(); });
   find("browser").addEventListener("submit", (event) => event.preventDefault());
   find("previous").addEventListener("click", () => { list.page -= 1; drawList(); });
   find("next").addEventListener("click", () => { list.page += 1; drawList(); });
   find("card").addEventListener("close", () => history.replaceState(null, "", "#latents"));
   find("card").addEventListener("click", (event) => { if (event.target === find("card")) find("card").close(); });
   window.addEventListener("hashchange", followLink);
-  choose(0).then(followLink);
+  choose(Math.max(0, decompositions.findIndex((one) => one.n_cards))).then(followLink);
 }

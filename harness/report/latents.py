@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from harness.cells import Cell
+from harness.display import visible
 from harness.plan import Plan
 from harness.report.sheets import Labels
 from harness.store import Store
@@ -30,7 +32,8 @@ Scores: TypeAlias = defaultdict[tuple[int, int], list[dict[str, Any]]]
 def script_json(data: Any) -> str:
     """JSON that is safe inside a script, wherever it stands; `null` for what is no number."""
     # ASCII only: escapes also carry lone surrogates, which texts may hold and UTF-8 can't.
-    return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(data, allow_nan=False))
+    written = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
 
 
 def write_latents(folder: Path, plan: Plan, store: Store, interp: pd.DataFrame, labels: Labels) -> list[dict[str, Any]]:
@@ -48,14 +51,20 @@ def write_latents(folder: Path, plan: Plan, store: Store, interp: pd.DataFrame, 
     scored = interp[interp["latent"].notna()].assign(latents=lambda lines: lines["cell"].map(of_cell))
     shown = []
     for n, cell in enumerate(cell for cell in plan.of_kind("latents") if _is_done(store, cell.key)):
-        place = "{model} {site}, {fit_tokens:,} tokens, seed {seed}".format_map(cell.columns)
-        about = {"label": f"{labels[cell.columns['method'], cell.columns['method_config']]} on {place}"}
+        about: dict[str, Any] = {"label": _label(cell, labels)}
         path = store.artefact("latents", cell.key) / "cards.json"
         if path.exists():
             scores = _scores(scored[scored["latents"] == cell.key], labels)
             about |= _write_decomposition(folder, n, json.loads(path.read_text()), scores)
         shown.append(about | {"missing": not path.exists()})
     return shown
+
+
+def _label(cell: Cell, labels: Labels) -> str:
+    method = labels[cell.columns["method"], cell.columns["method_config"]]
+    # Isolated (UAX #9, FSI and PDI): a menu's entry holds no elements, and a right-to-left name must not move the rest.
+    named = [f"\u2068{visible(part)}\u2069" for part in (method, cell.columns["model"])]
+    return "{} on {} {site}, {fit_tokens:,} tokens, seed {seed}".format(*named, **cell.columns)
 
 
 def _is_done(store: Store, key: str) -> bool:
@@ -75,9 +84,9 @@ def _scores(lines: pd.DataFrame, labels: Labels) -> Scores:
 def _write_decomposition(folder: Path, n: int, content: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
     (folder / str(n)).mkdir()
     listed = []
-    for i, card in enumerate(content["cards"]):
+    for i, card in enumerate(map(_as_read, content["cards"])):
         own = scores[card["index"], card["sign"]]
-        _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": own})
+        _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": _as_read(own)})
         # Only a scorer's main metric says what chance is.
         mains = {score["scorer"]: score["value"] for score in own if score["chance"] is not None}
         listed.append(_listed(card) | {"scores": mains})
@@ -85,6 +94,18 @@ def _write_decomposition(folder: Path, n: int, content: Mapping[str, Any], score
     scorers = list(dict.fromkeys(scorer for line in listed for scorer in line["scores"]))
     about = {name: content[name] for name in ("units", "n_rows", "n_documents", "signed")}
     return {**about, "scorers": scorers, "n_cards": len(listed)}
+
+
+def _as_read(value: Any) -> Any:
+    """Of a card what people see of it: every character as a sign, numbers to four digits; a third smaller."""
+    if isinstance(value, dict):
+        return {name: _as_read(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_as_read(item) for item in value]
+    if isinstance(value, float):
+        rounded = float(f"{value:.4g}")
+        return int(rounded) if rounded.is_integer() else rounded
+    return visible(value) if isinstance(value, str) else value
 
 
 def _listed(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from harness import plots
 from harness.config import dump_resolved
+from harness.display import visible
 from harness.leaderboard import ranking
 from harness.plan import Plan
 from harness.report import sheets
@@ -57,8 +58,10 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
             "scores": list(_scores(results.interpretability, labels)),
             "latents": latents,
             "costs": list(sheets.cost_sheets(tables["cost"], labels)),
-            **_gaps(plan, store, tables),
-            "config": dump_resolved(plan.suite.config),
+            "counts": sorted(outcome(plan, store).counts.items()),
+            "failures": sheets.failure_sheet(tables, plan, labels),
+            "undefined": sheets.undefined_sheet(tables, labels),
+            "config": dump_resolved(plan.suite.config).split("\n"),
         }
         (work / "index.html").write_bytes(_render(content))
         if folder.exists():
@@ -73,7 +76,7 @@ def _render(content: Mapping[str, Any]) -> bytes:
     assets = files("harness.report")
     style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "app.js"))
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_readable
     )
     environment.filters["script_json"] = lambda data: Markup(script_json(data))  # noqa: S704  # escaped for scripts
     template = environment.from_string(assets.joinpath("index.html").read_text(encoding="utf-8"))
@@ -81,6 +84,11 @@ def _render(content: Mapping[str, Any]) -> bytes:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = template.render(**content, style=Markup(style), script=Markup(script), digest=digest)  # noqa: S704
     return page.encode("utf-8", "replace")  # lone surrogates
+
+
+def _readable(shown: Any) -> Any:
+    """What the template shows of a value: text that could turn a line around, or hide in it, is to be seen."""
+    return visible(shown) if isinstance(shown, str) and not isinstance(shown, Markup) else shown
 
 
 def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def _places(board: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, An
         drawn = []
         for (x, y), title in _PLOTS.items():
             if place[[x, y if y in place else "explained_variance"]].notna().all(axis=1).any():
-                described = f"{title}, {model} {site}. The numbers are in the table above."
+                described = f"{title}, {visible(str(model))} {site}. The numbers are in the table above."
                 drawn.append((title, Markup(plots.svg(plots.pareto(place, x, y, styles), title, described))))  # noqa: S704
         sheet = sheets.leaderboard_sheet(place, labels, f"Methods on {model} {site}")
         yield {"model": model, "site": site, "ranking": ranking(place), "sheet": sheet, "plots": drawn}
@@ -131,7 +139,8 @@ def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[s
         if method:
             title += f" of {labels[method, method_config]}" + (f", {int(tokens):,} tokens" if budgets > 1 else "")
         described = f"{title} between sites, and its null. The numbers are in the table below."
-        drawn = Markup(plots.svg(plots.heat_map(lines, metric), title, described))  # noqa: S704  # escaped in svg()
+        named = lines.assign(**{side: [visible(name) for name in lines[side]] for side in ("model", "model_b")})
+        drawn = Markup(plots.svg(plots.heat_map(named, metric), title, described))  # noqa: S704  # escaped in svg()
         yield {"title": title, "map": drawn, "sheet": sheets.pairs_sheet(lines, title)}
 
 
@@ -142,14 +151,3 @@ def _scores(scores: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, A
         place = f"{model} {site}"
         sheet = sheets.interpretability_sheet(lines, labels, f"Scores of latents of {place}")
         yield {"model": model, "site": site, "hint": hint, "sheet": sheet}
-
-
-def _gaps(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """What is not there, and why."""
-    ended = outcome(plan, store)
-    failed = [(cell.label, state.reason or "") for cell, state in ended.failed]
-    return {
-        "counts": sorted(ended.counts.items()),
-        "failures": sheets.failure_sheet(failed, ended.skipped),
-        "undefined": sheets.undefined_sheet(tables),
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +9,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from harness import display
+from harness.cells import UPSTREAM_FAILED
 from harness.keys import canonical_json
 from harness.plan import Plan
 
@@ -26,6 +26,8 @@ class Value:
     """What the column is sorted by; None comes last whichever way it is sorted."""
     note: str = ""
     """Stands beside it, smaller: an interval."""
+    more: tuple[str, ...] = ()
+    """Lines that are shown when it is opened: the list that `text` begins."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ _INTERPRETABILITY = (
     _Measure("dead_share", "dead", "share of poles active on no row; not scored", "{:.1%}".format),
     _Measure("rare_share", "rare", "share of poles active in too few windows to be scored", "{:.1%}".format),
 )
-_MAX_NAMED = 5
-"""Cells named for one reason; `harness status` lists them all."""
+_MAX_NAMED = 2
+"""Names shown before a list has to be opened."""
 
 
 def leaderboard_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
@@ -183,33 +185,43 @@ def _cost_sheet(
     yield Sheet(caption, columns, rows)
 
 
-def failure_sheet(failed: list[tuple[str, str]], skipped: Counter[str]) -> Sheet:
-    """Cells that have no numbers, those with one reason together.
-
-    Args:
-        failed: label and error of each failed cell.
-        skipped: reasons, and how many cells each has cost.
-    """
-    cells: dict[str, list[str]] = {}
-    for label, reason in failed:
-        cells.setdefault(reason, []).append(label)
-    rows = []
-    for reason, found in cells.items():
-        rest = f"; and {len(found) - _MAX_NAMED:,} more" if len(found) > _MAX_NAMED else ""
-        named = text("; ".join(found[:_MAX_NAMED]) + rest)
-        rows.append([text("failed"), text(reason), Value(f"{len(found):,}", len(found)), named])
-    rows += [[text("skipped"), text(reason), Value(f"{n:,}", n), text(None)] for reason, n in skipped.items()]
+def failure_sheet(tables: Mapping[str, pd.DataFrame], plan: Plan, labels: Labels) -> Sheet:
+    """Cells that have no numbers, those with one reason together."""
     columns = [Column("state", is_number=False), Column("why", is_number=False), Column("cells")]
+    rows = []
+    lines = pd.concat([table[table["status"].isin(["failed", "skipped"])] for table in tables.values()])
+    lines = lines.fillna({"error": ""}).sort_values("status", kind="stable")  # what failed comes first
+    for (status, reason), found in lines.groupby(["status", "error"], sort=False):
+        why = text(str(reason).removeprefix(f"{UPSTREAM_FAILED}: "))
+        # What is skipped for one cause are a method's many cells, what failed is a cell.
+        failed = [plan.cells[key].label for key in found["cell"]] if status == "failed" else None
+        which = listed(failed) if failed else _listed_places(found, labels)
+        rows.append([text(status), why, Value(f"{len(found):,}", len(found)), which])
     return Sheet("Cells without numbers", [*columns, Column("which", is_number=False)], rows)
 
 
-def undefined_sheet(tables: Mapping[str, pd.DataFrame]) -> Sheet:
+def _listed_places(lines: pd.DataFrame, labels: Labels) -> Value:
+    """Each fit that occurs, site or pair of sites."""
+    keys = ["method", "method_config", "model", "site", "model_b", "site_b", "fit_tokens"]
+    return listed([_place(line, labels) for line in lines[keys].drop_duplicates().to_dict("records")])
+
+
+def _place(line: Mapping[Any, Any], labels: Labels) -> str:
+    method = "" if pd.isna(line["method"]) else f"{labels[line['method'], line['method_config']]} on "
+    sides = [f"{line[f'model{side}']} {line[f'site{side}']}" for side in ("", "_b") if pd.notna(line[f"model{side}"])]
+    tokens = "" if pd.isna(line["fit_tokens"]) else f", {line['fit_tokens']:,} tokens"
+    return method + " and ".join(sides) + tokens
+
+
+def undefined_sheet(tables: Mapping[str, pd.DataFrame], labels: Labels) -> Sheet:
     """Metrics that have no value, by reason."""
     lines = pd.concat([table[table["status"] == "undefined"].assign(table=name) for name, table in tables.items()])
-    counts = lines.groupby(["table", "metric", "error"], sort=False, dropna=False).size()
+    rows = []
+    for (table, metric, why), found in lines.groupby(["table", "metric", "error"], sort=False, dropna=False):
+        times = Value(f"{len(found):,}", len(found))
+        rows.append([text(table), text(metric), text(why), times, _listed_places(found, labels)])
     headings = [Column(heading, is_number=False) for heading in ("table", "metric", "why")]
-    rows = [[*(text(part) for part in key), Value(f"{n:,}", n)] for key, n in counts.items() if isinstance(key, tuple)]
-    return Sheet("Metrics without a value", [*headings, Column("times")], rows)
+    return Sheet("Metrics without a value", [*headings, Column("times"), Column("of which", is_number=False)], rows)
 
 
 def labels_of(plan: Plan) -> Labels:
@@ -221,6 +233,14 @@ def labels_of(plan: Plan) -> Labels:
 def text(value: Any) -> Value:
     """A word; a dash where there is none."""
     return Value("–", None) if pd.isna(value) or value == "" else Value(str(value), str(value))
+
+
+def listed(names: list[str]) -> Value:
+    """The first names, and all of them to be opened."""
+    if len(names) <= _MAX_NAMED:
+        return text("; ".join(names))
+    first = "; ".join(names[:_MAX_NAMED])
+    return Value(f"{first}; and {len(names) - _MAX_NAMED:,} more", names[0], more=tuple(names))
 
 
 def number(value: Any, write: Callable[[float], str], note: str = "") -> Value:

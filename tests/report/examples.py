@@ -17,7 +17,7 @@ from harness.session import cost, row
 from harness.store import Store
 
 LONE_SURROGATE = "\ud800"  # half a character, as cutting up text may leave it; tables can't hold one
-HOSTILE = "<script>alert(1)</script>\"'</script><img src=x onerror=alert(2)>]]>\u2028&amp;"
+HOSTILE = "<script>alert(1)</script>\"'</script><img src=x onerror=alert(2)>]]>\u2028&amp;\u202ecba\u200b"
 PROVENANCE = {
     "device": "cpu",
     "harness_version": "0.1.0",
@@ -48,7 +48,9 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, S
     generator = np.random.default_rng(0)
     for cell in plan.cells.values():
         if cell is doomed:
-            store.write_record(cell.key, Record("failed", "ValueError", f"no luck {hostile}", provenance=PROVENANCE))
+            store.write_record(
+                cell.key, Record("failed", "ValueError", f"no luck {hostile * 30}", provenance=PROVENANCE)
+            )
             continue
         rows = _rows(cell, plan, generator, hostile)
         store.write_record(cell.key, Record("done", rows=rows, provenance=PROVENANCE))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from report.examples import finished, report_of
 
 WIDE = {"viewport": {"width": 1280, "height": 900}}
 NARROW = {"viewport": {"width": 390, "height": 844}}
@@ -72,7 +75,26 @@ def test_the_list_of_latents_is_paged_sorted_and_filtered(report: Path, visit: A
     page.get_by_label("Filter").fill("word7")
     assert rows.count() == 1 and "word7" in rows.inner_text()
     page.get_by_label("Filter").fill("no such token")
-    assert rows.count() == 0 and page.locator("#shown").inner_text() == "none fits the filter"
+    assert rows.count() == 0 and page.locator("#shown").inner_text() == "none of 60 fits the filter"
+    page.locator("#decomposition").select_option("1")  # the filter stays, and says that it is why
+    page.locator("#shown", has_text="none of 60 fits the filter").wait_for()
+    page.get_by_role("button", name="Clear the filter").click()
+    assert rows.count() == 50 and page.locator("#clear").is_hidden()
+
+
+def test_the_list_starts_where_there_are_latents(tmp_path: Path, visit: Any) -> None:
+    plan, store = finished(tmp_path, n_cards=1)
+    path = store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json"
+    units = {"total": 0, "dead": 0, "rare": 0}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "units": units, "cards": []}))
+    page = visit(report_of(plan, store), **WIDE).page
+    page.locator("#shown", has_text="1 to 1 of 1").wait_for()
+    chosen = page.locator("#decomposition")
+    assert chosen.input_value() == "1" and "512 poles" in page.locator("#units").inner_text()
+    assert "(no latents)" in chosen.locator("option").first.inner_text()
+    chosen.select_option("0")
+    page.locator("#units", has_text="It has no latents").wait_for()
+    assert page.locator("#listing").is_hidden() and page.locator("#shown").inner_text() == ""
 
 
 def test_a_card_opens_by_click_and_by_keyboard_and_escape_closes_it(report: Path, visit: Any) -> None:
@@ -90,8 +112,10 @@ def test_a_card_opens_by_click_and_by_keyboard_and_escape_closes_it(report: Path
     card.get_by_role("heading", name="Latent 14 +").wait_for()
     card.get_by_role("button", name="7", exact=True).click()  # its nearest latent has a card too
     card.get_by_role("heading", name="Latent 7 −").wait_for()
+    assert page.evaluate("document.activeElement.id") == "card-title"  # what was clicked is no more
     card.get_by_role("button", name="Close").click()
     assert card.count() == 0
+    assert page.evaluate("document.activeElement.textContent") == "14 +"  # the row it began with
 
 
 def test_a_card_shows_what_it_holds(report: Path, visit: Any) -> None:
@@ -106,6 +130,7 @@ def test_a_card_shows_what_it_holds(report: Path, visit: Any) -> None:
     assert float(token.get_attribute("title")) / 9 == pytest.approx(_alpha(token), abs=0.01)
     assert card.locator(".positive").count() == 0 and "↵" in card.locator(".contexts").first.inner_text()
     assert card.locator("details .context span").count() == 0  # silent windows are not coloured
+    assert card.locator(".side .token").all_inner_texts()[:4] == ["␣word1", "␣nobody", "↵", "∅"]
 
 
 def _alpha(token: Any) -> float:
@@ -128,6 +153,8 @@ def test_hostile_text_is_only_text(hostile_report: Path, visit: Any) -> None:
     assert "<script>alert(1)</script>" in page.locator("h3").first.inner_text()
     assert "<img src=x onerror=alert(2)>" in page.locator(".context").first.inner_text()
     assert "<script>alert(1)</script>" in page.locator("#missing").inner_text()
+    assert not {"\u202e", "\u200b"} & set(page.content())  # nothing turns a line around or hides in it
+    assert "\ufffdcba\ufffd" in page.locator("#methods h3").first.inner_text()
 
 
 def test_even_markup_that_came_through_would_not_run(report: Path, visit: Any) -> None:
@@ -150,6 +177,33 @@ def test_it_fits_a_phone_and_is_readable(report: Path, visit: Any, scheme: str) 
     for sign in ("positive", "negative"):  # at full strength
         style = f"getComputedStyle(document.documentElement).getPropertyValue('--{sign}')"
         assert _contrast(ink, _luminance(page, style)) > 4.5
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_a_link_leads_to_a_heading_that_nothing_covers(report: Path, visit: Any, size: Any) -> None:
+    page = visit(report, reduced_motion="reduce", **size).page
+    for link in page.locator("nav a").all():
+        link.click()
+        top = page.locator(f"{link.get_attribute('href')} h2").evaluate("h2 => h2.getBoundingClientRect().top")
+        assert top >= max(0, page.locator("nav").evaluate("nav => nav.getBoundingClientRect().bottom"))
+
+
+def test_what_is_missing_is_named_and_not_squeezed(report: Path, visit: Any) -> None:
+    page = visit(report, **NARROW).page
+    metric = page.locator("#missing").get_by_text("loss_recovered", exact=True)
+    lines = "cell => { const all = new Range(); all.selectNodeContents(cell); return all.getClientRects().length }"
+    assert metric.evaluate(lines) == 1
+    which = page.locator("#missing td", has_text="; and").first
+    assert which.locator("p").last.is_hidden()
+    which.locator("summary").click()
+    assert which.locator("p").last.is_visible() and which.locator("p").count() > 2
+
+
+def test_a_long_error_is_cut_until_it_is_opened(hostile_report: Path, visit: Any) -> None:
+    error = visit(hostile_report, **NARROW).page.locator("#missing summary", has_text="no luck")
+    before = error.bounding_box()["height"]
+    error.click()
+    assert before < 100 and error.bounding_box()["height"] > 5 * before
 
 
 def _luminance(page: Any, expression: str) -> float:

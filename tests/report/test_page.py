@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cells import UPSTREAM_FAILED, Record
 from harness.plan import Plan
-from harness.report import write_report
+from harness.report import sheets, write_report
 from harness.report.latents import script_json
 from harness.results import Results
 from harness.store import Store
@@ -104,6 +105,18 @@ def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], rep
     assert [path.name for path in store.results.iterdir() if path.name.startswith(".")] == []
 
 
+def test_cells_without_numbers_are_named(tmp_path: Path) -> None:
+    plan, store = finished(tmp_path, n_cards=1)
+    fit = plan.of_kind("fit")[-1]
+    lost = [cell for cell in plan.cells.values() if fit.key in cell.upstream]
+    for cell in lost:
+        store.write_record(cell.key, Record("skipped", UPSTREAM_FAILED, f"{fit.label} failed: no luck"))
+    failed, skipped = sheets.failure_sheet(Results.of(plan, store).tables, plan, sheets.labels_of(plan)).rows
+    assert [value.text for value in failed] == ["failed", "ValueError: no luck ", "1", fit.label]
+    name = "dense(k=8) on model-b resid_post.1, 1,000 tokens"
+    assert [value.text for value in skipped] == ["skipped", f"{fit.label} failed: no luck", str(len(lost)), name]
+
+
 def test_cards_lie_beside_the_page(report: Path) -> None:
     folder = report.parent / "latents"
     assert len(list(folder.glob("*.js"))) == 12  # decompositions
@@ -123,7 +136,7 @@ def test_cards_that_are_gone_are_said_to_be_gone(tmp_path: Path) -> None:
     plan, store = finished(tmp_path, n_cards=1)
     (store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json").unlink()
     page = report_of(plan, store)
-    assert '"missing": true' in page.read_text() and not (page.parent / "latents" / "0.js").exists()
+    assert '"missing":true' in page.read_text() and not (page.parent / "latents" / "0.js").exists()
 
 
 def test_a_suite_without_latents_or_scores_has_a_page(tmp_path: Path) -> None:
