@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import functools
+import html.entities
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
 HIDDEN = "[hidden]"
-_SECRET_NAME = re.compile(r"(key|token|secret|passw(or)?d|passphrase|credentials)$", re.IGNORECASE)
+_TEXT_FILES = (".html", ".css", ".js", ".json", ".svg", ".csv", ".txt", ".md")
+_SECRET_NAME = re.compile(  # as a word of the name: STRIPE_API_KEY_PROD, apiKeyProd, but not TOKENIZERS or keyboard
+    r"(?i:key|token|secret|passw(or)?d|passphrase|credentials)(?![a-z])(?!(?<=[A-Z])[A-Z])"
+)
 _MIN_LENGTH = 8  # shorter values are choices (`key: end`), which texts are full of
 _SECRET_FORMS = re.compile(
     r"(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"  # user:password in an address
+    r"|(?<=\b[Bb]earer )[\w.~+/=-]{8,}|\b[rs]k_(?:live|test)_\w{8,}"
     r"|\b(?:hf_|gh[pousr]_)[A-Za-z0-9]{30,}|\bsk-[\w-]{20,}|\b(?:github_pat|wandb_v1)_\w{20,}|\bAKIA[0-9A-Z]{16}\b"
+)
+
+_SECRET_QUERIES = re.compile(  # in an address, as it is or escaped for HTML or a script
+    r"((?:[?&]|&amp;|\\u0026)[\w.-]*(?:key|token|secret|passw(?:or)?d|signature|sig)=)[^\s&#\"'<>\\]+", re.IGNORECASE
 )
 
 
@@ -25,7 +36,7 @@ class Redaction:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         secrets = sorted({*_secrets(os.environ), *_secrets(config)}, key=len, reverse=True)
-        self._secrets = re.compile("|".join(map(re.escape, secrets))) if secrets else None
+        self._secrets = re.compile("|".join(map(_in_any_form, secrets))) if secrets else None
         home = str(Path.home())
         self._home = re.compile(rf"(?<!\w){re.escape(home)}(?!\w)") if home != "/" else None
 
@@ -35,7 +46,7 @@ class Redaction:
             text = self._secrets.sub(HIDDEN, text)
         if self._home:
             text = self._home.sub("~", text)
-        return _SECRET_FORMS.sub(HIDDEN, text)
+        return _SECRET_QUERIES.sub(rf"\1{HIDDEN}", _SECRET_FORMS.sub(HIDDEN, text))
 
     def value(self, value: Any) -> Any:
         """The same with every text in it redacted."""
@@ -44,6 +55,12 @@ class Redaction:
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
         return self.text(value) if isinstance(value, str) else value
+
+    def files(self, folder: Path) -> None:
+        """Redact every text file in a folder where it lies."""
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in _TEXT_FILES and path.is_file():
+                path.write_text(self.text(path.read_text(encoding="utf-8")), encoding="utf-8")
 
     def table(self, table: pd.DataFrame) -> pd.DataFrame:
         """The same with every text in it redacted; types of columns stay."""
@@ -62,3 +79,33 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
             yield from _secrets(item, name)
     elif isinstance(value, str) and len(value) >= _MIN_LENGTH and _SECRET_NAME.search(name):
         yield value
+
+
+def _in_any_form(secret: str) -> str:
+    """A pattern for a secret as it is, and as JSON, Python, YAML, HTML or an address writes it, one inside another too.
+
+    Only characters are taken one by one; letters and digits have no other form.
+    """
+    return "".join(c if c.isascii() and c.isalnum() else _escaped(c) for c in secret)
+
+
+def _escaped(character: str) -> str:
+    """A pattern for what a character may have become; each layer of quoting adds backslashes."""
+    number = ord(character)
+    names = [name for name, code in html.entities.name2codepoint.items() if code == number]
+    as_json = json.dumps(character)[1:-1]
+    units = re.findall(r"\\u([0-9a-f]{4})", as_json) or [f"{number:04x}"]  # two where one unit can't hold it
+    forms = [
+        rf"(?:&|u0026)(?:amp;)*(?i:#0*{number}|#x0*{number:x}{''.join(f'|{name}' for name in names)});",
+        r"\\+".join(f"(?i:u{unit})" for unit in units),
+        rf"(?i:x{number:02x}|U{number:08x})",
+        quote(character, safe="").replace("%", "%(?:25)*"),
+        re.escape(character),
+    ]
+    if re.fullmatch(r"\\[a-z]", as_json):  # a new line, say
+        forms.append(as_json[1])
+    if character.isspace():
+        forms += [r"[\s\\]+", r"\+"]  # YAML folds lines
+    elif character == "'":
+        forms.append("''")  # YAML
+    return rf"\\*(?:{'|'.join(forms)})"

@@ -40,7 +40,8 @@ _MAX_TABLE_ROWS = 200_000  # what wandb.Table keeps, without a word about the re
 _MAX_PLOTS = 100  # a third of a second each
 _COMPARED = ("explained_variance", "l0", "ce_increase", "fit_seconds")
 _PARETO = (("l0", "unexplained_variance"), ("fit_seconds", "unexplained_variance"), ("l0", "ce_increase"))
-_TEXT_FILES = (".html", ".css", ".js", ".json", ".svg", ".csv", ".txt", ".md")
+_MODES = ("disabled", "offline", "online")
+"""By how much leaves the machine."""
 
 
 def run_id(plan: Plan) -> str:
@@ -49,11 +50,16 @@ def run_id(plan: Plan) -> str:
 
 
 def track(plan: Plan, tables: Tables, results: Path, warn: Warn) -> None:
-    """Log what a run came to, unless that is switched off; `warn` is told what went wrong."""
-    if plan.suite.config.wandb.mode == "disabled":
+    """Log what a run came to, unless that is switched off; `warn` is told what went wrong.
+
+    W&B's own WANDB_MODE counts where it is stricter than the suite: what it forbids is not sent.
+    """
+    own, environment = plan.suite.config.wandb.mode, os.environ.get("WANDB_MODE", "online")
+    mode = min(own, environment, key=_MODES.index) if environment in _MODES else own
+    if mode == "disabled":
         return
     try:
-        sync(plan, tables, results, None, warn)
+        sync(plan, tables, results, mode, warn)
     except HarnessError as error:
         warn(str(error))
 
@@ -155,11 +161,13 @@ def _log(plan: Plan, tables: Tables, results: Path, mode: str, warn: Warn) -> st
         return str(run.url if mode == "online" else Path(run.settings.sync_dir))
 
 
-def _run(plan: Plan, config: dict[str, Any], results: Path, mode: Any, sink: Mapping[str, Any]) -> wandb.Run:
+@contextmanager
+def _run(plan: Plan, config: dict[str, Any], results: Path, mode: Any, sink: Mapping[str, Any]) -> Iterator[wandb.Run]:
+    """A run that ends with the block. As a context manager of its own it would print whatever is raised inside."""
     import wandb
 
     name = plan.suite.config.name
-    return wandb.init(
+    run = wandb.init(
         project=sink["project"],
         entity=sink["entity"],
         mode=mode,
@@ -184,6 +192,12 @@ def _run(plan: Plan, config: dict[str, Any], results: Path, mode: Any, sink: Map
             save_code=False,
         ),
     )
+    try:
+        yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
 
 
 def _table(name: str, table: pd.DataFrame, warn: Warn) -> wandb.Table:
@@ -234,13 +248,9 @@ def _artifact(name: str, tables: Tables, results: Path, folder: Path, redaction:
     import wandb
 
     write_tables(dict(tables), folder / "tables")
-    for path in _files(results / "report"):
-        copy = folder / path.relative_to(results)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in _TEXT_FILES:
-            copy.write_text(redaction.text(path.read_text(encoding="utf-8")), encoding="utf-8")
-        else:
-            shutil.copyfile(path, copy)
+    if (report := results / "report").exists():
+        shutil.copytree(report, folder / "report")
+        redaction.files(folder / "report")  # it may be of an older version, or a hand's work
     artifact = wandb.Artifact(f"{name}-results", type="results")
     for path in _files(folder):
         artifact.add_file(str(path), name=path.relative_to(folder).as_posix())

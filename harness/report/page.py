@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from harness.config import dump_resolved
 from harness.display import visible
 from harness.leaderboard import ranking
 from harness.plan import Plan
+from harness.redaction import Redaction
 from harness.report import sheets
 from harness.report.latents import script_json, write_latents
 from harness.results import Results
@@ -64,6 +66,7 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
             "config": dump_resolved(plan.suite.config).split("\n"),
         }
         (work / "index.html").write_bytes(_render(content))
+        Redaction(asdict(plan.suite.config)).files(work)  # people share it
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,11 +23,12 @@ from harness.plan import build_plan
 from harness.redaction import HIDDEN, Redaction
 from harness.results import Results
 from harness.store import Store
-from harness.tracking import run_id, summary
+from harness.tracking import run_id, summary, track
 from result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
-PASSPHRASE = "correct-horse-battery"
+PASSPHRASE = 'correct-h&ö"<rse'  # as JSON, HTML and scripts write it, it is another text each time
+TELLTALE = b"correct-h"
 TOKEN = "not-for-everybody"
 PARETO = ("unexplained_variance_by_l0", "unexplained_variance_by_fit_seconds", "ce_increase_by_l0")
 PLUGIN = """
@@ -59,7 +61,7 @@ def ran(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ran")
     (folder / "home").mkdir()
     (folder / "acme_fails.py").write_text(PLUGIN)
-    fails = f"{{method: acme_fails, passphrase: {PASSPHRASE}}}"
+    fails = f"{{method: acme_fails, passphrase: '{PASSPHRASE}'}}"
     methods = f"mean,{{method: pca, n_components: 16, k: 8}},{{method: random_dictionary, n_latents: 64, k: 8}},{fails}"
     settings = [f"methods=[{methods}]", "similarities=[cka]", "seeds=[0,1]", "plugin_files=[acme_fails.py]"]
     settings += ["tokens.interp=6000", "latents=8", "scorers=[token_lookup]"]
@@ -155,9 +157,33 @@ def test_syncing_again_replaces_the_run_and_leaks_nothing(harness_cli: Cli, stor
     sent = [*folder.glob("*.wandb"), *(folder / "files").rglob("*"), *(stored / "wandb").glob("files-*/**/*")]
     sent = [path for path in sent if path.is_file()]
     assert len(sent) > 10
-    secrets = [PASSPHRASE.encode(), TOKEN.encode()]
+    secrets = [TELLTALE, TOKEN.encode()]
     assert not [path for path in sent for secret in secrets if secret in path.read_bytes()]
     assert not {path.name for path in sent} & {"requirements.txt", "wandb-metadata.json", "diff.patch", "output.log"}
+
+
+def test_the_report_that_people_share_hides_them_too(ran: Path) -> None:
+    files = [path for path in (ran / "results" / "smoke" / "report").rglob("*") if path.is_file()]
+    assert not [path for path in files for secret in (TELLTALE, TOKEN.encode()) if secret in path.read_bytes()]
+    page = (ran / "results" / "smoke" / "report" / "index.html").read_text()
+    assert HIDDEN in page and f"passphrase={HIDDEN}" in page.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("suite", "environment", "runs"),
+    [("offline", "disabled", 0), ("online", "offline", 1), ("offline", "online", 1), ("offline", "nonsense", 1)],
+)
+def test_the_environment_can_hold_a_run_back(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, suite: str, environment: str, runs: int
+) -> None:
+    (stored / "suite.yaml").write_text((stored / "suite.yaml").read_text().replace("mode: offline", f"mode: {suite}"))
+    plan = build_plan(load_resolved(stored / "suite.yaml")[0])
+    assert plan.suite.config.wandb.mode == suite
+    shutil.rmtree(stored / "wandb")
+    monkeypatch.setenv("WANDB_MODE", environment)
+    told: list[str] = []
+    track(plan, Results.of(plan, Store.of(stored)).frames, stored, told.append)
+    assert not told and len(list(stored.glob("wandb/offline-run-*"))) == runs
 
 
 def test_without_network_the_reason_is_told_and_nothing_is_lost(stored: Path) -> None:
@@ -174,6 +200,16 @@ def test_without_network_the_reason_is_told_and_nothing_is_lost(stored: Path) ->
     code, errors = sync(WANDB_API_KEY="a" * 40)
     assert code == 2 and "127.0.0.1:9" in errors and "complete without it" in errors
     assert "Traceback" not in errors
+
+
+def test_what_can_not_be_written_is_one_line(harness_cli: Cli, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    code, _, errors = harness_cli("wandb-sync", "suite=smoke")
+    assert code == 2 and "Traceback" not in errors
+    assert "No space left on device" in errors and "are complete without it" in errors
 
 
 def test_what_can_not_be_synced_is_refused(harness_cli: Cli, stored: Path) -> None:
