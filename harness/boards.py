@@ -24,8 +24,8 @@ _HEADINGS = {
     "l0": "L0",
     "tier": "tier",
     "explained_variance": "expl. variance",
-    "interval": "95 %",
-    "cosine_error": "1 − cos",
+    "interval": "95\N{NO-BREAK SPACE}%",
+    "cosine_error": "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos",
     "ce_increase": "CE increase",
     "alive_fraction": "alive",
     "fit_seconds": "fit s",
@@ -34,7 +34,18 @@ _HEADINGS = {
     "seeds": "seeds",
     "pareto": "Pareto",
 }
-_SPARE = ("params", "seeds", "with capture", "1 − cos", "alive", "Pareto", "95 %", "fit s", "CE increase", "tier")
+_SPARE = (
+    "params",
+    "seeds",
+    "with capture",
+    "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos",
+    "alive",
+    "Pareto",
+    "95\N{NO-BREAK SPACE}%",
+    "fit s",
+    "CE increase",
+    "tier",
+)
 """What a narrow terminal can do without, the least important first."""
 _SHARES = {"dead_share": "dead", "rare_share": "rare"}
 _GAP = 2
@@ -103,7 +114,7 @@ def draw(board: Board, width: int) -> Iterator[RenderableType]:
 
 
 def _narrow(board: Board) -> Board:
-    """With a word to a line, and of methods the parameters below the name; these may wrap after commas."""
+    """A word to a line, but for what no-break spaces hold; a method's parameters below its name may wrap at commas."""
     places = [column == _METHOD for column in board.columns]
 
     def broken(value: Any, is_method: bool) -> Any:
@@ -159,7 +170,7 @@ def _latents(
         by = f" by {judge}" if judge else ""
         name = f"{labels[scorer, config]} {metric}".replace("_", " ") + by
         values = of_scorer.set_index(FIT)["value"].reindex(lines)
-        shown[f"{name} (chance {of_scorer['chance'].iloc[0]:g})"] = values.to_list()
+        shown[f"{name} (chance\N{NO-BREAK SPACE}{of_scorer['chance'].iloc[0]:g})"] = values.to_list()
         why = missing[(missing["scorer"] == scorer) & (missing["scorer_config"] == config)]
         why = why.merge(values.index[values.isna()].to_frame(index=False), on=FIT)
         notes |= dict.fromkeys(f"{name}: {reason}" for reason in why["error"])
@@ -184,4 +195,4 @@ def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:
 
 def _interval_texts(place: pd.DataFrame) -> list[str | None]:
     bounds = zip(place["explained_variance_low"], place["explained_variance_high"], strict=True)
-    return [None if pd.isna(low) else f"{low:.4f} to {high:.4f}" for low, high in bounds]
+    return [None if pd.isna(low) else f"{low:.4f}\N{NO-BREAK SPACE}to {high:.4f}" for low, high in bounds]

@@ -29,8 +29,9 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
 
     code, output, errors = harness_cli("run", "suite=smoke")
     assert code == 0, errors
-    assert "expl. variance" in output and "67 done, 2 skipped. Tables: results/smoke/tables" in output
-    assert "skipped 2: no latent of mean has enough windows to be scored" in errors
+    assert "variance" in output and "67 done, 2 skipped. Tables: results/smoke/tables" in output
+    assert "skipped 2: token_lookup of mean on random-gpt2 resid_post.1, seed 0, token_lookup of mean" in errors
+    assert "seed 0: no latent of mean has enough windows to be scored" in errors
     folder = tmp_path / "results" / "smoke"
     tables = read_tables(folder)
     assert set(tables) == {"reconstruction", "downstream", "cost", "similarity", "interp"}
@@ -203,4 +204,6 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
 def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:
     code, output, errors = harness_cli("run", "suite=smoke", "models.0.sites=[resid_post.9]", "methods=[mean]")
     assert code == 0 and "8 skipped" in output
-    assert "skipped 8: random-gpt2 has 4 blocks, 0 to 3" in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("skipped")]
+    assert line.startswith("skipped 8: capture random-gpt2 resid_post.9 (fit), ")
+    assert line.endswith("and 1 more: random-gpt2 has 4 blocks, 0 to 3")
