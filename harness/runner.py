@@ -39,13 +39,8 @@ class Outcome:
 
     counts: Counter[str]
     failed: list[tuple[Cell, State]]
-    skipped_cells: dict[str, list[Cell]]
+    skipped: dict[str, list[Cell]]
     """By reason."""
-
-    @property
-    def skipped(self) -> Counter[str]:
-        """Reasons, and how many cells each has cost."""
-        return Counter({reason: len(cells) for reason, cells in self.skipped_cells.items()})
 
 
 def results_folder(name: str) -> Path:

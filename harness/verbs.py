@@ -324,7 +324,7 @@ def _summary(plan: Plan, store: Store) -> int:
     tables = store.results / "tables"
     where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
     out.print(f"\n{counts}. {where}", highlight=False, soft_wrap=True, markup=False)
-    for reason, cells in ended.skipped_cells.items():
+    for reason, cells in ended.skipped.items():
         complain(f"skipped {len(cells)}: {_named(cells, plan)}: {reason}")
     for cell, state in ended.failed:
         record = store.record(cell.key)

@@ -10,7 +10,7 @@ from harness.cells import Cell, write_json
 from harness.decomposition import load
 from harness.errors import Undefined
 from harness.isolation import isolated
-from harness.latents.activations import POLES, read_activations
+from harness.latents.activations import read_activations
 from harness.latents.reading import ACTIVATIONS, CARDS, Reading
 from harness.latents.sampling import DEAD, RARE, stratify
 from harness.session import Session, cost, row
@@ -46,7 +46,8 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
     with isolated():
         activations = read_activations(decomposition, reading.rows, reading.masked, session.device)
     activations.save(work / ACTIVATIONS)
-    if decomposition.signed and not activations.density[:, POLES.index(-1)].any():
+    positive, negative = activations.density.T  # as in POLES
+    if decomposition.signed and positive.any() and not negative.any():
         session.warn(
             f"{cell.columns['method']}: signed, but no code is negative on the rows that latents are read on: of every "
             "latent the negative pole counts as dead. If codes never are, set signed = False in the decomposition."

@@ -82,6 +82,13 @@ class Unsure(Largest):
     signed = True
 
 
+class Nothing(Unsure):
+    """No code at all says nothing of signs."""
+
+    def encode(self, x: Tensor) -> harness.Codes:
+        return harness.Codes(x[:, :1] * 0, x[:, :1].long() * 0, WIDTH)
+
+
 class Quits(Largest):
     def encode(self, x: Tensor) -> harness.Codes:
         sys.exit(3)
@@ -128,6 +135,7 @@ def session(tmp_path: Path) -> Session:
         "atomic": atomic,
         "bare": Bare(),
         "unsure": Unsure(),
+        "nothing": Nothing(),
         "quits": Quits(),
     }.items():
         decomposition.save(store.work_folder("fit", key))
@@ -201,7 +209,7 @@ def test_what_is_there_is_not_made_again(session: Session) -> None:
 def test_a_sign_that_is_never_used_is_told(session: Session) -> None:
     told: list[dict[str, Any]] = []
     session.emit = told.append
-    _run(session, _cell("unsure"), _cell("largest"))
+    _run(session, _cell("unsure"), _cell("largest"), _cell("nothing"))
     (warning,) = [event["text"] for event in told if event["event"] == "warning"]
     assert warning.startswith("unsure: signed, but no code is negative") and "set signed = False" in warning
 
