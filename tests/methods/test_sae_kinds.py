@@ -13,15 +13,19 @@ import harness
 from harness.activations import Stream, TensorActivations
 from harness.learning import fit_together
 from harness.rows import bare_rows
-from plugins.methods import TopKSAEConfig
-from plugins.methods.sae.relu import is_held_out
-from plugins.methods.sae.topk import TopKSAE
+from plugins.methods.sae.batch_topk import largest_positive
+from plugins.methods.sae.held_out import is_held_out
 
 TOPK = {"method": "topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}
 RELU = {"method": "relu_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
+GATED = {"method": "gated_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
+JUMP = {"method": "jumprelu_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
+BATCH = {"method": "batch_topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}
+NESTED = {"method": "matryoshka_sae", "n_latents": 64, "k": 6, "batch_rows": 128, "group_shares": [0.25, 0.25, 0.5]}
 UNTRAINED = {"method": "untrained_sae", "n_latents": 64, "k": 6}
-KINDS = [pytest.param(kind, id=kind["method"]) for kind in (TOPK, RELU, UNTRAINED)]
-misses_its_l0 = pytest.mark.filterwarnings("ignore:relu_sae. the L0 of rows kept out")
+TRAINED = [pytest.param(kind, id=kind["method"]) for kind in (TOPK, BATCH, NESTED, RELU, GATED, JUMP)]
+KINDS = [*TRAINED, pytest.param(UNTRAINED, id="untrained_sae")]
+misses_its_l0 = pytest.mark.filterwarnings("ignore:.*_sae. the L0 of rows kept out")
 
 
 def learner(kind: dict[str, Any], **parameters: Any) -> Any:
@@ -44,51 +48,6 @@ def planted(n: int, n_directions: int = 48, d: int = 24, seed: int = 0) -> tuple
     return codes @ directions + 5 * directions[0], directions
 
 
-def test_the_gradient_is_that_of_dense_autograd() -> None:
-    x = literal.mixture(64)
-    sae = TopKSAE(TopKSAEConfig(n_latents=64, k=6, batch_rows=64))
-    generator = torch.Generator().manual_seed(0)
-    sae.start(info_of(x))
-    for weight in sae.weights:
-        weight += 0.1 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-    sae.weights.encoder_bias -= 0.8  # so that some of the k largest are negative
-    leaves = [weight.clone().requires_grad_() for weight in sae.weights]
-    y = x - x.mean(dim=0)
-    pre = y @ leaves[0].T + leaves[1]
-    top = pre.topk(6, dim=1)
-    assert (top.values < 0).any()
-    codes = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-    loss = (codes @ leaves[2] + leaves[3] - y).square().sum(dim=1).mean()
-    loss.backward()
-    forward = sae.forward(y)
-    assert torch.allclose(forward.loss, loss, rtol=1e-12)
-    assert torch.equal(forward.fired, (codes > 0).any(dim=0))
-    for weight, leaf in zip(sae.weights, leaves, strict=True):
-        assert torch.allclose(weight.grad, leaf.grad, rtol=1e-10, atol=1e-12)
-
-
-def test_the_gradient_of_auxk_joins_it() -> None:
-    x = literal.mixture(64)
-    sae = TopKSAE(TopKSAEConfig(n_latents=64, k=6, batch_rows=64))
-    sae.start(info_of(x))
-    dead = torch.tensor([3, 10, 11])
-    sae.weights.encoder_bias[dead] -= 20.0  # none of them among the k largest
-    leaves = [weight.clone().requires_grad_() for weight in sae.weights]
-    y = x - x.mean(dim=0)
-    forward = sae.forward(y)
-    assert not forward.fired[dead].any()
-    without = [weight.grad.clone() for weight in sae.weights]
-    sae.dead.indices = dead
-    sae._revive(y, forward)
-    residual = y - (y + forward.error)  # of the reconstruction, what is still missing
-    decoded = (y @ leaves[0][dead].T + leaves[1][dead]) @ leaves[2][dead]
-    scatter = (residual - residual.mean(dim=0)).square().sum()
-    (1 / 32 * (residual - decoded).square().sum() / scatter).backward()
-    for weight, leaf, before in zip(sae.weights, leaves, without, strict=True):
-        added = torch.zeros_like(before) if leaf.grad is None else leaf.grad
-        assert torch.allclose(weight.grad - before, added, rtol=1e-8, atol=1e-12)
-
-
 def test_codes_are_never_negative() -> None:
     x = literal.mixture(50)
     sae = harness.fit(learner(UNTRAINED, k=40), x)  # more than the pre-activations that are positive
@@ -96,18 +55,15 @@ def test_codes_are_never_negative() -> None:
     assert (values >= 0).all() and (values == 0).any()
 
 
-def info_of(x: torch.Tensor) -> harness.Info:
-    return harness.Info(x.shape[1], len(x), 0, x.device, x.dtype, lambda: x.double().mean(dim=0))
-
-
 @pytest.mark.parametrize(
     ("kind", "explained"),
-    [(TOPK, 0.85), (RELU, 0.35)],  # at an L0 this close to the truth the L1 penalty shrinks the codes
-    ids=["topk_sae", "relu_sae"],
+    # At an L0 this close to the truth an L1 penalty shrinks the codes, and a first group of latents spreads over many.
+    [(TOPK, 0.85), (BATCH, 0.83), (NESTED, 0.6), (RELU, 0.3), (GATED, 0.8), (JUMP, 0.8)],
+    ids=lambda value: value["method"] if isinstance(value, dict) else "",
 )
 def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -> None:
     x, directions = planted(6000)
-    sae = harness.fit(learner(kind, **{"k" if "k" in kind else "target_l0": 3}, passes=50), x)
+    sae = harness.fit(learner(kind, **{"k" if "k" in kind else "target_l0": 3}, passes=40), x)
     cosines = (directions @ sae.dictionary.T).max(dim=1).values
     assert cosines.mean() > 0.9
     control = harness.fit(learner(UNTRAINED), x).dictionary
@@ -177,7 +133,7 @@ def test_untrained_is_where_topk_starts() -> None:
     assert torch.allclose(trained.encode(x).to_dense(), untrained.encode(x).to_dense(), atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("kind", TRAINED)
 def test_dead_latents_are_revived(kind: dict[str, Any]) -> None:
     """Latents that start far below zero on all rows come to life, and do not without AuxK."""
     x, _ = planted(2000)
@@ -203,12 +159,29 @@ def test_dead_latents_are_revived(kind: dict[str, Any]) -> None:
     assert dead_share(revive=True) < 0.3
 
 
-def test_relu_reaches_its_l0() -> None:
+def l0_of(sae: harness.Decomposition, x: torch.Tensor) -> float:
+    return float((sae.encode(x).values > 0).double().sum(dim=1).mean())
+
+
+@pytest.mark.parametrize("kind", [RELU, GATED, JUMP], ids=lambda kind: kind["method"])
+def test_a_target_l0_is_reached(kind: dict[str, Any]) -> None:
     x, held_out = literal.mixture(6000).float(), literal.mixture(2000, seed=1).float()
     for target in (4, 10):
-        sae = harness.fit(learner(RELU, target_l0=target, passes=20), x)
-        l0 = float((sae.encode(held_out).values > 0).double().sum(dim=1).mean())
-        assert l0 == pytest.approx(target, rel=0.1)
+        sae = harness.fit(learner(kind, target_l0=target, passes=15), x)
+        assert l0_of(sae, held_out) == pytest.approx(target, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [BATCH, NESTED], ids=lambda kind: kind["method"])
+def test_new_rows_have_k_codes_on_average(kind: dict[str, Any]) -> None:
+    """Though rows that are replayed often come to need fewer."""
+    x, held_out = literal.mixture(2000).float(), literal.mixture(2000, seed=1).float()
+    sae = harness.fit(learner(kind, n_latents=256, passes=40), x)
+    rows = x[torch.from_numpy(is_held_out(bare_rows(len(x))))]
+    assert l0_of(sae, rows) == pytest.approx(6, abs=1 / len(rows))
+    assert l0_of(sae, held_out) == pytest.approx(6, rel=0.15)  # some sixty rows decide
+    assert l0_of(sae, x) < l0_of(sae, held_out)
+    each = (sae.encode(held_out).values > 0).sum(dim=1)
+    assert each.min() < 4 and each.max() > 8  # not k in every row
 
 
 def test_the_rows_held_out_of_training_are_the_same_in_every_pass() -> None:
@@ -239,19 +212,45 @@ def test_an_l0_is_reached_in_few_steps_or_its_lack_is_said() -> None:
 
 def test_an_l0_can_not_be_reached_without_rows_held_out() -> None:
     x = literal.mixture(3).float()
-    with pytest.raises(harness.ConfigError, match="Give more text, or l1"):
+    with pytest.raises(harness.ConfigError, match="Give more text, or l1 instead"):
         harness.fit(learner(RELU, passes=2), x)
     harness.fit(learner(RELU, target_l0=None, l1=0.1, passes=2), x)
 
 
-def test_a_larger_l1_is_sparser() -> None:
+@pytest.mark.parametrize(
+    ("kind", "name", "weights"),
+    [(RELU, "l1", (0.01, 0.1)), (GATED, "l1", (0.01, 0.1)), (JUMP, "l0_penalty", (1e-3, 1e-2))],
+    ids=["relu_sae", "gated_sae", "jumprelu_sae"],
+)
+def test_a_larger_penalty_is_sparser(kind: dict[str, Any], name: str, weights: tuple[float, float]) -> None:
     x = literal.mixture(3000).float()
     l0 = []
-    for l1 in (0.01, 0.1):
-        sae = harness.fit(learner(RELU, target_l0=None, l1=l1, passes=10), x)
-        assert sae.report()["l1"] == pytest.approx(l1)
+    for weight in weights:
+        sae = harness.fit(learner(kind, target_l0=None, passes=10, **{name: weight}), x)
+        assert sae.report()[name] == pytest.approx(weight)
         l0.append(float((sae.encode(x).values > 0).double().sum(dim=1).mean()))
     assert l0[1] < 0.7 * l0[0]
+
+
+@pytest.mark.parametrize("guess", [0.0, 0.5, 100.0])
+def test_the_largest_of_a_batch(guess: float) -> None:
+    values = torch.randn(50, 20, generator=torch.Generator().manual_seed(0)).flatten()
+    places = largest_positive(values, 40, torch.tensor(guess))
+    assert places.tolist() == sorted(values.topk(40).indices.tolist())
+    assert largest_positive(values, 999, torch.tensor(guess)).tolist() == (values > 0).nonzero().flatten().tolist()
+
+
+def test_a_first_group_explains_alone() -> None:
+    x, held_out = literal.mixture(2000), literal.mixture(1000, seed=1)
+
+    def explained_by_first(kind: dict[str, Any]) -> float:
+        sae = harness.fit(learner(kind, passes=15), x)
+        codes = sae.encode(held_out).to_dense()
+        codes[:, 16:] = 0
+        error = held_out - sae.decode(harness.Codes(codes))
+        return 1 - float(error.square().sum() / (held_out - held_out.mean(dim=0)).square().sum())
+
+    assert explained_by_first(NESTED) > explained_by_first(BATCH) + 0.1
 
 
 def test_a_loss_that_explodes_names_the_step() -> None:
@@ -271,6 +270,11 @@ def test_a_loss_that_explodes_names_the_step() -> None:
         ({**RELU, "target_l0": None}, "give one of them"),
         ({**RELU, "target_l0": 65}, "at most 64"),
         ({**RELU, "target_l0": None, "l1": -1}, "l1 is -1"),
+        ({**JUMP, "l0_penalty": 0.1}, "l0_penalty is 0.1, target_l0 is 6.* give one of them"),
+        ({**JUMP, "bandwidth": 0}, "bandwidth is 0"),
+        ({**BATCH, "k": 65}, "k is 65"),
+        ({**NESTED, "group_shares": [0.5, 0.4]}, "add up to 1"),
+        ({**NESTED, "group_shares": [0.001, 0.999]}, "leaves a group of 64 latents empty"),
     ],
 )
 def test_parameters_that_can_not_be(kind: dict[str, Any], problem: str) -> None:

@@ -11,7 +11,7 @@ import harness
 from plugins.methods import SAEConfig
 from plugins.methods.sae.dead import DeadLatents, auxk_loss
 from plugins.methods.sae.schedule import Schedule
-from plugins.methods.sae.sparse import Grouped, sampled_products, weighted_rows
+from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
 
@@ -19,25 +19,32 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def sparse_codes(b: int, k: int, m: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    indices = random(b, m, seed=seed).topk(k, dim=1).indices
-    return random(b, k, seed=seed + 1), indices
-
-
 @settings(max_examples=25, deadline=None)
 @given(b=st.integers(1, 20), k=st.integers(1, 6), m=st.sampled_from([6, 50, 70_000]), seed=st.integers(0, 99))
 def test_sparse_products_are_those_of_dense_autograd(b: int, k: int, m: int, seed: int) -> None:
-    values, indices = sparse_codes(b, k, m, seed)
+    chosen = torch.zeros(b, m, dtype=torch.bool).scatter(1, random(b, m, seed=seed).topk(k, dim=1).indices, True)
+    chosen[0] = seed % 2 == 0  # rows may have none, or all
+    dense = (random(b, m, seed=seed + 1) * chosen).requires_grad_()
+    support = Support.where(chosen)
+    values = support.of(dense.detach())
     table, output_grad = random(m, 3, seed=seed + 2), random(b, 3, seed=seed + 3)
-    dense = torch.zeros(b, m, dtype=torch.float64).scatter(1, indices, values).requires_grad_()
     table.requires_grad_()
     product = dense @ table
     product.backward(output_grad)
-    assert torch.allclose(weighted_rows(values, indices, table), product)
-    assert torch.allclose(sampled_products(output_grad, indices, table.detach()), dense.grad.gather(1, indices))
-    grouped = Grouped.by_latent(indices, m)
-    assert torch.allclose(grouped.sums(values, output_grad), table.grad)
-    assert torch.allclose(grouped.totals(values), dense.detach().sum(dim=0))
+    assert torch.allclose(support.decode(values, table.detach()), product)
+    assert torch.allclose(support.products(output_grad, table.detach()), dense.grad[chosen])
+    assert torch.allclose(support.sums_by_latent(values, output_grad), table.grad)
+    assert torch.allclose(support.totals_by_latent(values), dense.detach().sum(dim=0))
+
+
+def test_the_support_of_k_latents_in_each_row() -> None:
+    latents = torch.tensor([[2, 0], [1, 3]])
+    support = Support.of_each_row(latents, 4)
+    dense = random(2, 4)
+    assert torch.equal(support.of(dense), dense.gather(1, latents).flatten())
+    assert torch.allclose(
+        support.decode(support.of(dense), torch.eye(4, dtype=torch.float64)).sum(), support.of(dense).sum()
+    )
 
 
 @given(n_rows=st.integers(1, 10**6), batch_rows=st.integers(1, 4096), passes=st.integers(1, 50))

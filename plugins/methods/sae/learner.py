@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
 from plugins.methods import SAEConfig
 from plugins.methods.sae.dead import ALPHA, MAX_DEAD_TOKENS, DeadLatents, auxk_loss
+from plugins.methods.sae.held_out import set_apart
 from plugins.methods.sae.schedule import Schedule
 from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
@@ -20,14 +22,14 @@ _CHECK_STEPS = 100
 
 @dataclass
 class Forward:
-    """What a kind tells of one batch, besides the gradients that it leaves in the weights' `grad`."""
+    """What a kind tells of one batch, besides the gradients that it leaves in the parameters' `grad`."""
 
     pre: Float[Tensor, "b m"]
     """Pre-activations."""
     error: Float[Tensor, "b d"]
     """ŷ − y."""
     fired: Bool[Tensor, " m"]
-    """Whether a latent is above 0 in at least one row."""
+    """Whether a latent is active in at least one row."""
     loss: Float[Tensor, ""]
 
 
@@ -39,6 +41,8 @@ class SAELearner(ABC):
     """The learning rate that suits runs of 2,000 steps or fewer."""
     unit_decoder = True
     """Whether decoder rows keep unit norm in training; saved rows have it in any case."""
+    holds_out = False
+    """Whether one row in 32 goes to `see_held_out` instead of the training."""
 
     def __init__(self, config: SAEConfig) -> None:
         self.config = config
@@ -49,43 +53,42 @@ class SAELearner(ABC):
         self.passes, self.batch_rows = self.schedule.passes, self.schedule.batch_rows
         self.weights = Weights.initial(self.config.n_latents, info)
         self.dead = DeadLatents(self.config.n_latents, min(info.n_rows, MAX_DEAD_TOKENS), info.device)
-        encoder, *others = self.weights
-        decay = self.schedule.repeated_share
-        groups = [{"params": [encoder], "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-        self._optimiser = torch.optim.AdamW(groups, lr=self.schedule.peak, fused=True)
-        self._mean, self._units = info.mean(), None
+        self._mean, self.units = info.mean(), None
         self._step = 0
         self._losses: list[Tensor] = []
+        self._optimiser = self._adam()
 
     @torch.no_grad()
     def partial_fit(self, batch: harness.Batch) -> None:
-        if self._units is None:
-            self._units = Units.of(self._mean, batch.x)
-        y = self._units.enter(batch.x)
-        forward = self.forward(y)
-        self.dead.update(forward.fired, len(y))
-        self._revive(y, forward)
-        self._descend()
-        self._watch(forward.loss)
+        x, held_out = set_apart(batch) if self.holds_out else (batch.x, batch.x[:0])
+        if len(x):
+            self._train(x)
+        if len(held_out) and self.units is not None:
+            self.see_held_out(held_out)
 
     def finish(self) -> harness.Decomposition:
         self._check_losses()
         training = {"steps": self._step, "dead_latent_share": len(self.dead.now()) / self.config.n_latents}
-        return self.decomposition(self.weights.folded(self._units), training)
+        return self.decomposition(self.weights.folded(self.units), training)
 
     @abstractmethod
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        """Reconstruct a batch and set the `grad` of all weights."""
+        """Reconstruct a batch and set the `grad` of all parameters."""
 
     @abstractmethod
     def decomposition(self, weights: Weights, training: dict[str, float]) -> SAEDecomposition:
         """The decomposition that has these folded weights."""
 
-    def _revive(self, y: Float[Tensor, "b d"], forward: Forward) -> None:
+    def own_parameters(self) -> list[Tensor]:
+        """What a kind learns besides the weights."""
+        return []
+
+    def see_held_out(self, x: Float[Tensor, "h d"]) -> None:
+        """Take note of rows that are not trained on; for kinds that hold some out."""
+        raise NotImplementedError
+
+    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
         """Add the gradient of AuxK, which only dead latents get."""
-        dead = self.dead.indices
-        if not len(dead):
-            return
         with torch.enable_grad():
             pre = forward.pre[:, dead].requires_grad_()
             decoder = self.weights.decoder[dead].requires_grad_()
@@ -95,7 +98,8 @@ class SAELearner(ABC):
         self.weights.encoder_bias.grad.index_add_(0, dead, pre_grad.sum(dim=0))
         self.weights.decoder.grad.index_add_(0, dead, decoder_grad)
 
-    def _descend(self) -> None:
+    def descend(self) -> None:
+        """Take a step along the gradients."""
         if self.unit_decoder:
             self.weights.drop_radial_gradient()
         for group in self._optimiser.param_groups:
@@ -103,6 +107,25 @@ class SAELearner(ABC):
         self._optimiser.step()
         if self.unit_decoder:
             self.weights.normalise()
+
+    def _train(self, x: Float[Tensor, "b d"]) -> None:
+        if self.units is None:
+            self.units = Units.of(self._mean, x)
+        y = self.units.enter(x)
+        forward = self.forward(y)
+        self.dead.update(forward.fired, len(y))
+        if len(self.dead.indices):
+            self.revive(self.dead.indices, y, forward)
+        self.descend()
+        self._watch(forward.loss)
+
+    def _adam(self) -> torch.optim.Optimizer:
+        encoder, *others = self.weights
+        groups = [
+            {"params": [encoder], "weight_decay": self.schedule.repeated_share},
+            {"params": [*others, *self.own_parameters()], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.schedule.peak, fused=True)
 
     def _watch(self, loss: Float[Tensor, ""]) -> None:
         """Losses are looked at now and then only: each look makes the program wait for an accelerator."""
@@ -120,3 +143,19 @@ class SAELearner(ABC):
                 f"{self.name}: the loss is NaN or infinite at step {step} of {self.schedule.n_steps}. Try a lower "
                 f"learning_rate (now {self.schedule.peak:g}), and look for rows of extreme norm."
             )
+
+
+def set_gradients(
+    parameters: Sequence[Tensor], loss_of: Callable[..., tuple[Tensor, Tensor, Tensor]]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "b m"], Float[Tensor, "b d"]]:
+    """Fill `grad` by autograd, for kinds whose codes are not sparse in training.
+
+    `loss_of(*parameters)` gives the loss, the pre-activations and the error; they come back without their graph.
+    """
+    with torch.enable_grad():
+        leaves = [parameter.detach().requires_grad_() for parameter in parameters]
+        loss, pre, error = loss_of(*leaves)
+        gradients = torch.autograd.grad(loss, leaves)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return loss.detach(), pre.detach(), error.detach()

@@ -1,65 +1,93 @@
 """Sparse codes times a dictionary, and the exact gradient of it, without any product of size [b, m].
 
-A row has k of m codes. Dense autograd spends four matrix products of b·m·d multiplications on zeros; the sums here
-take b·k·d each. Everything is built from `embedding_bag`, which sums weighted rows of a table, one bag at a time: no
-atomics, so an accelerator gives the same bits each time.
+A row has few of its m codes. Dense autograd spends four matrix products of b·m·d multiplications on zeros; the sums
+here take d for each code. Everything is built from `embedding_bag`, which sums weighted rows of a table, one bag at a
+time: no atomics, so an accelerator gives the same bits each time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 
-def weighted_rows(
-    values: Float[Tensor, "b k"], indices: Int[Tensor, "b k"], table: Float[Tensor, "m d"]
-) -> Float[Tensor, "b d"]:
-    """Σ_i values[b, i] · table[indices[b, i]]."""
-    return embedding_bag(indices, table, mode="sum", per_sample_weights=values)
-
-
-def sampled_products(
-    rows: Float[Tensor, "b d"], indices: Int[Tensor, "b k"], table: Float[Tensor, "m d"]
-) -> Float[Tensor, "b k"]:
-    """rows[b] · table[indices[b, i]]: the derivative of `weighted_rows` by its values, which torch has a kernel for."""
-    with torch.enable_grad():
-        values = rows.new_zeros(indices.shape, requires_grad=True)
-        (products,) = torch.autograd.grad(weighted_rows(values, indices, table), values, rows)
-    return products
-
-
 @dataclass(frozen=True)
-class Grouped:
-    """The entries of sparse codes [b, k], sorted by latent."""
+class Support:
+    """The e places of codes [b, m] that may differ from 0, in the order of their rows."""
 
-    order: Int[Tensor, " bk"]
-    """Places in the flattened codes; within a latent in the order of the rows."""
-    starts: Int[Tensor, " m"]
-    """Where in `order` each latent begins."""
-    k: int
+    rows: Int[Tensor, " e"]
+    latents: Int[Tensor, " e"]
+    n_rows: int
+    n_latents: int
 
     @classmethod
-    def by_latent(cls, indices: Int[Tensor, "b k"], n_latents: int) -> Grouped:
-        flat = indices.flatten()
-        if flat.device.type == "cpu" and n_latents <= 2**16:
+    def of_each_row(cls, latents: Int[Tensor, "b k"], n_latents: int) -> Self:
+        """K latents in every row."""
+        n_rows, k = latents.shape
+        rows = torch.arange(n_rows, device=latents.device).repeat_interleave(k)
+        return cls(rows, latents.flatten(), n_rows, n_latents)
+
+    @classmethod
+    def at(cls, places: Int[Tensor, " e"], n_rows: int, n_latents: int) -> Self:
+        """These places, sorted, of the flattened codes."""
+        return cls(places // n_latents, places % n_latents, n_rows, n_latents)
+
+    @classmethod
+    def where(cls, chosen: Bool[Tensor, "b m"]) -> Self:
+        """The places that are True."""
+        return cls.at(chosen.flatten().nonzero().squeeze(1), *chosen.shape)
+
+    def of(self, dense: Float[Tensor, "b m"]) -> Float[Tensor, " e"]:
+        """The values at the places."""
+        return dense.flatten()[self.rows * self.n_latents + self.latents]
+
+    def decode(self, values: Float[Tensor, " e"], table: Float[Tensor, "m d"]) -> Float[Tensor, "b d"]:
+        """Codes · table, where the codes have these values."""
+        return embedding_bag(self.latents, table, self._row_starts, mode="sum", per_sample_weights=values)
+
+    def products(self, rows: Float[Tensor, "b d"], table: Float[Tensor, "m d"]) -> Float[Tensor, " e"]:
+        """rows[row] · table[latent] at each place: the derivative of `decode` by its values, for which torch has a
+        kernel.
+        """
+        with torch.enable_grad():
+            values = rows.new_zeros(len(self.rows), requires_grad=True)
+            (gradient,) = torch.autograd.grad(self.decode(values, table), values, rows)
+        return gradient
+
+    def sums_by_latent(self, values: Float[Tensor, " e"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
+        """For each latent Σ values · rows[row] over its places: codesᵀ · rows."""
+        order, starts = self._by_latent
+        return embedding_bag(self.rows[order], rows, starts, mode="sum", per_sample_weights=values[order])
+
+    def totals_by_latent(self, values: Float[Tensor, " e"]) -> Float[Tensor, " m"]:
+        """For each latent Σ values over its places."""
+        order, starts = self._by_latent
+        return embedding_bag(order, values[:, None], starts, mode="sum").squeeze(1)
+
+    @cached_property
+    def _row_starts(self) -> Int[Tensor, " b"]:
+        return _starts(self.rows, self.n_rows)
+
+    @cached_property
+    def _by_latent(self) -> tuple[Int[Tensor, " e"], Int[Tensor, " m"]]:
+        """The places sorted by latent, within one in the order of the rows, and where each latent begins."""
+        if self.latents.device.type == "cpu" and self.n_latents <= 2**16:
             # numpy sorts 16-bit numbers by radix, several times as fast as torch.argsort.
-            order = torch.from_numpy(np.argsort(flat.numpy().astype(np.uint16), kind="stable"))
+            order = torch.from_numpy(np.argsort(self.latents.numpy().astype(np.uint16), kind="stable"))
         else:
-            order = flat.argsort(stable=True)
-        counts = torch.zeros(n_latents, dtype=torch.long, device=flat.device)
-        counts.scatter_add_(0, flat, torch.ones_like(flat))  # bincount would make the program wait for an accelerator
-        return cls(order, counts.cumsum(0) - counts, indices.shape[1])
+            order = self.latents.argsort(stable=True)
+        return order, _starts(self.latents, self.n_latents)
 
-    def sums(self, values: Float[Tensor, "b k"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
-        """For each latent Σ values[b, i] · rows[b] over the entries where it occurs."""
-        weights = values.flatten()[self.order]
-        return embedding_bag(self.order // self.k, rows, self.starts, mode="sum", per_sample_weights=weights)
 
-    def totals(self, values: Float[Tensor, "b k"]) -> Float[Tensor, " m"]:
-        """For each latent Σ values[b, i] over the entries where it occurs."""
-        return embedding_bag(self.order, values.reshape(-1, 1), self.starts, mode="sum").squeeze(1)
+def _starts(groups: Int[Tensor, " e"], n_groups: int) -> Int[Tensor, " n_groups"]:
+    """Where each group begins once the places are sorted by group."""
+    counts = torch.zeros(n_groups, dtype=torch.long, device=groups.device)
+    counts.scatter_add_(0, groups, torch.ones_like(groups))  # bincount would make the program wait for an accelerator
+    return counts.cumsum(0) - counts

@@ -9,8 +9,10 @@ from torch import Tensor
 import harness
 from plugins.methods import TopKSAEConfig
 from plugins.methods.sae.learner import Forward, SAELearner
-from plugins.methods.sae.sparse import Grouped, sampled_products, weighted_rows
-from plugins.methods.sae.weights import TopKDecomposition, Weights
+from plugins.methods.sae.sparse import Support
+from plugins.methods.sae.weights import SAEDecomposition, Weights
+
+_ENCODE_ROWS = 4096
 
 
 class TopKSAE(SAELearner):
@@ -34,19 +36,37 @@ class TopKSAE(SAELearner):
         self._pre = torch.empty(self.batch_rows, self.config.n_latents, dtype=info.dtype, device=info.device)
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        weights = self.weights
-        pre = torch.addmm(weights.encoder_bias, y, weights.encoder.T, out=self._pre[: len(y)])
-        top, indices = pre.topk(self.config.k, dim=1, sorted=False)
-        codes = top.relu()
-        error = weighted_rows(codes, indices, weights.decoder) + weights.decoder_bias - y
+        pre = torch.addmm(self.weights.encoder_bias, y, self.weights.encoder.T, out=self._pre[: len(y)])
+        support = self.support(pre)
+        return self.reconstruct(y, pre, support, support.of(pre).relu())
+
+    def support(self, pre: Float[Tensor, "b m"]) -> Support:
+        """Where the codes are."""
+        return Support.of_each_row(pre.topk(self.config.k, dim=1, sorted=False).indices, self.config.n_latents)
+
+    def reconstruct(
+        self, y: Float[Tensor, "b d"], pre: Float[Tensor, "b m"], support: Support, codes: Float[Tensor, " e"]
+    ) -> Forward:
+        """Decode, and set the gradients."""
+        error = support.decode(codes, self.weights.decoder) + self.weights.decoder_bias - y
         output_grad = error * (2 / self.batch_rows)  # a smaller last batch weighs less: rows weigh the same
-        codes_grad = sampled_products(output_grad, indices, weights.decoder) * (top > 0)
-        grouped = Grouped.by_latent(indices, self.config.n_latents)
-        weights.encoder.grad = grouped.sums(codes_grad, y)
-        weights.encoder_bias.grad = grouped.totals(codes_grad)
-        weights.decoder.grad = grouped.sums(codes, output_grad)
-        weights.decoder_bias.grad = output_grad.sum(dim=0)
-        return Forward(pre, error, grouped.totals(codes) > 0, error.square().sum() / len(y))
+        pre_grad = support.products(output_grad, self.weights.decoder) * (codes > 0)
+        self.weights.set_gradients(support, codes, pre_grad, y, output_grad)
+        return Forward(pre, error, support.totals_by_latent(codes) > 0, error.square().sum() / len(y))
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         return TopKDecomposition(weights, training, self.config.k)
+
+
+class TopKDecomposition(SAEDecomposition):
+    """Codes are the k largest pre-activations of each row, and 0 in place of negative ones."""
+
+    def __init__(self, weights: Weights, training: dict[str, float], k: int) -> None:
+        super().__init__(weights, training)
+        self.k = k
+
+    def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
+        # In blocks: all m pre-activations of all rows would be far larger than the codes.
+        top = [self.pre_activations(rows).topk(self.k, dim=1) for rows in x.split(_ENCODE_ROWS)]
+        values, indices = (torch.cat(parts) for parts in zip(*top, strict=True))
+        return harness.Codes(values.relu(), indices, self.n_latents)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import harness
 from plugins.methods import UntrainedSAEConfig
-from plugins.methods.sae.weights import TopKDecomposition, Units, Weights
+from plugins.methods.sae.topk import TopKDecomposition
+from plugins.methods.sae.weights import Units, Weights
 
 
 class UntrainedSAE:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 import harness
 from plugins.methods.linear import decode_linear, working_precision
-
-_ENCODE_ROWS = 4096
+from plugins.methods.sae.sparse import Support
 
 
 @dataclass
@@ -55,6 +54,34 @@ class Weights:
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.encoder, self.encoder_bias, self.decoder, self.decoder_bias))
+
+    def pre_activations(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
+        return torch.addmm(self.encoder_bias, y, self.encoder.T)
+
+    def decode(self, codes: Float[Tensor, "b m"]) -> Float[Tensor, "b d"]:
+        return torch.addmm(self.decoder_bias, codes, self.decoder)
+
+    def soften(self) -> None:
+        """Shrink an initial encoder of which half the latents fire.
+
+        ŷ ≈ (m/2d)·y then, and where that overshoots, the first steps silence too many.
+        """
+        m, d = self.encoder.shape
+        self.encoder *= min(1.0, 2 * d / m)
+
+    def set_gradients(
+        self,
+        support: Support,
+        codes: Float[Tensor, " e"],
+        pre_grad: Float[Tensor, " e"],
+        y: Float[Tensor, "b d"],
+        output_grad: Float[Tensor, "b d"],
+    ) -> None:
+        """From the gradients by the pre-activations of sparse codes, 0 elsewhere, and by ŷ."""
+        self.encoder.grad = support.sums_by_latent(pre_grad, y)
+        self.encoder_bias.grad = support.totals_by_latent(pre_grad)
+        self.decoder.grad = support.sums_by_latent(codes, output_grad)
+        self.decoder_bias.grad = output_grad.sum(dim=0)
 
     def drop_radial_gradient(self) -> None:
         """Take from each decoder row's gradient what would only change its norm, which `normalise` undoes anyway."""
@@ -107,17 +134,3 @@ class SAEDecomposition(harness.Decomposition):
 
     def report(self) -> dict[str, float | None]:
         return dict(self.training)
-
-
-class TopKDecomposition(SAEDecomposition):
-    """Codes are the k largest pre-activations of each row, and 0 in place of negative ones."""
-
-    def __init__(self, weights: Weights, training: dict[str, float], k: int) -> None:
-        super().__init__(weights, training)
-        self.k = k
-
-    def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        # In blocks: all m pre-activations of all rows would be far larger than the codes.
-        top = [self.pre_activations(rows).topk(self.k, dim=1) for rows in x.split(_ENCODE_ROWS)]
-        values, indices = (torch.cat(parts) for parts in zip(*top, strict=True))
-        return harness.Codes(values.relu(), indices, self.n_latents)

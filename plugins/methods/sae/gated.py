@@ -1,0 +1,90 @@
+"""Gated SAE (Rajamanoharan et al. 2024, arXiv 2404.16014): which latents fire and how strongly is learnt apart."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.methods import GatedSAEConfig
+from plugins.methods.sae.learner import Forward
+from plugins.methods.sae.sparse import Support
+from plugins.methods.sae.steering import PenaltySAE, first_threshold
+from plugins.methods.sae.weights import SAEDecomposition, Weights
+
+
+class GatedSAE(PenaltySAE):
+    """With π = y·encoderᵀ + encoder_bias and magnitudes μ = e^r ∘ (y·encoderᵀ) + c, codes are f = relu(μ) where π > 0.
+
+    Loss, as in equation 8 of the paper: mean ‖y − ŷ(f)‖² + λ·Σ relu(π) + ‖y − ŷ_frozen(relu(π))‖², where the last term
+    takes the decoder as given. It is what the gate learns from, since the step passes no gradient. Plus AuxK. Gates
+    start so far closed that the first batch has the target L0: see JumpReLUSAE.
+    """
+
+    name = "gated_sae"
+    short_run_peak = 2e-3
+    first_weight = 0.05
+    config: GatedSAEConfig
+
+    def start(self, info: harness.Info) -> None:
+        self.log_gain = torch.zeros(self.config.n_latents, dtype=info.dtype, device=info.device)
+        self.magnitude_bias = torch.zeros_like(self.log_gain)
+        self._has_thresholds = False
+        super().start(info)
+
+    def own_parameters(self) -> list[Tensor]:
+        return [self.log_gain, self.magnitude_bias]
+
+    def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
+        gate = self.weights.pre_activations(y)
+        magnitudes = self.log_gain.exp() * (gate - self.weights.encoder_bias) + self.magnitude_bias
+        return ((gate > 0) & (magnitudes > 0)).sum()
+
+    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
+        weights = self.weights
+        pre = weights.pre_activations(y)
+        if not self._has_thresholds:
+            pre += self._start_gates(pre)
+        is_open = Support.where(pre > 0)
+        gates = is_open.of(pre)
+        gain, linear = self.log_gain.exp()[is_open.latents], gates - weights.encoder_bias[is_open.latents]
+        codes = (gain * linear + self.magnitude_bias[is_open.latents]).relu()
+        error, gate_error = (is_open.decode(f, weights.decoder) + weights.decoder_bias - y for f in (codes, gates))
+        output_grad, gate_output_grad = (e * (2 / self.batch_rows) for e in (error, gate_error))
+        penalty = self.penalty.value.to(y.dtype) / self.batch_rows
+        gate_grad = is_open.products(gate_output_grad, weights.decoder) + penalty
+        magnitude_grad = is_open.products(output_grad, weights.decoder) * (codes > 0)
+        weights.set_gradients(is_open, codes, gate_grad + gain * magnitude_grad, y, output_grad)
+        weights.encoder_bias.grad = is_open.totals_by_latent(gate_grad)  # magnitudes do not depend on it
+        self.log_gain.grad = is_open.totals_by_latent(magnitude_grad * gain * linear)
+        self.magnitude_bias.grad = is_open.totals_by_latent(magnitude_grad)
+        squares = error.square().sum() + gate_error.square().sum()
+        loss = squares / self.batch_rows + penalty * gates.sum()
+        return Forward(pre, error, is_open.totals_by_latent(codes) > 0, loss)
+
+    def _start_gates(self, pre: Float[Tensor, "b m"]) -> Float[Tensor, " m"]:
+        self._has_thresholds = True
+        self.weights.encoder_bias -= first_threshold(pre, self.config.target_l0)
+        return self.weights.encoder_bias
+
+    def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
+        # Decoder rows have unit norm, so folding scales π alone: μ = e^r ∘ (π − encoder_bias) + c goes with it.
+        gain = self.log_gain.double().exp()
+        offset = self.units.scale * (self.magnitude_bias.double() - gain * self.weights.encoder_bias.double())
+        dtype = weights.encoder.dtype
+        own = {"l1": self.penalty.value.item()}
+        return GatedDecomposition(weights, training | own, gain.to(dtype), offset.to(dtype))
+
+
+class GatedDecomposition(SAEDecomposition):
+    """Codes are the positive magnitudes of the latents whose gate is open."""
+
+    def __init__(self, weights: Weights, training: dict[str, float], gain: Tensor, offset: Tensor) -> None:
+        super().__init__(weights, training)
+        self.gain = gain
+        self.offset = offset
+
+    def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
+        gate = self.pre_activations(x)
+        return harness.Codes((self.gain * gate + self.offset).relu() * (gate > 0))

@@ -1,0 +1,93 @@
+"""JumpReLU SAE (Rajamanoharan et al. 2024, arXiv 2407.14435): a threshold per latent, learnt under an L0 penalty."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import harness
+from plugins.methods import JumpReLUSAEConfig
+from plugins.methods.sae.dead import ALPHA
+from plugins.methods.sae.learner import Forward
+from plugins.methods.sae.sparse import Support
+from plugins.methods.sae.steering import PenaltySAE, first_threshold
+from plugins.methods.sae.weights import SAEDecomposition, Weights
+
+
+class JumpReLUSAE(PenaltySAE):
+    """Loss: mean ‖y − ŷ‖² + λ·L0, with codes f = pre where pre > θ, plus AuxK for dead latents, and α·θ of theirs:
+    what they learn to reconstruct is small, and they would not reach their threshold.
+
+    θ ≥ 0 learns through straight-through estimators: within a bandwidth ε of the threshold,
+
+        ∂f/∂θ = −θ/ε,    ∂L0/∂θ = −1/ε      where |pre − θ| < ε/2, and 0 elsewhere.
+
+    θ is learnt as it is: a step of Adam moves its logarithm, as the paper has it, too little where it is small.
+
+    The paper starts with thresholds near 0 and has 10⁵ steps and more to raise them. Here they start where the first
+    batch has the target L0: short runs need not wait, and codes are sparse enough from the first step for the exact
+    gradient to take one product of size b·m·d.
+    """
+
+    name = "jumprelu_sae"
+    short_run_peak = 4e-3
+    first_weight = 0.001
+    config: JumpReLUSAEConfig
+
+    def start(self, info: harness.Info) -> None:
+        self.threshold = torch.zeros(self.config.n_latents, dtype=info.dtype, device=info.device)
+        self._has_thresholds = False
+        super().start(info)
+
+    def own_parameters(self) -> list[Tensor]:
+        return [self.threshold]
+
+    def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
+        return (self.weights.pre_activations(y) > self.threshold).sum()
+
+    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
+        pre = self.weights.pre_activations(y)
+        if not self._has_thresholds:
+            self._start_thresholds(pre)
+        threshold, decoder = self.threshold, self.weights.decoder
+        active = Support.where(pre > threshold)
+        codes = active.of(pre)
+        error = active.decode(codes, decoder) + self.weights.decoder_bias - y
+        output_grad = error * (2 / self.batch_rows)
+        self.weights.set_gradients(active, codes, active.products(output_grad, decoder), y, output_grad)
+        penalty = self.penalty.value.to(y.dtype) / self.batch_rows
+        near = Support.where((pre - threshold).abs() < self.config.bandwidth / 2)
+        by_threshold = threshold[near.latents] * near.products(output_grad, decoder) + penalty
+        self.threshold.grad = -near.totals_by_latent(by_threshold) / self.config.bandwidth
+        loss = error.square().sum() / self.batch_rows + penalty * len(codes)
+        return Forward(pre, error, active.totals_by_latent(codes) > 0, loss)
+
+    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
+        super().revive(dead, y, forward)
+        self.threshold.grad[dead] += ALPHA
+
+    def descend(self) -> None:
+        super().descend()
+        self.threshold.clamp_(min=0)
+
+    def _start_thresholds(self, pre: Float[Tensor, "b m"]) -> None:
+        self.threshold.fill_(first_threshold(pre, self.config.target_l0))
+        self._has_thresholds = True
+
+    def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
+        threshold = self.threshold.double() * self.units.scale  # decoder rows have unit norm
+        own = {"l0_penalty": self.penalty.value.item()}
+        return JumpReLUDecomposition(weights, training | own, threshold.to(weights.encoder.dtype))
+
+
+class JumpReLUDecomposition(SAEDecomposition):
+    """Codes are the pre-activations above the threshold, of each latent or one for all."""
+
+    def __init__(self, weights: Weights, training: dict[str, float], threshold: Tensor) -> None:
+        super().__init__(weights, training)
+        self.threshold = threshold
+
+    def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
+        pre = self.pre_activations(x)
+        return harness.Codes(pre * (pre > self.threshold))

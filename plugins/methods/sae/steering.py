@@ -1,0 +1,96 @@
+"""Kinds whose sparsity comes from a penalty: its weight is given, or steered towards the L0 that is wanted."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from math import log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.methods import PenaltySAEConfig
+from plugins.methods.sae.held_out import none_held_out
+from plugins.methods.sae.learner import SAELearner
+
+TOLERANCE = 0.25
+"""Of the target L0, before a warning: few rows are kept out of small streams, and their mean is rough."""
+
+FIRST_L0 = 64
+
+
+class PenaltySAE(SAELearner):
+    """With `target_l0`, the penalty's weight λ follows the L0 of rows kept out of training: see `PenaltyWeight`."""
+
+    config: PenaltySAEConfig
+    first_weight: float
+    """Where λ starts, if it is steered."""
+
+    def start(self, info: harness.Info) -> None:
+        super().start(info)
+        self.holds_out = self.config.target_l0 is not None
+        fixed = self.config.fixed()[1]
+        weight = self.first_weight if fixed is None else fixed
+        self.penalty = PenaltyWeight(weight, self.schedule.n_steps, info.device)
+        self._held_out_l0: list[Tensor] = []
+
+    @abstractmethod
+    def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
+        """How many codes of these rows, of all together, are not 0."""
+
+    def see_held_out(self, x: Float[Tensor, "h d"]) -> None:
+        self._held_out_l0.append(self.n_active(self.units.enter(x)) / len(x))
+        self.penalty.steer(self._held_out_l0[-1], self.config.target_l0)
+
+    def finish(self) -> harness.Decomposition:
+        if self.config.target_l0 is not None:
+            self._check_l0(self.config.target_l0)
+        return super().finish()
+
+    def _check_l0(self, target: float) -> None:
+        if not self._held_out_l0:
+            raise none_held_out(self.name, "target_l0", f"more text, or {self.config.fixed()[0]} instead")
+        last = self._held_out_l0[-max(1, len(self._held_out_l0) // 10) :]
+        reached = torch.stack(last).double().mean().item()
+        if abs(reached - target) > TOLERANCE * target:
+            warnings.warn(
+                f"{self.name}: the L0 of rows kept out of training came to {reached:.3g} for a target_l0 of "
+                f"{target:g}: {self._step} steps were too few. Give more passes or rows, or smaller batch_rows.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+class PenaltyWeight:
+    """λ: fixed, or steered towards an L0. A tensor, so that steering does not wait for an accelerator.
+
+    Steered, log λ = e + rate · Σ e with e = log(L0 / target), no further than one e-fold: what is proportional to the
+    error answers at once, where the sum alone would swing (on 10k rows it ended at an L0 of 69 for a target of 40),
+    and the sum finds the λ that holds the target.
+    """
+
+    E_FOLDS = 20
+    """How far λ can move in a run: far enough from any start, slowly enough for the weights to follow."""
+    MAX_RATE = 0.1
+
+    def __init__(self, first: float, n_steps: int, device: torch.device) -> None:
+        self._rate = min(self.MAX_RATE, self.E_FOLDS / n_steps)
+        self._sum = torch.tensor(log(first), dtype=torch.float64, device=device)
+        self._error = torch.zeros_like(self._sum)
+
+    @property
+    def value(self) -> Float[Tensor, ""]:
+        return (self._sum + self._error).exp()
+
+    def steer(self, l0: Float[Tensor, ""], target_l0: float) -> None:
+        """Raise λ where more latents fire than wanted, lower it where fewer do."""
+        self._error = (l0 / target_l0).double().log().clamp(-1, 1)
+        self._sum = self._sum + self._rate * self._error
+
+
+def first_threshold(pre: Float[Tensor, "b m"], target_l0: float | None) -> Float[Tensor, ""]:
+    """The positive threshold at which a first batch has the target L0, or one of 64."""
+    l0 = min(FIRST_L0 if target_l0 is None else target_l0, pre.shape[1] / 2)
+    return pre.flatten().topk(max(1, round(l0 * len(pre)))).values[-1].clamp(min=1e-3)
