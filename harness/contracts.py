@@ -124,7 +124,12 @@ class Batch:
 
 
 class Learner(Protocol):
-    """One configured instance of a method, learning from a stream."""
+    """One configured instance of a method, learning from a stream.
+
+    A learner that says `resumable = True` is saved from time to time, and after a crash goes on in a new instance that
+    has been started: all it has learnt must then be in attributes that `harness.snapshots` follows, and its objects
+    made in `start`.
+    """
 
     passes: int
     batch_rows: int

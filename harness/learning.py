@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,10 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.activations import Stream
+from harness.checkpoints import Checkpoints
 from harness.contracts import Batch, Info, Learner
 from harness.decomposition import Decomposition
 from harness.errors import PluginError
 from harness.isolation import isolated
+from harness.snapshots import Snapshot
 
 
 @dataclass
@@ -48,6 +51,11 @@ class _Feed:
     batch_rows: int = 1
     """Read from the learner once, when it has started."""
     fitted: Fitted = field(default_factory=Fitted)
+    passes_done: int = 0
+    rows_done: int = 0
+    """Of the pass under way, in batches that the learner has had."""
+    rows_to_skip: int = 0
+    """Of the next rows that come: the learner had them before a checkpoint."""
     waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     n_waiting: int = 0
 
@@ -74,6 +82,9 @@ class _Feed:
 
     def push(self, x: Tensor, index: Tensor) -> None:
         """Add rows of the stream; full batches go to the learner."""
+        skipped = min(self.rows_to_skip, len(x))
+        self.rows_to_skip -= skipped
+        x, index = x[skipped:], index[skipped:]
         while len(x):
             missing = self.batch_rows - self.n_waiting
             self.waiting.append((x[:missing], index[:missing]))
@@ -94,6 +105,33 @@ class _Feed:
         batch = Batch(x, lambda: rows.iloc[index.cpu().numpy()].reset_index(drop=True))
         self.run(lambda: self.learner.partial_fit(batch))
         self.fitted.rows_seen += len(x)
+        self.rows_done += len(x)
+
+    def end_pass(self) -> None:
+        self.flush()
+        self.passes_done, self.rows_done = self.passes_done + 1, 0
+
+    def standing(self) -> tuple[Snapshot, dict[str, Any]]:
+        """What `resume` needs, between two batches."""
+        fitted = self.fitted
+        return Snapshot.of(self.learner), {
+            "passes_done": self.passes_done,
+            "rows_done": self.rows_done,
+            "rows_seen": fitted.rows_seen,
+            "fit_seconds": fitted.fit_seconds,
+            "fit_cpu_seconds": fitted.fit_cpu_seconds,
+            "warnings": [str(warning) for warning in fitted.warnings],
+        }
+
+    def resume(self, snapshot: Snapshot, standing: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint was taken."""
+        snapshot.restore(self.learner)
+        self.passes_done, self.rows_done = standing["passes_done"], standing["rows_done"]
+        self.rows_to_skip = self.rows_done
+        self.fitted.rows_seen = standing["rows_seen"]
+        self.fitted.fit_seconds += standing["fit_seconds"]
+        self.fitted.fit_cpu_seconds += standing["fit_cpu_seconds"]
+        self.fitted.warnings = [RuntimeWarning(text) for text in standing["warnings"]]
 
 
 def fit_together(
@@ -102,17 +140,25 @@ def fit_together(
     device: torch.device,
     on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     dtype: torch.dtype = torch.float32,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Fitted]:
-    """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone."""
+    """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone.
+
+    With `checkpoints`, learners that say they are `resumable` go on from theirs, and end as they would have unbroken.
+    """
     info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, partial(_mean, stream, device))
     feeds = {name: _Feed(learner, stream, device) for name, learner in learners.items()}
     for feed in feeds.values():
         feed.run(partial(_start, feed, info))
+    resumable = {name: feed for name, feed in feeds.items() if getattr(feed.learner, "resumable", False)}
+    for name, feed in resumable.items():
+        if checkpoints and (checkpoint := checkpoints.load(name)):
+            feed.run(partial(feed.resume, *checkpoint))
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
-        feeding = [feed for feed in _alive(feeds) if feed.learner.passes > pass_number]
+        feeding = [feed for feed in _alive(feeds) if feed.passes_done == pass_number < feed.learner.passes]
         if not feeding:
-            break
+            continue
         n_done = 0
         for x, index in stream.blocks(pass_number):
             x = x.to(device, dtype)
@@ -120,8 +166,10 @@ def fit_together(
                 feed.push(x, index)
             n_done += len(x)
             on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, stream.n_rows)
+            if checkpoints:
+                checkpoints.save_all({name: feed.standing for name, feed in resumable.items() if feed in feeding})
         for feed in feeding:
-            feed.flush()
+            feed.end_pass()
     for feed in feeds.values():
         feed.run(partial(_finish, feed))
         decomposition = feed.fitted.decomposition

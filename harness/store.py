@@ -86,6 +86,10 @@ class Store:
         """Where an artefact is being made; what an interrupted run left here may be taken up again."""
         return self.artefact(kind, key).with_name(f".{key}.partial")
 
+    def checkpoint(self, kind: str, key: str) -> Path:
+        """Where an artefact that takes long to make leaves what it has so far."""
+        return self.artefact(kind, key).with_name(f".{key}.checkpoint")
+
     @contextmanager
     def lock(self, kind: str, key: str) -> Iterator[None]:
         """Only one process makes an artefact; the others wait and find it made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import Stream
 from harness.cells import Cell
+from harness.checkpoints import Checkpoints
 from harness.decomposition import Decomposition
 from harness.errors import StoreError, Undefined
 from harness.learning import Fitted, fit_together
@@ -41,13 +43,15 @@ def _fit(cells: list[Cell], session: Session) -> None:
             learners[cell.key] = session.create("method", cell.task["method"])
     memory = PeakMemory(session.device.type)
     stream = Stream(activations, keep, task["seed"])
-    fitted = fit_together(learners, stream, session.device, session.progress)
+    checkpoints = Checkpoints(partial(session.store.checkpoint, "fit"), session.warn)
+    fitted = fit_together(learners, stream, session.device, session.progress, checkpoints=checkpoints)
     peak_bytes = memory.read()
     for cell in cells:
         if cell.key in fitted:
             for warning in fitted[cell.key].warnings:
                 session.warn(f"{cell.label}: {warning}")
             _end(cell, fitted[cell.key], activations, len(keep), peak_bytes, session)
+            checkpoints.discard(cell.key)
 
 
 def _end(

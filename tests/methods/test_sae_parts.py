@@ -125,7 +125,8 @@ class Linear(SAEDecomposition):
 def test_folded_weights_take_raw_rows() -> None:
     x = 40 * random(50, 6) + 1000
     weights = Weights(random(9, 6), random(9, seed=1), random(9, 6, seed=2), random(6, seed=3))
-    units = Units.of(x.mean(dim=0), x[:20])
+    units = Units(x.mean(dim=0))
+    units.measure(x[:20])
     y = units.enter(x)
     codes = y @ weights.encoder.T + weights.encoder_bias
     expected = units.mean + units.scale * (codes @ weights.decoder + weights.decoder_bias)
@@ -140,4 +141,6 @@ def test_folded_weights_take_raw_rows() -> None:
 
 def test_units_of_rows_that_do_not_vary() -> None:
     x = torch.ones(5, 3)
-    assert torch.equal(Units.of(x[0].double(), x).enter(x), torch.zeros(5, 3))
+    units = Units(x[0].double())
+    units.measure(x)
+    assert torch.equal(units.enter(x), torch.zeros(5, 3))

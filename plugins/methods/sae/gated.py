@@ -23,7 +23,7 @@ class GatedSAE(PenaltySAE):
     """
 
     name = "gated_sae"
-    short_run_peak = 2e-3
+    short_run_peak = 4e-3
     first_weight = 0.05
     config: GatedSAEConfig
 

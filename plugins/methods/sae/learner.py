@@ -41,6 +41,7 @@ class SAELearner(ABC):
     """The learning rate that suits runs of 2,000 steps or fewer."""
     unit_decoder = True
     """Whether decoder rows keep unit norm in training; saved rows have it in any case."""
+    resumable = True
     holds_out = False
     """Whether one row in 32 goes to `see_held_out` instead of the training."""
 
@@ -53,7 +54,7 @@ class SAELearner(ABC):
         self.passes, self.batch_rows = self.schedule.passes, self.schedule.batch_rows
         self.weights = Weights.initial(self.config.n_latents, info)
         self.dead = DeadLatents(self.config.n_latents, min(info.n_rows, MAX_DEAD_TOKENS), info.device)
-        self._mean, self.units = info.mean(), None
+        self.units = Units(info.mean())
         self._step = 0
         self._losses: list[Tensor] = []
         self._optimiser = self._adam()
@@ -63,7 +64,7 @@ class SAELearner(ABC):
         x, held_out = set_apart(batch) if self.holds_out else (batch.x, batch.x[:0])
         if len(x):
             self._train(x)
-        if len(held_out) and self.units is not None:
+        if len(held_out) and self.units.scale is not None:
             self.see_held_out(held_out)
 
     def finish(self) -> harness.Decomposition:
@@ -109,8 +110,8 @@ class SAELearner(ABC):
             self.weights.normalise()
 
     def _train(self, x: Float[Tensor, "b d"]) -> None:
-        if self.units is None:
-            self.units = Units.of(self._mean, x)
+        if self.units.scale is None:
+            self.units.measure(x)
         y = self.units.enter(x)
         forward = self.forward(y)
         self.dead.update(forward.fired, len(y))

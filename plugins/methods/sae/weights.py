@@ -25,12 +25,13 @@ class Units:
 
     mean: Float[Tensor, " d"]
     """In float64: a residual stream's mean can be far larger than what varies around it."""
-    scale: Float[Tensor, ""]
+    scale: Float[Tensor, ""] | None = None
+    """None before the first batch."""
 
-    @classmethod
-    def of(cls, mean: Float[Tensor, " d"], x: Float[Tensor, "b d"]) -> Self:
-        scale = torch.linalg.vector_norm(x - mean, dim=1).mean()
-        return cls(mean, torch.where(scale > 0, scale, 1.0))  # rows that do not vary need no scale
+    def measure(self, x: Float[Tensor, "b d"]) -> None:
+        """Take the scale of the first batch."""
+        scale = torch.linalg.vector_norm(x - self.mean, dim=1).mean()
+        self.scale = torch.where(scale > 0, scale, 1.0)  # rows that do not vary need no scale
 
     def enter(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         return ((x - self.mean) / self.scale).to(x.dtype)

@@ -1,0 +1,90 @@
+"""What a learner holds at one moment, so that another, freshly started, can go on from it with the same results.
+
+A snapshot follows attributes through objects, lists and dicts. Numbers, strings and tensors are taken; of anything
+that has `state_dict` and `load_state_dict` (an optimiser), that; and the state of random generators. The rest, such as
+devices and functions, is left as `start` made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import PluginError
+
+
+@dataclass
+class Snapshot:
+    """`skeleton` is JSON in which tensors stand by their names."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    skeleton: Any = None
+
+    @classmethod
+    def of(cls, learner: object) -> Snapshot:
+        snapshot = cls()
+        snapshot.skeleton = snapshot._take(learner, "", [])
+        return snapshot
+
+    def restore(self, learner: object) -> None:
+        """Give a learner that has just been started what this one held."""
+        self._give(self.skeleton, learner)
+
+    def _take(self, value: Any, path: str, parents: list[object]) -> Any:
+        if isinstance(value, (type(None), bool, int, float, str)):
+            return {"value": value}
+        if isinstance(value, torch.Generator):
+            return {"generator": self._keep(value.get_state(), path)}
+        if isinstance(value, Tensor):
+            return {"tensor": self._keep(value.detach(), path)}
+        if any(value is parent for parent in parents):
+            return {"kept": None}
+        parents = [*parents, value]
+        if isinstance(value, (list, tuple)):
+            items = [self._take(item, f"{path}.{i}", parents) for i, item in enumerate(value)]
+            return {"tuple" if isinstance(value, tuple) else "list": items}
+        if isinstance(value, Mapping):
+            return {"dict": [[key, self._take(item, f"{path}.{key}", parents)] for key, item in value.items()]}
+        if hasattr(value, "load_state_dict"):
+            return {"state": self._take(value.state_dict(), path, parents)}
+        if hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+            attributes = vars(value).items()
+            return {"object": {name: self._take(item, f"{path}.{name}", parents) for name, item in attributes}}
+        return {"kept": None}
+
+    def _keep(self, tensor: Tensor, path: str) -> str:
+        self.tensors[path] = tensor
+        return path
+
+    def _give(self, skeleton: Mapping[str, Any], current: Any) -> Any:
+        """What takes the place of `current`. Tensors of the same shape are written into: others may share them."""
+        ((kind, content),) = skeleton.items()
+        if kind == "value":
+            return content
+        if kind == "tensor":
+            return _write(self.tensors[content], current)
+        if kind in ("list", "tuple"):
+            items = [self._give(item, None) for item in content]
+            return tuple(items) if kind == "tuple" else items
+        if kind == "dict":
+            return {key: self._give(item, None) for key, item in content}
+        if kind == "generator":
+            current.set_state(self.tensors[content])
+        elif kind == "state":
+            current.load_state_dict(self._give(content, None))
+        elif kind == "object":
+            if not hasattr(current, "__dict__"):
+                raise PluginError(f"a resumable learner makes all its objects in start(), but had {current!r} there.")
+            vars(current).update({name: self._give(item, vars(current).get(name)) for name, item in content.items()})
+        return current
+
+
+def _write(stored: Tensor, current: Any) -> Tensor:
+    if isinstance(current, Tensor) and current.shape == stored.shape and current.dtype == stored.dtype:
+        with torch.no_grad():
+            return current.copy_(stored)
+    return stored.clone()
