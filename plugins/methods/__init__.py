@@ -279,7 +279,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="relu_sae",
-        version=2,
+        version=3,
         summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
         config=ReLUSAEConfig,
         factory="plugins.methods.sae.relu:ReLUSAE",

@@ -21,7 +21,7 @@ def started(name: str, **parameters: Any) -> tuple[Any, Tensor]:
     x = literal.mixture(B)
     sae = harness.create("method", name, n_latents=M, batch_rows=B, **parameters)
     sae.start(harness.Info(x.shape[1], len(x), 0, x.device, x.dtype, lambda: x.mean(dim=0)))
-    sae.forward(x - x.mean(dim=0))  # some kinds draw thresholds from the first batch
+    sae.see_first(x - x.mean(dim=0))
     generator = torch.Generator().manual_seed(0)
     for parameter in [*sae.weights, *sae.own_parameters()]:
         parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -56,6 +56,12 @@ def matryoshka(y: Tensor, w: list[Tensor]) -> tuple[Tensor, Tensor]:
     return sum(sizes, torch.zeros(())) / 3, codes
 
 
+def relu(y: Tensor, w: list[Tensor]) -> tuple[Tensor, Tensor]:
+    codes = (y @ w[0].T + w[1]).relu()
+    penalty = (codes * w[2].norm(dim=1)).sum(dim=1).mean()
+    return squares(codes @ w[2] + w[3] - y) + PENALTY * penalty, codes
+
+
 def gated(y: Tensor, w: list[Tensor]) -> tuple[Tensor, Tensor]:
     gate = y @ w[0].T + w[1]
     codes = (gate > 0) * (w[4].exp() * (y @ w[0].T) + w[5]).relu()
@@ -81,10 +87,11 @@ def jumprelu(y: Tensor, w: list[Tensor]) -> tuple[Tensor, Tensor]:
         ("topk_sae", {"k": K}, topk),
         ("batch_topk_sae", {"k": K}, batch_topk),
         ("matryoshka_sae", {"k": K, "group_shares": [0.25, 0.25, 0.5]}, matryoshka),
+        ("relu_sae", {"l1": PENALTY}, relu),
         ("gated_sae", {"l1": PENALTY}, gated),
         ("jumprelu_sae", {"l0_penalty": PENALTY, "bandwidth": BANDWIDTH}, jumprelu),
     ],
-    ids=["topk", "batch_topk", "matryoshka", "gated", "jumprelu"],
+    ids=["topk", "batch_topk", "matryoshka", "relu", "gated", "jumprelu"],
 )
 def test_the_gradient_is_that_of_dense_autograd(
     name: str, parameters: dict[str, Any], loss_of: Callable[[Tensor, list[Tensor]], tuple[Tensor, Tensor]]

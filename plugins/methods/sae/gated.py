@@ -10,7 +10,7 @@ import harness
 from plugins.methods import GatedSAEConfig
 from plugins.methods.sae.learner import Forward
 from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.steering import PenaltySAE, first_threshold
+from plugins.methods.sae.steering import PenaltySAE
 from plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
@@ -18,8 +18,7 @@ class GatedSAE(PenaltySAE):
     """With π = y·encoderᵀ + encoder_bias and magnitudes μ = e^r ∘ (y·encoderᵀ) + c, codes are f = relu(μ) where π > 0.
 
     Loss, as in equation 8 of the paper: mean ‖y − ŷ(f)‖² + λ·Σ relu(π) + ‖y − ŷ_frozen(relu(π))‖², where the last term
-    takes the decoder as given. It is what the gate learns from, since the step passes no gradient. Plus AuxK. Gates
-    start so far closed that the first batch has the target L0: see JumpReLUSAE.
+    takes the decoder as given. It is what the gate learns from, since the step passes no gradient. Plus AuxK.
     """
 
     name = "gated_sae"
@@ -30,11 +29,13 @@ class GatedSAE(PenaltySAE):
     def start(self, info: harness.Info) -> None:
         self.log_gain = torch.zeros(self.config.n_latents, dtype=info.dtype, device=info.device)
         self.magnitude_bias = torch.zeros_like(self.log_gain)
-        self._has_thresholds = False
         super().start(info)
 
     def own_parameters(self) -> list[Tensor]:
         return [self.log_gain, self.magnitude_bias]
+
+    def start_above(self, threshold: Float[Tensor, ""]) -> None:
+        self.weights.encoder_bias -= threshold
 
     def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
         gate = self.weights.pre_activations(y)
@@ -44,8 +45,6 @@ class GatedSAE(PenaltySAE):
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
         weights = self.weights
         pre = weights.pre_activations(y)
-        if not self._has_thresholds:
-            pre += self._start_gates(pre)
         is_open = Support.where(pre > 0)
         gates = is_open.of(pre)
         gain, linear = self.log_gain.exp()[is_open.latents], gates - weights.encoder_bias[is_open.latents]
@@ -62,11 +61,6 @@ class GatedSAE(PenaltySAE):
         squares = error.square().sum() + gate_error.square().sum()
         loss = squares / self.batch_rows + penalty * gates.sum()
         return Forward(pre, error, is_open.totals_by_latent(codes) > 0, loss)
-
-    def _start_gates(self, pre: Float[Tensor, "b m"]) -> Float[Tensor, " m"]:
-        self._has_thresholds = True
-        self.weights.encoder_bias -= first_threshold(pre, self.config.target_l0)
-        return self.weights.encoder_bias
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         # Decoder rows have unit norm, so folding scales π alone: μ = e^r ∘ (π − encoder_bias) + c goes with it.

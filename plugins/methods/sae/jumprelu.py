@@ -11,7 +11,7 @@ from plugins.methods import JumpReLUSAEConfig
 from plugins.methods.sae.dead import ALPHA
 from plugins.methods.sae.learner import Forward
 from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.steering import PenaltySAE, first_threshold
+from plugins.methods.sae.steering import PenaltySAE
 from plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
@@ -24,10 +24,6 @@ class JumpReLUSAE(PenaltySAE):
         ∂f/∂θ = −θ/ε,    ∂L0/∂θ = −1/ε      where |pre − θ| < ε/2, and 0 elsewhere.
 
     θ is learnt as it is: a step of Adam moves its logarithm, as the paper has it, too little where it is small.
-
-    The paper starts with thresholds near 0 and has 10⁵ steps and more to raise them. Here they start where the first
-    batch has the target L0: short runs need not wait, and codes are sparse enough from the first step for the exact
-    gradient to take one product of size b·m·d.
     """
 
     name = "jumprelu_sae"
@@ -37,19 +33,19 @@ class JumpReLUSAE(PenaltySAE):
 
     def start(self, info: harness.Info) -> None:
         self.threshold = torch.zeros(self.config.n_latents, dtype=info.dtype, device=info.device)
-        self._has_thresholds = False
         super().start(info)
 
     def own_parameters(self) -> list[Tensor]:
         return [self.threshold]
+
+    def start_above(self, threshold: Float[Tensor, ""]) -> None:
+        self.threshold.fill_(threshold)
 
     def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
         return (self.weights.pre_activations(y) > self.threshold).sum()
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
         pre = self.weights.pre_activations(y)
-        if not self._has_thresholds:
-            self._start_thresholds(pre)
         threshold, decoder = self.threshold, self.weights.decoder
         active = Support.where(pre > threshold)
         codes = active.of(pre)
@@ -70,10 +66,6 @@ class JumpReLUSAE(PenaltySAE):
     def descend(self) -> None:
         super().descend()
         self.threshold.clamp_(min=0)
-
-    def _start_thresholds(self, pre: Float[Tensor, "b m"]) -> None:
-        self.threshold.fill_(first_threshold(pre, self.config.target_l0))
-        self._has_thresholds = True
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         threshold = self.threshold.double() * self.units.scale  # decoder rows have unit norm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +32,7 @@ class Forward:
     loss: Float[Tensor, ""]
 
 
-class SAELearner(ABC):
+class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
     """Trains with Adam on mini-batches of a replayed stream. A kind gives what is open here."""
 
     name: str
@@ -84,9 +83,11 @@ class SAELearner(ABC):
         """What a kind learns besides the weights."""
         return []
 
-    def see_held_out(self, x: Float[Tensor, "h d"]) -> None:
-        """Take note of rows that are not trained on; for kinds that hold some out."""
-        raise NotImplementedError
+    def see_first(self, y: Float[Tensor, "b d"]) -> None:  # noqa: B027  # most kinds need no preparation
+        """Prepare for training, knowing the first batch."""
+
+    def see_held_out(self, x: Float[Tensor, "h d"]) -> None:  # noqa: B027  # some kinds hold nothing out
+        """Take note of rows that are not trained on."""
 
     def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
         """Add the gradient of AuxK, which only dead latents get."""
@@ -112,6 +113,7 @@ class SAELearner(ABC):
     def _train(self, x: Float[Tensor, "b d"]) -> None:
         if self.units.scale is None:
             self.units.measure(x)
+            self.see_first(self.units.enter(x))
         y = self.units.enter(x)
         forward = self.forward(y)
         self.dead.update(forward.fired, len(y))
@@ -144,19 +146,3 @@ class SAELearner(ABC):
                 f"{self.name}: the loss is NaN or infinite at step {step} of {self.schedule.n_steps}. Try a lower "
                 f"learning_rate (now {self.schedule.peak:g}), and look for rows of extreme norm."
             )
-
-
-def set_gradients(
-    parameters: Sequence[Tensor], loss_of: Callable[..., tuple[Tensor, Tensor, Tensor]]
-) -> tuple[Float[Tensor, ""], Float[Tensor, "b m"], Float[Tensor, "b d"]]:
-    """Fill `grad` by autograd, for kinds whose codes are not sparse in training.
-
-    `loss_of(*parameters)` gives the loss, the pre-activations and the error; they come back without their graph.
-    """
-    with torch.enable_grad():
-        leaves = [parameter.detach().requires_grad_() for parameter in parameters]
-        loss, pre, error = loss_of(*leaves)
-        gradients = torch.autograd.grad(loss, leaves)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    return loss.detach(), pre.detach(), error.detach()

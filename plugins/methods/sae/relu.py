@@ -8,7 +8,8 @@ from torch import Tensor
 
 import harness
 from plugins.methods import ReLUSAEConfig
-from plugins.methods.sae.learner import Forward, set_gradients
+from plugins.methods.sae.learner import Forward
+from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.steering import PenaltySAE
 from plugins.methods.sae.weights import SAEDecomposition, Weights
 
@@ -18,32 +19,37 @@ class ReLUSAE(PenaltySAE):
 
     Rows y have mean norm 1, so λ is in units of the rows' typical norm. Weighting each code by the norm of its
     decoder row leaves nothing to gain from small codes on long rows; the norms are folded into the codes when saved.
+    On 10k rows of SmolLM2 (1,024 latents, 10 passes) the explained variance is .68 from biases that give the first
+    batch the target L0, and .61 where half of the latents fire at first.
     """
 
     name = "relu_sae"
-    short_run_peak = 2e-3
+    short_run_peak = 4e-3
     unit_decoder = False
     first_weight = 0.05
     config: ReLUSAEConfig
 
-    def start(self, info: harness.Info) -> None:
-        super().start(info)
-        self.weights.soften()
+    def start_above(self, threshold: Float[Tensor, ""]) -> None:
+        self.weights.encoder_bias -= threshold
 
     def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
         return (self.weights.pre_activations(y) > 0).sum()
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        def loss_of(*leaves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            weights = Weights(*leaves)
-            pre = weights.pre_activations(y)
-            codes = pre.relu()
-            error = weights.decode(codes) - y
-            penalty = (codes.sum(dim=0) * torch.linalg.vector_norm(weights.decoder, dim=1)).sum()
-            return (error.square().sum() + self.penalty.value * penalty) / self.batch_rows, pre, error
-
-        loss, pre, error = set_gradients(list(self.weights), loss_of)
-        return Forward(pre, error, (pre > 0).any(dim=0), loss)
+        weights = self.weights
+        pre = weights.pre_activations(y)
+        active = Support.where(pre > 0)
+        codes = active.of(pre)
+        error = active.decode(codes, weights.decoder) + weights.decoder_bias - y
+        output_grad = error * (2 / self.batch_rows)
+        penalty = self.penalty.value.to(y.dtype) / self.batch_rows
+        norms = torch.linalg.vector_norm(weights.decoder, dim=1)
+        pre_grad = active.products(output_grad, weights.decoder) + penalty * norms[active.latents]
+        weights.set_gradients(active, codes, pre_grad, y, output_grad)
+        totals = active.totals_by_latent(codes)
+        weights.decoder.grad += weights.decoder * (penalty * totals / norms)[:, None]
+        loss = error.square().sum() / self.batch_rows + penalty * (totals * norms).sum()
+        return Forward(pre, error, totals > 0, loss)
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         return ReLUDecomposition(weights, training | {"l1": self.penalty.value.item()})

@@ -59,17 +59,6 @@ class Weights:
     def pre_activations(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
         return torch.addmm(self.encoder_bias, y, self.encoder.T)
 
-    def decode(self, codes: Float[Tensor, "b m"]) -> Float[Tensor, "b d"]:
-        return torch.addmm(self.decoder_bias, codes, self.decoder)
-
-    def soften(self) -> None:
-        """Shrink an initial encoder of which half the latents fire.
-
-        ŷ ≈ (m/2d)·y then, and where that overshoots, the first steps silence too many.
-        """
-        m, d = self.encoder.shape
-        self.encoder *= min(1.0, 2 * d / m)
-
     def set_gradients(
         self,
         support: Support,
