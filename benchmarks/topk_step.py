@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import TopKSAEConfig
+from plugins.methods.sae import TopKSAEConfig
 from plugins.methods.sae.topk import TopKSAE
 
 D, K = 576, 32

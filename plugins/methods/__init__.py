@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import harness
+from plugins.methods.checks import at_least_one
+from plugins.methods.sae import SPECS as SAE_SPECS
 
 
 @dataclass
@@ -23,7 +25,7 @@ class ITDAConfig:
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "k", "max_atoms", "batch_rows")
+        at_least_one(self, "k", "max_atoms", "batch_rows")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; give a share above 0 and at most 1.")
 
@@ -42,7 +44,7 @@ class ITDAPaperConfig:
     """Rows that are judged at once; larger batches give larger dictionaries."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "k", "max_atoms", "batch_rows")
+        at_least_one(self, "k", "max_atoms", "batch_rows")
         if self.threshold <= 0:
             raise ValueError(f"threshold is {self.threshold}; give a number above 0.")
 
@@ -58,7 +60,7 @@ class KMeansConfig:
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "n_latents", "k")
+        at_least_one(self, "n_latents", "k")
 
 
 @dataclass
@@ -74,7 +76,7 @@ class RandomDictionaryConfig:
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "n_latents", "k")
+        at_least_one(self, "n_latents", "k")
 
 
 @dataclass
@@ -86,147 +88,9 @@ class PCAConfig:
     """Coefficients kept per row, largest magnitude first; null keeps all, as dense codes."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "n_components")
+        at_least_one(self, "n_components")
         if self.k is not None and not 1 <= self.k <= self.n_components:
             raise ValueError(f"k is {self.k}; give a number from 1 to n_components ({self.n_components}), or null.")
-
-
-@dataclass(kw_only=True)
-class SAEConfig:
-    """How long and how fast an SAE trains."""
-
-    n_latents: int
-    passes: int | None = None
-    """How often the rows are replayed; null follows from their number."""
-    batch_rows: int | None = None
-    """Rows of one step; null follows from the number of rows."""
-    learning_rate: float | None = None
-    """Of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the number of steps."""
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("passes", "batch_rows") if getattr(self, name) is not None]
-        _at_least_one(self, "n_latents", *given)
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0.")
-
-
-@dataclass(kw_only=True)
-class TopKSAEConfig(SAEConfig):
-    """TopK SAE: as many codes per row as asked for."""
-
-    k: int
-    """The most active codes per row; fewer where pre-activations are negative."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_k(self)
-
-
-@dataclass(kw_only=True)
-class BatchTopKSAEConfig(TopKSAEConfig):
-    """BatchTopK SAE: as many codes per row on average as asked for."""
-
-
-@dataclass(kw_only=True)
-class MatryoshkaSAEConfig(TopKSAEConfig):
-    """Matryoshka SAE: a BatchTopK SAE whose first latents must also do alone."""
-
-    group_shares: list[float] = field(default_factory=lambda: [1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32])
-    """The shares of the latents in each group; the first group, the first two, and so on reconstruct alone."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.group_shares or min(self.group_shares) <= 0 or abs(sum(self.group_shares) - 1) > 1e-6:
-            raise ValueError(f"group_shares is {self.group_shares}; give shares above 0 that add up to 1.")
-        if min(self.group_shares) * self.n_latents < 1:
-            raise ValueError(f"group_shares leaves a group of {self.n_latents} latents empty; give fewer groups.")
-
-
-@dataclass(kw_only=True)
-class PenaltySAEConfig(SAEConfig):
-    """SAEs that a penalty makes sparse: give either its weight or the L0 to reach."""
-
-    target_l0: float | None = None
-    """Active latents per row: the penalty's weight is steered there in training."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        name, penalty = self.fixed()
-        if (penalty is None) == (self.target_l0 is None):
-            raise ValueError(
-                f"{name} is {penalty}, target_l0 is {self.target_l0}; give one of them, such as target_l0=40."
-            )
-        if penalty is not None and penalty <= 0:
-            raise ValueError(f"{name} is {penalty}; give a number above 0.")
-        if self.target_l0 is not None and not 0 < self.target_l0 <= self.n_latents:
-            raise ValueError(f"target_l0 is {self.target_l0}; give a number above 0, at most {self.n_latents}.")
-
-    def fixed(self) -> tuple[str, float | None]:
-        """The name and the value of the penalty's own weight."""
-        raise NotImplementedError
-
-
-@dataclass(kw_only=True)
-class L1SAEConfig(PenaltySAEConfig):
-    """SAEs with a penalty on the sum of the codes."""
-
-    l1: float | None = None
-    """A fixed weight: loss = ‖y − ŷ‖² + l1 · Σ codes, for rows y of mean norm 1 around their mean."""
-
-    def fixed(self) -> tuple[str, float | None]:
-        return "l1", self.l1
-
-
-@dataclass(kw_only=True)
-class ReLUSAEConfig(L1SAEConfig):
-    """ReLU SAE, sparse by an L1 penalty; give either its weight or the L0 to reach."""
-
-
-@dataclass(kw_only=True)
-class GatedSAEConfig(L1SAEConfig):
-    """Gated SAE, its gate sparse by an L1 penalty; give either its weight or the L0 to reach."""
-
-
-@dataclass(kw_only=True)
-class JumpReLUSAEConfig(PenaltySAEConfig):
-    """JumpReLU SAE, sparse by a penalty on L0 itself; give either its weight or the L0 to reach."""
-
-    l0_penalty: float | None = None
-    """A fixed weight: loss = ‖y − ŷ‖² + l0_penalty · L0, for rows y of mean norm 1 around their mean."""
-    bandwidth: float = 0.03
-    """How near to its threshold a pre-activation must be to move it, for rows y of mean norm 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bandwidth <= 0:
-            raise ValueError(f"bandwidth is {self.bandwidth}; give a number above 0.")
-
-    def fixed(self) -> tuple[str, float | None]:
-        return "l0_penalty", self.l0_penalty
-
-
-@dataclass
-class UntrainedSAEConfig:
-    """The TopK SAE before its first step."""
-
-    n_latents: int
-    k: int
-    """The most active codes per row."""
-
-    def __post_init__(self) -> None:
-        _at_least_one(self, "n_latents")
-        _check_k(self)
-
-
-def _check_k(config: TopKSAEConfig | UntrainedSAEConfig) -> None:
-    if not 1 <= config.k <= config.n_latents:
-        raise ValueError(f"k is {config.k}; give a number from 1 to n_latents ({config.n_latents}).")
-
-
-def _at_least_one(config: object, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; give 1 or more.")
 
 
 SPECS: list[harness.Spec] = [
@@ -267,69 +131,7 @@ SPECS: list[harness.Spec] = [
         # Not "atoms": which rows it draws depends on the stream alone, so comparing them would say nothing of models.
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
-        name="topk_sae",
-        version=2,
-        summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
-        config=TopKSAEConfig,
-        factory="plugins.methods.sae.topk:TopKSAE",
-        provides=("dictionary",),
-    ),
-    harness.Spec(
-        kind="method",
-        name="relu_sae",
-        version=3,
-        summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
-        config=ReLUSAEConfig,
-        factory="plugins.methods.sae.relu:ReLUSAE",
-        provides=("dictionary",),
-    ),
-    harness.Spec(
-        kind="method",
-        name="batch_topk_sae",
-        version=1,
-        summary="Sparse autoencoder with k codes a row on average over a batch (arXiv 2412.06410)",
-        config=BatchTopKSAEConfig,
-        factory="plugins.methods.sae.batch_topk:BatchTopKSAE",
-        provides=("dictionary",),
-    ),
-    harness.Spec(
-        kind="method",
-        name="matryoshka_sae",
-        version=1,
-        summary="BatchTopK SAE whose first latents must reconstruct alone, in nested groups (arXiv 2503.17547)",
-        config=MatryoshkaSAEConfig,
-        factory="plugins.methods.sae.matryoshka:MatryoshkaSAE",
-        provides=("dictionary",),
-    ),
-    harness.Spec(
-        kind="method",
-        name="jumprelu_sae",
-        version=1,
-        summary="Sparse autoencoder with a learnt threshold per latent and an L0 penalty (arXiv 2407.14435)",
-        config=JumpReLUSAEConfig,
-        factory="plugins.methods.sae.jumprelu:JumpReLUSAE",
-        provides=("dictionary",),
-    ),
-    harness.Spec(
-        kind="method",
-        name="gated_sae",
-        version=1,
-        summary="Sparse autoencoder that learns apart which latents fire and how strongly (arXiv 2404.16014)",
-        config=GatedSAEConfig,
-        factory="plugins.methods.sae.gated:GatedSAE",
-        provides=("dictionary",),
-    ),
-    harness.Spec(
-        kind="method",
-        name="untrained_sae",
-        version=1,
-        summary="Baseline: a TopK SAE before its first step",
-        config=UntrainedSAEConfig,
-        factory="plugins.methods.sae.untrained:UntrainedSAE",
-        provides=("dictionary",),
-    ),
+    *SAE_SPECS,
     harness.Spec(
         kind="method",
         name="pca",

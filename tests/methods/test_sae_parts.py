@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from plugins.methods import SAEConfig
+from plugins.methods.sae import SAEConfig
 from plugins.methods.sae.dead import DeadLatents, auxk_loss
 from plugins.methods.sae.schedule import Schedule
 from plugins.methods.sae.sparse import Support

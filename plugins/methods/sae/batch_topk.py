@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import BatchTopKSAEConfig
+from plugins.methods.sae import BatchTopKSAEConfig
 from plugins.methods.sae.held_out import none_held_out
 from plugins.methods.sae.jumprelu import JumpReLUDecomposition
 from plugins.methods.sae.sparse import Support

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import JumpReLUSAEConfig
+from plugins.methods.sae import JumpReLUSAEConfig
 from plugins.methods.sae.dead import ALPHA
 from plugins.methods.sae.learner import Forward
 from plugins.methods.sae.sparse import Support

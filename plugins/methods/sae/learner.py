@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import SAEConfig
+from plugins.methods.sae import SAEConfig
 from plugins.methods.sae.dead import ALPHA, MAX_DEAD_TOKENS, DeadLatents, auxk_loss
 from plugins.methods.sae.held_out import set_apart
 from plugins.methods.sae.schedule import Schedule

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import MatryoshkaSAEConfig
+from plugins.methods.sae import MatryoshkaSAEConfig
 from plugins.methods.sae.batch_topk import BatchTopKSAE
 from plugins.methods.sae.learner import Forward
 from plugins.methods.sae.sparse import Support

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import ReLUSAEConfig
+from plugins.methods.sae import ReLUSAEConfig
 from plugins.methods.sae.learner import Forward
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.steering import PenaltySAE

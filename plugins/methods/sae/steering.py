@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import PenaltySAEConfig
+from plugins.methods.sae import PenaltySAEConfig
 from plugins.methods.sae.held_out import none_held_out
 from plugins.methods.sae.learner import SAELearner
 

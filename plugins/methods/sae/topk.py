@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import TopKSAEConfig
+from plugins.methods.sae import TopKSAEConfig
 from plugins.methods.sae.learner import Forward, SAELearner
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.weights import SAEDecomposition, Weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import harness
-from plugins.methods import UntrainedSAEConfig
+from plugins.methods.sae import UntrainedSAEConfig
 from plugins.methods.sae.topk import TopKDecomposition
 from plugins.methods.sae.weights import Units, Weights
 
