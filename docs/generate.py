@@ -160,7 +160,7 @@ def _tables() -> str:
         "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
     }
     metrics = {
-        "Metrics of `reconstruction` and `downstream`": _metrics("evaluations"),
+        "Metrics of evaluations": _metrics("evaluations"),
         "Metrics of `interp`": meanings.INTERP | _metrics("scorers"),
         "Metrics of `similarity`": meanings.SIMILARITY,
         "Metrics of `cost`": _meanings("COST", _cost_names()),

@@ -143,8 +143,8 @@ SIMILARITY = {
     "similarity": "The value.",
     "similarity_reversed": "The value with the sides exchanged, where that matters.",
     "null_shuffled_rows": "The value for shuffled rows: what it shows where nothing is shared.",
-    "overlap": "For decompositions: how many atoms are shared.",
-    "chance": "For decompositions: the value expected of random choices from the same candidates.",
+    "overlap": "For `jaccard`: shared atoms by the smaller number of atoms.",
+    "chance": "For decompositions: the value expected of random candidates, or of random directions.",
     "kept_share_a": "Share of the rows of this side that are compared; others are masked, or have no partner.",
     "kept_share_b": "Share of the rows of the other side that are compared.",
 }

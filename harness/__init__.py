@@ -20,7 +20,7 @@ from harness.specs import Spec
 
 if TYPE_CHECKING:
     from harness.capturing import Capture, capture
-    from harness.contexts import evaluation_context
+    from harness.contexts import context_of, evaluation_context
     from harness.contracts import (
         Batch,
         Document,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         LatentWindow,
         ReplayedRows,
         TableRow,
+        Truth,
         Window,
-        context_of,
         document_id,
     )
     from harness.decomposition import Codes, Decomposition, load
@@ -53,9 +53,10 @@ _LAZY = {
     "LatentWindow": "harness.contracts",
     "ReplayedRows": "harness.contracts",
     "TableRow": "harness.contracts",
+    "Truth": "harness.contracts",
     "Window": "harness.contracts",
     "capture": "harness.capturing",
-    "context_of": "harness.contracts",
+    "context_of": "harness.contexts",
     "document_id": "harness.contracts",
     "evaluation_context": "harness.contexts",
     "load": "harness.decomposition",
@@ -83,6 +84,7 @@ __all__ = [
     "Spec",
     "StoreError",
     "TableRow",
+    "Truth",
     "Undefined",
     "Window",
     "cache_folder",

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.decomposition import Decomposition
+from harness.decomposition import Codes, Decomposition
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,16 @@ class ReplayedRows:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What rows were made of, where that is known: x = codes · dictionary, and noise."""
+
+    dictionary: Float[Tensor, "f d"]
+    """The direction of every feature."""
+    codes: Codes
+    """How active the features are in each row."""
+
+
+@dataclass(frozen=True)
 class EvaluationContext:
     """What an evaluation may look at. `blocks` can be walked any number of times, always in the same order."""
 
@@ -262,25 +272,16 @@ class EvaluationContext:
     own. Raises `Undefined` where the model has no head."""
     fit_mean: Callable[[], Float[Tensor, " d"]] | None = None
     """The mean of the unmasked fit rows in float64, on the CPU; costs a reading of them."""
+    labels: Callable[[], Sequence[Mapping[str, str]]] | None = None
+    """The labels of each document, by its number. Raises `Undefined` where there is no corpus that could have them."""
+    truth: Callable[[], Truth] | None = None
+    """The features that the rows were made of. Raises `Undefined` where nobody knows them."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What evaluations keep here is there for the next decomposition of the same rows."""
 
     @property
     def n_documents(self) -> int:
         return int(self.documents.max()) + 1 if self.n_rows else 0
-
-
-def context_of(
-    x: Float[Tensor, "n d"], masked: Bool[Tensor, " n"] | None = None, documents: Int[Tensor, " n"] | None = None
-) -> EvaluationContext:
-    """An evaluation context over one tensor; without `documents` all rows are one document's."""
-    mask = torch.zeros(len(x), dtype=torch.bool) if masked is None else masked
-    numbers = torch.zeros(len(x), dtype=torch.long) if documents is None else documents
-
-    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
-        yield from zip(x.split(4096), mask.split(4096), strict=True)
-
-    return EvaluationContext(n_rows=len(x), width=x.shape[1], blocks=blocks, documents=numbers)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Spec:
             a plan can check sites and estimate disk.
         provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
         needs: for a similarity, what it needs of two decompositions (empty: it compares representations); for an
-            evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"dictionary"`.
+            evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`.
     """
 
     kind: str

@@ -28,6 +28,7 @@ THIRD_PARTY = {
     "pandas",
     "pyarrow",
     "safetensors",
+    "scipy",
     "sklearn",
     "threadpoolctl",
     "tokenizers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,9 +16,9 @@ from torch import Tensor
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import BLOCK_ROWS
 from harness.cells import Cell
-from harness.contracts import Document, EvaluationContext, TableRow
+from harness.contracts import Document, EvaluationContext, TableRow, Truth
 from harness.decomposition import Decomposition, load
-from harness.errors import PluginError, Undefined
+from harness.errors import PluginError, StoreError, Undefined
 from harness.isolation import isolated
 from harness.replaying import Replays, number_documents
 from harness.session import Session, cost
@@ -61,19 +61,49 @@ def _context(task: Any, session: Session) -> EvaluationContext:
         documents=torch.from_numpy(number_documents(activations.rows)),
         replays=_replays(task["source"], activations, masked, session) if "source" in task else None,
         fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, task["max_norm_multiple"])),
+        labels=partial(_labels, task["source"], activations, session) if "source" in task else None,
+        truth=partial(_truth, task["source"], activations, session) if "source" in task else None,
     )
 
 
 def _replays(source: Any, activations: StoredActivations, masked: Tensor, session: Session) -> Replays:
     """`source` is the task of the capture that has made the activations."""
-
-    def documents() -> Iterator[Document]:
-        corpus = session.create("corpus", source["corpus"])
-        return documents_in_split(corpus.documents(), source["documents"])
-
     load_model = partial(session.create, "model", source["model"])
     site, context = source["site"], source["context"]
+    documents = partial(_documents, source, session)
     return Replays(load_model, documents, site, context, activations, masked, session.device)
+
+
+def _documents(source: Any, session: Session) -> Iterator[Document]:
+    corpus = session.create("corpus", source["corpus"])
+    return documents_in_split(corpus.documents(), source["documents"])
+
+
+def _labels(source: Any, activations: StoredActivations, session: Session) -> list[Mapping[str, str]]:
+    if source["corpus"] is None:
+        raise Undefined("its rows came without texts; there is no corpus that could label them")
+    wanted = list(dict.fromkeys(activations.rows["document"]))
+    remaining, found = set(wanted), dict[str, Mapping[str, str]]()
+    for document in _documents(source, session):
+        if document.id in remaining:
+            found[document.id] = document.labels
+            remaining.remove(document.id)
+            if not remaining:
+                break
+    if remaining:
+        raise StoreError(
+            f"{len(remaining)} of {len(wanted)} captured documents are no longer in the corpus. If its files have "
+            "changed meanwhile, run the suite again: the rows are captured anew."
+        )
+    return [found[document] for document in wanted]
+
+
+def _truth(source: Any, activations: StoredActivations, session: Session) -> Truth:
+    model = session.create("model", source["model"])
+    if not hasattr(model, "truth"):
+        raise Undefined("nobody knows the true features of this model")
+    truth: Truth = model.truth(activations.rows)
+    return truth
 
 
 def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Tensor, " d"]:
@@ -84,11 +114,13 @@ def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Ten
 
 
 def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:
-    """What an evaluation needs and does not get. A head that the model turns out to lack is found out when used."""
+    """What an evaluation needs and does not get. That there is no head, or are no labels, is found out when used."""
     offered = {
         "dictionary": decomposition.dictionary is not None,
         "atoms": decomposition.atoms is not None,
         "head": context.replays is not None,
+        "labels": context.labels is not None,
+        "truth": context.truth is not None,
     }
     return [need for need in needs if not offered.get(need)]
 

@@ -42,7 +42,8 @@ def run(cells: list[Cell], session: Session) -> None:
 def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
     metric = session.create("similarity", task["similarity"])
     a, b = (load(require(session.store, "fit", task[side]["fit"])[0], session.device) for side in "ab")
-    n = min(a.n_candidates or 0, b.n_candidates or 0)
+    has_atoms = "atoms" in session.catalog.find("similarity", task["similarity"]["name"]).spec.needs
+    n = min((side.n_candidates or 0) if has_atoms else side.n_latents for side in (a, b))
     forms = {name: getattr(metric, name) for name in ("overlap", "chance") if hasattr(metric, name)}
     return [Value(name, metric, n).row(partial(form, a, b)) for name, form in {"similarity": metric, **forms}.items()]
 

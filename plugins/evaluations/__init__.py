@@ -2,7 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import harness
+
+
+@dataclass
+class SparseProbingConfig:
+    """How documents are classified by a few latents.
+
+    Args:
+        ks: numbers of latents, and of channels, that a probe may use.
+        min_documents: labels that fewer documents have, or fewer lack, are left out.
+        test_share: of the documents with each label, drawn at random.
+        seed: for the split.
+    """
+
+    ks: list[int] = field(default_factory=lambda: [1, 2, 5, 16])
+    min_documents: int = 30
+    test_share: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
+            raise ValueError(f"ks is {self.ks}; give one or more different numbers, from 1 on.")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share is {self.test_share}; give a share between 0 and 1.")
+        if self.min_documents * min(self.test_share, 1 - self.test_share) < 2:
+            raise ValueError(
+                f"min_documents is {self.min_documents}: of each label at least 2 documents are to be on either side "
+                "of the split. Raise it."
+            )
+
 
 SPECS: list[harness.Spec] = [
     harness.Spec(
@@ -19,5 +50,30 @@ SPECS: list[harness.Spec] = [
         summary="Cross-entropy and KL of the model with reconstructions in it, and the loss recovered from ablations",
         factory="plugins.evaluations.downstream:Downstream",
         needs=("head",),
+    ),
+    harness.Spec(
+        kind="evaluation",
+        name="dictionary_health",
+        version=1,
+        summary="How close the latents' directions lie, and how many dimensions they span",
+        factory="plugins.evaluations.dictionary_health:DictionaryHealth",
+        needs=("dictionary",),
+    ),
+    harness.Spec(
+        kind="evaluation",
+        name="sparse_probing",
+        version=1,
+        summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
+        config=SparseProbingConfig,
+        factory="plugins.evaluations.sparse_probing:SparseProbing",
+        needs=("labels",),
+    ),
+    harness.Spec(
+        kind="evaluation",
+        name="ground_truth",
+        version=1,
+        summary="Which of the true features were found, where the rows were made of known ones",
+        factory="plugins.evaluations.ground_truth:GroundTruth",
+        needs=("truth", "dictionary"),
     ),
 ]

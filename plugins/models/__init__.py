@@ -79,6 +79,46 @@ class RandomWeightsConfig:
             )
 
 
+@dataclass
+class SuperpositionConfig:
+    """Rows made of known features at the one site `resid_post.0`; no text, and no corpus is needed.
+
+    Args:
+        n_features: how many; more than `width` are in superposition.
+        width: of the rows.
+        n_rows: of all splits together, in documents of 64; a tenth is for evaluation unless the suite says otherwise.
+        l0: features active in a row on average.
+        zipf: the feature that is j-th in frequency is active in proportion to 1/j^zipf.
+        hierarchy: share of the features, the rarest, that are active only where another one is.
+        correlation: of the Gaussian numbers that decide whether the two features of a pair are active; from 0 on.
+        noise: expected norm of what is added to a row; a feature has norm 1 on average.
+        seed: draws everything.
+    """
+
+    n_features: int = 512
+    width: int = 128
+    n_rows: int = 60_000
+    l0: float = 8.0
+    zipf: float = 0.5
+    hierarchy: float = 0.25
+    correlation: float = 0.5
+    noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.n_features, self.width, self.n_rows) < 1:
+            raise ValueError(f"{self.n_features} features, width {self.width}, {self.n_rows} rows: give at least 1.")
+        if not 0 < self.l0 <= self.n_features / 2:
+            raise ValueError(
+                f"l0 is {self.l0}; no feature is active in over half of the rows: give up to n_features / 2."
+            )
+        if not (0 <= self.hierarchy <= 0.5 and 0 <= self.correlation <= 1 and min(self.zipf, self.noise) >= 0):
+            raise ValueError(
+                f"hierarchy {self.hierarchy} is to be between 0 and .5, correlation {self.correlation} between 0 and "
+                f"1, zipf {self.zipf} and noise {self.noise} from 0 on."
+            )
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="model",
@@ -119,5 +159,15 @@ SPECS: list[harness.Spec] = [
         factory="plugins.models.random_weights:load",
         identity="plugins.models.planning:random_weights",
         shape="plugins.models.planning:random_weights",
+    ),
+    harness.Spec(
+        kind="model",
+        name="superposition",
+        version=1,
+        summary="rows made of known features, to see which of them methods find; nothing to download",
+        config=SuperpositionConfig,
+        factory="plugins.models.superposition:Superposition",
+        shape="plugins.models.planning:superposition_shape",
+        provides=("rows",),
     ),
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import ConfigError, file_digest
-from plugins.models import HFConfig, PackagedConfig, RandomWeightsConfig, StoredConfig
+from plugins.models import HFConfig, PackagedConfig, RandomWeightsConfig, StoredConfig, SuperpositionConfig
 from plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
@@ -55,6 +55,11 @@ def packaged_shape(config: PackagedConfig) -> dict[str, int]:
 def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
     """All parameters but the device: identity and shape at once."""
     return {name: value for name, value in asdict(config).items() if name != "device"}
+
+
+def superposition_shape(config: SuperpositionConfig) -> dict[str, int]:
+    """One layer of the width asked for."""
+    return {"n_layers": 1, "width": config.width}
 
 
 def stored_identity(config: StoredConfig) -> dict[str, Any]:

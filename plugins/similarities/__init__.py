@@ -91,6 +91,14 @@ SPECS: list[harness.Spec] = [
     ),
     harness.Spec(
         kind="similarity",
+        name="latent_matching",
+        version=1,
+        summary="Mean cosine between the latents of two dictionaries, matched one to one as well as can be",
+        factory="plugins.similarities.latent_matching:LatentMatching",
+        needs=("dictionary",),
+    ),
+    harness.Spec(
+        kind="similarity",
         name="svcca",
         version=1,
         summary="Mean canonical correlation of the directions that hold most of the variance",

@@ -1,0 +1,30 @@
+"""The assignment problem: which of one set belongs to which of another, so that together they fit best."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+import harness
+
+MAX_SIDE = 16_384
+"""All similarities are in memory, and the time grows with the cube."""
+
+
+def optimal_assignment(
+    similarities: Float[np.ndarray, "n m"],
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """The min(n, m) pairs, no row and no column twice, whose similarities have the largest sum (Kuhn 1955).
+
+    Raises:
+        harness.Undefined: there are more than `MAX_SIDE` of either.
+    """
+    if max(similarities.shape) > MAX_SIDE:
+        raise harness.Undefined(f"{max(similarities.shape)} latents; an optimal assignment takes up to {MAX_SIDE}")
+    try:
+        # It comes with scikit-learn. Here, so that a machine without it can do all else.
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise harness.ConfigError(f"matching latents: {error}. Run: pip install scipy") from error
+    rows, columns = linear_sum_assignment(similarities, maximize=True)
+    return rows, columns

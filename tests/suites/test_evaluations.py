@@ -1,0 +1,56 @@
+"""Evaluations that need more than rows, in a suite: labels come from the corpus, the truth from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from result_tables import read_tables
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None:
+    models = (
+        "models=[{model: random_weights, n_layers: 2, width: 16, label: gpt2, sites: [resid_post.0, resid_post.1]},"
+        "{model: superposition, n_features: 40, width: 16, l0: 2, n_rows: 4000, label: known, sites: [resid_post.0]}]"
+    )
+    code, _, errors = harness_cli(
+        "run",
+        *("suite=smoke", "name=evaluations", models, "scorers=[]", "tokens={fit: 1000, evaluation: 20000, interp: 0}"),
+        *("similarities=[latent_matching]", "methods=[identity,mean,{method: pca, n_components: 8}]"),
+        *("corpus={corpus: synthetic, n_documents: 450}", "evaluation_share=0.15"),
+        "evaluations=[{evaluation: sparse_probing, ks: [1, 16], min_documents: 15},dictionary_health,ground_truth]",
+    )
+    assert code == 0, errors
+    tables = read_tables(tmp_path / "results" / "evaluations")
+
+    skipped = {
+        name: tables[name][tables[name]["status"] == "skipped"].groupby("model")["error"].first().to_dict()
+        for name in ("sparse_probing", "ground_truth")
+    }
+    assert skipped["sparse_probing"] == {
+        "known": "sparse_probing: its rows came without texts; there is no corpus that could label them"
+    }
+    assert skipped["ground_truth"] == {
+        "gpt2": "ground_truth: nobody knows the true features of this model",
+        "known": "ground_truth: no latents",
+    }
+
+    probing = tables["sparse_probing"].query("model == 'gpt2'").set_index(["site", "method", "metric"])["value"]
+    for site in ("resid_post.0", "resid_post.1"):
+        # The topics are told by their words: all channels know them, and the latents of the identity are channels.
+        assert probing[site, "pca", "auc_all_channels_low"] > 0.8
+        assert probing[site, "identity", "auc_latents_16"] == pytest.approx(probing[site, "pca", "auc_channels_16"])
+    errors_of = tables["sparse_probing"].query("method == 'mean' and metric == 'auc_latents_1'")["error"]
+    assert set(errors_of) == {"there are 0 latents"}
+
+    truth = tables["ground_truth"].query("model == 'known'").set_index(["method", "metric"])["value"]
+    assert 0 < truth["identity", "matched_cosine"] < truth["identity", "best_cosine"] < 1
+    health = tables["dictionary_health"].set_index(["model", "site", "method", "metric"])["value"]
+    assert health["known", "resid_post.0", "identity", "effective_rank"] == pytest.approx(16)
+    matching = tables["similarity"].query("model == 'gpt2' and model_b == 'gpt2'").set_index(["method", "metric"])
+    assert matching["value"]["identity", "similarity"] == 1 > matching["value"]["pca", "similarity"]
+    assert matching["value"]["pca", "chance"] < 0.6 and matching["n"]["pca", "chance"] == 8
