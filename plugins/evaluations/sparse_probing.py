@@ -14,6 +14,7 @@ with equally many of either, so that rare labels are no easier: guesses have acc
 from drawing the test documents of each label anew, 1,000 times and the same for all probes; they do not say what other
 training documents would have given.
 
+    tasks         number of labels that are probed
     accuracy_x    share of documents that are classified rightly; x is latents_K, channels_K or all_channels
     f1_x          2 TP / (2 TP + FP + FN)
     auc_x         probability that a document with the label gets higher odds than one without it; ties count half
@@ -74,7 +75,8 @@ class SparseProbing:
         m, ks = decomposition.n_latents, self.config.ks
         codes = _mean_codes(decomposition, context)
         latents = {f"latents_{k}": self._probe(tasks, codes, k) if k <= m else f"there are {m} latents" for k in ks}
-        return [row for x, found in (latents | channels).items() for row in _table_rows(x, found, n_test)]
+        n_tasks = harness.TableRow("tasks", len(tasks), n_test)
+        return [n_tasks, *(row for x, found in (latents | channels).items() for row in _table_rows(x, found, n_test))]
 
     def _without_decomposition(
         self, context: harness.EvaluationContext

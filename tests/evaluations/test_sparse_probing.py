@@ -62,7 +62,7 @@ def test_a_latent_that_marks_the_label_is_found() -> None:
     x[documents % 3 == 0, 17] += 50
     found = values(x, documents, labels, ks=[1, 2])
     assert found["auc_latents_1"] == found["accuracy_latents_1"] == found["f1_latents_1"] == 1
-    assert found["auc_latents_1_low"] == found["auc_latents_1_high"] == 1
+    assert found["auc_latents_1_low"] == found["auc_latents_1_high"] == 1 and found["tasks"] == 2
     for score in sparse_probing.SCORES:
         assert found[f"{score}_latents_2"] == pytest.approx(found[f"{score}_channels_2"])  # these latents are channels
 
@@ -134,9 +134,9 @@ def test_the_same_numbers_again_and_for_the_next_decomposition() -> None:
     context = harness.context_of(x, None, documents, topics(100))
     evaluation = harness.create("evaluation", "sparse_probing", ks=[2])
     first, second = (evaluation.evaluate(Sparse(6), context) for _ in range(2))
-    assert first == second and len(first) == 3 * 3 * 3
+    assert first == second and len(first) == 1 + 3 * 3 * 3
     other = evaluation.evaluate(harness.fit(harness.create("method", "pca", n_components=2), x), context)
-    assert other != first and other[9:] == first[9:]  # channels
+    assert other != first and other[10:] == first[10:]  # channels
 
 
 def test_without_a_value() -> None:
