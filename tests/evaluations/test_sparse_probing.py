@@ -160,6 +160,17 @@ def test_without_a_value() -> None:
             harness.create("evaluation", "sparse_probing", **params)
 
 
+def test_labels_of_texts_that_give_no_rows_are_left_out() -> None:
+    model = harness.create("model", "random_weights", n_layers=1, width=8, n_heads=2)
+    texts, labels = ["law is law", "x", "broth", "court"], [{"topic": name} for name in "abca"]
+    context = harness.evaluation_context(model, texts, "resid_post.0", labels=labels)
+    assert context.n_documents == 3
+    assert context.labels is not None and context.labels() == [{"topic": "a"}, {"topic": "c"}, {"topic": "a"}]
+    assert harness.evaluation_context(model, texts, "resid_post.0").labels is None
+    with pytest.raises(harness.ConfigError, match="3 labels for 4 texts"):
+        harness.evaluation_context(model, texts, "resid_post.0", labels=labels[:3])
+
+
 def test_a_machine_without_scikit_learn_is_told_what_to_do() -> None:
     code = """if True:
         import sys
