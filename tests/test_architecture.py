@@ -23,6 +23,7 @@ THIRD_PARTY = {
     "datasets",
     "filelock",
     "gguf",
+    "huggingface_hub",
     "jaxtyping",
     "numpy",
     "pandas",

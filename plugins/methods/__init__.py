@@ -93,6 +93,18 @@ class PCAConfig:
             raise ValueError(f"k is {self.k}; give a number from 1 to n_components ({self.n_components}), or null.")
 
 
+@dataclass
+class ICAConfig(PCAConfig):
+    """Independent components; per row all coefficients or the largest ones."""
+
+    max_iterations: int = 200
+    """Of FastICA; where they do not suffice there is a warning."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one(self, "max_iterations")
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
@@ -139,6 +151,15 @@ SPECS: list[harness.Spec] = [
         summary="Principal components; the k largest coefficients of each row, or all",
         config=PCAConfig,
         factory="plugins.methods.pca:PCA",
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="ica",
+        version=1,
+        summary="Independent components (scikit-learn's FastICA); the k largest coefficients of each row, or all",
+        config=ICAConfig,
+        factory="plugins.methods.ica:ICA",
         provides=("dictionary",),
     ),
     harness.Spec(

@@ -1,4 +1,4 @@
-"""What decompositions with a linear decoder share: the precision they compute in, and x̂ = codes · D + mean."""
+"""What decompositions with a linear decoder share: precision, signs, the k largest codes, and x̂ = codes · D + mean."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ def decode_linear(
         # Reads only the k latents of each row; nothing of size [n, m] or [n, k, d] is made.
         decoded = torch.nn.functional.embedding_bag(codes.indices, dictionary, mode="sum", per_sample_weights=values)
     return decoded if mean is None else (decoded + mean).to(values.dtype)
+
+
+def k_largest(coefficients: Float[Tensor, "n m"], k: int | None) -> harness.Codes:
+    """The k coefficients of largest magnitude in each row; None keeps all, as dense codes."""
+    if k is None:
+        return harness.Codes(coefficients)
+    indices = coefficients.abs().topk(k, dim=1).indices
+    return harness.Codes(coefficients.gather(1, indices), indices, coefficients.shape[1])
+
+
+def fix_signs(directions: Float[Tensor, "m d"]) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m 1"]]:
+    """Where a direction's sign is arbitrary, its largest entry by magnitude is made positive; also gives the signs."""
+    signs = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True)).sign()
+    return directions * signs, signs

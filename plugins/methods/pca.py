@@ -8,7 +8,7 @@ from torch import Tensor
 
 import harness
 from plugins.methods import PCAConfig
-from plugins.methods.linear import decode_linear, working_precision
+from plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
 
 
 class PCA:
@@ -51,7 +51,7 @@ class PCA:
         offset = self._sum / self._n_rows
         covariance = self._products / self._n_rows - torch.outer(offset, offset)
         variances, vectors = torch.linalg.eigh(covariance)  # ascending
-        components = _fix_signs(vectors.flip(1).T[: self.config.n_components])
+        components, _ = fix_signs(vectors.flip(1).T[: self.config.n_components])
         return PCADecomposition(
             components.to(self._dtype).contiguous(),
             self._shift + offset,
@@ -80,16 +80,7 @@ class PCADecomposition(harness.Decomposition):
         x = working_precision(x)
         # The mean is kept in float64: its own rounding in float32 would shift every row by the same amount.
         coefficients = (x - self.mean).to(x.dtype) @ self.dictionary.T.to(x.dtype)
-        if self.k is None:
-            return harness.Codes(coefficients)
-        indices = coefficients.abs().topk(self.k, dim=1).indices
-        return harness.Codes(coefficients.gather(1, indices), indices, self.n_latents)
+        return k_largest(coefficients, self.k)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
         return decode_linear(codes, self.dictionary, self.mean)
-
-
-def _fix_signs(components: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
-    """An eigenvector's sign is arbitrary: its largest entry by magnitude is made positive."""
-    largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
-    return components * largest.sign()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -51,3 +53,21 @@ def mixture(n: int, d: int = 32, seed: int = 0) -> Tensor:
     strengths = torch.rand(n, 6 * d, generator=generator, dtype=torch.float64)
     strengths = 3 * strengths * (torch.rand(n, 6 * d, generator=generator) < 6 / (6 * d))
     return mean + strengths @ directions + 0.02 * torch.randn(n, d, generator=generator, dtype=torch.float64)
+
+
+def saelens(x: Tensor, config: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Codes and reconstruction as SAELens defines them, from what its files hold."""
+    w = {name: weight.double() for name, weight in weights.items()}
+    scale = config.get("norm_scaling_factor", 1.0)
+    entering = scale * x.double() - (w["b_dec"] if config.get("apply_b_dec_to_input", True) else 0)
+    norms = w["W_dec"].norm(dim=1) if config.get("rescale_acts_by_decoder_norm") else torch.ones(len(w["W_dec"]))
+    if config["architecture"] == "gated":
+        is_open = entering @ w["W_enc"] + w["b_gate"] > 0
+        codes = is_open * (entering @ (w["W_enc"] * w["r_mag"].exp()) + w["b_mag"]).relu()
+    else:
+        codes = ((entering @ w["W_enc"] + w["b_enc"]) * norms).relu()
+    if config["architecture"] == "jumprelu":
+        codes = codes * (codes > w["threshold"])
+    if config["architecture"] == "topk":
+        codes = codes * (codes >= codes.topk(config["k"]).values[:, -1:])
+    return codes, ((codes / norms) @ w["W_dec"] + w["b_dec"]) / scale

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import harness
-from plugins.methods import kmeans
+from plugins.methods import held_rows, kmeans
 
 
 def fit(x: torch.Tensor, seed: int = 0, **params: Any) -> harness.Decomposition:
@@ -128,7 +128,7 @@ def test_fewer_distinct_rows_than_clusters_is_an_error() -> None:
 
 
 def test_rows_beyond_the_bound_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kmeans, "MAX_BYTES", 100 * 32 * 8 - 1)
+    monkeypatch.setattr(held_rows, "MAX_BYTES", 100 * 32 * 8 - 1)
     with pytest.raises(harness.ConfigError, match="100 rows of width 32"):
         fit(literal.mixture(100), n_latents=5, k=2)
     fit(literal.mixture(99), n_latents=5, k=2)

@@ -1,7 +1,7 @@
 """Sparse autoencoders: their specs and parameters. Imports no torch.
 
-A file per kind (`topk`, `batch_topk`, `matryoshka`, `relu`, `gated`, `jumprelu`, `untrained`); the other files are what
-the kinds share.
+A file per kind (`topk`, `batch_topk`, `matryoshka`, `relu`, `gated`, `jumprelu`, `untrained`, `pretrained`); the other
+files are what the kinds share, and `saelens` the folders that SAELens reads and writes.
 """
 
 from __future__ import annotations
@@ -139,6 +139,34 @@ class UntrainedSAEConfig:
         _check_k(self)
 
 
+@dataclass
+class PretrainedSAEConfig:
+    """An SAE that SAELens has saved, or that `export_saelens` has written for it: its codes and reconstructions.
+
+    Give either `path`, or `release` and `sae_id`. Architectures: standard, topk, gated and jumprelu; BatchTopK and
+    Matryoshka SAEs are saved as the last.
+    """
+
+    path: str | None = None
+    """A folder with `cfg.json` and `sae_weights.safetensors`."""
+    release: str | None = None
+    """A repository on the hub, such as owner/name."""
+    sae_id: str | None = None
+    """The folder in that repository."""
+    revision: str | None = None
+    """Of the repository: branch, tag or commit."""
+
+    def __post_init__(self) -> None:
+        on_hub = (self.release, self.sae_id)
+        if (None in on_hub) if self.path is None else any((*on_hub, self.revision)):
+            raise ValueError(
+                f"path is {self.path!r}, release {self.release!r}, sae_id {self.sae_id!r}; give either path, or "
+                "release and sae_id."
+            )
+        if self.release is not None and self.release.count("/") != 1:
+            raise ValueError(f"release is {self.release!r}; give a repository on the hub, such as owner/name.")
+
+
 def _check_k(config: TopKSAEConfig | UntrainedSAEConfig) -> None:
     if not 1 <= config.k <= config.n_latents:
         raise ValueError(f"k is {config.k}; give a number from 1 to n_latents ({config.n_latents}).")
@@ -206,6 +234,16 @@ SPECS: list[harness.Spec] = [
         summary="Baseline: a TopK SAE before its first step",
         config=UntrainedSAEConfig,
         factory="plugins.methods.sae.untrained:UntrainedSAE",
+        provides=("dictionary",),
+    ),
+    harness.Spec(
+        kind="method",
+        name="pretrained_sae",
+        version=1,
+        summary="Learns nothing: an SAE that SAELens has saved, from a folder or the hub",
+        config=PretrainedSAEConfig,
+        factory="plugins.methods.sae.pretrained:PretrainedSAE",
+        identity="plugins.methods.sae.saelens:identity",
         provides=("dictionary",),
     ),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -82,3 +84,9 @@ class GatedDecomposition(SAEDecomposition):
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         gate = self.pre_activations(x)
         return harness.Codes((self.gain * gate + self.offset).relu() * (gate > 0))
+
+    def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        # Magnitudes there have a bias of their own; here they are made of the gate, with its bias in it.
+        gain = self.gain.double()
+        magnitude_bias = self.offset + gain * encoder_bias
+        return {"architecture": "gated"}, {"b_gate": encoder_bias, "b_mag": magnitude_bias, "r_mag": gain.log()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -83,3 +85,8 @@ class JumpReLUDecomposition(SAEDecomposition):
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         pre = self.pre_activations(x)
         return harness.Codes(pre * (pre > self.threshold))
+
+    def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        # One threshold for all, as BatchTopK SAEs have it, is the same for each.
+        threshold = self.threshold.expand(len(encoder_bias))
+        return {"architecture": "jumprelu"}, {"b_enc": encoder_bias, "threshold": threshold}

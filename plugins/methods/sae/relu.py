@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -60,3 +62,6 @@ class ReLUDecomposition(SAEDecomposition):
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         return harness.Codes(self.pre_activations(x).relu())
+
+    def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return {"architecture": "standard"}, {"b_enc": encoder_bias}

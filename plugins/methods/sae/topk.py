@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -70,3 +72,7 @@ class TopKDecomposition(SAEDecomposition):
         top = [self.pre_activations(rows).topk(self.k, dim=1) for rows in x.split(_ENCODE_ROWS)]
         values, indices = (torch.cat(parts) for parts in zip(*top, strict=True))
         return harness.Codes(values.relu(), indices, self.n_latents)
+
+    def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        config = {"architecture": "topk", "k": self.k, "rescale_acts_by_decoder_norm": False}
+        return config, {"b_enc": encoder_bias}

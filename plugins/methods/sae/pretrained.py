@@ -1,0 +1,102 @@
+"""SAEs that others have trained, in the form that SAELens saves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+import harness
+from plugins.methods.sae import PretrainedSAEConfig, saelens
+from plugins.methods.sae.gated import GatedDecomposition
+from plugins.methods.sae.jumprelu import JumpReLUDecomposition
+from plugins.methods.sae.relu import ReLUDecomposition
+from plugins.methods.sae.topk import TopKDecomposition
+from plugins.methods.sae.weights import SAEDecomposition, Weights
+
+_SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
+_OWN_SHAPES = {
+    "standard": {"b_enc": "m"},
+    "topk": {"b_enc": "m"},
+    "jumprelu": {"b_enc": "m", "threshold": "m"},
+    "gated": {"b_gate": "m", "b_mag": "m", "r_mag": "m"},
+}
+
+
+class PretrainedSAE:
+    """Learns nothing. Codes and reconstructions are those of SAELens, in the same units."""
+
+    passes = 1
+    batch_rows = 4096
+
+    def __init__(self, config: PretrainedSAEConfig) -> None:
+        self.config = config
+
+    def start(self, info: harness.Info) -> None:
+        folder = saelens.find_folder(self.config)
+        config = saelens.read_config(folder)
+        if config.width != info.width:
+            raise harness.Undefined(
+                f"pretrained_sae: {folder} is for activations of width {config.width}, but those here have width "
+                f"{info.width}. Give the SAE of this model and site."
+            )
+        self._sae = _decomposition(config, _read_weights(folder, config), info.dtype).to(info.device)
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        pass
+
+    def finish(self) -> harness.Decomposition:
+        return self._sae
+
+
+def _read_weights(folder: Path, config: saelens.SAELensConfig) -> dict[str, Tensor]:
+    """All weights in float64, which holds what they are stored in."""
+    where = f"pretrained_sae: {folder / saelens.WEIGHTS_FILE}"
+    try:
+        weights = {name: tensor.double() for name, tensor in load_file(folder / saelens.WEIGHTS_FILE).items()}
+    except SafetensorError as error:
+        raise harness.ConfigError(f"{where} can't be read: {error}. Save or download it again.") from error
+    ones = weights.pop("scaling_factor", None)  # of fine-tuning; versions before 6 saved it unused
+    if ones is not None and not torch.allclose(ones, torch.ones_like(ones)):
+        raise harness.Undefined(f"{where}: a fine-tuning scaled its codes, which SAELens no longer knows how to do.")
+    sizes = {"d": config.width, "m": config.n_latents}
+    expected = {name: [sizes[size] for size in shape] for name, shape in _shapes(config.architecture).items()}
+    found = {name: list(weight.shape) for name, weight in weights.items()}
+    if found != expected:
+        raise harness.ConfigError(f"{where} has {found}; a {config.architecture} SAE of its config has {expected}.")
+    return weights
+
+
+def _shapes(architecture: str) -> dict[str, str]:
+    return _SHAPES | _OWN_SHAPES[architecture]
+
+
+def _decomposition(config: saelens.SAELensConfig, given: dict[str, Tensor], dtype: torch.dtype) -> SAEDecomposition:
+    """The same codes and reconstructions from raw rows.
+
+    SAELens encodes c·x − a·b_dec and divides what it decodes by c, with c the activations' scale and a 0 or 1; here
+    always x − b_dec/c is encoded. Where a is 0, the encoder's bias takes what is missing.
+    """
+    encoder, decoder = given["W_enc"].T * config.activation_scale, given["W_dec"] / config.activation_scale
+    bias = given["b_dec"] / config.activation_scale
+    shift = torch.zeros(()) if config.subtracts_decoder_bias else encoder @ bias
+    encoder_bias = given["b_gate" if config.architecture == "gated" else "b_enc"] + shift
+    if config.is_scaled_by_decoder_norm:
+        norms = torch.linalg.vector_norm(decoder, dim=1)
+        encoder, encoder_bias, decoder = encoder * norms[:, None], encoder_bias * norms, decoder / norms[:, None]
+    folded = (tensor.to(dtype).contiguous() for tensor in (encoder, encoder_bias, decoder))
+    weights = Weights(*folded, bias)
+    if config.architecture == "topk":
+        assert config.k is not None  # the config of a topk SAE has one
+        return TopKDecomposition(weights, {}, config.k)
+    if config.architecture == "jumprelu":
+        # SAELens applies a ReLU as well, as if no threshold were below 0.
+        return JumpReLUDecomposition(weights, {}, given["threshold"].clamp(min=0).to(dtype))
+    if config.architecture == "gated":
+        gain = given["r_mag"].exp()
+        offset = given["b_mag"] - gain * given["b_gate"]  # `shift` is in the gate, and so in both
+        return GatedDecomposition(weights, {}, gain.to(dtype), offset.to(dtype))
+    return ReLUDecomposition(weights, {})

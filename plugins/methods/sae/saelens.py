@@ -1,0 +1,174 @@
+"""The folders that SAELens keeps SAEs in: where their files are, and what their configs say. Imports no torch.
+
+A folder has `cfg.json` and `sae_weights.safetensors`: `W_enc` [d, m], `W_dec` [m, d], `b_dec` [d] and what the
+architecture adds. Before 6.0 configs had other names and defaults, and no version where these look for one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import harness
+from plugins.methods.sae import PretrainedSAEConfig
+
+CONFIG_FILE = "cfg.json"
+WEIGHTS_FILE = "sae_weights.safetensors"
+FORMAT_VERSION = "6.0.0"
+"""The first version of SAELens that reads what is written here; without one it takes a config for an older one."""
+
+_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+_SCALED = "expected_average_only_in"
+_EACH_ROW = "decoding needs the mean or the norm of each row, which codes do not hold: no dictionary of directions"
+_REFUSED_NORMALISATIONS = {
+    "layer_norm": _EACH_ROW,
+    "constant_norm_rescale": _EACH_ROW,
+    "covariance_whitening": "the whitening is not in these files; save it with SAELens's save_inference_model",
+}
+
+
+@dataclass(frozen=True)
+class SAELensConfig:
+    """What of a config bears on codes and reconstructions."""
+
+    architecture: str
+    width: int
+    n_latents: int
+    k: int | None
+    """Of topk."""
+    subtracts_decoder_bias: bool
+    """From the rows, before encoding."""
+    is_scaled_by_decoder_norm: bool
+    """Of topk: pre-activations are multiplied by the norms of their decoder rows before the largest are chosen."""
+    activation_scale: float
+    """Rows are multiplied by it before encoding, reconstructions divided."""
+
+
+def identity(config: PretrainedSAEConfig) -> dict[str, Any]:
+    """The contents of a folder; for the hub repository, folder and revision."""
+    if config.path is None:
+        return {"release": config.release, "sae_id": config.sae_id, "revision": config.revision}
+    folder = find_folder(config)
+    return {"files": {name: harness.file_digest(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}}
+
+
+def find_folder(config: PretrainedSAEConfig) -> Path:
+    """The local folder, its two files there; those of the hub are fetched."""
+    folder = _from_hub(config) if config.path is None else Path(config.path).expanduser()
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise harness.ConfigError(
+                f"pretrained_sae: no {name} in {str(folder)!r} (working folder: {Path.cwd()}). Give a folder that "
+                "SAELens has saved, or that export_saelens has written."
+            )
+    return folder
+
+
+def read_config(folder: Path) -> SAELensConfig:
+    """What the config says, its defaults filled in.
+
+    Raises:
+        Undefined: no decomposition with a linear decoder encodes and decodes as this SAE does; the reason says why.
+    """
+    try:
+        config = _modern(dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))))
+        reason = _reason_against(config)
+        if reason is not None:
+            raise harness.Undefined(f"pretrained_sae: {folder}: {reason}.")
+        architecture = config["architecture"]
+        return SAELensConfig(
+            architecture=architecture,
+            width=int(config["d_in"]),
+            n_latents=int(config["d_sae"]),
+            k=int(config["k"]) if architecture == "topk" else None,
+            subtracts_decoder_bias=bool(config.get("apply_b_dec_to_input", True)),
+            is_scaled_by_decoder_norm=architecture == "topk" and bool(config.get("rescale_acts_by_decoder_norm")),
+            activation_scale=float(_activation_scale(config) or 1),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise harness.ConfigError(
+            f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _modern(config: dict[str, Any]) -> dict[str, Any]:
+    """A config in the names of version 6."""
+    version = config.get("sae_lens_version") or config.get("metadata", {}).get("sae_lens_version")
+    if version and int(str(version).split(".")[0]) >= 6:
+        return config
+    config.setdefault("architecture", "standard")
+    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    kwargs = config.get("activation_fn_kwargs") or {}
+    if activation == "topk":
+        config |= {"architecture": "topk", "k": kwargs["k"]}
+    elif activation != "relu":
+        config["architecture"] += f" with activation {activation}"
+    if isinstance(config.get("normalize_activations"), bool):
+        config["normalize_activations"] = _SCALED if config["normalize_activations"] else "none"
+    if "hook_z" in str(config.get("hook_name", config.get("hook_point"))):
+        config.setdefault("reshape_activations", "hook_z")
+    return config
+
+
+def _reason_against(config: dict[str, Any]) -> str | None:
+    """Why the SAE does something else than decode rows as they are by a dictionary and a bias; None if it does that."""
+    architecture = config["architecture"]
+    if "transcoder" in architecture or config.get("d_out", config["d_in"]) != config["d_in"] or _has_own_target(config):
+        return "it is a transcoder: it predicts other activations than it reads"
+    if architecture not in _ARCHITECTURES:
+        return (
+            f"its architecture is {architecture!r}; known are {', '.join(_ARCHITECTURES)}. BatchTopK and Matryoshka "
+            "SAEs are jumprelu once SAELens's save_inference_model has saved them"
+        )
+    if config.get("reshape_activations", "none") != "none":
+        return "it reads the outputs of attention heads side by side (hook_z), which are not what a site here gives"
+    normalisation = config.get("normalize_activations") or "none"
+    if normalisation in _REFUSED_NORMALISATIONS:
+        return f"normalize_activations is {normalisation!r}: {_REFUSED_NORMALISATIONS[normalisation]}"
+    if normalisation not in ("none", _SCALED):
+        return f"normalize_activations is {normalisation!r}, which is not known here"
+    if normalisation == _SCALED and not _activation_scale(config):
+        return (
+            f"normalize_activations is {_SCALED!r}, but {CONFIG_FILE} lacks the factor that rows are multiplied by. Add "
+            "it as norm_scaling_factor, or fold it into the weights with SAELens's fold_activation_norm_scaling_factor "
+            "and save them again"
+        )
+    return None
+
+
+def _has_own_target(config: dict[str, Any]) -> bool:
+    reads, writes = (_stated(config, name) for name in ("hook_name", "hook_name_out"))
+    return writes is not None and writes != reads
+
+
+def _activation_scale(config: dict[str, Any]) -> float | None:
+    """What rows are multiplied by, if they are and it was kept."""
+    return _stated(config, "norm_scaling_factor") if config.get("normalize_activations") == _SCALED else None
+
+
+def _stated(config: dict[str, Any], name: str) -> Any:
+    return config.get(name) or config.get("metadata", {}).get(name)
+
+
+def _from_hub(config: PretrainedSAEConfig) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download  # here, so that a machine without it can do all else
+    except ImportError as error:
+        raise harness.ConfigError(f"pretrained_sae: {error}. Run: pip install huggingface_hub") from error
+
+    def fetch(name: str) -> Path:
+        path = f"{config.sae_id}/{name}"
+        return Path(hf_hub_download(str(config.release), path, revision=config.revision))
+
+    try:
+        folder = fetch(CONFIG_FILE).parent
+        fetch(WEIGHTS_FILE)
+    except (OSError, ValueError) as error:  # no network, no such repository, folder or revision
+        raise harness.ConfigError(
+            f"pretrained_sae: the hub did not give {config.sae_id!r} of {config.release!r}: {error}\n"
+            "Check release (a repository such as owner/name, not a name from SAELens's own list), sae_id and revision, "
+            "and the connection or HF_HUB_OFFLINE; or give the folder of the SAE as path."
+        ) from error
+    return folder

@@ -1,0 +1,260 @@
+"""SAEs in the form of SAELens: read, written, and by SAELens itself where it is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import literal
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import harness
+from plugins.methods.sae.jumprelu import JumpReLUDecomposition
+from plugins.methods.sae.weights import Weights
+
+D, M = 16, 40
+CONFIGS: dict[str, dict[str, Any]] = {
+    "standard": {"architecture": "standard"},
+    "uncentred": {"architecture": "standard", "apply_b_dec_to_input": False},
+    "topk": {"architecture": "topk", "k": 5},
+    "rescaled": {"architecture": "topk", "k": 5, "rescale_acts_by_decoder_norm": True, "apply_b_dec_to_input": False},
+    "jumprelu": {"architecture": "jumprelu"},
+    "gated": {"architecture": "gated"},
+    "gated_uncentred": {"architecture": "gated", "apply_b_dec_to_input": False},
+}
+SCALED = {"normalize_activations": "expected_average_only_in", "norm_scaling_factor": 0.25}
+TRAINED: list[dict[str, Any]] = [
+    {"method": "topk_sae", "k": 6},
+    {"method": "batch_topk_sae", "k": 6},
+    {"method": "matryoshka_sae", "k": 6, "group_shares": [0.25, 0.75]},
+    {"method": "relu_sae", "l1": 0.05},
+    {"method": "jumprelu_sae", "l0_penalty": 0.001},
+    {"method": "gated_sae", "l1": 0.05},
+    {"method": "untrained_sae", "k": 6},
+]
+kinds = pytest.mark.parametrize("kind", [pytest.param(kind, id=kind["method"]) for kind in TRAINED])
+
+
+def random_weights(architecture: str) -> dict[str, torch.Tensor]:
+    """Of decoder rows with norms from 1 to 3, and thresholds of which some are below 0."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    directions = torch.nn.functional.normalize(draw(M, D))
+    own: dict[str, dict[str, torch.Tensor]] = {
+        "gated": {"b_gate": draw(M), "b_mag": draw(M), "r_mag": draw(M) / 2},
+        "jumprelu": {"b_enc": draw(M), "threshold": draw(M)},
+    }
+    return {
+        "W_enc": directions.T.contiguous(),
+        "W_dec": directions * torch.linspace(1, 3, M)[:, None],
+        "b_dec": 5 + draw(D),
+        **own.get(architecture, {"b_enc": draw(M)}),
+    }
+
+
+def write(folder: Path, config: dict[str, Any], weights: dict[str, torch.Tensor] | None = None) -> Path:
+    weights = random_weights(config.get("architecture", "standard")) if weights is None else weights
+    folder.mkdir(exist_ok=True)
+    save_file(weights, folder / "sae_weights.safetensors")
+    whole = {"d_in": D, "d_sae": M, "dtype": "float32", "metadata": {"sae_lens_version": "6.54.12"}} | config
+    (folder / "cfg.json").write_text(json.dumps(whole))
+    return folder
+
+
+def rows(n: int = 300, seed: int = 0) -> torch.Tensor:
+    return 5 + 2 * torch.randn(n, D, generator=torch.Generator().manual_seed(seed))
+
+
+def read(folder: Path, x: torch.Tensor | None = None) -> Any:
+    return harness.fit(harness.create("method", "pretrained_sae", path=str(folder)), rows(10) if x is None else x)
+
+
+def trained(kind: dict[str, Any], x: torch.Tensor) -> Any:
+    parameters = {"n_latents": M, **kind}
+    if kind["method"] != "untrained_sae":
+        parameters["passes"] = 2
+    return harness.fit(harness.create("method", parameters.pop("method"), **parameters), x)
+
+
+def assert_same(sae: Any, x: torch.Tensor, codes: torch.Tensor, decoded: torch.Tensor, atol: float) -> None:
+    ours = sae.encode(x)
+    assert codes.any()
+    assert torch.allclose(ours.to_dense().double(), codes.double(), atol=atol)
+    assert torch.allclose(sae.decode(ours).double(), decoded.double(), atol=atol)
+
+
+@pytest.mark.parametrize("scale", [{}, SCALED], ids=["plain", "scaled"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_codes_and_reconstructions_are_those_of_the_definition(name: str, scale: dict[str, Any], tmp_path: Path) -> None:
+    config, x = CONFIGS[name] | scale, rows()
+    weights = random_weights(config["architecture"])
+    sae = read(write(tmp_path, config, weights))
+    codes, decoded = literal.saelens(x, config, weights)
+    if config.get("rescale_acts_by_decoder_norm"):
+        codes = codes / scale.get("norm_scaling_factor", 1)  # SAELens folds the scale first: norms then have it
+    assert_same(sae, x, codes, decoded, atol=5e-5)  # float32, of numbers up to 60
+    assert (codes == 0).any() and not sae.signed
+
+
+def test_float16_is_read_and_saved_again_as_a_decomposition(tmp_path: Path) -> None:
+    weights = {name: weight.half() for name, weight in random_weights("jumprelu").items()}
+    sae, x = read(write(tmp_path / "theirs", CONFIGS["jumprelu"], weights)), rows()
+    assert_same(sae, x, *literal.saelens(x, CONFIGS["jumprelu"], weights), atol=2e-5)
+    sae.save(tmp_path / "ours")
+    assert torch.equal(harness.load(tmp_path / "ours").encode(x).values, sae.encode(x).values)
+
+
+@pytest.mark.parametrize(
+    ("old", "meant"),
+    [
+        ({}, {"architecture": "standard"}),
+        ({"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 5}}, CONFIGS["topk"]),
+        ({"activation_fn": "topk", "activation_fn_kwargs": {"k": 5}, "normalize_activations": False}, CONFIGS["topk"]),
+    ],
+)
+def test_configs_from_before_version_6(old: dict[str, Any], meant: dict[str, Any], tmp_path: Path) -> None:
+    x, weights = rows(), random_weights(meant["architecture"])
+    ones = {"scaling_factor": torch.ones(M)}
+    sae = read(write(tmp_path, {"metadata": {}, "hook_point": "blocks.1.hook_resid_pre", **old}, weights | ones))
+    assert_same(sae, x, *literal.saelens(x, meant, weights), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"architecture": "transcoder", "d_out": D}, "transcoder"),
+        ({"architecture": "standard", "d_out": D + 1}, "transcoder"),
+        ({"architecture": "standard", "hook_name": "a", "hook_name_out": "b"}, "transcoder"),
+        ({"architecture": "temporal"}, "architecture is 'temporal'; known are standard, topk"),
+        ({"architecture": "matryoshka_batchtopk"}, "save_inference_model"),
+        ({"metadata": {}, "activation_fn": "tanh-relu"}, "'standard with activation tanh-relu'"),
+        ({"architecture": "standard", "reshape_activations": "hook_z"}, "hook_z"),
+        ({"metadata": {}, "hook_name": "blocks.1.attn.hook_z"}, "hook_z"),
+        ({"architecture": "standard", "normalize_activations": "layer_norm"}, "mean or the norm of each row"),
+        ({"architecture": "standard", "normalize_activations": "constant_norm_rescale"}, "norm of each row"),
+        ({"architecture": "standard", "normalize_activations": "covariance_whitening"}, "whitening is not in these"),
+        ({"architecture": "standard", "normalize_activations": "new"}, "'new', which is not known"),
+        ({"architecture": "standard", "normalize_activations": "expected_average_only_in"}, "norm_scaling_factor"),
+        ({"metadata": {}, "normalize_activations": True}, "norm_scaling_factor"),
+        ({"architecture": "standard", "d_in": D + 1}, f"width {D + 1}, but those here have width {D}"),
+    ],
+)
+def test_what_has_no_linear_decoder_of_these_rows_is_refused(
+    config: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(harness.Undefined, match=reason):
+        read(write(tmp_path, config, random_weights("standard")))
+
+
+def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
+    with pytest.raises(harness.ConfigError, match=r"no cfg.json in .*nowhere"):
+        read(tmp_path / "nowhere")
+    weights = random_weights("standard")
+    with pytest.raises(harness.ConfigError, match=r"a gated SAE of its config has .*'b_gate': \[40\]"):
+        read(write(tmp_path, {"architecture": "gated"}, weights))
+    with pytest.raises(harness.ConfigError, match="not a config of SAELens: KeyError: 'k'"):
+        read(write(tmp_path, {"architecture": "topk"}, weights))
+    with pytest.raises(harness.Undefined, match="fine-tuning scaled"):
+        read(write(tmp_path, {"metadata": {}}, weights | {"scaling_factor": torch.full((M,), 2.0)}))
+    (tmp_path / "sae_weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(harness.ConfigError, match="can't be read"):
+        read(tmp_path)
+    (tmp_path / "cfg.json").write_text("[")
+    with pytest.raises(harness.ConfigError, match="not a config of SAELens: JSONDecodeError"):
+        read(tmp_path)
+
+
+def test_the_hub_out_of_reach_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    learner = harness.create("method", "pretrained_sae", release="someone/saes", sae_id="layer_3")
+    with pytest.raises(harness.ConfigError, match=r"(?s)did not give 'layer_3' of 'someone/saes'.*HF_HUB_OFFLINE"):
+        harness.fit(learner, rows())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"path": "a", "sae_id": "b"},
+        {"release": "a/b"},
+        {"sae_id": "a"},
+        {"path": "a", "revision": "main"},
+        {"release": "gpt2-small-res-jb", "sae_id": "b"},
+    ],
+)
+def test_bad_parameters_are_named(wrong: dict[str, str]) -> None:
+    with pytest.raises(harness.ConfigError, match="give either path|give a repository"):
+        harness.create("method", "pretrained_sae", **wrong)
+
+
+@kinds
+def test_what_is_exported_comes_back(kind: dict[str, Any], tmp_path: Path) -> None:
+    x = rows(2000)
+    sae = trained(kind, x)
+    sae.save(tmp_path / "saved")
+    harness.load(tmp_path / "saved").export_saelens(tmp_path / "exported", model_name="mine", hook_name="here")
+    config = json.loads((tmp_path / "exported" / "cfg.json").read_text())
+    assert config["metadata"]["hook_name"] == "here"
+    weights = load_file(tmp_path / "exported" / "sae_weights.safetensors")
+    new, codes = rows(200, seed=1), sae.encode(rows(200, seed=1))
+    assert_same(sae, new, *literal.saelens(new, config, weights), atol=5e-6)
+    back = read(tmp_path / "exported", x)
+    assert type(back) is type(sae)
+    assert_same(back, new, codes.to_dense(), sae.decode(codes), atol=5e-6)
+
+
+@kinds
+def test_float64_comes_back_bit_for_bit_where_biases_are_kept(kind: dict[str, Any], tmp_path: Path) -> None:
+    x = rows(1000).double()
+    sae = trained(kind, x)
+    sae.export_saelens(tmp_path)
+    back = read(tmp_path, x)
+    exact = 1e-12 if kind["method"] == "gated_sae" else 0.0  # whose magnitudes are written in another form
+    assert torch.allclose(back.encode(x).to_dense(), sae.encode(x).to_dense(), atol=exact, rtol=0)
+
+
+def test_a_bias_with_more_digits_than_float32_loses_none_in_the_codes(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    encoder = torch.nn.functional.normalize(torch.randn(M, D, generator=generator))
+    bias = 3000 + torch.rand(D, generator=generator, dtype=torch.float64)
+    weights = Weights(encoder, torch.zeros(M), encoder, bias)
+    sae = JumpReLUDecomposition(weights, {}, torch.tensor(0.1))
+    sae.export_saelens(tmp_path)
+    x = 3000 + torch.randn(200, D, generator=generator)
+    codes, decoded = sae.encode(x), sae.decode(sae.encode(x))
+    for other, atol in ((read(tmp_path), 1e-6), (sae, 1e-6)):  # rounding the bias alone is off by 3e-4
+        assert torch.allclose(other.encode(x).values, codes.values, atol=atol)
+        assert torch.allclose(other.decode(other.encode(x)), decoded, atol=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # its dependencies' own
+@pytest.mark.parametrize("name", CONFIGS)
+def test_saelens_gives_the_same_for_what_it_saved(name: str, tmp_path: Path) -> None:
+    lens = pytest.importorskip("sae_lens", reason="sae-lens is not installed: pip install -e '.[peers]'")
+    x, config = rows(), CONFIGS[name]
+    theirs = lens.SAE.load_from_disk(write(tmp_path / "written", config))
+    theirs.save_model(tmp_path / "saved")
+    codes = theirs.encode(x).detach()
+    assert_same(read(tmp_path / "saved"), x, codes, theirs.decode(codes).detach(), atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@kinds
+def test_saelens_loads_what_is_exported(kind: dict[str, Any], tmp_path: Path) -> None:
+    lens = pytest.importorskip("sae_lens", reason="sae-lens is not installed: pip install -e '.[peers]'")
+    x, new = rows(2000), rows(200, seed=1)
+    sae = trained(kind, x)
+    sae.export_saelens(tmp_path, model_name="gpt2", hook_name="blocks.3.hook_resid_post")
+    theirs = lens.SAE.load_from_disk(tmp_path)
+    assert theirs.cfg.metadata.hook_name == "blocks.3.hook_resid_post"
+    codes = theirs.encode(new).detach()
+    assert_same(sae, new, codes, theirs.decode(codes).detach(), atol=5e-6)
