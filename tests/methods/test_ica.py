@@ -27,7 +27,7 @@ def planted(n: int = 4000, d: int = 12, n_sources: int = 6) -> tuple[torch.Tenso
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     sources = draw.laplace(size=(n, n_sources)) * np.linspace(3, 1, n_sources)
     sources -= sources.mean(axis=0)
-    return *(torch.from_numpy(array) for array in (sources @ directions + 50, sources, directions)),  # type: ignore
+    return (*(torch.from_numpy(array) for array in (sources @ directions + 50, sources, directions)),)  # type: ignore
 
 
 def test_recovers_planted_sources_and_what_they_add() -> None:

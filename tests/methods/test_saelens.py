@@ -26,6 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gated_uncentred": {"architecture": "gated", "apply_b_dec_to_input": False},
 }
 SCALED = {"normalize_activations": "expected_average_only_in", "norm_scaling_factor": 0.25}
+NO_PEER = "sae-lens is not installed: pip install -e '.[peers]'"
 TRAINED: list[dict[str, Any]] = [
     {"method": "topk_sae", "k": 6},
     {"method": "batch_topk_sae", "k": 6},
@@ -91,7 +92,9 @@ def assert_same(sae: Any, x: torch.Tensor, codes: torch.Tensor, decoded: torch.T
 
 @pytest.mark.parametrize("scale", [{}, SCALED], ids=["plain", "scaled"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_codes_and_reconstructions_are_those_of_the_definition(name: str, scale: dict[str, Any], tmp_path: Path) -> None:
+def test_codes_and_reconstructions_are_those_of_the_definition(
+    name: str, scale: dict[str, Any], tmp_path: Path
+) -> None:
     config, x = CONFIGS[name] | scale, rows()
     weights = random_weights(config["architecture"])
     sae = read(write(tmp_path, config, weights))
@@ -190,7 +193,7 @@ def test_the_hub_out_of_reach_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     ],
 )
 def test_bad_parameters_are_named(wrong: dict[str, str]) -> None:
-    with pytest.raises(harness.ConfigError, match="give either path|give a repository"):
+    with pytest.raises(harness.ConfigError, match=r"give either path|give a repository"):
         harness.create("method", "pretrained_sae", **wrong)
 
 
@@ -235,23 +238,42 @@ def test_a_bias_with_more_digits_than_float32_loses_none_in_the_codes(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # its dependencies' own
+@pytest.mark.filterwarnings("default")  # of what SAELens depends on
 @pytest.mark.parametrize("name", CONFIGS)
 def test_saelens_gives_the_same_for_what_it_saved(name: str, tmp_path: Path) -> None:
-    lens = pytest.importorskip("sae_lens", reason="sae-lens is not installed: pip install -e '.[peers]'")
-    x, config = rows(), CONFIGS[name]
-    theirs = lens.SAE.load_from_disk(write(tmp_path / "written", config))
+    lens = pytest.importorskip("sae_lens", reason=NO_PEER)
+    x = rows()
+    theirs = lens.SAE.load_from_disk(write(tmp_path / "written", CONFIGS[name]))
     theirs.save_model(tmp_path / "saved")
     codes = theirs.encode(x).detach()
     assert_same(read(tmp_path / "saved"), x, codes, theirs.decode(codes).detach(), atol=2e-5)
+    scaled = lens.SAE.load_from_disk(write(tmp_path / "scaled", CONFIGS[name] | SCALED))
+    scaled.fold_activation_norm_scaling_factor(SCALED["norm_scaling_factor"])
+    codes = scaled.encode(x).detach()
+    assert_same(read(tmp_path / "scaled"), x, codes, scaled.decode(codes).detach(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ["BatchTopK", "MatryoshkaBatchTopK"])
+def test_saelens_saves_these_as_jumprelu(kind: str, tmp_path: Path) -> None:
+    saes = pytest.importorskip("sae_lens", reason=NO_PEER).saes
+    own = {"matryoshka_widths": [10, M]} if kind == "MatryoshkaBatchTopK" else {}
+    config = getattr(saes, f"{kind}TrainingSAEConfig")(d_in=D, d_sae=M, k=5, **own)
+    training = getattr(saes, f"{kind}TrainingSAE")(config)
+    training.topk_threshold.fill_(0.05)
+    training.save_inference_model(tmp_path)
+    x, theirs = rows(), saes.JumpReLUSAE.load_from_disk(tmp_path)
+    codes = theirs.encode(x).detach()
+    assert_same(read(tmp_path), x, codes, theirs.decode(codes).detach(), atol=2e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @kinds
 def test_saelens_loads_what_is_exported(kind: dict[str, Any], tmp_path: Path) -> None:
-    lens = pytest.importorskip("sae_lens", reason="sae-lens is not installed: pip install -e '.[peers]'")
-    x, new = rows(2000), rows(200, seed=1)
+    lens = pytest.importorskip("sae_lens", reason=NO_PEER)
+    x, new = rows(1000), rows(200, seed=1)
     sae = trained(kind, x)
     sae.export_saelens(tmp_path, model_name="gpt2", hook_name="blocks.3.hook_resid_post")
     theirs = lens.SAE.load_from_disk(tmp_path)

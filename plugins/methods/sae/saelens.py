@@ -131,9 +131,9 @@ def _reason_against(config: dict[str, Any]) -> str | None:
         return f"normalize_activations is {normalisation!r}, which is not known here"
     if normalisation == _SCALED and not _activation_scale(config):
         return (
-            f"normalize_activations is {_SCALED!r}, but {CONFIG_FILE} lacks the factor that rows are multiplied by. Add "
-            "it as norm_scaling_factor, or fold it into the weights with SAELens's fold_activation_norm_scaling_factor "
-            "and save them again"
+            f"normalize_activations is {_SCALED!r}, but {CONFIG_FILE} lacks the factor that rows are multiplied by. "
+            "Add it as norm_scaling_factor, or fold it into the weights with SAELens's "
+            "fold_activation_norm_scaling_factor and save them again"
         )
     return None
 
