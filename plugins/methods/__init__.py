@@ -23,11 +23,19 @@ class ITDAConfig:
     """Rows that are encoded together before candidates are judged again; part of the definition."""
     centre: bool = False
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
+    pursuit: Literal["matching", "orthogonal"] = "matching"
+    """orthogonal: after each step the coefficients of all atoms taken are fitted anew by least squares, and none is
+    taken twice. It judges rows and encodes, in 4 times as long with k 10 and 11 times with k 40 (2,048 atoms)."""
+    non_negative: bool = False
+    """Follow positive correlations only, when judging rows and when encoding; codes are then unsigned, and a row has
+    fewer than k where no atom points its way."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "k", "max_atoms", "batch_rows")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; give a share above 0 and at most 1.")
+        if self.non_negative and self.pursuit == "orthogonal":
+            raise ValueError("non_negative needs pursuit matching: least squares may make coefficients negative.")
 
 
 @dataclass

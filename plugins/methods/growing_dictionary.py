@@ -20,10 +20,11 @@ _EARLY = 0.9
 class GrowingDictionary:
     """Atoms with the identities of the rows that they were, in the order in which they entered."""
 
-    def __init__(self, method: str, config: ITDAConfig | ITDAPaperConfig, info: harness.Info) -> None:
+    def __init__(self, method: str, config: ITDAConfig | ITDAPaperConfig, info: harness.Info, **variant: bool) -> None:
+        """`variant` is that of the pursuit that judges rows."""
         self._method, self._config, self._n_rows = method, config, info.n_rows
         no_atoms = torch.empty(0, info.width, dtype=info.dtype, device=info.device)
-        self.pursuit = MatchingPursuit(no_atoms, config.k, config.max_atoms + config.batch_rows)
+        self.pursuit = MatchingPursuit(no_atoms, config.k, config.max_atoms + config.batch_rows, **variant)
         self._identities: list[pd.DataFrame] = []
         self._n_seen = 0
         self._n_seen_before_cut: int | None = None

@@ -4,6 +4,9 @@ The dictionary starts empty and the first row becomes an atom. Each block of `ba
 matching pursuit; rows whose relative error ‖x−x̂‖²/‖x‖² is above the threshold are candidates. They are visited by
 falling error (ties: stream order); each is judged again with the dictionary as it then stands, and becomes an atom if
 it is still above. Nothing is learnt after `max_atoms`.
+
+A variant of the pursuit (orthogonal, non-negative) is the one that judges rows as well as the one that encodes: a
+candidate is what this very pursuit could not explain.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ class ITDA:
 
     def start(self, info: harness.Info) -> None:
         self._mean = info.mean() if self.config.centre else None
-        self._dictionary = GrowingDictionary("itda", self.config, info)
+        self._variant = {
+            "orthogonal": self.config.pursuit == "orthogonal",
+            "non_negative": self.config.non_negative,
+        }
+        self._dictionary = GrowingDictionary("itda", self.config, info, **self._variant)
 
     def partial_fit(self, batch: harness.Batch) -> None:
         if not self._dictionary.is_full:
@@ -39,7 +46,7 @@ class ITDA:
 
     def finish(self) -> harness.Decomposition:
         self._dictionary.check()
-        return ITDADecomposition(self._dictionary, self.config.k, self._mean)
+        return ITDADecomposition(self._dictionary, self.config.k, self._mean, **self._variant)
 
     def _learn(self, unit: Float[Tensor, "b d"], batch: harness.Batch) -> None:
         dictionary = self._dictionary
@@ -52,8 +59,10 @@ class ITDA:
 class ITDADecomposition(PursuitDecomposition):
     """Matching pursuit over atoms that are rows of the fit stream, at unit norm."""
 
-    def __init__(self, learnt: GrowingDictionary, k: int, mean: Float[Tensor, " d"] | None = None) -> None:
-        super().__init__(learnt.pursuit.atoms.clone(), k, mean)
+    def __init__(
+        self, learnt: GrowingDictionary, k: int, mean: Float[Tensor, " d"] | None = None, **variant: bool
+    ) -> None:
+        super().__init__(learnt.pursuit.atoms.clone(), k, mean, **variant)
         self.atoms = learnt.identities
         self.rows_until_full = learnt.rows_until_full
         """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""

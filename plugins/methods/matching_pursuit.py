@@ -2,12 +2,16 @@
 
 Plain matching pursuit (Mallat & Zhang 1993, Matching Pursuits with Time-Frequency Dictionaries): each of k steps
 takes the atom with the largest |correlation| with the residual, adds the correlation to that atom's coefficient and
-subtracts. Coefficients are signed and an atom can be taken twice.
+subtracts. Coefficients are signed and an atom can be taken twice. Two variants:
+
+- orthogonal (Pati, Rezaiifar & Krishnaprasad 1993): after each step the coefficients of all atoms taken are fitted anew
+  by least squares, so that no atom is taken twice;
+- non-negative: the atom with the largest correlation is taken, and where none is above 0 the row stops.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -16,6 +20,8 @@ from torch import Tensor
 
 import harness
 from plugins.methods.linear import centred, decode_linear, working_precision
+from plugins.methods.pursued_rows import OrthogonallyPursuedRows, PursuedRows
+from plugins.methods.strongest import first_strongest, whole_groups
 
 ATOM_COLUMNS = ["document", "position", "start", "end"]
 """The identity of a row that became an atom."""
@@ -25,11 +31,11 @@ ATOM_COLUMNS = ["document", "position", "start", "end"]
 MAX_GRAM_BYTES = 2 * 2**30
 # Working buffers of this many numbers stay in the caches of a CPU; a GPU wants more work per kernel.
 _CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**25}
-_GROUP = 64
 # In units of the rounding error, relative to the row's norm: how far two correlations may both be off after 40 Gram
 # updates (7.5 each was the most seen) ...
 _DOUBT_EPS = 16.0
-# ... and what is left of a row that the atoms span exactly. Beyond it, steps would fit rounding noise.
+# ... and what is left of a row that the atoms span exactly, or the correlation of an atom that has nothing to add.
+# Beyond it, steps would fit rounding noise.
 _SPANNED_EPS = 8.0
 
 
@@ -54,14 +60,28 @@ class MatchingPursuit:
         atoms: the first ones, at unit norm.
         k: steps per row.
         capacity: how many atoms there may come to be; buffers double up to it.
+        orthogonal: fit all coefficients anew at each step. After that no column of the Gram matrix gives the new
+            correlations, so they are computed from the residual: a step costs O(m·d + k·d).
+        non_negative: follow positive correlations only. Not together with `orthogonal`, whose fit has any sign.
     """
 
-    def __init__(self, atoms: Float[Tensor, "m d"], k: int, capacity: int = 0) -> None:
+    def __init__(
+        self,
+        atoms: Float[Tensor, "m d"],
+        k: int,
+        capacity: int = 0,
+        *,
+        orthogonal: bool = False,
+        non_negative: bool = False,
+    ) -> None:
+        assert not (orthogonal and non_negative)
         self.k = k
+        self.orthogonal = orthogonal
+        self.non_negative = non_negative
         self.n_atoms = 0
         self._capacity = capacity
         self._atoms = atoms.new_empty(0, atoms.shape[1])
-        self._gram: Tensor | None = atoms.new_empty(0, 0)
+        self._gram: Tensor | None = None if orthogonal else atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
         self.extend(atoms)
 
@@ -101,7 +121,7 @@ class MatchingPursuit:
         indices = torch.zeros(len(x), self.k, dtype=torch.long, device=x.device)
         error = unit.any(dim=1).to(x.dtype)
         if self.n_atoms:
-            size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1]))
+            size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1)))
             if barred is None:
                 barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
             tensors = (unit, values, indices, error, barred)
@@ -114,12 +134,19 @@ class MatchingPursuit:
     ) -> None:
         """Fill in values, indices and error of one chunk. Rows that are done leave the working set."""
         rows = (error > tolerance).nonzero().squeeze(1)
-        live = _Live(unit[rows], values[rows], indices[rows], error[rows], barred[rows])
+        live = PursuedRows(unit[rows], values[rows], indices[rows], error[rows], barred[rows])
+        if self.orthogonal:
+            live = OrthogonallyPursuedRows.start(live)
         correlations = self._correlate(live.residual)
         for step in range(self.k):
             if not len(rows):
                 return
-            picks = self._pick(correlations, live)
+            picks = self._pick(correlations, live, step)
+            moving = self._moving(correlations, picks)
+            if not moving.all():
+                values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
+                rows, correlations, picks = (tensor[moving] for tensor in (rows, correlations, picks))
+                live = live.only(moving)
             coefficients = live.take(step, picks, self._atoms.index_select(0, picks))
             going = live.error > tolerance
             if not going.all():
@@ -132,16 +159,34 @@ class MatchingPursuit:
                 correlations = self._update(correlations, live.residual, picks, coefficients)
         values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
 
-    def _pick(self, correlations: Float[Tensor, "b m"], live: _Live) -> Int[Tensor, " b"]:
-        """The atom with the largest |correlation|; of equals the first."""
-        scratch = self._buffer(len(correlations), _whole_groups(self.n_atoms))
+    def _pick(self, correlations: Float[Tensor, "b m"], live: PursuedRows, step: int) -> Int[Tensor, " b"]:
+        """The atom with the largest |correlation|, or correlation; of equals the first."""
+        if self.orthogonal:
+            correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
+        scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
         margin = _DOUBT_EPS * torch.finfo(correlations.dtype).eps
-        picks, doubtful = _strongest(correlations, live.barred, margin, scratch)
+        picks, doubtful = self._strongest(correlations, live.barred, margin, scratch)
         if self._gram is not None and doubtful.any():
             fresh = self._correlate(live.residual[doubtful])
             correlations[doubtful] = fresh
-            picks[doubtful] = _strongest(fresh, live.barred[doubtful], 0.0, scratch[: len(fresh)])[0]
+            picks[doubtful] = self._strongest(fresh, live.barred[doubtful], 0.0, scratch[: len(fresh)])[0]
         return picks
+
+    def _strongest(self, correlations: Tensor, barred: Tensor, margin: float, scratch: Tensor) -> tuple[Tensor, Tensor]:
+        strengths = scratch[:, : self.n_atoms]
+        if self.non_negative:
+            torch.clamp(correlations, min=0, out=strengths)
+        else:
+            torch.abs(correlations, out=strengths)
+        return first_strongest(scratch, self.n_atoms, barred, margin)
+
+    def _moving(self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        """Which rows their pick adds something to: all in plain matching pursuit, where k steps are k steps."""
+        if not (self.orthogonal or self.non_negative):
+            return torch.ones_like(picks, dtype=torch.bool)
+        strengths = correlations.gather(1, picks[:, None]).squeeze(1)
+        least = _SPANNED_EPS * torch.finfo(correlations.dtype).eps
+        return (strengths if self.non_negative else strengths.abs()) > least
 
     def _update(self, correlations: Tensor, residual: Tensor, picks: Tensor, coefficients: Tensor) -> Tensor:
         """The correlations after a step."""
@@ -175,29 +220,6 @@ class MatchingPursuit:
         self._gram = gram
 
 
-@dataclass
-class _Live:
-    """The rows of a chunk that are still being pursued."""
-
-    residual: Float[Tensor, "b d"]
-    values: Float[Tensor, "b k"]
-    indices: Int[Tensor, "b k"]
-    error: Float[Tensor, " b"]
-    barred: Bool[Tensor, "b p"]
-
-    def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
-        """Subtract each row's picked atom; its coefficients."""
-        coefficients = (self.residual * atoms).sum(dim=1, keepdim=True)
-        self.residual.addcmul_(atoms, coefficients, value=-1)
-        self.values[:, step : step + 1] = coefficients
-        self.indices[:, step] = picks
-        self.error = torch.linalg.vector_norm(self.residual, dim=1).square()
-        return coefficients
-
-    def only(self, chosen: Bool[Tensor, " b"]) -> _Live:
-        return _Live(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-
 def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows at unit norm; zero rows stay zero."""
     return unit_rows_and_norms(x)[0]
@@ -216,46 +238,33 @@ def _chunk_rows(device: torch.device, width: int) -> int:
     return max(64, _CHUNK_NUMBERS.get(device.type, 2**25) // width // 16 * 16)
 
 
-def _whole_groups(m: int) -> int:
-    return -(-m // _GROUP) * _GROUP
-
-
-def _strongest(
-    correlations: Float[Tensor, "b m"],
-    barred: Bool[Tensor, "b p"],
-    margin: float,
-    scratch: Float[Tensor, "b groups_of_64"],
-) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
-    """The first atom of largest |correlation| per row, and whether another comes within `margin` of it.
-
-    In two stages, since torch's arg-max on a CPU goes number by number while its maximum is vectorised (8 times
-    faster): the maximum of each group of 64, then the arg-max over groups and within the best group.
-    """
-    n, m = correlations.shape
-    torch.abs(correlations, out=scratch[:, :m])
-    # Magnitudes of -1 are never the largest.
-    if m < scratch.shape[1]:
-        scratch[:, m:] = -1
-    if barred.shape[1]:
-        scratch[:, m - barred.shape[1] : m].masked_fill_(barred, -1)
-    groups = scratch.view(n, -1, _GROUP)
-    maxima = groups.amax(dim=2)
-    best, group = maxima.max(dim=1, keepdim=True)
-    members = groups.gather(1, group[:, :, None].expand(n, 1, _GROUP)).squeeze(1)
-    member = members.argmax(dim=1)
-    # The best itself is in both.
-    n_close = (torch.cat([maxima, members], dim=1) >= best - margin).sum(dim=1)
-    return group.squeeze(1) * _GROUP + member, n_close > 2
-
-
 class PursuitDecomposition(harness.Decomposition):
-    """Codes by matching pursuit over fixed atoms: k signed coefficients per row, repeats possible."""
+    """Codes by matching pursuit over fixed atoms: k coefficients per row, signed and with repeats unless a variant."""
 
-    def __init__(self, dictionary: Float[Tensor, "m d"], k: int, mean: Float[Tensor, " d"] | None = None) -> None:
+    # Also what decompositions have that were saved before there were variants.
+    orthogonal = False
+    non_negative = False
+
+    def __init__(
+        self,
+        dictionary: Float[Tensor, "m d"],
+        k: int,
+        mean: Float[Tensor, " d"] | None = None,
+        *,
+        orthogonal: bool = False,
+        non_negative: bool = False,
+    ) -> None:
         self.dictionary = dictionary
         self.k = k
         self.mean = mean
         """Subtracted before the pursuit and added back after it; in float64."""
+        self.orthogonal = orthogonal
+        self.non_negative = non_negative
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether codes may be negative."""
+        return not self.non_negative
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         x = working_precision(x)
@@ -276,5 +285,7 @@ class PursuitDecomposition(harness.Decomposition):
     def _pursuit_in(self, dtype: torch.dtype) -> MatchingPursuit:
         pursuit: MatchingPursuit | None = vars(self).get("_pursuit")
         if pursuit is None or pursuit.atoms.dtype != dtype:
-            self._pursuit = pursuit = MatchingPursuit(self.dictionary.to(dtype), self.k)
+            self._pursuit = pursuit = MatchingPursuit(
+                self.dictionary.to(dtype), self.k, orthogonal=self.orthogonal, non_negative=self.non_negative
+            )
         return pursuit

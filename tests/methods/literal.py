@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +21,37 @@ def pursue(x: Tensor, atoms: Tensor, k: int) -> tuple[list[float], list[int], Te
     return values, picks, residual
 
 
-def itda(x: Tensor, k: int, max_atoms: int, threshold: float, batch_rows: int) -> list[int]:
+def pursue_orthogonally(x: Tensor, atoms: Tensor, k: int) -> tuple[list[float], list[int], Tensor]:
+    """Textbook orthogonal matching pursuit of one row: a least-squares problem at each step."""
+    residual, values, picks = x.clone(), torch.zeros(0, dtype=x.dtype), list[int]()
+    for _ in range(min(k, len(atoms))):
+        if residual.norm() <= 1e-13 * x.norm():  # spanned: what is left is rounding
+            break
+        strengths = (atoms @ residual).abs()
+        strengths[picks] = -1
+        picks.append(int(strengths.argmax()))
+        values = torch.linalg.lstsq(atoms[picks].T, x[:, None], driver="gelsd").solution[:, 0]
+        residual = x - values @ atoms[picks]
+    return values.tolist(), picks, residual
+
+
+def pursue_upwards(x: Tensor, atoms: Tensor, k: int) -> tuple[list[float], list[int], Tensor]:
+    """Matching pursuit of one row along positive correlations only."""
+    residual, values, picks = x.clone(), [], []
+    for _ in range(k):
+        correlations = atoms @ residual
+        pick = int(correlations.argmax())
+        if correlations[pick] <= 1e-13 * x.norm():
+            break
+        values.append(float(correlations[pick]))
+        picks.append(pick)
+        residual = residual - correlations[pick] * atoms[pick]
+    return values, picks, residual
+
+
+def itda(
+    x: Tensor, k: int, max_atoms: int, threshold: float, batch_rows: int, pursue: Callable[..., Any] = pursue
+) -> list[int]:
     """Which rows become atoms, in order, judged one by one."""
 
     def error(i: int) -> float:

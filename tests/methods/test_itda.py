@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,56 @@ def test_equals_judging_one_by_one(seed: int, k: int, max_atoms: int, threshold:
     expected = literal.itda(x, k, max_atoms, threshold, batch_rows)
     assert places(decomposition) == expected
     assert len(expected) > 15  # there was something to decide
+
+
+VARIANTS = {
+    "orthogonal": ({"pursuit": "orthogonal"}, literal.pursue_orthogonally),
+    "non_negative": ({"non_negative": True}, literal.pursue_upwards),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("k", "threshold", "batch_rows"), [(3, 0.05, 64), (8, 0.02, 256)])
+def test_a_variant_judges_by_its_own_pursuit(name: str, k: int, threshold: float, batch_rows: int) -> None:
+    x = literal.mixture(256, d=16)
+    x -= x.mean(dim=0)  # else all correlations are positive
+    parameters, pursue = VARIANTS[name]
+    decomposition = fit(x, k=k, max_atoms=1000, threshold=threshold, batch_rows=batch_rows, **parameters)
+    expected = literal.itda(x, k, 1000, threshold, batch_rows, pursue)
+    assert places(decomposition) == expected
+    assert expected != literal.itda(x, k, 1000, threshold, batch_rows)
+    for row, codes in zip(x[:20], decomposition.encode(x[:20]).to_dense(), strict=True):
+        values, picks, _ = pursue(row, decomposition.dictionary, k)
+        textbook = torch.zeros(len(expected), dtype=torch.float64)
+        textbook.index_add_(0, torch.tensor(picks), torch.tensor(values, dtype=torch.float64))
+        assert torch.allclose(codes, textbook, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_saved_with_the_atoms(name: str, tmp_path: Path) -> None:
+    x = literal.mixture(200).float()
+    x -= x.mean(dim=0)
+    decomposition = fit(x, k=6, max_atoms=60, **VARIANTS[name][0])
+    decomposition.save(tmp_path)
+    loaded, new = harness.load(tmp_path), literal.mixture(50, seed=1).float() - x.mean(dim=0)
+    assert torch.equal(loaded.encode(new).values, decomposition.encode(new).values)
+    assert loaded.signed == (name == "orthogonal")
+
+
+def test_what_was_saved_before_there_were_variants_is_read(tmp_path: Path) -> None:
+    x = literal.mixture(200).float()
+    decomposition = fit(x, k=6, max_atoms=60)
+    decomposition.save(tmp_path)
+    description = json.loads((tmp_path / "decomposition.json").read_text())
+    del description["config"]["orthogonal"], description["config"]["non_negative"]
+    (tmp_path / "decomposition.json").write_text(json.dumps(description))
+    loaded = harness.load(tmp_path)
+    assert loaded.signed and torch.equal(loaded.encode(x).values, decomposition.encode(x).values)
+
+
+def test_least_squares_has_any_sign() -> None:
+    with pytest.raises(harness.ConfigError, match="non_negative needs pursuit matching"):
+        harness.create("method", "itda", k=4, max_atoms=10, pursuit="orthogonal", non_negative=True)
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import sklearn.linear_model
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from literal import mixture, pursue
+from literal import mixture, pursue, pursue_orthogonally, pursue_upwards
 
 from plugins.methods import matching_pursuit
 from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
@@ -124,3 +125,74 @@ def test_barred_atoms_are_not_taken() -> None:
     expected[7] = all_.indices[7]
     assert torch.equal(pursuit.indices, expected)
     assert not torch.equal(all_.indices, expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(1, 9),
+    d=st.integers(2, 12),
+    m=st.integers(1, 150),
+    k=st.integers(1, 12),
+    seed=st.integers(0, 99),
+    orthogonal=st.booleans(),
+)
+def test_variants_equal_their_textbooks(n: int, d: int, m: int, k: int, seed: int, orthogonal: bool) -> None:
+    x, atoms = gaussian(n, d, seed), unit_rows(gaussian(m, d, seed + 1))
+    pursuit = MatchingPursuit(atoms, k, orthogonal=orthogonal, non_negative=not orthogonal).encode(x)
+    for i in range(n):
+        values, picks, residual = (pursue_orthogonally if orthogonal else pursue_upwards)(x[i], atoms, k)
+        assert pursuit.error[i].item() == pytest.approx((residual @ residual / (x[i] @ x[i])).item(), abs=1e-12)
+        if orthogonal and residual.norm() < 1e-9 * x[i].norm():
+            continue  # which atoms come last, of those that span the row, is up to rounding
+        assert pursuit.indices[i, : len(picks)].tolist() == picks
+        assert torch.allclose(pursuit.values[i, : len(picks)], torch.tensor(values).double(), atol=1e-6)
+        assert (pursuit.values[i, len(picks) :].abs() <= 1e-12 * x[i].norm()).all()
+
+
+def test_orthogonal_codes_are_those_of_scikit_learn() -> None:
+    x, atoms = mixture(120, d=24), unit_rows(mixture(90, d=24, seed=1))
+    decomposition = PursuitDecomposition(atoms, 9, orthogonal=True)
+    theirs = sklearn.linear_model.orthogonal_mp(atoms.T.numpy(), x.T.numpy(), n_nonzero_coefs=9).T
+    assert torch.allclose(decomposition.encode(x).to_dense(), torch.from_numpy(theirs), atol=1e-8)
+
+
+def test_orthogonal_codes_use_no_atom_twice_and_explain_more() -> None:
+    x, atoms = (mixture(300, d=48) + 3).float(), unit_rows((mixture(200, d=48, seed=1) + 3).float())
+    plain, orthogonal = MatchingPursuit(atoms, 20).encode(x), MatchingPursuit(atoms, 20, orthogonal=True).encode(x)
+    assert all(len(set(row)) == 20 for row in orthogonal.indices.tolist())
+    assert (orthogonal.error <= plain.error + 1e-6).float().mean() > 0.95  # greedy: not of each row
+    assert orthogonal.error.mean() < 0.7 * plain.error.mean()
+    exact = MatchingPursuit(atoms.double(), 20, orthogonal=True).encode(x.double())
+    same = (exact.indices == orthogonal.indices).all(dim=1)
+    assert same.float().mean() > 0.97
+    assert torch.allclose(orthogonal.values[same], exact.values[same].float(), atol=2e-2)  # of numbers up to 30
+
+
+def test_variants_stop_where_no_atom_adds_anything() -> None:
+    atoms = unit_rows(gaussian(3, 16, 0).float())
+    x = torch.cat([gaussian(5, 16, 1).float(), torch.zeros(1, 16)])
+    pursuit = MatchingPursuit(atoms, 8, orthogonal=True).encode(x)
+    assert (pursuit.values[:5] != 0).sum(dim=1).tolist() == [3] * 5
+    assert not pursuit.values[5].any()
+    left = x[:5] - pursuit.values[:5, :3, None].mul(atoms[pursuit.indices[:5, :3]]).sum(dim=1)
+    assert (left @ atoms.T).abs().max() < 1e-5  # nothing is left along any atom
+    against = MatchingPursuit(atoms[:1], 8, non_negative=True).encode(torch.stack([-atoms[0], 2 * atoms[0]]))
+    assert not against.values[0].any() and against.error[0] == 1
+    assert torch.allclose(against.values[1], 2 * torch.eye(8)[0]) and against.error[1] < 1e-12
+
+
+def test_non_negative_codes_are_unsigned() -> None:
+    x, atoms = gaussian(400, 16, 0).float(), unit_rows(gaussian(90, 16, 1).float())
+    decomposition = PursuitDecomposition(atoms, 10, non_negative=True)
+    codes = decomposition.encode(x)
+    assert (codes.values >= 0).all() and not decomposition.signed
+    assert (PursuitDecomposition(atoms, 10).encode(x).values < 0).any()
+
+
+@pytest.mark.parametrize("variant", [{"orthogonal": True}, {"non_negative": True}])
+def test_codes_of_a_row_do_not_depend_on_the_rows_beside_it_in_any_variant(variant: dict[str, bool]) -> None:
+    x, atoms = mixture(150, d=48).float(), unit_rows(mixture(300, d=48, seed=1).float())
+    pursuit = MatchingPursuit(atoms, 12, **variant)
+    together, apart = pursuit.encode(x), [pursuit.encode(row[None]) for row in x]
+    assert torch.equal(together.indices, torch.cat([one.indices for one in apart]))
+    assert torch.equal(together.values, torch.cat([one.values for one in apart]))

@@ -1,0 +1,75 @@
+"""The rows of a chunk that are being pursued, and what a step does to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass
+class PursuedRows:
+    """By matching pursuit: a step takes the picked atom from what is left of the row."""
+
+    residual: Float[Tensor, "b d"]
+    values: Float[Tensor, "b k"]
+    indices: Int[Tensor, "b k"]
+    error: Float[Tensor, " b"]
+    barred: Bool[Tensor, "b p"]
+
+    def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Subtract each row's picked atom; its coefficients."""
+        coefficients = (self.residual * atoms).sum(dim=1, keepdim=True)
+        self.residual.addcmul_(atoms, coefficients, value=-1)
+        self.values[:, step : step + 1] = coefficients
+        self._note(step, picks)
+        return coefficients
+
+    def only(self, chosen: Bool[Tensor, " b"]) -> Self:
+        return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def _note(self, step: int, picks: Int[Tensor, " b"]) -> None:
+        self.indices[:, step] = picks
+        self.error = torch.linalg.vector_norm(self.residual, dim=1).square()
+
+
+@dataclass
+class OrthogonallyPursuedRows(PursuedRows):
+    """By orthogonal matching pursuit: the coefficients of all atoms taken are those of least squares.
+
+    The atoms taken are triangleᵀ·basis with orthonormal rows in `basis` (Gram–Schmidt), and their coefficients c solve
+    triangle·c = basis·x. What a step adds to the basis is all that it takes from the residual.
+    """
+
+    basis: Float[Tensor, "b k d"]
+    triangle: Float[Tensor, "b k k"]
+    projections: Float[Tensor, "b k"]
+
+    @classmethod
+    def start(cls, rows: PursuedRows) -> OrthogonallyPursuedRows:
+        (n, d), k = rows.residual.shape, rows.values.shape[1]
+        new = rows.residual.new_zeros
+        return cls(*(getattr(rows, field.name) for field in fields(rows)), new(n, k, d), new(n, k, k), new(n, k))
+
+    def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
+        """Refit with each row's picked atom; how much of the new direction it had."""
+        basis, direction = self.basis[:, :step], atoms
+        for _ in range(2):  # once leaves the rounding of what it takes away
+            overlaps = (direction[:, None] @ basis.mT).squeeze(1)
+            direction = direction - (overlaps[:, None] @ basis).squeeze(1)
+            self.triangle[:, :step, step] += overlaps
+        norms = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
+        direction = direction / norms
+        projections = (self.residual * direction).sum(dim=1, keepdim=True)
+        self.residual.addcmul_(direction, projections, value=-1)
+        self.basis[:, step] = direction
+        self.triangle[:, step, step] = norms.squeeze(1)
+        self.projections[:, step : step + 1] = projections
+        n = step + 1
+        solved = torch.linalg.solve_triangular(self.triangle[:, :n, :n], self.projections[:, :n, None], upper=True)
+        self.values[:, :n] = solved.squeeze(2)
+        self._note(step, picks)
+        return projections
