@@ -56,16 +56,16 @@ class OrthogonallyPursuedRows(PursuedRows):
 
     def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
         """Refit with each row's picked atom; how much of the new direction it had."""
-        basis, direction = self.basis[:, :step], atoms
-        for _ in range(2):  # once leaves the rounding of what it takes away
-            overlaps = (direction[:, None] @ basis.mT).squeeze(1)
-            direction = direction - (overlaps[:, None] @ basis).squeeze(1)
-            self.triangle[:, :step, step] += overlaps
+        basis = self.basis[:, :step]
+        # Once is enough: an atom that is nearly spanned, for which it would not be, is hardly ever the strongest.
+        overlaps = (atoms[:, None] @ basis.mT).squeeze(1)
+        direction = atoms - (overlaps[:, None] @ basis).squeeze(1)
         norms = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
         direction = direction / norms
         projections = (self.residual * direction).sum(dim=1, keepdim=True)
         self.residual.addcmul_(direction, projections, value=-1)
         self.basis[:, step] = direction
+        self.triangle[:, :step, step] = overlaps
         self.triangle[:, step, step] = norms.squeeze(1)
         self.projections[:, step : step + 1] = projections
         n = step + 1

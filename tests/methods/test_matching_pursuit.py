@@ -168,6 +168,13 @@ def test_orthogonal_codes_use_no_atom_twice_and_explain_more() -> None:
     assert torch.allclose(orthogonal.values[same], exact.values[same].float(), atol=2e-2)  # of numbers up to 30
 
 
+def test_no_atom_is_taken_twice_for_what_rounding_leaves_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching_pursuit, "_SPANNED_EPS", 0.0)
+    x, atoms = gaussian(50, 16, 1).float(), unit_rows(gaussian(3, 16, 0).float())
+    pursuit = MatchingPursuit(atoms, 8, orthogonal=True).encode(x)
+    assert (pursuit.values != 0).sum(dim=1).tolist() == [3] * 50
+
+
 def test_variants_stop_where_no_atom_adds_anything() -> None:
     atoms = unit_rows(gaussian(3, 16, 0).float())
     x = torch.cat([gaussian(5, 16, 1).float(), torch.zeros(1, 16)])
