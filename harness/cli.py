@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, verbs
+from harness import __version__, authoring, verbs
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.verbs import ALL_DONE, INTERRUPTED, USAGE, complain
 
@@ -51,9 +51,16 @@ _VERBS = {
     "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
     "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
     "report": (verbs.report_verb, "the results as a page, results/NAME/report/index.html: harness report suite=NAME"),
+    "check": (
+        authoring.check_verb,
+        "does a plugin keep what its kind promises: harness check KIND/NAME [param=value ...]",
+    ),
+    "new": (authoring.new_verb, "a plugin to start from, in the folder NAME: harness new KIND NAME"),
     "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
 }
-_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain")
+_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "check")
+
+_WITH_WORDS = ("show", "check", "new")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
     for name, (function, summary) in _VERBS.items():
         verb = subparsers.add_parser(name, help=summary, description=summary)
-        verb.add_argument("words", nargs="+" if name == "show" else "*", metavar="WORD")
+        verb.add_argument("words", nargs="+" if name in _WITH_WORDS else "*", metavar="WORD")
         if name in _WITH_JSON:
             verb.add_argument("--json", action="store_true", help="print JSON")
         if name == "wandb-sync":

@@ -15,7 +15,7 @@ class Norms:
     higher_is_more_similar = True
     range = (-1.0, 1.0)
     symmetric = True
-    invariant_to = frozenset({"orthogonal", "scale"})
+    invariant_to = frozenset({"orthogonal", "isotropic_scale", "permutation"})
     streams = False
     max_rows = 1_000_000
 

@@ -1,0 +1,121 @@
+"""The conformance kit: does a plugin keep what its kind promises?
+
+    findings = harness.testing.check_method(lambda: harness.create("method", "acme", k=8))
+    harness.testing.raise_problems(findings)
+
+or, in a file of tests, one test for each check:
+
+    @harness.testing.conforms("method", lambda: harness.create("method", "acme", k=8))
+    def test_acme(check):
+        check()
+
+`harness check method/acme k=8` does the same from the command line, in a process of its own.
+
+Importing this package is cheap: the checks, which need torch, are imported when first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from harness.testing.checks import Check, Finding
+
+__all__ = ["CHECKED_KINDS", "check_method", "check_scorer", "check_similarity", "conforms", "raise_problems"]
+
+CHECKED_KINDS = ("method", "similarity", "scorer")
+Make = Callable[[], Any] | str
+"""What makes a fresh instance each time it is called; or the name of something registered, parameters beside it."""
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def check_method(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of methods on fresh learners."""
+    return _findings("method", make, params)
+
+
+def check_similarity(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of similarities on fresh metrics.
+
+    Whether it compares rows or decompositions is what the `needs` of its Spec say; give a metric of decompositions by
+    its name, then.
+    """
+    return _findings("similarity", make, params)
+
+
+def check_scorer(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of scorers on fresh scorers."""
+    return _findings("scorer", make, params)
+
+
+def raise_problems(findings: Iterable[Finding]) -> None:
+    """Raise an AssertionError that tells all problems, if there are any."""
+    problems = [f"{finding.check}: {finding.problem}" for finding in findings if finding.problem is not None]
+    if problems:
+        raise AssertionError("\n\n".join(problems))
+
+
+def conforms(kind: str, make: Make, /, **params: Any) -> Callable[[Test], Test]:
+    """Make of a test that takes `check` one test for each check of a kind; a check that has no say here is skipped."""
+    import pytest
+
+    from harness.testing.checks import run_check
+
+    checks, subject = _checks_of(kind), _subject(kind, make, params)
+
+    def bound(check: Check) -> Callable[[], None]:
+        def run() -> None:
+            finding = run_check(check, subject)
+            if finding.not_checked is not None:
+                pytest.skip(finding.not_checked)
+            if finding.problem is not None:
+                pytest.fail(f"{finding.check}: {finding.problem}", pytrace=False)
+
+        return run
+
+    return pytest.mark.parametrize("check", [pytest.param(bound(check), id=check.__name__) for check in checks])
+
+
+def _findings(kind: str, make: Make, params: dict[str, Any]) -> list[Finding]:
+    from harness.testing.checks import run_check
+
+    subject = _subject(kind, make, params)
+    return [run_check(check, subject) for check in _checks_of(kind)]
+
+
+def _checks_of(kind: str) -> list[Check]:
+    """Every check of a kind, in the order in which they are written."""
+    if kind not in CHECKED_KINDS:
+        raise ConfigError(f"there are no checks for {kind!r}.{suggest(kind, CHECKED_KINDS)}")
+    from harness.testing import methods, scorers, similarities
+
+    checks: list[Check] = {"method": methods, "similarity": similarities, "scorer": scorers}[kind].CHECKS
+    return checks
+
+
+def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
+    """What the checks of a kind are run on; remembers what several of them need."""
+    from harness.plugin_manager import load_catalog
+    from harness.testing.methods import MethodUnderTest
+    from harness.testing.scorers import ScorerUnderTest
+    from harness.testing.similarities import SimilarityUnderTest
+
+    needs: tuple[str, ...] = ()
+    if isinstance(make, str):
+        catalog, name = load_catalog(plugin_files), make
+        catalog.config(kind, name, params)  # what is wrong with the parameters is said before any check
+        needs = catalog.find(kind, name).spec.needs
+
+        def make() -> Any:
+            return catalog.create(kind, name, params)
+
+    elif params:
+        raise ConfigError(f"parameters ({', '.join(params)}) go with a name; what makes an instance knows its own.")
+    if kind == "method":
+        return MethodUnderTest(make)
+    if kind == "similarity":
+        return SimilarityUnderTest(make, of_decompositions=bool(needs))
+    return ScorerUnderTest(make)

@@ -1,0 +1,112 @@
+"""A check is a small function whose docstring states what is asked; a finding is what came of it."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from harness.isolation import isolated
+
+Check: TypeAlias = Callable[[Any], None]
+"""Takes what is checked, and raises `Broken` or `NotChecked`."""
+
+_NOT_THE_PLUGIN = tuple(
+    f"{place}/"
+    for place in (Path(__file__).parents[1], Path(torch.__file__).parent, Path(np.__file__).parent, "<frozen")
+)
+_STANDARD_LIBRARY, _PACKAGES = (sysconfig.get_path(name) for name in ("stdlib", "purelib"))
+
+
+class Broken(AssertionError):
+    """A requirement does not hold. Tells the plugin's author what was found, where, and what to do."""
+
+
+class NotChecked(Exception):
+    """The check has no say here, and why."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one check; without a problem or a reason why it was not checked, the requirement holds."""
+
+    check: str
+    requirement: str
+    problem: str | None = None
+    not_checked: str | None = None
+
+    @property
+    def outcome(self) -> Literal["holds", "fails", "not checked"]:
+        if self.problem is not None:
+            return "fails"
+        return "holds" if self.not_checked is None else "not checked"
+
+    @property
+    def message(self) -> str:
+        return self.problem or self.not_checked or ""
+
+
+def requirement(check: Check) -> str:
+    """What a check asks, in one line."""
+    return " ".join((inspect.getdoc(check) or "").split())
+
+
+def run_check(check: Check, subject: Any) -> Finding:
+    """Run one check; whatever the plugin raises is a finding."""
+    name, asked = check.__name__, requirement(check)
+    try:
+        with unchanged():
+            check(subject)
+    except KeyboardInterrupt:
+        raise
+    except NotChecked as reason:
+        return Finding(name, asked, not_checked=str(reason))
+    except Broken as broken:
+        return Finding(name, asked, str(broken))
+    except BaseException as error:  # the plugin's own code; it may even call sys.exit
+        return Finding(name, asked, described(error))
+    return Finding(name, asked)
+
+
+def described(error: BaseException) -> str:
+    """What the plugin raised, and where."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_plugin(frame.filename)]
+    where = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r}) was called{where}; raise an exception that says what is wrong instead."
+    return f"raised {type(error).__name__}{where}: {error}"
+
+
+def _is_of_plugin(file: str) -> bool:
+    is_standard = file.startswith(f"{_STANDARD_LIBRARY}/") and not file.startswith(f"{_PACKAGES}/")
+    return not is_standard and not file.startswith(_NOT_THE_PLUGIN)
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Put back the settings of the process and all global random states; tiny inputs need no warnings."""
+    state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with isolated(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
+
+
+def seed_globally(seed: int) -> None:
+    """Seed every generator that a plugin must not draw from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

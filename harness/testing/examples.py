@@ -1,0 +1,131 @@
+"""What plugins are tried on: rows of made-up activations, and latents whose meaning is known."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.contracts import Latent, LatentWindow
+from harness.decomposition import Codes, Decomposition
+from harness.rows import make_rows
+
+WINDOW_TOKENS = 12
+WINDOWS_OF_A_CLASS = 20
+N_WORDS = 200
+_E = 256
+
+Activations: TypeAlias = Callable[[Sequence[str], np.random.Generator], Sequence[float]]
+"""What a latent does on the tokens of a window."""
+
+
+def rows(n: int, d: int, seed: int = 0) -> Float[Tensor, "n d"]:
+    """Each the sum of about four of 2d directions, with noise, away from the origin: like activations, in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(2 * d, d, generator=generator), dim=1)
+    codes = torch.rand(n, 2 * d, generator=generator) + 0.5
+    codes *= torch.rand(n, 2 * d, generator=generator) < 2 / d
+    noise, mean = torch.randn(n, d, generator=generator), torch.randn(d, generator=generator)
+    return 3 * codes @ directions + 0.1 * noise + mean
+
+
+def identities(n: int) -> pd.DataFrame:
+    """Which tokens n rows are of: documents of 40 tokens, each three characters long."""
+    document, position = np.divmod(np.arange(n), 40)
+    names = [f"document {number}" for number in document]
+    columns = {"document": names, "window": np.zeros(n), "position": position}
+    return make_rows(columns | {"start": position * 3, "end": position * 3 + 3})
+
+
+class Atoms(Decomposition):
+    """Latents are rows of the data; just enough of a decomposition to be compared."""
+
+    dictionary: Float[Tensor, "m d"]
+
+    def __init__(self, dictionary: Float[Tensor, "m d"]) -> None:
+        self.dictionary = dictionary
+
+    def encode(self, x: Float[Tensor, "n d"]) -> Codes:
+        """The products with all atoms."""
+        return Codes(x @ self.dictionary.T.to(x.dtype))
+
+    def decode(self, codes: Codes) -> Float[Tensor, "n d"]:
+        """Their sum."""
+        return codes.values @ self.dictionary.to(codes.values.dtype)
+
+
+def atoms(n_atoms: int, n_candidates: int = 400, d: int = 12, seed: int = 0) -> Atoms:
+    """Atoms drawn from the rows of one pool, whatever the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randperm(n_candidates, generator=generator)[:n_atoms]
+    pool = identities(n_candidates)
+    decomposition = Atoms(rows(n_candidates, d)[places])
+    columns = ["document", "window", "position", "start", "end"]
+    decomposition.atoms = pool.iloc[places.numpy()][columns].reset_index(drop=True)
+    decomposition.candidates = pool[["document", "window", "position", "end"]]
+    decomposition.tokenizer_hash = "a tokenizer"
+    return decomposition
+
+
+def on_token(token: str) -> Activations:
+    """A latent that stands for one token."""
+    return lambda tokens, generator: [float(own == token) * generator.uniform(1, 2) for own in tokens]
+
+
+def at_random(density: float = 0.05) -> Activations:
+    """A latent that stands for nothing."""
+    return lambda tokens, generator: list(
+        (generator.random(len(tokens)) < density) * generator.uniform(1, 2, len(tokens))
+    )
+
+
+def latent(activations: Activations, index: int, n: int = WINDOWS_OF_A_CLASS, other: Latent | None = None) -> Latent:
+    """A latent with n windows of each class in each half; its index is the seed of its texts."""
+    generator = np.random.default_rng(index)
+    found: dict[bool, list[LatentWindow]] = {True: [], False: []}
+    while min(map(len, found.values())) < 2 * n:
+        window = _window(activations, len(found[True]) + len(found[False]), generator)
+        found[window.is_active].append(window)
+    explain, test = ((*found[True][half], *found[False][half]) for half in (slice(n), slice(n, 2 * n)))
+    source = found[True][0].text if n else None
+    return Latent(index, 1, 0.0, explain, test, torch.ones(8) / 8**0.5, source, other)
+
+
+def planted(index: int, n: int = WINDOWS_OF_A_CLASS) -> Latent:
+    """A latent that stands for one frequent word, and beside it one that stands for nothing."""
+    word = f" word{3 + index % 10}"
+    return latent(on_token(word), index, n, latent(at_random(), 10_000 + index, n))
+
+
+def meaningless(index: int) -> Latent:
+    """A latent that stands for nothing, and beside it another one."""
+    return latent(at_random(), index, other=latent(at_random(), 10_000 + index))
+
+
+def _window(activations: Activations, number: int, generator: np.random.Generator) -> LatentWindow:
+    """Words drawn by Zipf's law."""
+    share = 1 / np.arange(1, N_WORDS + 1)
+    words = generator.choice(N_WORDS, size=WINDOW_TOKENS, p=share / share.sum())
+    tokens = tuple(f" word{word}" for word in words)
+    values = tuple(float(value) for value in activations(tokens, generator))
+    is_active = any(values)
+    return LatentWindow(f"document {number}", tokens, values, is_active, "random" if is_active else "silent")
+
+
+def embedded(texts: Sequence[str]) -> Float[Tensor, "n e"]:
+    """Stands in for a sentence encoder: texts that share words are alike. Of unit norm, in float64."""
+    found = torch.stack([torch.stack([_word(word) for word in text.split() or [""]]).mean(dim=0) for text in texts])
+    return torch.nn.functional.normalize(found, dim=1)
+
+
+@functools.cache
+def _word(word: str) -> Float[Tensor, " e"]:
+    seed = int.from_bytes(hashlib.sha256(word.strip(",.:").encode()).digest()[:6], "big")
+    return torch.randn(_E, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
