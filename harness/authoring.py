@@ -6,15 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import ConfigError, suggest
 from harness.templates import write_distribution
-from harness.testing import CHECKED_KINDS
+from harness.testing import CHECKED_KINDS, Finding
 from harness.verbs import ALL_DONE, SOME_FAILED, complain, out
-
-if TYPE_CHECKING:
-    from harness.testing.checks import Finding
 
 _COLOURS = {"holds": "green", "fails": "red", "not checked": "yellow"}
 

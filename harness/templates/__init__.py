@@ -29,10 +29,8 @@ def write_distribution(kind: str, name: str, where: Path) -> Path:
     """Write a plugin of a kind into the folder `name`, which must not be there yet."""
     if kind not in CHECKED_KINDS:
         raise ConfigError(f"new: there is no template for {kind!r}.{suggest(kind, CHECKED_KINDS)}")
-    _check_name(kind, name)
+    _check_name(kind, name, where / name)
     folder = where / name
-    if folder.exists():
-        raise ConfigError(f"new: {folder} is there already. Choose another name, or move it away.")
     names = {"kind": kind, "name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
     texts = importlib.resources.files(__name__)
     folder.mkdir()
@@ -42,12 +40,14 @@ def write_distribution(kind: str, name: str, where: Path) -> Path:
     return folder
 
 
-def _check_name(kind: str, name: str) -> None:
+def _check_name(kind: str, name: str, folder: Path) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise ConfigError(
             f"new: {name!r} can't be the name of a module. A name starts with a lower case letter and holds only lower "
             "case letters, digits and '_'."
         )
+    if folder.exists():
+        raise ConfigError(f"new: {folder} is there already. Choose another name, or move it away.")
     if name in load_catalog().names(kind):
         raise ConfigError(f"new: there is a {kind} {name!r} already. Choose another name.")
     if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:

@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import ConfigError, suggest
+from harness.testing.findings import Finding
 
 if TYPE_CHECKING:
-    from harness.testing.checks import Check, Finding
+    from harness.testing.checks import Check
 
-__all__ = ["CHECKED_KINDS", "check_method", "check_scorer", "check_similarity", "conforms", "raise_problems"]
+__all__ = ["CHECKED_KINDS", "Finding", "check_method", "check_scorer", "check_similarity", "conforms", "raise_problems"]
 
 CHECKED_KINDS = ("method", "similarity", "scorer")
 Make = Callable[[], Any] | str

@@ -1,4 +1,4 @@
-"""A check is a small function whose docstring states what is asked; a finding is what came of it."""
+"""A check is a small function whose docstring states what is asked; running it gives a finding."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from harness.isolation import isolated
+from harness.testing.findings import Finding
 
 Check: TypeAlias = Callable[[Any], None]
 """Takes what is checked, and raises `Broken` or `NotChecked`."""
@@ -34,26 +34,6 @@ class Broken(AssertionError):
 
 class NotChecked(Exception):
     """The check has no say here, and why."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came of one check; without a problem or a reason why it was not checked, the requirement holds."""
-
-    check: str
-    requirement: str
-    problem: str | None = None
-    not_checked: str | None = None
-
-    @property
-    def outcome(self) -> Literal["holds", "fails", "not checked"]:
-        if self.problem is not None:
-            return "fails"
-        return "holds" if self.not_checked is None else "not checked"
-
-    @property
-    def message(self) -> str:
-        return self.problem or self.not_checked or ""
 
 
 def requirement(check: Check) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -90,9 +90,13 @@ def latent(activations: Activations, index: int, n: int = WINDOWS_OF_A_CLASS, ot
     """A latent with n windows of each class in each half; its index is the seed of its texts."""
     generator = np.random.default_rng(index)
     found: dict[bool, list[LatentWindow]] = {True: [], False: []}
-    while min(map(len, found.values())) < 2 * n:
-        window = _window(activations, len(found[True]) + len(found[False]), generator)
-        found[window.is_active].append(window)
+    for number, tokens in enumerate(_texts(generator)):
+        values = tuple(float(value) for value in activations(tokens, generator))
+        is_active = any(values)
+        sample = "random" if is_active else "silent"
+        found[is_active].append(LatentWindow(f"document {number}", tokens, values, is_active, sample))
+        if min(map(len, found.values())) >= 2 * n:
+            break
     explain, test = ((*found[True][half], *found[False][half]) for half in (slice(n), slice(n, 2 * n)))
     source = found[True][0].text if n else None
     return Latent(index, 1, 0.0, explain, test, torch.ones(8) / 8**0.5, source, other)
@@ -109,14 +113,12 @@ def meaningless(index: int) -> Latent:
     return latent(at_random(), index, other=latent(at_random(), 10_000 + index))
 
 
-def _window(activations: Activations, number: int, generator: np.random.Generator) -> LatentWindow:
-    """Words drawn by Zipf's law."""
+def _texts(generator: np.random.Generator) -> Iterator[tuple[str, ...]]:
+    """Windows of words drawn by Zipf's law, without end."""
     share = 1 / np.arange(1, N_WORDS + 1)
-    words = generator.choice(N_WORDS, size=WINDOW_TOKENS, p=share / share.sum())
-    tokens = tuple(f" word{word}" for word in words)
-    values = tuple(float(value) for value in activations(tokens, generator))
-    is_active = any(values)
-    return LatentWindow(f"document {number}", tokens, values, is_active, "random" if is_active else "silent")
+    while True:
+        for words in generator.choice(N_WORDS, size=(100, WINDOW_TOKENS), p=share / share.sum()).tolist():
+            yield tuple(f" word{word}" for word in words)
 
 
 def embedded(texts: Sequence[str]) -> Float[Tensor, "n e"]:

@@ -1,7 +1,7 @@
 """Runs checks in a process of their own: a plugin that takes it down does not take down who asked.
 
-The child, `python -m harness.testing.process`, reads one line of JSON that says what to check. It writes a line before
-each check and a line with what came of it: the check under way when the process ends is the one that ended it.
+The child, `python -m harness.testing.process`, reads one line of JSON that says what to check. It writes one with all
+checks, and then one with what came of each: the first that is missing is the one that ended the process.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import ConfigError, HarnessError
-
-if TYPE_CHECKING:
-    from harness.testing.checks import Finding
+from harness.testing import Finding
 
 
 def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequence[str] = ()) -> list[Finding]:
     """What comes of all checks of something registered."""
-    from harness.testing import _checks_of
-    from harness.testing.checks import Finding, requirement
-
     files = [str(Path(file).absolute()) for file in plugin_files]
     task = {"kind": kind, "name": name, "params": params, "plugin_files": files}
     # -P: a folder named harness or plugins where the user stands must not hide ours.
@@ -37,18 +32,16 @@ def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequen
     lines = [json.loads(line) for line in ended.stdout.splitlines() if line.endswith("}")]
     if errors := [line["error"] for line in lines if "error" in line]:
         raise ConfigError(errors[0])
-    findings = {line["check"]: Finding(**line) for line in lines if "requirement" in line}
-    begun = [line["begin"] for line in lines if "begin" in line]
-    if not begun:
+    if not lines:
         raise HarnessError(f"the process of the checks ended ({_how(ended.returncode)}) before the first; see above.")
-    for check in _checks_of(kind):
-        if check.__name__ not in findings:
-            left = Finding(check.__name__, requirement(check), not_checked="the process had ended before")
-            if check.__name__ == begun[-1]:
-                problem = f"the process ended ({_how(ended.returncode)}) in this check: {_ADVICE}"
-                left = dataclasses.replace(left, problem=problem, not_checked=None)
-            findings[check.__name__] = left
-    return list(findings.values())
+    asked, *ends = lines
+    findings = [Finding(**line) for line in ends]
+    for number, check in enumerate(asked["checks"][len(findings) :]):
+        # One at a time and in order: the first that has not ended is the one that was under way.
+        problem = None if number else f"the process ended ({_how(ended.returncode)}) in this check: {_ADVICE}"
+        not_checked = "the process had ended before" if number else None
+        findings.append(Finding(**check, problem=problem, not_checked=not_checked))
+    return findings
 
 
 _ADVICE = (
@@ -71,15 +64,16 @@ def main() -> None:
         lines.write(json.dumps(line) + "\n")
 
     from harness.testing import _checks_of, _subject
-    from harness.testing.checks import run_check
+    from harness.testing.checks import requirement, run_check
 
     try:
         subject = _subject(task["kind"], task["name"], task["params"], tuple(task["plugin_files"]))
     except HarnessError as error:
         emit({"error": str(error)})
         return
-    for check in _checks_of(task["kind"]):
-        emit({"begin": check.__name__})
+    checks = _checks_of(task["kind"])
+    emit({"checks": [{"check": check.__name__, "requirement": requirement(check)} for check in checks]})
+    for check in checks:
         emit(dataclasses.asdict(run_check(check, subject)))
 
 

@@ -18,7 +18,7 @@ from harness.errors import Undefined
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import embedded, latent, meaningless, on_token, planted
 
-N_LATENTS = 24
+N_LATENTS = 16
 _STANDARD_ERRORS = 4
 _TOLERANCE = 1e-9
 

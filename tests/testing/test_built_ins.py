@@ -13,7 +13,7 @@ import harness
 from harness.plugin_manager import load_catalog
 from harness.testing import check_method, check_scorer, check_similarity, raise_problems
 
-_QUICK = {"n_latents": 32, "passes": 2, "batch_rows": 64}
+_QUICK = {"n_latents": 32, "passes": 2, "batch_rows": 100}
 METHODS: dict[str, dict[str, Any]] = {
     "itda": {"k": 3, "max_atoms": 40},
     "itda_paper": {"k": 3, "max_atoms": 40, "threshold": 2e-3},

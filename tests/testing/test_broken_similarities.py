@@ -1,0 +1,181 @@
+"""Similarities that each break one promise."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import harness
+from harness.testing import check_similarity
+from harness.testing.checks import run_check
+from harness.testing.similarities import CHECKS, SimilarityUnderTest
+
+
+class Good:
+    """Correlation of the norms of centred rows: conforms."""
+
+    higher_is_more_similar = True
+    range = (-1.0, 1.0)
+    symmetric = True
+    invariant_to = frozenset({"orthogonal", "isotropic_scale", "translation", "permutation"})
+    streams = False
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        norms = torch.stack([(rows - rows.mean(dim=0)).norm(dim=1) for rows in (x.double(), y.double())])
+        if (norms.std(dim=1) <= 1e-12 * norms.mean(dim=1)).any():
+            raise harness.Undefined("all rows of one side have the same norm")
+        return float(torch.corrcoef(norms)[0, 1].clamp(-1, 1))
+
+
+class FalseInvariance(Good):
+    invariant_to = Good.invariant_to | {"invertible"}
+
+
+class UnknownInvariance(Good):
+    invariant_to = frozenset({"rotation", "orthogonal"})
+
+
+class SelfIsNotTheMaximum(Good):
+    """A likeness whose sign nobody has looked at."""
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return -super().__call__(x, y)
+
+
+class DistanceSaidToBeALikeness(Good):
+    range = (0.0, 2.0)
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return 1 - super().__call__(x, y)
+
+
+class OutOfRange(Good):
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return 100 * super().__call__(x, y)
+
+
+class NotSymmetric(Good):
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return super().__call__(x, y) * (1.0 if x.shape[1] >= y.shape[1] else 0.9)
+
+
+class GivesNaN(Good):
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        try:
+            return super().__call__(x, y)
+        except harness.Undefined:
+            return math.nan
+
+
+class MindsTheOrder(Good):
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return super().__call__(x[:4], y[:4])
+
+
+class WritesIntoRows(Good):
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        x -= x.mean(dim=0)
+        return super().__call__(x, y)
+
+
+class DrawsGlobally(Good):
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        places = torch.randperm(len(x))[:200]
+        return super().__call__(x[places], y[places])
+
+
+class Streams(Good):
+    """Keeps the rows: streams and conforms."""
+
+    streams = True
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        self.rows[0].append(x)
+        self.rows[1].append(y)
+
+    def merge(self, other: Streams) -> None:
+        for own, its in zip(self.rows, other.rows, strict=True):
+            own.extend(its)
+
+    def compute(self) -> float:
+        return self(torch.cat(self.rows[0]), torch.cat(self.rows[1]))
+
+
+class MeanOfParts(Streams):
+    def compute(self) -> float:
+        values = [self(x, y) for x, y in zip(*self.rows, strict=True) if len(x) > 1]
+        return sum(values) / len(values)
+
+
+class DoesNotReset(Streams):
+    def reset(self) -> None:
+        if not hasattr(self, "rows"):
+            super().reset()
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        super().update(x, y + 0.5 * len(self.rows[0]))
+
+
+class MergesNothing(Streams):
+    def merge(self, other: Streams) -> None: ...
+
+
+BROKEN: dict[type, tuple[str, str]] = {
+    FalseInvariance: ("keeps_each_invariance", "after the map 'invertible' of x .*take 'invertible' out"),
+    UnknownInvariance: ("says_what_it_is", "'rotation'.*orthogonal"),
+    SelfIsNotTheMaximum: ("is_most_similar_to_itself", r"s\(x, x\) is -1, .*nothing may be more similar"),
+    DistanceSaidToBeALikeness: ("is_most_similar_to_itself", "higher_is_more_similar is True"),
+    OutOfRange: ("gives_a_number_in_its_range", "outside its range"),
+    NotSymmetric: ("is_symmetric_as_it_says", "say symmetric = False"),
+    GivesNaN: ("has_no_number_for_rows_that_are_all_the_same", "nan where the rows of x are all the same"),
+    MindsTheOrder: ("does_not_mind_the_order_of_rows", "in another order"),
+    WritesIntoRows: ("leaves_its_input_alone", "has changed x"),
+    DrawsGlobally: ("repeats_itself", "another state"),
+    MeanOfParts: ("streams_as_it_says", r"update\(\) with parts"),
+    DoesNotReset: ("streams_as_it_says", r"reset\(\) forgets all"),
+    MergesNothing: ("streams_as_it_says", r"merge\(\) of parts"),
+}
+
+
+@pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
+def test_it_is_found(make: Any) -> None:
+    name, message = BROKEN[make]
+    (check,) = [check for check in CHECKS if check.__name__ == name]
+    found = run_check(check, SimilarityUnderTest(make))
+    assert found.problem is not None, found
+    assert re.search(message, found.problem, re.DOTALL), found.problem
+
+
+@pytest.mark.parametrize("make", [Good, Streams])
+def test_what_conforms_passes(make: Any) -> None:
+    assert not [finding for finding in check_similarity(make) if finding.outcome == "fails"]
+
+
+class FirstAtoms:
+    """Of decompositions: the share of atoms of a that b has, said to be symmetric, which it is not."""
+
+    higher_is_more_similar = True
+    range = (0.0, 1.0)
+    symmetric = True
+    invariant_to: frozenset[str] = frozenset()
+    streams = False
+
+    def __call__(self, a: harness.Decomposition, b: harness.Decomposition) -> float:
+        places = [set(side.atoms["document"] + side.atoms["position"].astype(str)) for side in (a, b)]
+        return len(places[0] & places[1]) / len(places[0])
+
+
+def test_a_metric_of_decompositions() -> None:
+    subject = SimilarityUnderTest(FirstAtoms, of_decompositions=True)
+    assert [check.__name__ for check in CHECKS if run_check(check, subject).problem] == ["is_symmetric_as_it_says"]
