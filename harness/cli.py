@@ -53,7 +53,7 @@ _VERBS = {
     "report": (verbs.report_verb, "the results as a page, results/NAME/report/index.html: harness report suite=NAME"),
     "check": (
         authoring.check_verb,
-        "does a plugin keep what its kind promises: harness check KIND/NAME [param=value ...]",
+        "what a plugin promises and does not keep: harness check KIND/NAME [key=value ...]",
     ),
     "new": (authoring.new_verb, "a plugin to start from, in the folder NAME: harness new KIND NAME"),
     "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),

@@ -119,8 +119,7 @@ def decodes_to_rows(method: MethodUnderTest) -> None:
 
 def encodes_row_by_row(method: MethodUnderTest) -> None:
     """The codes of a row, and what they decode to, do not depend on the other rows of the batch."""
-    x = method.x.double()
-    fitted = method.fit(x)
+    x, fitted = _in_float64(method)
     codes, decoded = fitted.encode(x).to_dense(fitted.n_latents), fitted.decode(fitted.encode(x))
     for part in (slice(0, 7), slice(7, 8), slice(8, len(x))):
         own = fitted.encode(x[part])
@@ -301,6 +300,16 @@ def follows_the_device(method: MethodUnderTest) -> None:
     """All tensors are made on info.device, and codes and rows come back on the device of x."""
     _ = method.fitted
     devices.check(method.make, method.x)
+
+
+def _in_float64(method: MethodUnderTest) -> tuple[Float[Tensor, "n d"], Decomposition]:
+    """Rows and a fit of them; in float64, where rounding tips no choice of latents, if the method takes it."""
+    try:
+        fitted = method.fit(method.x.double())
+        fitted.encode(method.x.double())
+    except RuntimeError:
+        return method.x, method.fitted
+    return method.x.double(), fitted
 
 
 def _bears(method: MethodUnderTest, x: Tensor, what: str, advice: str) -> None:
