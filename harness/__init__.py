@@ -106,4 +106,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name == "testing":  # for tests of plugins
+        return importlib.import_module("harness.testing")
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -100,9 +100,9 @@ def _checks_of(kind: str) -> list[Check]:
 def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
     """What the checks of a kind are run on; remembers what several of them need."""
     from harness.plugin_manager import load_catalog
-    from harness.testing.methods import MethodUnderTest
     from harness.testing.scorers import ScorerUnderTest
     from harness.testing.similarities import SimilarityUnderTest
+    from harness.testing.trials import MethodUnderTest
 
     needs: tuple[str, ...] = ()
     if isinstance(make, str):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from harness.api import fit
@@ -18,58 +14,15 @@ from harness.errors import ConfigError, Undefined
 from harness.testing import devices, learners
 from harness.testing.checks import Broken, Check, NotChecked, described, seed_globally
 from harness.testing.examples import rows
+from harness.testing.trials import SIZES, MethodUnderTest
 
-SIZES = ((300, 24), (3000, 96), (12_000, 768))
-"""Rows and width: the first that the method can learn from, with its parameters, is taken."""
 _MAX_ROWS = 20_000
 _TOLERANCE = 1e-4
 
 
-class MethodUnderTest:
-    """A method, by what makes a fresh learner; what most checks need of it is fitted once."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
-
-    @cached_property
-    def _outcome(self) -> tuple[Float[Tensor, "n d"], Decomposition | BaseException]:
-        for n, d in SIZES:
-            x = rows(n, d)
-            try:
-                return x, fit(self.make(), x.clone())
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # the plugin's own code; it may even call sys.exit
-                outcome = error
-                if not isinstance(error, (Undefined, ConfigError)):
-                    break
-        return x, outcome
-
-    @property
-    def x(self) -> Float[Tensor, "n d"]:
-        """The rows of the fit, for the caller to spoil."""
-        return self._outcome[0].clone()
-
-    @property
-    def fitted(self) -> Decomposition:
-        """From ordinary rows, seed 0; not to be changed."""
-        if isinstance(self._outcome[1], BaseException):
-            raise NotChecked(f"nothing to check before {learns.__name__} holds")
-        return self._outcome[1]
-
-    def fit(self, x: Tensor | None = None, through: Callable[[Any], Any] = lambda learner: learner) -> Decomposition:
-        """Another fit, with a fresh learner; from the same rows if no others are given."""
-        _ = self.fitted
-        return fit(through(self.make()), self.x if x is None else x)
-
-    def difference(self, a: Decomposition, b: Decomposition) -> str | None:
-        """What is not equal to the bit in two decompositions, or in what they make of the rows."""
-        return learners.difference(a, b, self.x)
-
-
 def learns(method: MethodUnderTest) -> None:
     """A fit of ordinary rows gives a harness.Decomposition with finite weights."""
-    error = method._outcome[1]
+    error = method.outcome[1]
     if isinstance(error, (Undefined, ConfigError)):
         sizes = ", ".join(f"{n} x {d}" for n, d in SIZES)
         raise Broken(f"learns from rows of none of the shapes {sizes}: {error} Check it with other parameters.")
@@ -119,7 +72,7 @@ def decodes_to_rows(method: MethodUnderTest) -> None:
 
 def encodes_row_by_row(method: MethodUnderTest) -> None:
     """The codes of a row, and what they decode to, do not depend on the other rows of the batch."""
-    x, fitted = _in_float64(method)
+    x, fitted = method.in_float64()
     codes, decoded = fitted.encode(x).to_dense(fitted.n_latents), fitted.decode(fitted.encode(x))
     for part in (slice(0, 7), slice(7, 8), slice(8, len(x))):
         own = fitted.encode(x[part])
@@ -300,16 +253,6 @@ def follows_the_device(method: MethodUnderTest) -> None:
     """All tensors are made on info.device, and codes and rows come back on the device of x."""
     _ = method.fitted
     devices.check(method.make, method.x)
-
-
-def _in_float64(method: MethodUnderTest) -> tuple[Float[Tensor, "n d"], Decomposition]:
-    """Rows and a fit of them; in float64, where rounding tips no choice of latents, if the method takes it."""
-    try:
-        fitted = method.fit(method.x.double())
-        fitted.encode(method.x.double())
-    except RuntimeError:
-        return method.x, method.fitted
-    return method.x.double(), fitted
 
 
 def _bears(method: MethodUnderTest, x: Tensor, what: str, advice: str) -> None:

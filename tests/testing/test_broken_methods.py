@@ -15,7 +15,8 @@ from torch import Tensor
 import harness
 from harness.testing import check_method
 from harness.testing.checks import run_check
-from harness.testing.methods import CHECKS, MethodUnderTest
+from harness.testing.methods import CHECKS
+from harness.testing.trials import MethodUnderTest
 
 
 class Rotated(harness.Decomposition):

@@ -75,11 +75,6 @@ def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: py
     assert "similarity/exits: 10 checks: " in out
 
 
-def test_all_hold(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "similarity/cka", "estimator=debiased"]) == 0
-    assert "0 fails" in capfd.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -130,5 +125,6 @@ def test_a_file_of_tests(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_pytest_plugin_is_light() -> None:
-    code = "import sys, harness.testing.pytest_plugin; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness; harness.testing.conforms; import harness.testing.pytest_plugin; "
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

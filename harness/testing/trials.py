@@ -1,0 +1,72 @@
+"""A method on trial: fits of made-up rows, as the checks need them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.api import fit
+from harness.decomposition import Decomposition
+from harness.errors import ConfigError, Undefined
+from harness.testing import learners
+from harness.testing.checks import NotChecked
+from harness.testing.examples import rows
+
+SIZES = ((300, 24), (3000, 96), (12_000, 768))
+"""Rows and width: the first that the method can learn from, with its parameters, is taken."""
+
+
+class MethodUnderTest:
+    """A method, by what makes a fresh learner; what most checks need of it is fitted once."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+    @cached_property
+    def outcome(self) -> tuple[Float[Tensor, "n d"], Decomposition | BaseException]:
+        """The rows of the fit, and what came of it."""
+        for n, d in SIZES:
+            x = rows(n, d)
+            try:
+                return x, fit(self.make(), x.clone())
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the plugin's own code; it may even call sys.exit
+                outcome = error
+                if not isinstance(error, (Undefined, ConfigError)):
+                    break
+        return x, outcome
+
+    @property
+    def x(self) -> Float[Tensor, "n d"]:
+        """The rows of the fit, for the caller to spoil."""
+        return self.outcome[0].clone()
+
+    @property
+    def fitted(self) -> Decomposition:
+        """From ordinary rows, seed 0; not to be changed."""
+        if isinstance(self.outcome[1], BaseException):
+            raise NotChecked("nothing to check before `learns` holds")
+        return self.outcome[1]
+
+    def fit(self, x: Tensor | None = None, through: Callable[[Any], Any] = lambda learner: learner) -> Decomposition:
+        """Another fit, with a fresh learner; from the same rows if no others are given."""
+        _ = self.fitted
+        return fit(through(self.make()), self.x if x is None else x)
+
+    def difference(self, a: Decomposition, b: Decomposition) -> str | None:
+        """What is not equal to the bit in two decompositions, or in what they make of the rows."""
+        return learners.difference(a, b, self.x)
+
+    def in_float64(self) -> tuple[Float[Tensor, "n d"], Decomposition]:
+        """Rows and a fit of them; in float64, where rounding tips no choice of latents, if the method takes it."""
+        try:
+            fitted = self.fit(self.x.double())
+            fitted.encode(self.x.double())
+        except RuntimeError:
+            return self.x, self.fitted
+        return self.x.double(), fitted
