@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import harness
 from harness.plugin_manager import load_catalog
@@ -20,6 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "kmeans": {"n_latents": 12, "k": 3},
     "random_dictionary": {"n_latents": 32, "k": 3},
     "pca": {"n_components": 6},
+    "ica": {"n_components": 6},
     "topk_sae": {**_QUICK, "k": 4},
     "batch_topk_sae": {**_QUICK, "k": 4},
     "matryoshka_sae": {**_QUICK, "k": 4, "group_shares": [0.5, 0.5]},
@@ -38,10 +40,20 @@ def names(kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", names("method"))
-def test_methods(name: str) -> None:
-    findings = check_method(name, **METHODS.get(name, {}))
+def test_methods(name: str, tmp_path: Path) -> None:
+    parameters = METHODS.get(name, {})
+    if name == "pretrained_sae":
+        x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0))  # as wide as the rows of the kit
+        harness.fit(harness.create("method", "topk_sae", **METHODS["topk_sae"]), x).export_saelens(tmp_path / "sae")
+        parameters = {"path": str(tmp_path / "sae")}
+    findings = check_method(name, **parameters)
     raise_problems(findings)
     assert {finding.check for finding in findings if finding.outcome == "holds"} >= MUST_BE_CHECKED
+
+
+@pytest.mark.parametrize("variant", [{"pursuit": "orthogonal"}, {"non_negative": True}, {"centre": True}])
+def test_variants_of_itda(variant: dict[str, Any]) -> None:
+    raise_problems(check_method("itda", **METHODS["itda"], **variant))
 
 
 @pytest.mark.parametrize("name", names("similarity"))
