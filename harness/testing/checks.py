@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 import sysconfig
 import traceback
 import warnings
@@ -61,10 +62,18 @@ def run_check(check: Check, subject: Any) -> Finding:
 def described(error: BaseException) -> str:
     """What the plugin raised, and where."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_plugin(frame.filename)]
+    if frames and isinstance(error, SystemExit) and frames[-1].filename == _file_of_exit():
+        frames.pop()
     where = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r}) was called{where}; raise an exception that says what is wrong instead."
     return f"raised {type(error).__name__}{where}: {error}"
+
+
+def _file_of_exit() -> str | None:
+    """Where sys.exit is written in Python: libraries such as wandb put a function of theirs in its place."""
+    code = getattr(sys.exit, "__code__", None)
+    return None if code is None else code.co_filename
 
 
 def _is_of_plugin(file: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,6 +271,15 @@ def test_it_is_found(make: Callable[[], Any]) -> None:
     found = run_check(check, MethodUnderTest(make))
     assert found.problem is not None, found
     assert re.search(message, found.problem, re.DOTALL), found.problem
+
+
+def test_an_exit_is_named_where_a_library_has_put_its_own_in_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hooks.py").write_text("import sys\noriginal = sys.exit\ndef leave(code):\n    original(code)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "exit", importlib.import_module("hooks").leave)
+    test_it_is_found(Exits)
 
 
 # What breaks only one promise fails only one check, else authors could not tell what is wrong.
