@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -62,8 +63,8 @@ def run_check(check: Check, subject: Any) -> Finding:
 def described(error: BaseException) -> str:
     """What the plugin raised, and where."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_plugin(frame.filename)]
-    if frames and isinstance(error, SystemExit) and frames[-1].filename == _file_of_exit():
-        frames.pop()
+    if isinstance(error, SystemExit):
+        frames = list(takewhile(lambda frame: frame.filename != _file_of_exit(), frames))
     where = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r}) was called{where}; raise an exception that says what is wrong instead."
