@@ -170,6 +170,7 @@ def leaves_its_input_alone(method: MethodUnderTest) -> None:
 
 def keeps_no_batch(method: MethodUnderTest) -> None:
     """Nothing of batch.x is kept after partial_fit: the rows are only lent."""
+    _ = method.fitted
     try:
         again = method.fit(through=learners.Overwriting)
     except Exception as error:
@@ -257,6 +258,7 @@ def follows_the_device(method: MethodUnderTest) -> None:
 
 def _bears(method: MethodUnderTest, x: Tensor, what: str, advice: str) -> None:
     """A fit of unusual rows gives finite codes and rows, or says that they are of no use to it."""
+    _ = method.fitted
     try:
         fitted = method.fit(x.clone())
     except Undefined:

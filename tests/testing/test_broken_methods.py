@@ -282,6 +282,12 @@ def test_an_exit_is_named_where_a_library_has_put_its_own_in_place(
     test_it_is_found(Exits)
 
 
+def test_what_does_not_learn_fails_nothing_else() -> None:
+    outcomes = {finding.check: finding.outcome for finding in check_method(Exits)}
+    assert outcomes.pop("learns") == "fails"
+    assert set(outcomes.values()) == {"not checked"}
+
+
 # What breaks only one promise fails only one check, else authors could not tell what is wrong.
 @pytest.mark.parametrize("make", [giving(Transposed), giving(SaysUnsigned), GlobalNumpySeed, FixedSeed, KeepsBatch])
 def test_nothing_else_is_found(make: Callable[[], Any]) -> None:
