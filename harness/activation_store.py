@@ -35,7 +35,8 @@ def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.Dat
     tensors |= {"x": x.contiguous().cpu(), "norm": norm.cpu()}
     temporary = folder / f".{shard_name(number)}"
     with writing(temporary):
-        save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": repr(seconds)})
+        # exact and always of one length, or the size of the file, which a table shows, would be a matter of luck
+        save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": f"{seconds:.17e}"})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(folder / shard_name(number))
