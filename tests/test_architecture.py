@@ -25,6 +25,7 @@ THIRD_PARTY = {
     "gguf",
     "huggingface_hub",
     "jaxtyping",
+    "numba",
     "numpy",
     "pandas",
     "pyarrow",

@@ -117,7 +117,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="itda",
-        version=1,
+        version=2,
         summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
         config=ITDAConfig,
         factory="plugins.methods.itda:ITDA",
@@ -126,7 +126,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="itda_paper",
-        version=1,
+        version=2,
         summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
         config=ITDAPaperConfig,
         factory="plugins.methods.itda_paper:ITDAPaper",
@@ -135,7 +135,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="kmeans",
-        version=1,
+        version=2,
         summary="Baseline: k-means centroids under matching pursuit",
         config=KMeansConfig,
         factory="plugins.methods.kmeans:KMeans",
@@ -144,7 +144,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="random_dictionary",
-        version=1,
+        version=2,
         summary="Baseline: random rows or Gaussian directions under matching pursuit",
         config=RandomDictionaryConfig,
         factory="plugins.methods.random_dictionary:RandomDictionary",

@@ -12,7 +12,8 @@ subtracts. Coefficients are signed and an atom can be taken twice. Two variants:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +26,9 @@ from plugins.methods.strongest import first_strongest, whole_groups
 
 ATOM_COLUMNS = ["document", "position", "start", "end"]
 """The identity of a row that became an atom."""
+
+if TYPE_CHECKING:
+    from plugins.methods.compiled_step import Taken
 
 # Above this the correlations are computed anew at each step: slower, but memory stays linear in the atoms.
 # 2 GiB holds 23,170 atoms in float32.
@@ -53,8 +57,8 @@ class MatchingPursuit:
     """Atoms and their Gram matrix G = D·Dᵀ, both of which may grow.
 
     After atom j with coefficient c, a row's correlations change by −c·G[j]: a step costs O(m) instead of O(m·d).
-    These updates round, so where the two best atoms are closer than the rounding error, the row's correlations are
-    computed anew from its residual; the picks are then those of the textbook form.
+    These updates round, so where the best atoms are closer than the rounding error, they are compared anew from the
+    residual, in float64; the picks are then those of the textbook form.
 
     Args:
         atoms: the first ones, at unit norm.
@@ -83,11 +87,17 @@ class MatchingPursuit:
         self._atoms = atoms.new_empty(0, atoms.shape[1])
         self._gram: Tensor | None = None if orthogonal else atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
+        self.compiled = atoms.device.type == "cpu" and atoms.dtype == torch.float32
+        """Whether steps are compiled; torch's, in other places and dtypes, have the same picks."""
         self.extend(atoms)
 
     @property
     def atoms(self) -> Float[Tensor, "m d"]:
         return self._atoms[: self.n_atoms]
+
+    @property
+    def _steps_are_compiled(self) -> bool:
+        return self.compiled and self._gram is not None
 
     def extend(self, atoms: Float[Tensor, "p d"]) -> None:
         """Add atoms of unit norm."""
@@ -121,14 +131,22 @@ class MatchingPursuit:
         indices = torch.zeros(len(x), self.k, dtype=torch.long, device=x.device)
         error = unit.any(dim=1).to(x.dtype)
         if self.n_atoms:
-            size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1)))
             if barred is None:
                 barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
+            size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1)))
             tensors = (unit, values, indices, error, barred)
-            for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
-                self._pursue(*part, tolerance=tolerance)
+            parts = zip(*(tensor.split(size) for tensor in tensors), strict=True)
+            pursue = partial(self._pursue, tolerance=tolerance)
+            if self._steps_are_compiled:
+                from plugins.methods.compiled_step import each_on_a_thread  # numba takes a while to import
+
+                each_on_a_thread(pursue, list(parts))
+            else:
+                for part in parts:
+                    pursue(*part)
         return Pursuit(values.mul_(norms), indices, error)
 
+    @torch.no_grad()
     def _pursue(
         self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
     ) -> None:
@@ -138,10 +156,11 @@ class MatchingPursuit:
         if self.orthogonal:
             live = OrthogonallyPursuedRows.start(live)
         correlations = self._correlate(live.residual)
+        taken: Taken | None = None
         for step in range(self.k):
             if not len(rows):
                 return
-            picks = self._pick(correlations, live, step)
+            correlations, picks = self._pick(correlations, taken, live, step)
             moving = self._moving(correlations, picks)
             if not moving.all():
                 values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
@@ -155,30 +174,47 @@ class MatchingPursuit:
                     tensor[going] for tensor in (rows, correlations, picks, coefficients)
                 )
                 live = live.only(going)
-            if step + 1 < self.k:
-                correlations = self._update(correlations, live.residual, picks, coefficients)
+            taken = picks, coefficients
         values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
 
-    def _pick(self, correlations: Float[Tensor, "b m"], live: PursuedRows, step: int) -> Int[Tensor, " b"]:
-        """The atom with the largest |correlation|, or correlation; of equals the first."""
-        if self.orthogonal:
-            correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
-        scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
+    def _pick(
+        self, correlations: Float[Tensor, "b m"], taken: Taken | None, live: PursuedRows, step: int
+    ) -> tuple[Float[Tensor, "b m"], Int[Tensor, " b"]]:
+        """The correlations after the step before, and the atom of the largest |correlation|, or correlation."""
         margin = _DOUBT_EPS * torch.finfo(correlations.dtype).eps
-        picks, doubtful = self._strongest(correlations, live.barred, margin, scratch)
-        if self._gram is not None and doubtful.any():
-            fresh = self._correlate(live.residual[doubtful])
-            correlations[doubtful] = fresh
-            picks[doubtful] = self._strongest(fresh, live.barred[doubtful], 0.0, scratch[: len(fresh)])[0]
-        return picks
+        if self._steps_are_compiled:
+            from plugins.methods.compiled_step import subtract_and_pick
 
-    def _strongest(self, correlations: Tensor, barred: Tensor, margin: float, scratch: Tensor) -> tuple[Tensor, Tensor]:
-        strengths = scratch[:, : self.n_atoms]
-        if self.non_negative:
-            torch.clamp(correlations, min=0, out=strengths)
+            picks, doubtful = subtract_and_pick(correlations, self._gram, taken, live.barred, margin, self.non_negative)
         else:
-            torch.abs(correlations, out=strengths)
-        return first_strongest(scratch, self.n_atoms, barred, margin)
+            if taken is not None:
+                correlations = self._update(correlations, live.residual, *taken)
+            if self.orthogonal:
+                correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
+            scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
+            self._strengths(correlations, live.barred, scratch[:, : self.n_atoms])
+            picks, doubtful = first_strongest(scratch, self.n_atoms, margin)
+        if self._gram is not None and doubtful.any():
+            picks[doubtful] = self._strongest_of_close(correlations[doubtful], live.only(doubtful), margin)
+        return correlations, picks
+
+    def _strengths(self, correlations: Tensor, barred: Tensor, out: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+        """What decides; -1 where an atom may not be taken."""
+        if self.non_negative:
+            torch.clamp(correlations, min=0, out=out)
+        else:
+            torch.abs(correlations, out=out)
+        if barred.shape[1]:
+            out[:, out.shape[1] - barred.shape[1] :].masked_fill_(barred, -1)
+        return out
+
+    def _strongest_of_close(self, correlations: Tensor, live: PursuedRows, margin: float) -> Int[Tensor, " b"]:
+        """Of the atoms that come within the margin of the best, the strongest in float64; of equals the first."""
+        strengths = self._strengths(correlations, live.barred, torch.empty_like(correlations))
+        rows, atoms = (strengths >= strengths.amax(dim=1, keepdim=True) - margin).nonzero(as_tuple=True)
+        products = (live.residual[rows].double() * self._atoms[atoms].double()).sum(dim=1, keepdim=True)
+        exact = self._strengths(products, live.barred[:0, :0], torch.empty_like(products)).squeeze(1)
+        return torch.full_like(strengths, -1, dtype=torch.float64).index_put_((rows, atoms), exact).argmax(dim=1)
 
     def _moving(self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         """Which rows their pick adds something to: all in plain matching pursuit, where k steps are k steps."""
