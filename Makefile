@@ -29,7 +29,7 @@ docs: $(READY)
 	$(BIN)/python docs/generate.py
 
 bench: $(READY)
-	for script in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %/measuring.py,$(sort $(wildcard benchmarks/*.py))); do $(BIN)/python $$script || exit 1; done
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c '$(CHECK_VERSION)'

@@ -1,6 +1,7 @@
 """Activations on disk: safetensors shards of rows and their identities, written in order, read at random.
 
-A shard is memory-mapped: taking rows touches the pages that hold them and no others.
+Rows are read from their place in the file and nothing of it stays in memory: mapped pages would, as long as the store
+is open, with far more around each row than was asked for.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,6 +24,8 @@ from torch import Tensor
 from harness.disk import writing
 from harness.errors import StoreError
 from harness.rows import rows_from_tensors, rows_to_tensors
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def shard_name(number: int) -> str:
@@ -50,10 +54,10 @@ class StoredActivations:
         self.manifest = manifest
         self.n_rows: int = manifest["n_rows"]
         self.width: int = manifest["width"]
-        names = [name for name in sorted(manifest["files"]) if name.startswith("shard-")]
-        self._shards = [safe_open(folder / name, framework="pt") for name in names]
-        self._x = [shard.get_tensor("x") for shard in self._shards]
-        self._starts = np.cumsum([0, *(len(x) for x in self._x)])
+        paths = [folder / name for name in sorted(manifest["files"]) if name.startswith("shard-")]
+        self._shards = [safe_open(path, framework="pt") for path in paths]
+        self._x = [_RowsOnDisk(path) for path in paths]
+        self._starts = np.cumsum([0, *(x.n_rows for x in self._x)])
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -77,9 +81,36 @@ class StoredActivations:
         taken = torch.empty(len(places), self.width, dtype=torch.float32)
         for shard in np.unique(shard_of):
             chosen = np.flatnonzero(shard_of == shard)
-            local = torch.from_numpy(places[chosen] - self._starts[shard])
-            taken[torch.from_numpy(chosen)] = self._x[shard][local].float()
+            taken[torch.from_numpy(chosen)] = self._x[shard].take(places[chosen] - self._starts[shard]).float()
         return taken
+
+
+class _RowsOnDisk:
+    """The tensor `x` of a safetensors file (https://github.com/huggingface/safetensors#format), row by row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            n_header = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(n_header))["x"]
+        self.n_rows, width = header["shape"]
+        self._dtype = _DTYPES[header["dtype"]]
+        self._row_bytes = width * self._dtype.itemsize
+        self._offset = 8 + n_header + header["data_offsets"][0]
+
+    def take(self, places: npt.NDArray[np.int64]) -> Shaped[Tensor, "b d"]:
+        raw = np.empty((len(places), self._row_bytes), np.uint8)
+        ends = np.append(np.flatnonzero(np.diff(places) != 1) + 1, len(places))
+        offsets = self._offset + self._row_bytes * places
+        start = 0
+        # Opened each time: a large store has more shards than a process may have open files.
+        with self._path.open("rb", buffering=0) as file:
+            for end in ends.tolist():  # neighbours at once
+                file.seek(offsets[start])
+                if file.readinto(raw[start:end].data) != (end - start) * self._row_bytes:
+                    raise StoreError(f"{self._path} ends too early. Delete its folder and run again.")
+                start = end
+        return torch.from_numpy(raw).view(self._dtype)
 
 
 def masked_rows(activations: StoredActivations, fit: StoredActivations, max_norm_multiple: float) -> Bool[Tensor, " n"]:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import harness
 from engine.parts import rows_of_text
 from harness.activation_store import StoredActivations, masked_rows, shard_name, write_shard
+from harness.errors import StoreError
 from harness.rows import make_rows, rows_from_tensors, rows_to_tensors
 
 
@@ -71,7 +72,7 @@ def test_any_rows_in_any_order_over_shard_borders(
     assert torch.equal(stored.take(index), x[index])
 
 
-def test_one_row_of_a_large_shard_is_read_without_the_others(tmp_path: Path) -> None:
+def test_rows_that_were_read_do_not_stay_in_memory(tmp_path: Path) -> None:
     n_rows, width = 50_000, 512  # 102 MB
     write(tmp_path, torch.ones(n_rows, width), [])
     code = f"""
@@ -85,13 +86,22 @@ def resident_mb(name):
 before = resident_mb("VmRSS")
 manifest = {{"n_rows": {n_rows}, "width": {width}, "files": ["{shard_name(0)}"]}}
 stored = StoredActivations(Path({str(tmp_path)!r}), manifest)
-assert stored.take(torch.tensor([{n_rows} // 2])).sum() == {width}
+for places in torch.randperm({n_rows}).split(1000):
+    assert stored.take(places).sum() == 1000 * {width}
 print(resident_mb("VmHWM") - before)
 """
     if not Path("/proc/self/status").exists():
         pytest.skip("memory is read from /proc")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(run.stdout) < 30
+
+
+def test_a_shard_that_ends_too_early_is_named(tmp_path: Path) -> None:
+    stored = write(tmp_path, torch.ones(10, 3), [])
+    path = tmp_path / shard_name(0)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(StoreError, match=r"shard-00000.safetensors ends too early. Delete its folder"):
+        stored.take(torch.arange(10))
 
 
 class TestMaskedRows:

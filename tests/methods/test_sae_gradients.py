@@ -34,10 +34,14 @@ def squares(error: Tensor) -> Tensor:
 
 def topk(y: Tensor, w: list[Tensor]) -> tuple[Tensor, Tensor]:
     pre = y @ w[0].T + w[1]
-    top = pre.topk(K, dim=1)
-    assert (top.values < 0).any()
-    codes = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    assert (pre.topk(K, dim=1).values < 0).any()
+    codes = topk_codes(pre)
     return squares(codes @ w[2] + w[3] - y), codes
+
+
+def topk_codes(pre: Tensor) -> Tensor:
+    top = pre.topk(K, dim=1)
+    return torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
 
 
 def batch_codes(y: Tensor, w: list[Tensor]) -> Tensor:
@@ -109,6 +113,26 @@ def test_the_gradient_is_that_of_dense_autograd(
     assert torch.allclose(forward.loss, loss, rtol=1e-12)
     assert torch.equal(forward.fired, (codes > 0).any(dim=0))
     for parameter, leaf in zip(learnt, leaves, strict=True):
+        assert leaf.grad.any()
+        assert torch.allclose(parameter.grad, leaf.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["topk_sae", "batch_topk_sae"])
+def test_of_codes_chosen_in_bfloat16_the_gradient_is_exact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, y = started(name, k=K, bfloat16_selection=True)
+    leaves = [parameter.clone().requires_grad_() for parameter in sae.weights]
+    seen, support_of = [], sae.support
+    monkeypatch.setattr(sae, "support", lambda pre: seen.append(support_of(pre)) or seen[-1])
+    forward = sae.forward(y)
+    pre = y @ leaves[0].T + leaves[1]
+    chosen = torch.zeros(B, M, dtype=torch.bool).index_put_((seen[0].rows, seen[0].latents), torch.tensor(True))
+    exact = batch_codes(y, leaves) if name == "batch_topk_sae" else topk_codes(pre)
+    assert 0 < ((exact > 0) & ~chosen).sum() < 0.05 * B * K  # other codes are chosen, but few
+    codes = (pre * chosen).relu()
+    loss = squares(codes @ leaves[2] + leaves[3] - y)
+    loss.backward()
+    assert torch.allclose(forward.loss, loss, rtol=1e-12)
+    for parameter, leaf in zip(sae.weights, leaves, strict=True):
         assert leaf.grad.any()
         assert torch.allclose(parameter.grad, leaf.grad, rtol=1e-9, atol=1e-12)
 

@@ -21,10 +21,11 @@ RELU = {"method": "relu_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128
 GATED = {"method": "gated_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
 JUMP = {"method": "jumprelu_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
 BATCH = {"method": "batch_topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}
+HALF = TOPK | {"bfloat16_selection": True}
 NESTED = {"method": "matryoshka_sae", "n_latents": 64, "k": 6, "batch_rows": 128, "group_shares": [0.25, 0.25, 0.5]}
 UNTRAINED = {"method": "untrained_sae", "n_latents": 64, "k": 6}
 TRAINED = [pytest.param(kind, id=kind["method"]) for kind in (TOPK, BATCH, NESTED, RELU, GATED, JUMP)]
-KINDS = [*TRAINED, pytest.param(UNTRAINED, id="untrained_sae")]
+KINDS = [*TRAINED, pytest.param(HALF, id="topk_sae in bfloat16"), pytest.param(UNTRAINED, id="untrained_sae")]
 misses_its_l0 = pytest.mark.filterwarnings("ignore:.*_sae. the L0 of rows kept out")
 
 
@@ -69,6 +70,14 @@ def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -
     control = harness.fit(learner(UNTRAINED), x).dictionary
     assert (directions @ control.T).max(dim=1).values.mean() < 0.8
     assert explained_variance(sae, planted(1000, seed=1)[0]) > explained
+
+
+@pytest.mark.parametrize("kind", [TOPK, BATCH, NESTED], ids=lambda kind: kind["method"])
+def test_choosing_in_bfloat16_explains_as_much(kind: dict[str, Any]) -> None:
+    (x, _), (judged, _) = planted(6000), planted(1000, seed=1)
+    full, half = (harness.fit(learner(kind, k=3, passes=40, bfloat16_selection=half), x) for half in (False, True))
+    assert explained_variance(half, judged) == pytest.approx(explained_variance(full, judged), abs=0.02)
+    assert not torch.equal(full.dictionary, half.dictionary)
 
 
 @misses_its_l0

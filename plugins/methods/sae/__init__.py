@@ -37,6 +37,8 @@ class TopKSAEConfig(SAEConfig):
 
     k: int
     """The most active codes per row; fewer where pre-activations are negative."""
+    bfloat16_selection: bool = False
+    """In training, choose the codes in bfloat16, which is faster; their values and gradients stay as precise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

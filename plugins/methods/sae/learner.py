@@ -24,7 +24,7 @@ class Forward:
     """What a kind tells of one batch, besides the gradients that it leaves in the parameters' `grad`."""
 
     pre: Float[Tensor, "b m"]
-    """Pre-activations."""
+    """Pre-activations, in bfloat16 where that is enough."""
     error: Float[Tensor, "b d"]
     """ŷ − y."""
     fired: Bool[Tensor, " m"]
@@ -92,7 +92,7 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
     def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
         """Add the gradient of AuxK, which only dead latents get."""
         with torch.enable_grad():
-            pre = forward.pre[:, dead].requires_grad_()
+            pre = forward.pre[:, dead].to(y.dtype).requires_grad_()
             decoder = self.weights.decoder[dead].requires_grad_()
             loss = ALPHA * auxk_loss(pre, decoder, -forward.error)
             pre_grad, decoder_grad = torch.autograd.grad(loss, (pre, decoder))

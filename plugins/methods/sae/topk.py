@@ -35,12 +35,19 @@ class TopKSAE(SAELearner):
     def start(self, info: harness.Info) -> None:
         super().start(info)
         # A fresh buffer each step would cost as much in page faults as the top-k that reads it.
-        self._pre = torch.empty(self.batch_rows, self.config.n_latents, dtype=info.dtype, device=info.device)
+        dtype = torch.bfloat16 if self.config.bfloat16_selection else info.dtype
+        self._pre = torch.empty(self.batch_rows, self.config.n_latents, dtype=dtype, device=info.device)
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        pre = torch.addmm(self.weights.encoder_bias, y, self.weights.encoder.T, out=self._pre[: len(y)])
+        encoder, bias = self.weights.encoder, self.weights.encoder_bias
+        dtype = self._pre.dtype
+        pre = torch.addmm(bias.to(dtype), y.to(dtype), encoder.T.to(dtype), out=self._pre[: len(y)])
         support = self.support(pre)
-        return self.reconstruct(y, pre, support, support.of(pre).relu())
+        if dtype == y.dtype:
+            chosen = support.of(pre)
+        else:
+            chosen = support.products(y, encoder) + bias[support.latents]
+        return self.reconstruct(y, pre, support, chosen.relu())
 
     def support(self, pre: Float[Tensor, "b m"]) -> Support:
         """Where the codes are."""

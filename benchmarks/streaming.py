@@ -1,0 +1,89 @@
+"""Two million rows of 576 numbers, read from disk through fits: how much memory stays resident?
+
+The rows, 4.6 GB, are written to a temporary folder as capture would write them. What is counted is the process's own
+memory and what of the files is mapped, at its highest. Run: `python benchmarks/streaming.py [--rows 2000000]`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+from measuring import Table, parser
+
+import harness
+from harness.activation_store import StoredActivations, write_shard
+from harness.activations import Stream
+from harness.learning import fit_together
+
+D, SHARD_ROWS, DOCUMENT_ROWS = 576, 65_536, 512
+LEARNERS = {
+    "pca": {"n_components": 64, "k": 32},
+    "itda": {"k": 16, "max_atoms": 1024, "threshold": 0.5},
+    "topk_sae": {"n_latents": 1024, "k": 32, "batch_rows": 2048, "passes": 1},
+}
+
+
+def written(folder: Path, n_rows: int) -> StoredActivations:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(32, D, generator=generator)
+    names = []
+    for number, start in enumerate(range(0, n_rows, SHARD_ROWS)):
+        places = torch.arange(start, min(start + SHARD_ROWS, n_rows)).numpy()
+        x = torch.randn(len(places), 32, generator=generator) @ mixing + torch.randn(
+            len(places), D, generator=generator
+        )
+        position = places % DOCUMENT_ROWS
+        columns = {"window": position * 0, "position": position, "start": position, "end": position + 1}
+        rows = pd.DataFrame({"document": (places // DOCUMENT_ROWS).astype(str), **columns, "special": False})
+        write_shard(folder, number, x, harness.make_rows({name: rows[name] for name in rows}))
+        names.append(f"shard-{number:05d}.safetensors")
+    return StoredActivations(folder, {"n_rows": n_rows, "width": D, "files": {name: {} for name in names}})
+
+
+class Peak(threading.Thread):
+    """Looks at the resident memory twenty times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.rss_bytes = self.own_bytes = 0
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        process = psutil.Process()
+        while not self.done.wait(0.05):
+            memory = process.memory_info()
+            self.rss_bytes = max(self.rss_bytes, memory.rss)
+            self.own_bytes = max(self.own_bytes, memory.rss - getattr(memory, "shared", 0))
+
+
+def main() -> None:
+    options = parser(__doc__, rounds=1)
+    options.add_argument("--rows", type=int, default=2_000_000)
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        activations = written(Path(folder), arguments.rows)
+        for name, parameters in LEARNERS.items():
+            stream = Stream(activations, torch.arange(arguments.rows), seed=0)
+            learner, peak = harness.create("method", name, **parameters), Peak()
+            peak.start()
+            started = time.perf_counter()
+            fitted = fit_together({name: learner}, stream, torch.device("cpu"))[name]
+            seconds = time.perf_counter() - started
+            peak.done.set()
+            peak.join()
+            assert fitted.decomposition is not None, fitted
+            Table(arguments).add(
+                f"{name} fit, {arguments.rows} rows of {D} from disk ({arguments.rows * D * 4e-9:.1f} GB)",
+                (f"{peak.own_bytes / 1e9:.2f} GB of its own, {peak.rss_bytes / 1e9:.2f} GB with mapped files", seconds),
+            )
+
+
+if __name__ == "__main__":
+    main()
