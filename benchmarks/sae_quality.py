@@ -21,6 +21,7 @@ from typing import Any
 import sae_lens
 import torch
 from jaxtyping import Float
+from measuring import explained_variance, smollm2_rows
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 from torch import Tensor
@@ -59,23 +60,8 @@ THEIRS: dict[str, tuple[str, list[dict[str, Any]]]] = {
 }
 
 
-def rows(n_fit: int, n_judged: int) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-    """Rows of SmolLM2-135M; those that judge are of other documents."""
-    texts = (document.text for document in harness.create("corpus", "packaged", name="wikipedia").documents())
-    model = harness.create("model", "packaged", name="smollm2-135m")
-    taken = []
-    for n in (n_judged, n_fit):
-        parts: list[Tensor] = []
-        while sum(map(len, parts)) < n:
-            parts.append(harness.capture(model, list(itertools.islice(texts, 4)), [SITE]).x[SITE].float())
-        taken.append(torch.cat(parts)[:n])
-    return taken[1], taken[0]
-
-
 def judged(x: Float[Tensor, "n d"], decoded: Float[Tensor, "n d"], codes: Float[Tensor, "n m"]) -> str:
-    x = x.double()
-    share = 1 - float((x - decoded.double()).square().sum() / (x - x.mean(dim=0)).square().sum())
-    return f"explained variance {share:.4f}  L0 {float((codes != 0).double().sum(dim=1).mean()):5.1f}"
+    return f"explained variance {explained_variance(x, decoded):.4f}  L0 {float((codes != 0).double().sum(dim=1).mean()):5.1f}"
 
 
 def ours(name: str, parameters: dict[str, Any], fit: Tensor, x: Tensor, passes: int) -> str:
@@ -129,7 +115,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
-    data = (*rows(arguments.tokens, 8000), arguments.passes)
+    data = (*smollm2_rows(SITE, arguments.tokens, 8000), arguments.passes)
     for name, parameters in OURS.items():
         timed(name, partial(ours, name, parameters, *data))
         kind, choices = THEIRS[name]

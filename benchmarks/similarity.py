@@ -2,21 +2,19 @@
 
 Side by side: `shared`, one reading of the rows for all pairs; `pair by pair`, the same metrics called on every two
 matrices; `textbook`, CKA written down in float64 and float32; and torch-cka, where it is installed, which compares
-minibatches of rows. All run interleaved in one process, and medians of CPU seconds are compared: quote the ratios,
-since the load of the machine changes the times. Run: `python benchmarks/similarity.py [--sites 12 --rows 20000]`.
+minibatches of rows. Run: `python benchmarks/similarity.py [--sites 12 --rows 20000]`.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import statistics
-import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from jaxtyping import Float
+from measuring import Table, parser, quiet_medians
 from torch import Tensor, nn
 
 import harness
@@ -98,46 +96,42 @@ def torch_cka(sites: Sites) -> None:
         CKA(network, network, model1_layers=layers, model2_layers=layers, device="cpu").compare(loader)
 
 
-def interleaved_seconds(rounds: int, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median CPU seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            started = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sites", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=8192)
-    parser.add_argument("--rounds", type=int, default=1, help="how often each is run")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    options = parser(__doc__, rounds=1)
+    options.add_argument("--sites", type=int, default=12)
+    options.add_argument("--rows", type=int, default=20_000)
+    arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     sites = correlated_sites(arguments.sites, arguments.rows)
     both = ("cka", "svcca")
+    x = next(iter(sites.values()))
     runs: dict[str, Callable[[], object]] = {
-        "shared: cka": lambda: shared(sites, ("cka",)),
-        "shared: cka, svcca": lambda: shared(sites, both),
-        "pair by pair: cka, svcca": lambda: pair_by_pair(sites, both),
+        "shared cka": lambda: shared(sites, ("cka",)),
+        "shared cka, svcca": lambda: shared(sites, both),
+        "each pair by itself, cka, svcca": lambda: pair_by_pair(sites, both),
         "textbook cka, float64": lambda: textbook_cka(sites, torch.float64),
         "textbook cka, float32": lambda: textbook_cka(sites, torch.float32),
+        "one product": lambda: x.T @ x,
     }
-    try:
-        import torch_cka as _  # noqa: F401
-    except ImportError:
-        print("torch-cka is not installed: left out")
-    else:
+    if find_spec("torch_cka"):
         runs[f"torch-cka, minibatches of {MINIBATCH_ROWS}"] = lambda: torch_cka(sites)
+    else:
+        print("torch-cka is not installed: left out")
     wanted, found = textbook_cka(sites, torch.float64), shared(sites, ("cka",))
     error = max(abs(found[pair][0] - wanted[pair][0]) for pair in wanted)
-    seconds = interleaved_seconds(arguments.rounds, runs)
-    print(f"{len(wanted)} pairs of {len(sites)} sites, {arguments.rows} rows, d {D}; largest error of cka {error:.1e}")
-    for name, value in seconds.items():
-        print(f"  {name:32s} {value:7.1f} s  {value / seconds['shared: cka']:5.1f} times shared cka")
+    seconds = quiet_medians(runs, arguments.rounds, loaded=arguments.loaded)
+    # Every pair of sites has one product of its own, and every site one with itself.
+    n_products = len(wanted) + len(sites)
+    floor = (f"{n_products} float32 products of {arguments.rows} rows", n_products * seconds["one product"])
+    table = Table(arguments, "torch-cka")
+    work = f"all {len(wanted)} pairs of {len(sites)} sites, {arguments.rows} rows, d {D}"
+    for other in [name for name in runs if name.startswith(("textbook", "torch-cka"))]:
+        table.add(work, ("cka from shared moments", seconds["shared cka"]), (other, seconds[other]), floor)
+    one_by_one = "each pair by itself, cka, svcca"
+    table.add(
+        work, ("cka and svcca from shared moments", seconds["shared cka, svcca"]), (one_by_one, seconds[one_by_one])
+    )
+    print(f"  largest error of cka {error:.1e}")
 
 
 if __name__ == "__main__":
