@@ -61,7 +61,8 @@ THEIRS: dict[str, tuple[str, list[dict[str, Any]]]] = {
 
 
 def judged(x: Float[Tensor, "n d"], decoded: Float[Tensor, "n d"], codes: Float[Tensor, "n m"]) -> str:
-    return f"explained variance {explained_variance(x, decoded):.4f}  L0 {float((codes != 0).double().sum(dim=1).mean()):5.1f}"
+    l0 = float((codes != 0).double().sum(dim=1).mean())
+    return f"explained variance {explained_variance(x, decoded):.4f}  L0 {l0:5.1f}"
 
 
 def ours(name: str, parameters: dict[str, Any], fit: Tensor, x: Tensor, passes: int) -> str:
