@@ -187,7 +187,8 @@ def _latents(
 
 def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:
     for (metric, config), lines in similarities.groupby(["similarity", "similarity_config"], sort=False):
-        shown = pd.DataFrame({"a": lines["model"] + " " + lines["site"], "b": lines["model_b"] + " " + lines["site_b"]})
+        sides = {"a": lines["model"] + " " + lines["side"], "b": lines["model_b"] + " " + lines["side_b"]}
+        shown = pd.DataFrame(sides)
         if (lines["method"] != "").any():  # representations are of no method
             shown[_METHOD] = [labels[method] for method in zip(lines["method"], lines["method_config"], strict=True)]
         yield _board(labels[metric, config], shown.assign(value=lines["value"], null=lines["null"]), ("null",))

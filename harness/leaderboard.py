@@ -38,20 +38,24 @@ def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) ->
 
 
 def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One line per metric and pair, with its null (shuffled rows, or the value expected by chance)."""
+    """One line per metric and pair, with its null (shuffled rows, or the value expected by chance).
+
+    `side` and `side_b` name what is compared: sites, with their seeds where a site is compared with itself.
+    """
     table = tables["similarity"]
     table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"])].copy()
     table["metric"] = table["metric"].replace({"null_shuffled_rows": "null", "chance": "null"})
-    keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed"]
-    table[["seed", "fit_tokens"]] = table[["seed", "fit_tokens"]].astype("string")
+    numbers = ["seed", "seed_b", "fit_tokens"]
+    keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed", "seed_b"]
+    table[numbers] = table[numbers].astype("string")
     filled = table.fillna(dict.fromkeys(keys, ""))
     wide = filled.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False)
-    return (
-        wide.reindex(columns=["similarity", "null"])
-        .dropna(how="all")
-        .rename(columns={"similarity": "value"})
-        .reset_index()
-    )
+    known = wide.reindex(columns=["similarity", "null"]).dropna(how="all")
+    pairs = known.rename(columns={"similarity": "value"}).reset_index()
+    is_one_site = (pairs["model"] == pairs["model_b"]) & (pairs["site"] == pairs["site_b"])
+    for b in ("", "_b"):
+        pairs[f"side{b}"] = pairs[f"site{b}"] + (", seed " + pairs[f"seed{b}"]).where(is_one_site, "")
+    return pairs
 
 
 def _lines(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.cells import Cell
+from harness.errors import ConfigError
 from harness.keys import canonical_json, content_key
 from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
@@ -56,6 +57,12 @@ class _Place:
 def build_plan(suite: Suite) -> Plan:
     """Every cell of a suite; equal cells are one."""
     planner = _Planner(suite)
+    of_seeds = [metric.label for metric in suite.similarities if "dictionary" in metric.needs]
+    if of_seeds and len(suite.config.seeds) < 2:
+        raise ConfigError(
+            f"similarities: {', '.join(of_seeds)} compares fits of different seeds, and seeds is "
+            f"{list(suite.config.seeds)}. Give more, such as seeds=[0,1]."
+        )
     budgets = suite.config.tokens.fit_budgets
     places = [planner.place(model, site, n) for model in suite.models for site in model.sites for n in budgets]
     fits = [(place, fit) for place in places for fit in planner.fits(place)]
@@ -228,11 +235,15 @@ class _Planner:
             self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
 
     def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
+        """Fits of one method: at different places with one seed, or, where directions are compared, which only those
+        of one place can be, with different seeds at one place.
+        """
         metrics = [entry for entry in self.suite.similarities if entry.needs]
-        pairs = itertools.combinations(sorted(fits, key=lambda fit: fit[0].rank), 2)
+        pairs = itertools.combinations(sorted(fits, key=lambda fit: (fit[0].rank, fit[1][1].columns["seed"])), 2)
         for metric, (one, two) in itertools.product(metrics, pairs):
             (_, (method, a)), (_, (other, b)) = one, two
-            same = method.inputs == other.inputs and all(a.columns[x] == b.columns[x] for x in ("seed", "fit_tokens"))
+            fixed = ("model", "site") if "dictionary" in metric.needs else ("seed",)
+            same = method.inputs == other.inputs and all(a.columns[x] == b.columns[x] for x in (*fixed, "fit_tokens"))
             if same and set(metric.needs) <= set(method.provides):
                 sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
                 labels = [cell.label.removeprefix("fit ") for cell in (a, b)]

@@ -37,7 +37,7 @@ _LOOK: dict[Any, Any] = {
     **{"axes.linewidth": 0.6, "legend.frameon": False, "svg.fonttype": "none"},
 }
 _MAX_ANNOTATED = 12
-_PLACES = {"a": ["model", "site"], "b": ["model_b", "site_b"]}
+_SIDES = {"a": ["model", "side"], "b": ["model_b", "side_b"]}
 _MAX_LABEL = 36
 """Characters of a site's name on an axis; a longer one would leave no room for the map."""
 _MIN_L0_SPAN = 4.0
@@ -112,7 +112,7 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
         metric: what stands above.
     """
     is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
-    names = {side: pairs[both[is_one_model:]].agg(" ".join, axis=1) for side, both in _PLACES.items()}
+    names = {side: pairs[both[is_one_model:]].agg(" ".join, axis=1) for side, both in _SIDES.items()}
     sites = list(dict.fromkeys([*names["a"], *names["b"]]))
     shown = [
         site if len(site) <= _MAX_LABEL else f"{site[: _MAX_LABEL // 2]}…{site[-_MAX_LABEL // 2 :]}" for site in sites

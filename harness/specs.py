@@ -31,7 +31,8 @@ class Spec:
         shape: for a model: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that
             a plan can check sites and estimate disk.
         provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
-        needs: for a similarity, what it needs of two decompositions (empty: it compares representations); for an
+        needs: for a similarity, what it needs of two decompositions (empty: it compares representations): `"atoms"`,
+            compared between sites, or `"dictionary"`, whose directions are compared between the seeds of a site; for an
             evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`.
     """
 

@@ -136,13 +136,13 @@ def interpretability_sheet(lines: pd.DataFrame, labels: Labels, caption: str) ->
 
 
 def pairs_sheet(lines: pd.DataFrame, caption: str) -> Sheet:
-    """One similarity of all pairs of sites."""
+    """One similarity of all pairs of sites, or of the seeds of each."""
     columns = [Column("a", is_number=False), Column("b", is_number=False), Column("seed"), Column("value")]
     columns.append(Column("null", "of shuffled rows, or the value that chance gives"))
     rows = [
         [
-            *(text(f"{line['model' + side]} {line['site' + side]}") for side in ("", "_b")),
-            text(line["seed"] or None),
+            *(text(f"{line['model' + b]} {line['side' + b]}") for b in ("", "_b")),
+            text(" and ".join(dict.fromkeys(filter(None, (line["seed"], line["seed_b"])))) or None),
             *(number(line[name], "{:.4f}".format) for name in ("value", "null")),
         ]
         for line in lines.to_dict("records")

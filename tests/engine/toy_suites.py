@@ -45,6 +45,7 @@ SPECS = (
     Spec("method", "atomic", 1, "has atoms", "x:Y", MethodConfig, provides=("atoms", "dictionary")),
     Spec("method", "dense", 1, "has none", "x:Y", MethodConfig),
     Spec("similarity", "overlap", 1, "of decompositions", "x:Y", needs=("atoms",)),
+    Spec("similarity", "stability", 1, "of directions", "x:Y", needs=("dictionary",)),
     Spec("similarity", "angle", 1, "of representations", "x:Y"),
     Spec("evaluation", "quality", 1, "of one decomposition", "x:Y"),
     Spec("scorer", "lookup", 1, "asks nobody", "x:Y", provides=("floor",)),

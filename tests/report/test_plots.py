@@ -83,9 +83,9 @@ def test_a_method_looks_the_same_in_every_plot() -> None:
 def _pairs(**columns: list[Any]) -> pd.DataFrame:
     pairs = {
         "model": ["m", "m", "m"],
-        "site": ["s1", "s1", "s2"],
+        "side": ["s1", "s1", "s2"],
         "model_b": ["m", "m", "m"],
-        "site_b": ["s2", "s3", "s3"],
+        "side_b": ["s2", "s3", "s3"],
         "value": [0.9, 0.4, 0.7],
         "null": [0.1, -0.001, np.nan],
     }
@@ -135,5 +135,5 @@ def test_texts_of_others_can_do_nothing_in_a_plot() -> None:
     assert {element.tag for element in root.iter()}.isdisjoint({f"{SVG}script", f"{SVG}img", "script", "img"})
     texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
     assert "$x^2" in texts and "日本" in texts
-    long = _pairs(site=["s" * 300, "s" * 300, "t"], site_b=["t", "u", "u"])
+    long = _pairs(side=["s" * 300, "s" * 300, "t"], side_b=["t", "u", "u"])
     assert "…" in svg(heat_map(long, HOSTILE), "map", "")

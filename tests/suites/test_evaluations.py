@@ -17,16 +17,20 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
         "models=[{model: random_weights, n_layers: 2, width: 16, label: gpt2, sites: [resid_post.0, resid_post.1]},"
         "{model: superposition, n_features: 40, width: 16, l0: 2, n_rows: 4000, label: known, sites: [resid_post.0]}]"
     )
-    code, _, errors = harness_cli(
+    code, printed, errors = harness_cli(
         "run",
         *("suite=smoke", "name=evaluations", models, "scorers=[]", "tokens={fit: 1000, evaluation: 20000, interp: 0}"),
-        *("similarities=[latent_matching]", "methods=[identity,mean,{method: pca, n_components: 8}]"),
+        *("similarities=[latent_matching]", "seeds=[0,1,2]"),
+        "methods=[identity,mean,{method: pca, n_components: 8},{method: random_dictionary, n_latents: 8, k: 2}]",
         *("corpus={corpus: synthetic, n_documents: 450}", "evaluation_share=0.15"),
         "evaluations=[{evaluation: sparse_probing, ks: [1, 16], min_documents: 15},dictionary_health,ground_truth]",
     )
     assert code == 0, errors
     tables = read_tables(tmp_path / "results" / "evaluations")
 
+    tables |= {
+        name: tables[name].query("seed == 0") for name in ("sparse_probing", "ground_truth", "dictionary_health")
+    }
     skipped = {
         name: tables[name][tables[name]["status"] == "skipped"].groupby("model")["error"].first().to_dict()
         for name in ("sparse_probing", "ground_truth")
@@ -51,6 +55,24 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
     assert 0 < truth["identity", "matched_cosine"] < truth["identity", "best_cosine"] < 1
     health = tables["dictionary_health"].set_index(["model", "site", "method", "metric"])["value"]
     assert health["known", "resid_post.0", "identity", "effective_rank"] == pytest.approx(16)
-    matching = tables["similarity"].query("model == 'gpt2' and model_b == 'gpt2'").set_index(["method", "metric"])
-    assert matching["value"]["identity", "similarity"] == 1 > matching["value"]["pca", "similarity"]
-    assert matching["value"]["pca", "chance"] < 0.6 and matching["n"]["pca", "chance"] == 8
+    # Directions are compared with those of another seed, which only a choice of rows depends on here.
+    matching = tables["similarity"].query("metric == 'similarity' and method != 'mean'")
+    assert (matching["model"] + matching["site"]).equals(matching["model_b"] + matching["site_b"])
+    assert matching.groupby(["model", "site", "method"])[["seed", "seed_b"]].size().eq(3).all()
+    assert (matching["seed"] < matching["seed_b"]).all()
+    by_method = matching.groupby("method")["value"]
+    assert by_method.min()["identity"] == 1 and by_method.min()["pca"] == pytest.approx(1)
+    assert by_method.max()["random_dictionary"] < 0.99
+    chance = tables["similarity"].query("metric == 'chance' and method == 'pca'")
+    assert (chance["value"] < 0.6).all() and (chance["n"] == 8).all()
+    assert "resid_post.0, seed 0" in printed
+    report = (tmp_path / "results" / "evaluations" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "resid_post.0, seed 2" in report
+
+
+def test_directions_are_compared_between_seeds_and_there_must_be_some(harness_cli: Cli) -> None:
+    code, _, errors = harness_cli("plan", "suite=smoke", "similarities=[latent_matching]")
+    assert code == 2
+    assert (
+        "latent_matching compares fits of different seeds, and seeds is [0]. Give more, such as seeds=[0,1]" in errors
+    )
