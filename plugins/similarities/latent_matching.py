@@ -3,8 +3,9 @@
     s = mean over the min(m_a, m_b) matched pairs of the cosine between their rows of the dictionaries
 
 The matching is the one with the largest sum, an optimal assignment. Where codes of either side are signed, |cosine|
-stands for the cosine: a direction and its opposite are then one latent. Suites compare the seeds of each site, which says
-how stable a method is (Paulo & Belrose 2025, arXiv 2501.16615): bases of two sites or models have nothing in common.
+stands for the cosine: a direction and its opposite are then one latent. Suites compare the seeds of each site, which
+says how stable a method is (Paulo & Belrose 2025, arXiv 2501.16615): bases of two sites or models have nothing in
+common.
 
 `chance` is the value for two dictionaries of the same shapes with random directions: many latents in few dimensions
 match well by luck alone, and fits that have hardly begun score little more.
