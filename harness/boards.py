@@ -14,7 +14,7 @@ from rich.text import Text
 from harness import display
 from harness.interpretability import FIT, SCORER, shares
 from harness.keys import canonical_json
-from harness.leaderboard import ranking
+from harness.leaderboard import metrics_of, ranking
 from harness.results import Results
 from harness.suite import Suite
 
@@ -68,7 +68,7 @@ class Board:
 
 
 def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
-    """Methods by model and site, similarities by metric, latents and their scores by model and site."""
+    """Methods by model and site, evaluations, similarities by metric, latents and their scores by model and site."""
     entries = (*suite.methods, *suite.similarities, *suite.scorers)
     labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries} | {("", ""): ""}
     has_budgets = len(suite.config.tokens.fit_budgets) > 1
@@ -83,6 +83,7 @@ def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
             if pd.Series(columns.get(name), dtype=object).notna().any():
                 shown[heading] = list(columns[name])
         yield _board(f"{model} {site} ({ranking(place)})", shown, _SPARE)
+    yield from _evaluations(results.evaluations, labels, has_budgets)
     yield from _pairs(results.similarities, labels)
     interp = results.tables["interp"]
     of_fits = shares(interp)
@@ -183,6 +184,16 @@ def _latents(
     rest = [f"undefined: {len(told) - _MAX_NOTES} more reasons, in tables/interp.csv"] if len(told) > _MAX_NOTES else []
     spare = (*reversed(_SHARES.values()), *reversed(shown.columns[1:]))
     return _board(title, shown, spare, (*told[:_MAX_NOTES], *rest))
+
+
+def _evaluations(boards: Mapping[str, pd.DataFrame], labels: Labels, has_budgets: bool) -> Iterator[Board]:
+    """What evaluations found besides what the leaderboard has, the last metrics being spare."""
+    for name, board in boards.items():
+        for (model, site), place in board.groupby(_PLACE, sort=False):
+            metrics = [metric for metric in metrics_of(place) if place[metric].notna().any()]
+            shown = _methods(place, labels, has_budgets)
+            shown[[metric.replace("_", " ") for metric in metrics]] = place[metrics].to_numpy()
+            yield _board(f"{name} of {model} {site}", shown, tuple(reversed(shown.columns[1:])))
 
 
 def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:

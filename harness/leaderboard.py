@@ -12,6 +12,7 @@ import pandas as pd
 from harness.plan import Plan
 from harness.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
 from harness.store import Store
+from harness.tables import TABLES
 
 _PLACE = ["family", "model", "site"]
 _LINE = ["fit_tokens", "method", "method_config"]
@@ -58,21 +59,55 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pairs
 
 
+def evaluations(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Of each evaluation with a table of its own the metrics that the leaderboard leaves out, a column each.
+
+    One line per model, site, fit budget and method; means over seeds. Ends of intervals, `x_low` and `x_high`, are left
+    out where there are several seeds: their mean would be no interval.
+    """
+    boards = {}
+    for name, table in tables.items():
+        own = table[table["metric"].notna() & table["method"].notna() & ~table["metric"].isin(_METRICS)]
+        if name in TABLES or own.empty:
+            continue
+        metrics = list(dict.fromkeys(own["metric"]))
+        board = _means(own, metrics)
+        if board["seeds"].max() > 1:
+            board = board.drop(columns=[end for metric in metrics for end in ends(metric) if end in metrics])
+        boards[name] = board
+    return boards
+
+
+def metrics_of(board: pd.DataFrame) -> list[str]:
+    """The columns of `evaluations` that are metrics, without the ends of their intervals."""
+    metrics = [str(name) for name in board if name not in (*_PLACE, *_LINE, "seeds")]
+    bounds = {end for metric in metrics for end in ends(metric)}
+    return [metric for metric in metrics if metric not in bounds]
+
+
+def ends(metric: str) -> tuple[str, str]:
+    """What the ends of a metric's interval are called."""
+    return f"{metric}_low", f"{metric}_high"
+
+
 def _lines(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Every metric's mean over seeds; null where it is null in one of them."""
     chosen = [table for name, table in tables.items() if name != "similarity"]
-    measured = pd.concat(
-        [table[table["metric"].isin([*_METRICS, *_COSTS]) & table["method"].notna()] for table in chosen]
-    )
-    keys = [*_PLACE, *_LINE]
-    seeds = measured.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
-    means = measured.groupby([*keys, "metric"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
-    wide = means.unstack("metric").reindex(columns=[*_METRICS, *_COSTS]).join(seeds).reset_index()
+    metrics = [*_METRICS, *_COSTS]
+    measured = pd.concat([table[table["metric"].isin(metrics) & table["method"].notna()] for table in chosen])
+    wide = _means(measured, metrics)
     captured = tables["cost"].query("metric == 'capture_seconds' and split == 'fit'")
     seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename("capture_seconds")
     wide = wide.join(seconds, on=[*_PLACE, "fit_tokens"])
     wide["total_seconds"] = wide["capture_seconds"] + wide["fit_seconds"]
     return wide
+
+
+def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """A line per place, budget and method; every metric's mean over seeds, null where it is null in one of them."""
+    keys = [*_PLACE, *_LINE]
+    seeds = measured.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
+    means = measured.groupby([*keys, "metric"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
+    return means.unstack("metric").reindex(columns=metrics).join(seeds).reset_index()
 
 
 def _judged(place: pd.DataFrame, sums: Sums) -> pd.DataFrame:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from harness.interpretability import interpretability
-from harness.leaderboard import leaderboard, similarities
+from harness.leaderboard import evaluations, leaderboard, similarities
 from harness.plan import Plan
 from harness.store import Store
 from harness.tables import build_tables, write_tables
@@ -22,13 +24,18 @@ class Results:
     leaderboard: pd.DataFrame
     similarities: pd.DataFrame
     interpretability: pd.DataFrame
+    evaluations: dict[str, pd.DataFrame]
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
         tables = build_tables(plan, store)
         floors = [scorer.name for scorer in plan.suite.scorers if "floor" in scorer.provides]
         return cls(
-            tables, leaderboard(plan, store, tables), similarities(tables), interpretability(tables["interp"], floors)
+            tables,
+            leaderboard(plan, store, tables),
+            similarities(tables),
+            interpretability(tables["interp"], floors),
+            evaluations(tables),
         )
 
     @property
@@ -46,8 +53,21 @@ class Results:
     def is_empty(self) -> bool:
         return not any(map(len, self.tables.values()))
 
+    def boards_as_json(self) -> dict[str, Any]:
+        """All that is condensed, as lists of lines."""
+        return {
+            "methods": _lines(self.leaderboard),
+            "similarities": _lines(self.similarities),
+            "interpretability": _lines(self.interpretability),
+            "evaluations": {name: _lines(board) for name, board in self.evaluations.items()},
+        }
+
     def write(self, folder: Path) -> None:
         """The tables under `tables/`, the boards beside it."""
         write_tables(self.tables, folder / "tables")
         for name, board in self.boards.items():
             board.to_csv(folder / f"{name}.csv", index=False)
+
+
+def _lines(board: pd.DataFrame) -> Any:
+    return json.loads(board.to_json(orient="records", double_precision=15))

@@ -164,15 +164,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
     plan, store = _read_plan(options.words)
     results = Results.of(plan, store)
     if options.json:
-        boards = {
-            "methods": results.leaderboard,
-            "similarities": results.similarities,
-            "interpretability": results.interpretability,
-        }
-        records = {
-            name: json.loads(board.to_json(orient="records", double_precision=15)) for name, board in boards.items()
-        }
-        print(json.dumps(records, indent=2))
+        print(json.dumps(results.boards_as_json(), indent=2))
         return ALL_DONE
     _show_boards(plan, results)
     _summary(plan, store)

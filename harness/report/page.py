@@ -56,6 +56,11 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
         content = {
             **_head(plan, store, tables),
             "places": list(_places(results.leaderboard, labels)),
+            "evaluations": [
+                sheets.evaluation_sheet(place, labels, f"{name.replace('_', ' ')} of {model} {site}")
+                for name, board in results.evaluations.items()
+                for (_, model, site), place in board.groupby(_PLACE, sort=False)
+            ],
             "similarities": list(_similarities(results.similarities, labels)),
             "scores": list(_scores(results.interpretability, labels)),
             "latents": latents,

@@ -11,6 +11,7 @@ import pandas as pd
 from harness import display
 from harness.cells import UPSTREAM_FAILED
 from harness.keys import canonical_json
+from harness.leaderboard import metrics_of
 from harness.plan import Plan
 
 Labels: TypeAlias = Mapping[tuple[Any, Any], str]
@@ -113,6 +114,24 @@ def leaderboard_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Shee
                 Value("yes" if on_front else "", 0 if on_front else None),
             ]
         )
+    return Sheet(caption, columns, rows)
+
+
+def evaluation_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
+    """What an evaluation found at one model and site, with the intervals that it gave."""
+    several = place["fit_tokens"].nunique() > 1
+    metrics = [metric for metric in metrics_of(place) if place[metric].notna().any()]
+    columns = [Column("method", is_number=False), *([Column("fit tokens")] if several else [])]
+    columns += [Column(metric.replace("_", " ")) for metric in metrics]
+    measures = [_Measure(metric, "", "", "{:.4g}".format) for metric in metrics]
+    rows = [
+        [
+            _label(labels[line["method"], line["method_config"]]),
+            *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
+            *(_measured(line, measure) for measure in measures),
+        ]
+        for line in place.to_dict("records")
+    ]
     return Sheet(caption, columns, rows)
 
 

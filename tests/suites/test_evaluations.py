@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +18,14 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
         "models=[{model: random_weights, n_layers: 2, width: 16, label: gpt2, sites: [resid_post.0, resid_post.1]},"
         "{model: superposition, n_features: 40, width: 16, l0: 2, n_rows: 4000, label: known, sites: [resid_post.0]}]"
     )
-    code, printed, errors = harness_cli(
-        "run",
+    words = [
         *("suite=smoke", "name=evaluations", models, "scorers=[]", "tokens={fit: 1000, evaluation: 20000, interp: 0}"),
         *("similarities=[latent_matching]", "seeds=[0,1,2]"),
         "methods=[identity,mean,{method: pca, n_components: 8},{method: random_dictionary, n_latents: 8, k: 2}]",
         *("corpus={corpus: synthetic, n_documents: 450}", "evaluation_share=0.15"),
         "evaluations=[{evaluation: sparse_probing, ks: [1, 16], min_documents: 15},dictionary_health,ground_truth]",
-    )
+    ]
+    code, printed, errors = harness_cli("run", *words)
     assert code == 0, errors
     tables = read_tables(tmp_path / "results" / "evaluations")
 
@@ -68,6 +69,13 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
     assert "resid_post.0, seed 0" in printed
     report = (tmp_path / "results" / "evaluations" / "report" / "index.html").read_text(encoding="utf-8")
     assert "resid_post.0, seed 2" in report
+    # And what was found is where people look.
+    assert "sparse_probing of gpt2 resid_post.0" in printed and "auc" in printed
+    _, printed, _ = harness_cli("leaderboard", *words, "--json")
+    shown = json.loads(printed)["evaluations"]["sparse_probing"]
+    assert {line["method"]: line["seeds"] for line in shown if line["site"] == "resid_post.0"}["pca"] == 3
+    assert "auc_latents_1" in shown[0] and "auc_latents_1_low" not in shown[0]  # three seeds have no one interval
+    assert "dictionary health of known resid_post.0" in report and "effective rank" in report
 
 
 def test_directions_are_compared_between_seeds_and_there_must_be_some(harness_cli: Cli) -> None:
