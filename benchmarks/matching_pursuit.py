@@ -64,7 +64,7 @@ def fit(method: str, x: Float[Tensor, "n d"], max_atoms: int, threshold: float) 
 
 def encode(table: Table, x: Float[Tensor, "n d"], atoms: Float[Tensor, "m d"], rounds: int, loaded: bool) -> None:
     compiled, in_torch = MatchingPursuit(atoms, K), MatchingPursuit(atoms, K)
-    in_torch.compiled = False
+    in_torch.may_be_compiled = False
     source, target = torch.empty(2, 2**25), torch.empty(2, 2**25)
     seconds = quiet_medians(
         {

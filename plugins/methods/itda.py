@@ -11,6 +11,8 @@ candidate is what this very pursuit could not explain.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -73,34 +75,42 @@ class ITDADecomposition(PursuitDecomposition):
 
 
 def _admitted(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: float) -> Int[Tensor, " a"]:
-    """The places of the rows that become atoms, in the order in which they do.
-
-    Judging one candidate after the other takes a pursuit for each. The same comes out of judging all at once: give
-    each the dictionary with every earlier candidate in it. A pursuit that took only atoms that did enter is the one
-    that the definition asks for, since the greedy choice among many is the choice among fewer when it lies there. So
-    what it says is settled; a candidate that is rejected is barred, and only the rows that had taken it are pursued
-    again. The earliest unsettled one always settles.
-    """
+    """The places of the rows that become atoms, in the order in which they do."""
     # A row's error never rises from one step to the next: its pursuit may end at the threshold.
     error = pursuit.encode(unit, tolerance=threshold).error
     above = (error > threshold).nonzero().squeeze(1)
     order = above[error[above].argsort(descending=True, stable=True)]
     n, candidates = pursuit.n_atoms, unit[order]
     pursuit.extend(candidates)
-    barred = torch.ones(len(order), len(order), dtype=torch.bool, device=unit.device).triu()
-    taken = torch.zeros(len(order), pursuit.k, dtype=torch.long, device=unit.device)
-    error = torch.zeros_like(error[order])
+    judge = pursuit.judge if pursuit.is_compiled else partial(_judge_together, pursuit)
+    entered = judge(candidates, threshold)
+    pursuit.truncate(n)
+    return order[entered]
+
+
+def _judge_together(pursuit: MatchingPursuit, candidates: Float[Tensor, "c d"], threshold: float) -> Bool[Tensor, " c"]:
+    """Which candidates enter; they are the last atoms of the pursuit.
+
+    Judging one after the other takes a pursuit for each. The same comes out of judging all at once: give
+    each the dictionary with every earlier candidate in it. A pursuit that took only atoms that did enter is the one
+    that the definition asks for, since the greedy choice among many is the choice among fewer when it lies there. So
+    what it says is settled; a candidate that is rejected is barred, and only the rows that had taken it are pursued
+    again. The earliest unsettled one always settles.
+    """
+    n = pursuit.n_atoms - len(candidates)
+    barred = torch.ones(len(candidates), len(candidates), dtype=torch.bool, device=candidates.device).triu()
+    taken = torch.zeros(len(candidates), pursuit.k, dtype=torch.long, device=candidates.device)
+    error = candidates.new_zeros(len(candidates))
     # Of all atoms, the old ones first: sure to be in the dictionary; sure to be not.
-    entered = torch.arange(n + len(order), device=unit.device) < n
+    entered = torch.arange(pursuit.n_atoms, device=candidates.device) < n
     rejected = torch.zeros_like(entered)
-    again = torch.arange(len(order), device=unit.device)
+    again = torch.arange(len(candidates), device=candidates.device)
     while len(again):
         pursued = pursuit.encode(candidates[again], tolerance=threshold, barred=barred[again] | rejected[n:])
         taken[again], error[again] = pursued.indices, pursued.error
         _settle(taken, error > threshold, entered, rejected)
         again = (rejected[taken].any(dim=1) & ~(entered | rejected)[n:]).nonzero().squeeze(1)
-    pursuit.truncate(n)
-    return order[entered[n:]]
+    return entered[n:]
 
 
 def _settle(

@@ -12,8 +12,7 @@ subtracts. Coefficients are signed and an atom can be taken twice. Two variants:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,14 +26,12 @@ from plugins.methods.strongest import first_strongest, whole_groups
 ATOM_COLUMNS = ["document", "position", "start", "end"]
 """The identity of a row that became an atom."""
 
-if TYPE_CHECKING:
-    from plugins.methods.compiled_step import Taken
-
 # Above this the correlations are computed anew at each step: slower, but memory stays linear in the atoms.
 # 2 GiB holds 23,170 atoms in float32.
 MAX_GRAM_BYTES = 2 * 2**30
-# Working buffers of this many numbers stay in the caches of a CPU; a GPU wants more work per kernel.
-_CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**25}
+# Working buffers of this many numbers stay in the caches of a CPU; a GPU wants more work per kernel, and what is
+# compiled needs the caches for one row.
+_CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**25, "compiled": 2**23}
 # In units of the rounding error, relative to the row's norm: how far two correlations may both be off after 40 Gram
 # updates (7.5 each was the most seen) ...
 _DOUBT_EPS = 16.0
@@ -87,8 +84,8 @@ class MatchingPursuit:
         self._atoms = atoms.new_empty(0, atoms.shape[1])
         self._gram: Tensor | None = None if orthogonal else atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
-        self.compiled = atoms.device.type == "cpu" and atoms.dtype == torch.float32
-        """Whether steps are compiled; torch's, in other places and dtypes, have the same picks."""
+        self.may_be_compiled = atoms.device.type == "cpu" and atoms.dtype == torch.float32
+        """Where there is a Gram matrix; the pursuits of torch have the same picks."""
         self.extend(atoms)
 
     @property
@@ -96,8 +93,9 @@ class MatchingPursuit:
         return self._atoms[: self.n_atoms]
 
     @property
-    def _steps_are_compiled(self) -> bool:
-        return self.compiled and self._gram is not None
+    def is_compiled(self) -> bool:
+        """Whether a row's steps are one compiled loop."""
+        return self.may_be_compiled and self._gram is not None
 
     def extend(self, atoms: Float[Tensor, "p d"]) -> None:
         """Add atoms of unit norm."""
@@ -124,7 +122,7 @@ class MatchingPursuit:
         Where `barred` is True the row may not take that one of the last p atoms.
         """
         # At unit norm, what counts as rounding error and as tolerance is the same number for every row.
-        unit, norms = unit_rows_and_norms(x)
+        unit, norms = unit_rows_and_norms(x.contiguous())
         if tolerance is None:
             tolerance = (_SPANNED_EPS * torch.finfo(x.dtype).eps) ** 2
         values = x.new_zeros(len(x), self.k)
@@ -133,20 +131,36 @@ class MatchingPursuit:
         if self.n_atoms:
             if barred is None:
                 barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
-            size = _chunk_rows(x.device, max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1)))
+            width = max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1))
+            size = _chunk_rows("compiled" if self.is_compiled else x.device.type, width)
             tensors = (unit, values, indices, error, barred)
-            parts = zip(*(tensor.split(size) for tensor in tensors), strict=True)
-            pursue = partial(self._pursue, tolerance=tolerance)
-            if self._steps_are_compiled:
-                from plugins.methods.compiled_step import each_on_a_thread  # numba takes a while to import
-
-                each_on_a_thread(pursue, list(parts))
-            else:
-                for part in parts:
-                    pursue(*part)
+            pursue = self._pursue_compiled if self.is_compiled else self._pursue
+            for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+                pursue(*part, tolerance=tolerance)
         return Pursuit(values.mul_(norms), indices, error)
 
-    @torch.no_grad()
+    def judge(self, candidates: Float[Tensor, "p d"], threshold: float) -> Bool[Tensor, " p"]:
+        """Which of the last p atoms, these rows, are explained too badly by the atoms before them; the others may not
+        be taken. Compiled, that is by one row after the other.
+        """
+        from plugins.methods.compiled_pursuit import judge
+
+        tensors = (candidates, self._correlate(candidates), self._atoms, self._gram, self.k)
+        return judge(*tensors, threshold=threshold, **self._bounds, non_negative=self.non_negative)
+
+    @property
+    def _bounds(self) -> dict[str, float]:
+        eps = torch.finfo(self._atoms.dtype).eps
+        return {"margin": _DOUBT_EPS * eps, "least": _SPANNED_EPS * eps}
+
+    def _pursue_compiled(
+        self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
+    ) -> None:
+        from plugins.methods.compiled_pursuit import pursue  # numba takes a while to import
+
+        tensors = (unit, self._correlate(unit), barred, self._atoms, self._gram, values, indices, error)
+        pursue(*tensors, tolerance=tolerance, **self._bounds, non_negative=self.non_negative)
+
     def _pursue(
         self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
     ) -> None:
@@ -156,11 +170,10 @@ class MatchingPursuit:
         if self.orthogonal:
             live = OrthogonallyPursuedRows.start(live)
         correlations = self._correlate(live.residual)
-        taken: Taken | None = None
         for step in range(self.k):
             if not len(rows):
                 return
-            correlations, picks = self._pick(correlations, taken, live, step)
+            picks = self._pick(correlations, live, step)
             moving = self._moving(correlations, picks)
             if not moving.all():
                 values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
@@ -174,29 +187,21 @@ class MatchingPursuit:
                     tensor[going] for tensor in (rows, correlations, picks, coefficients)
                 )
                 live = live.only(going)
-            taken = picks, coefficients
+            if step + 1 < self.k:
+                correlations = self._update(correlations, live.residual, picks, coefficients)
         values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
 
-    def _pick(
-        self, correlations: Float[Tensor, "b m"], taken: Taken | None, live: PursuedRows, step: int
-    ) -> tuple[Float[Tensor, "b m"], Int[Tensor, " b"]]:
-        """The correlations after the step before, and the atom of the largest |correlation|, or correlation."""
-        margin = _DOUBT_EPS * torch.finfo(correlations.dtype).eps
-        if self._steps_are_compiled:
-            from plugins.methods.compiled_step import subtract_and_pick
-
-            picks, doubtful = subtract_and_pick(correlations, self._gram, taken, live.barred, margin, self.non_negative)
-        else:
-            if taken is not None:
-                correlations = self._update(correlations, live.residual, *taken)
-            if self.orthogonal:
-                correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
-            scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
-            self._strengths(correlations, live.barred, scratch[:, : self.n_atoms])
-            picks, doubtful = first_strongest(scratch, self.n_atoms, margin)
+    def _pick(self, correlations: Float[Tensor, "b m"], live: PursuedRows, step: int) -> Int[Tensor, " b"]:
+        """The atom with the largest |correlation|, or correlation; of equals the first."""
+        if self.orthogonal:
+            correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
+        scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
+        self._strengths(correlations, live.barred, scratch[:, : self.n_atoms])
+        margin = self._bounds["margin"]
+        picks, doubtful = first_strongest(scratch, self.n_atoms, margin)
         if self._gram is not None and doubtful.any():
             picks[doubtful] = self._strongest_of_close(correlations[doubtful], live.only(doubtful), margin)
-        return correlations, picks
+        return picks
 
     def _strengths(self, correlations: Tensor, barred: Tensor, out: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
         """What decides; -1 where an atom may not be taken."""
@@ -212,7 +217,11 @@ class MatchingPursuit:
         """Of the atoms that come within the margin of the best, the strongest in float64; of equals the first."""
         strengths = self._strengths(correlations, live.barred, torch.empty_like(correlations))
         rows, atoms = (strengths >= strengths.amax(dim=1, keepdim=True) - margin).nonzero(as_tuple=True)
-        products = (live.residual[rows].double() * self._atoms[atoms].double()).sum(dim=1, keepdim=True)
+        # In parts: of a row that is all but explained, every atom comes within the margin.
+        size = _CHUNK_NUMBERS["cpu"] // live.residual.shape[1] + 1
+        parts = zip(rows.split(size), atoms.split(size), strict=True)
+        sums = [(live.residual[r].double() * self._atoms[a].double()).sum(dim=1, keepdim=True) for r, a in parts]
+        products = torch.cat(sums)
         exact = self._strengths(products, live.barred[:0, :0], torch.empty_like(products)).squeeze(1)
         return torch.full_like(strengths, -1, dtype=torch.float64).index_put_((rows, atoms), exact).argmax(dim=1)
 
@@ -221,8 +230,7 @@ class MatchingPursuit:
         if not (self.orthogonal or self.non_negative):
             return torch.ones_like(picks, dtype=torch.bool)
         strengths = correlations.gather(1, picks[:, None]).squeeze(1)
-        least = _SPANNED_EPS * torch.finfo(correlations.dtype).eps
-        return (strengths if self.non_negative else strengths.abs()) > least
+        return (strengths if self.non_negative else strengths.abs()) > self._bounds["least"]
 
     def _update(self, correlations: Tensor, residual: Tensor, picks: Tensor, coefficients: Tensor) -> Tensor:
         """The correlations after a step."""
@@ -270,8 +278,8 @@ def unit_rows_and_norms(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], 
     return scaled / torch.where(norms > 0, norms, 1), norms * largest
 
 
-def _chunk_rows(device: torch.device, width: int) -> int:
-    return max(64, _CHUNK_NUMBERS.get(device.type, 2**25) // width // 16 * 16)
+def _chunk_rows(where: str, width: int) -> int:
+    return max(64, _CHUNK_NUMBERS.get(where, 2**25) // width // 16 * 16)
 
 
 class PursuitDecomposition(harness.Decomposition):
