@@ -19,6 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _GROUP = 64
+_MATRIX = "f4[:, ::1]"
+# What `_pursue` and `_judge` begin with.
+_ARRAYS = f"{_MATRIX}, {_MATRIX}, b1[:, ::1], {_MATRIX}, {_MATRIX}, {_MATRIX}, i8[:, ::1], f4[::1]"
 # Fewer rows are done before another thread has started.
 _ROWS_PER_THREAD = 16
 
@@ -80,18 +83,23 @@ def judge(
     return error > threshold
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Sums may be taken in another order, many numbers at once: the last bits of a result may differ from torch's.
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError as error:
-        warnings.warn(f"matching pursuit is compiled anew in each process: {error}", RuntimeWarning, stacklevel=2)
-        return numba.njit(function, **options)
+def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile on import, which no fit's seconds hold, for arrays of these types whose rows lie one after the other."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        # Sums may be taken in another order, many numbers at once: the last bits of a result may differ from torch's.
+        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except RuntimeError as error:
+            warnings.warn(f"matching pursuit is compiled anew in each process: {error}", RuntimeWarning, stacklevel=2)
+            return numba.njit(signature, **options)(function)
+
+    return decorate
 
 
 # In functions of their own: within the loop over rows LLVM takes one number at a time.
-@_compiled
+@_compiled("f4(f4[::1], f4[::1])")
 def _dot(a: Any, b: Any) -> Any:
     total = np.float32(0)
     for i in range(len(a)):
@@ -99,13 +107,13 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
-@_compiled
+@_compiled("(f4[::1], f4, f4[::1])")
 def _subtract(row: Any, coefficient: Any, other: Any) -> None:
     for j in range(len(row)):
         row[j] -= coefficient * other[j]
 
 
-@_compiled
+@_compiled("(i4[::1], i4, i4[::1])")
 def _group_maxima(bits: Any, mask: Any, maxima: Any) -> None:
     m = len(bits)
     for group in range(m // _GROUP):
@@ -122,7 +130,7 @@ def _group_maxima(bits: Any, mask: Any, maxima: Any) -> None:
         maxima[-1] = largest
 
 
-@_compiled
+@_compiled("i8(i4[::1], i4, i4[::1], f4, f4[::1], f4[:, ::1], b1)")
 def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, atoms: Any, non_negative: Any) -> int:
     """The first place of the largest strength; where others come within the margin, of the largest in float64."""
     _group_maxima(bits, mask, maxima)
@@ -158,7 +166,7 @@ def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, at
     return pick
 
 
-@_compiled
+@_compiled(f"({_ARRAYS}, f4, f4, f4, b1, i8, i8)")
 def _pursue(
     unit: Any,
     correlations: Any,
@@ -210,7 +218,7 @@ def _pursue(
                 _subtract(row, coefficient, gram[pick, :m])
 
 
-@_compiled
+@_compiled(f"({_ARRAYS}, f4, f4, f4, b1)")
 def _judge(
     unit: Any,
     correlations: Any,

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
+from plugins.methods import compiled_pursuit
 from plugins.methods.linear import centred, decode_linear, working_precision
 from plugins.methods.pursued_rows import OrthogonallyPursuedRows, PursuedRows
 from plugins.methods.strongest import first_strongest, whole_groups
@@ -143,10 +144,8 @@ class MatchingPursuit:
         """Which of the last p atoms, these rows, are explained too badly by the atoms before them; the others may not
         be taken. Compiled, that is by one row after the other.
         """
-        from plugins.methods.compiled_pursuit import judge
-
         tensors = (candidates, self._correlate(candidates), self._atoms, self._gram, self.k)
-        return judge(*tensors, threshold=threshold, **self._bounds, non_negative=self.non_negative)
+        return compiled_pursuit.judge(*tensors, threshold=threshold, **self._bounds, non_negative=self.non_negative)
 
     @property
     def _bounds(self) -> dict[str, float]:
@@ -156,10 +155,8 @@ class MatchingPursuit:
     def _pursue_compiled(
         self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
     ) -> None:
-        from plugins.methods.compiled_pursuit import pursue  # numba takes a while to import
-
-        tensors = (unit, self._correlate(unit), barred, self._atoms, self._gram, values, indices, error)
-        pursue(*tensors, tolerance=tolerance, **self._bounds, non_negative=self.non_negative)
+        tensors = (unit, self._correlate(unit), barred.contiguous(), self._atoms, self._gram, values, indices, error)
+        compiled_pursuit.pursue(*tensors, tolerance=tolerance, **self._bounds, non_negative=self.non_negative)
 
     def _pursue(
         self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float

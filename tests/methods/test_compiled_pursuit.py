@@ -111,9 +111,9 @@ def test_without_a_folder_for_what_was_compiled_it_is_compiled_with_a_warning(tm
     code = (
         "import numba.core.caching as caching, torch, warnings\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from plugins.methods.matching_pursuit import MatchingPursuit\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always')\n"
+        "    from plugins.methods.matching_pursuit import MatchingPursuit\n"
         "    print(MatchingPursuit(torch.eye(4), 1).encode(torch.eye(4)).indices.flatten().tolist())\n"
         "print([str(warning.message) for warning in seen])\n"
     )
