@@ -83,7 +83,13 @@ class _Resolver:
         """The entries of a list, each once. What is no list is the typed config's to refuse."""
         items = raw if isinstance(raw, list) else []
         found = [entry for i, item in enumerate(items) for entry in self.expand(kind, item, f"{where}[{i}]")]
-        return list({str(entry.inputs): entry for entry in found}.values())
+        once = list({str(entry.inputs): entry for entry in found}.values())
+        names = [entry.name for entry in once]
+        if kind == "evaluation" and (twice := next((name for name in names if names.count(name) > 1), None)):
+            self.problems.append(
+                f"{where}: {twice} with several parameters, which its table could not tell apart; give each a suite."
+            )
+        return once
 
     def corpus(self, item: Any, raw_is_missing: bool, models: list[ModelEntry]) -> Entry | None:
         if item is None:

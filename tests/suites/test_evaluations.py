@@ -84,3 +84,11 @@ def test_directions_are_compared_between_seeds_and_there_must_be_some(harness_cl
     assert (
         "latent_matching compares fits of different seeds, and seeds is [0]. Give more, such as seeds=[0,1]" in errors
     )
+
+
+def test_an_evaluation_twice_with_other_parameters_is_refused_where_its_table_could_not_tell(harness_cli: Cli) -> None:
+    code, _, errors = harness_cli(
+        "plan", "suite=smoke", "evaluations=[{evaluation: sparse_probing, min_documents: [10, 20]}]"
+    )
+    assert code == 2
+    assert "evaluations: sparse_probing with several parameters, which its table could not tell apart" in errors
