@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import os
 import platform
 import statistics
 import time
@@ -51,10 +52,10 @@ def quiet_medians(runs: Runs, rounds: int, *, loaded: bool = False) -> dict[str,
         for name, run in runs.items():
             if attempt and len(seconds[name]) == rounds:
                 continue
-            busy, own, started = _busy_seconds(), time.process_time(), time.perf_counter()
+            busy, own, started = _busy_seconds(), _own_seconds(), time.perf_counter()
             run()
             taken = time.perf_counter() - started
-            others = (_busy_seconds() - busy) - (time.process_time() - own)
+            others = (_busy_seconds() - busy) - (_own_seconds() - own)
             if attempt and (loaded or others < max(_MAX_OTHER_CORES * taken, 0.02)):
                 seconds[name].append(taken)
     lacking = [name for name, values in seconds.items() if len(values) < rounds]
@@ -66,6 +67,11 @@ def quiet_medians(runs: Runs, rounds: int, *, loaded: bool = False) -> dict[str,
 def _busy_seconds() -> float:
     times = psutil.cpu_times()
     return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def _own_seconds() -> float:
+    """With those of processes that were started and have ended."""
+    return sum(os.times()[:4])
 
 
 class Table:
