@@ -1,8 +1,9 @@
 """Twelve TopK SAEs from one stream of activations against twelve runs that each capture and train their own.
 
 Ours is a suite: `harness run` with twelve values of k, from capture to saved weights. Against it stand twelve suites of
-one k each, each with a cache of its own but for the model, as twelve runs of a training library are. Fits of a few passes, so that neither
-capture nor training is all of the time. Run: `python benchmarks/many_saes.py [--tokens 8000] [--passes 3]`.
+one k each, each with a cache of its own but for the model, as twelve runs of a training library are. Fits of a few
+passes, so that neither capture nor training is all of the time.
+Run: `python benchmarks/many_saes.py [--tokens 8000] [--passes 3]`.
 """
 
 from __future__ import annotations
