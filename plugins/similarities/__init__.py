@@ -35,6 +35,39 @@ class JaccardConfig:
 
 
 @dataclass(frozen=True)
+class LinearRegressionConfig:
+    """Which R² of y from x.
+
+    Args:
+        estimate: `"held_out"`, of rows that the fit left out (can be negative), or `"in_sample"`, of those it saw.
+    """
+
+    estimate: Literal["held_out", "in_sample"] = "held_out"
+
+
+@dataclass(frozen=True)
+class ProcrustesConfig:
+    """In what the distance is measured.
+
+    Args:
+        form: `"angular"`, radians from 0 to π/2, or `"normalised"`, the distance of sides of norm 1, from 0 to √2.
+    """
+
+    form: Literal["angular", "normalised"] = "angular"
+
+
+@dataclass(frozen=True)
+class PwccaConfig:
+    """Whose directions weigh the correlations.
+
+    Args:
+        side: `"smaller"`, the side whose rows have fewer directions, x where they have as many, or the side itself.
+    """
+
+    side: Literal["smaller", "x", "y"] = "smaller"
+
+
+@dataclass(frozen=True)
 class SvccaConfig:
     """How many directions of each side are compared.
 
@@ -96,6 +129,30 @@ SPECS: list[harness.Spec] = [
         summary="Mean cosine between the latents of two dictionaries, matched one to one as well as can be",
         factory="plugins.similarities.latent_matching:LatentMatching",
         needs=("dictionary",),
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="linear_regression",
+        version=1,
+        summary="Share of the variance of y that a linear regression on x explains, held-out or in-sample",
+        config=LinearRegressionConfig,
+        factory="plugins.similarities.linear_regression:LinearRegression",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="procrustes",
+        version=1,
+        summary="Distance after the best rotation, centring and scaling, as an angle or a length",
+        config=ProcrustesConfig,
+        factory="plugins.similarities.procrustes:Procrustes",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="pwcca",
+        version=1,
+        summary="Mean canonical correlation, weighted by what each direction holds of one side",
+        config=PwccaConfig,
+        factory="plugins.similarities.pwcca:Pwcca",
     ),
     harness.Spec(
         kind="similarity",

@@ -64,6 +64,14 @@ class CentredMoments:
     def n_rows(self) -> int:
         return self.x.n_rows
 
+    def check_spread(self) -> None:
+        """Refuse a side whose rows do not differ, or whose squares float64 can't hold."""
+        for name, side in (("x", self.x), ("y", self.y)):
+            if not torch.isfinite(side.products).all():
+                raise harness.Undefined(f"the scale of {name} leaves the range of float64; rescale it")
+            if not side.products.trace() > 0:
+                raise harness.Undefined(f"the rows of {name} are constant")
+
 
 class JointMoments:
     """Moments of many pairs of places from one reading of their rows.

@@ -1,0 +1,61 @@
+"""Projection-weighted canonical correlation analysis (Morcos et al. 2018, arXiv 1806.05759).
+
+1. Centre the rows of each side, X [n, d1] and Y [n, d2]. The canonical correlations are ρ_1 … ρ_k, k the smaller rank,
+   and h_1 … h_k [n] are the canonical variates of one side, orthonormal: h_i = X w_i.
+2. A direction weighs as much as the columns x_j [n] of that side project on it: α_i = Σ_j |⟨h_i, x_j⟩|.
+3. PWCCA = Σ α_i ρ_i / Σ α_i (Kornblith et al. 2019, arXiv 1905.00414, table 1, writes it so).
+
+The rows themselves are not needed: ⟨h_i, x_j⟩ = (w_iᵀ XᵀX)_j, and w_i = U Λ^-½ a_i, where Λ and U are the eigenvalues
+and eigenvectors of XᵀX and a_i is the i-th singular vector of Λx^-½ Uxᵀ XᵀY Uy Λy^-½.
+
+Conventions. All k directions are compared, nothing is truncated; all and only these share the weight, so that weights
+sum to 1 from the side of larger rank too. The weights are of one side, so s(x, y) ≠ s(y, x): that of smaller rank, or x
+where they are equal, unless `side` names one. It is a similarity; the paper plots the distance 1 − PWCCA.
+
+Invertible maps of the other side change nothing. On the side that weighs, rotations do: α_i sums over columns.
+With kx + ky > n two or more correlations are 1 whatever the rows are; which variates stand for them is then anyone's
+choice, and the weights with it: there is no value, unless all correlations are 1.
+"""
+
+from __future__ import annotations
+
+import torch
+
+import harness
+from plugins.similarities import PwccaConfig
+from plugins.similarities.canonical import clipped, whiteners
+from plugins.similarities.moments import CentredMoments, MomentSimilarity
+
+# The choice of variates moves the value by less than the range of the correlations.
+_SAME = 1e-6
+
+
+class Pwcca(MomentSimilarity):
+    """Mean canonical correlation, weighted by what a direction holds of one side; 1 for a side and itself."""
+
+    higher_is_more_similar = True
+    range = (0.0, 1.0)
+    symmetric = False
+    invariant_to = frozenset({"isotropic_scale", "translation", "permutation"})
+
+    def __init__(self, config: PwccaConfig) -> None:
+        super().__init__()
+        self.side = config.side
+
+    def compute_from(self, moments: CentredMoments) -> float:
+        """PWCCA from sums over the centred rows."""
+        white_x, white_y = whiteners(moments)
+        rank_x, rank_y = white_x.shape[1], white_y.shape[1]
+        a, correlations, b = torch.linalg.svd(white_x.T @ moments.xy @ white_y, full_matrices=False)
+        correlations = clipped(correlations)
+        if rank_x + rank_y > moments.n_rows and correlations.min() < 1 - _SAME:
+            raise harness.Undefined(
+                f"{moments.n_rows} rows are too few for {rank_x} and {rank_y} directions: two or more correlations are "
+                "1 whatever the rows are, and their weights are arbitrary; take more rows than both have directions"
+            )
+        if self.side == "x" or (self.side == "smaller" and rank_x <= rank_y):
+            projections = (white_x @ a).T @ moments.x.products
+        else:
+            projections = b @ white_y.T @ moments.y.products
+        weights = projections.abs().sum(dim=1)
+        return float(weights @ correlations / weights.sum())
