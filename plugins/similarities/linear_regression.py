@@ -15,8 +15,9 @@ Estimates:
 
             R²_held_out = 1 − (1 − R²) · ((n − 1)/(n − 1 − r))²
 
-        Leaving out rows in turn gives the same where all leverages are equal. It needs no choice of folds, keeps the
-        invariances, and can be had from moments. From −∞ to 1: below 0, the mean predicts new rows better.
+        It needs no choice of folds, keeps the invariances, and can be had from moments. From −∞ to 1: below 0, the
+        mean predicts new rows better. Leaving out rows in turn gives the same where all leverages are equal, and less
+        where a few rows (massive activations that are not masked) have most of the leverage.
 
 Invertible maps of x change nothing; those of y do, because its columns count by their variance.
 """

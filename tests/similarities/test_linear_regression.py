@@ -74,6 +74,12 @@ def test_held_out_is_leaving_out_each_row_where_leverages_are_even(n, n_frequenc
         assert value < adjusted - 0.1
 
 
+def test_held_out_is_more_than_leaving_out_rows_that_have_most_of_the_leverage():
+    x, y = related(200, 12, 5)
+    x[::40] *= 30
+    assert leave_one_out(x, y) < regression()(x, y) - 0.1
+
+
 def test_canonical_correlations_weighted_by_squared_projections():
     """Kornblith et al. 2019: R² = Σ α_i ρ_i² / Σ α_i, the sums over all variates h_i of y, α_i = Σ_j ⟨h_i, y_j⟩²."""
     x, y = related(150, 5, 8)
