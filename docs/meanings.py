@@ -140,7 +140,7 @@ INTERPRETABILITY = {
 }
 
 SIMILARITY = {
-    "similarity": "The value.",
+    "similarity": "The value; a distance where `higher_is_better` is false.",
     "similarity_reversed": "The value with the sides exchanged, where that matters.",
     "null_shuffled_rows": "The value for shuffled rows: what it shows where nothing is shared.",
     "overlap": "For `jaccard`: shared atoms by the smaller number of atoms.",
