@@ -39,10 +39,10 @@ class LinearRegressionConfig:
     """Which R² of y from x.
 
     Args:
-        estimate: `"held_out"`, of rows that the fit left out (can be negative), or `"in_sample"`, of those it saw.
+        estimate: `"gcv"`, of rows that the fit left out (can be negative), or `"in_sample"`, of those it saw.
     """
 
-    estimate: Literal["held_out", "in_sample"] = "held_out"
+    estimate: Literal["gcv", "in_sample"] = "gcv"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ s(x, y) predicts y from x. Kornblith et al. (arXiv 1905.00414, table 1) write R�
 
 Estimates:
     in_sample: R² of the rows that the regression was fitted to, from 0 to 1. r/(n−1) for unrelated rows.
-    held_out: R² of rows left out of the fit, one at a time, by generalised cross-validation (Golub, Heath & Wahba
+    gcv: R² of rows left out of the fit, one at a time, by generalised cross-validation (Golub, Heath & Wahba
         1979). Without row i, ŷ_i and the mean of y miss y_i by e_i / (1 − h_i) and (y_i − ȳ) · n/(n−1), e_i being the
         residual of the whole fit and h_i the leverage of the row; with every h_i at their mean, (r+1)/n,
 
-            R²_held_out = 1 − (1 − R²) · ((n − 1)/(n − 1 − r))²
+            R²_gcv = 1 − (1 − R²) · ((n − 1)/(n − 1 − r))²
 
         It needs no choice of folds, keeps the invariances, and can be had from moments. From −∞ to 1: below 0, the
         mean predicts new rows better. Leaving out rows in turn gives the same where all leverages are equal, and less
@@ -41,12 +41,12 @@ class LinearRegression(MomentSimilarity):
 
     def __init__(self, config: LinearRegressionConfig) -> None:
         super().__init__()
-        self.held_out = config.estimate == "held_out"
+        self.is_validated = config.estimate == "gcv"
 
     @property
     def range(self) -> tuple[float, float]:
         """A regression can predict rows that it has not seen as badly as it likes."""
-        return (-math.inf if self.held_out else 0.0, 1.0)
+        return (-math.inf if self.is_validated else 0.0, 1.0)
 
     def compute_from(self, moments: CentredMoments) -> float:
         """R² from sums over the centred rows."""
@@ -59,4 +59,4 @@ class LinearRegression(MomentSimilarity):
                 "rows"
             )
         unexplained = max(0.0, 1 - float((white_x.T @ moments.xy).square().sum() / moments.y.products.trace()))
-        return 1 - unexplained * (((moments.n_rows - 1) / spare) ** 2 if self.held_out else 1)
+        return 1 - unexplained * (((moments.n_rows - 1) / spare) ** 2 if self.is_validated else 1)

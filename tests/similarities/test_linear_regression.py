@@ -10,7 +10,7 @@ from similarities.representations import moved, related, rows
 import harness
 
 
-def regression(estimate="held_out"):
+def regression(estimate="gcv"):
     return harness.create("similarity", "linear_regression", estimate=estimate)
 
 
@@ -95,7 +95,7 @@ def test_canonical_correlations_weighted_by_squared_projections():
 def test_direction():
     """y is a part of x: x says all of it, and it says a part of x."""
     x = rows(200, 4)
-    for estimate in ("held_out", "in_sample"):
+    for estimate in ("gcv", "in_sample"):
         assert regression(estimate)(x, x[:, :2]) == pytest.approx(1.0, abs=1e-9)
         assert regression(estimate)(x[:, :2], x) < 0.95
 
@@ -110,7 +110,7 @@ def test_values_worked_out_by_hand():
 
 def test_invertible_maps_of_x_but_not_of_y():
     x, y = related(120, 6, 5)
-    for estimate in ("held_out", "in_sample"):
+    for estimate in ("gcv", "in_sample"):
         s = regression(estimate)
         assert s(moved(x)["invertible"], y) == pytest.approx(s(x, y), abs=1e-9)
         assert abs(s(x, moved(y)["invertible"]) - s(x, y)) > 1e-3
@@ -124,7 +124,7 @@ def test_unrelated_rows():
 
 
 class TestUndefined:
-    @pytest.mark.parametrize("estimate", ["held_out", "in_sample"])
+    @pytest.mark.parametrize("estimate", ["gcv", "in_sample"])
     def test_as_many_directions_as_rows(self, estimate):
         x, y = rows(10, 20), rows(10, 3, seed=1)
         with pytest.raises(harness.Undefined, match=r"10 rows are too few: x has 9 directions.* take more rows"):

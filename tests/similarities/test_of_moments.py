@@ -19,7 +19,7 @@ FORMS = [
     ("pwcca", {"side": "y"}),
     ("procrustes", {"form": "angular"}),
     ("procrustes", {"form": "normalised"}),
-    ("linear_regression", {"estimate": "held_out"}),
+    ("linear_regression", {"estimate": "gcv"}),
     ("linear_regression", {"estimate": "in_sample"}),
 ]
 
