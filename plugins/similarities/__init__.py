@@ -134,7 +134,7 @@ SPECS: list[harness.Spec] = [
         kind="similarity",
         name="linear_regression",
         version=1,
-        summary="Share of the variance of y that a linear regression on x explains, held-out or in-sample",
+        summary="Share of the variance of y that a linear regression on x explains, cross-validated or in-sample",
         config=LinearRegressionConfig,
         factory="plugins.similarities.linear_regression:LinearRegression",
     ),
