@@ -65,7 +65,7 @@ def fit(method: str, x: Float[Tensor, "n d"], max_atoms: int, threshold: float) 
 def encode(table: Table, x: Float[Tensor, "n d"], atoms: Float[Tensor, "m d"], rounds: int, loaded: bool) -> None:
     compiled, in_torch = MatchingPursuit(atoms, K), MatchingPursuit(atoms, K)
     in_torch.may_be_compiled = False
-    source, target = torch.empty(2, 2**25), torch.empty(2, 2**25)
+    source, target = torch.ones(2, 2**25), torch.empty(2, 2**25)
     seconds = quiet_medians(
         {
             "compiled": lambda: compiled.encode(x),
@@ -77,7 +77,7 @@ def encode(table: Table, x: Float[Tensor, "n d"], atoms: Float[Tensor, "m d"], r
         rounds,
         loaded=loaded,
     )
-    gram_bytes = 4 * K * len(x) * len(atoms)
+    gram_bytes = 4 * (K - 1) * len(x) * len(atoms)
     floor = (
         f"{2e-9 * x.numel() * len(atoms):.0f} GFLOP once and {gram_bytes / 1e9:.1f} GB of Gram rows",
         seconds["first"] + gram_bytes * seconds["copy"] / (2 * 4 * source.numel()),
@@ -115,7 +115,8 @@ def main() -> None:
         )
         fitted, published = fit(method, x, m, threshold), published_fit(x, m, error_of, threshold)
         work = f"{method} fit, {len(x)} rows to at most {m} atoms, threshold {threshold:g}"
-        table.add(work, (f"{fitted.n_latents} atoms", seconds["ours"]), ("published form", seconds["plain"]))
+        note = f"{fitted.n_latents} atoms; published form {len(published)}"
+        table.add(work, ("harness.fit", seconds["ours"]), ("published form", seconds["plain"]), note=note)
         size = min(fitted.n_latents, len(published))
         found = [PursuitDecomposition(atoms[:size], K) for atoms in (fitted.dictionary, published)]
         variances = [explained_variance(judged, one.decode(one.encode(judged))) for one in found]

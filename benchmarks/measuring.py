@@ -24,6 +24,7 @@ import harness
 TABLE = Path(__file__).parent.parent / "results" / "reference" / "benchmarks.csv"
 COLUMNS = [
     *("work", "ours", "against", "ratio", "seconds", "against_seconds", "floor_seconds", "times_floor", "floor"),
+    "note",
     *("threads", "rounds", "versions", "cpu", "date"),
 ]
 # Cores that other processes may use while a run counts: load changes ratios, not only times.
@@ -87,10 +88,11 @@ class Table:
         ours: tuple[str, float],
         against: tuple[str, float] | None = None,
         floor: tuple[str, float] | None = None,
+        note: str = "",
     ) -> None:
-        """Each of ours, against and floor is what it is and its seconds."""
-        row: dict[str, Any] = {"work": work, "ours": ours[0], "seconds": f"{ours[1]:.4g}"}
-        text = f"{work}: {ours[0]} {ours[1]:.3g} s"
+        """Each of ours, against and floor is what it is and its seconds; a note is what else was measured."""
+        row: dict[str, Any] = {"work": work, "ours": ours[0], "seconds": f"{ours[1]:.4g}", "note": note}
+        text = f"{work}: {ours[0]} {ours[1]:.3g} s{note and f' ({note})'}"
         if against:
             ratio = f"{against[1] / ours[1]:.2f}"
             row |= {"against": against[0], "against_seconds": f"{against[1]:.4g}", "ratio": ratio}

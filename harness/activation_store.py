@@ -76,7 +76,9 @@ class StoredActivations:
 
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """The rows at these places, in float32."""
-        places = index.cpu().numpy()
+        places = index.cpu().numpy().astype(np.int64)
+        if len(places) and not 0 <= places.min() <= places.max() < self.n_rows:
+            raise IndexError(f"rows {places.min()} to {places.max()} of {self.n_rows}")
         shard_of = np.searchsorted(self._starts, places, side="right") - 1
         taken = torch.empty(len(places), self.width, dtype=torch.float32)
         for shard in np.unique(shard_of):
@@ -107,8 +109,12 @@ class _RowsOnDisk:
         with self._path.open("rb", buffering=0) as file:
             for end in ends.tolist():  # neighbours at once
                 file.seek(offsets[start])
-                if file.readinto(raw[start:end].data) != (end - start) * self._row_bytes:
-                    raise StoreError(f"{self._path} ends too early. Delete its folder and run again.")
+                missing = raw[start:end].data.cast("B")
+                while len(missing):  # one read has at most 2 GB
+                    n_read = file.readinto(missing)
+                    if not n_read:
+                        raise StoreError(f"{self._path} ends too early. Delete its folder and run again.")
+                    missing = missing[n_read:]
                 start = end
         return torch.from_numpy(raw).view(self._dtype)
 

@@ -191,6 +191,8 @@ def _evaluations(boards: Mapping[str, pd.DataFrame], labels: Labels, has_budgets
     for name, board in boards.items():
         for (model, site), place in board.groupby(_PLACE, sort=False):
             metrics = [metric for metric in metrics_of(place) if place[metric].notna().any()]
+            if not metrics:  # the reasons are told with all that is undefined
+                continue
             shown = _methods(place, labels, has_budgets)
             shown[[metric.replace("_", " ") for metric in metrics]] = place[metrics].to_numpy()
             yield _board(f"{name} of {model} {site}", shown, tuple(reversed(shown.columns[1:])))
@@ -202,6 +204,8 @@ def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:
         shown = pd.DataFrame(sides)
         if (lines["method"] != "").any():  # representations are of no method
             shown[_METHOD] = [labels[method] for method in zip(lines["method"], lines["method_config"], strict=True)]
+            if lines["fit_tokens"].nunique() > 1:
+                shown["fit tokens"] = [int(tokens) for tokens in lines["fit_tokens"]]
         yield _board(labels[metric, config], shown.assign(value=lines["value"], null=lines["null"]), ("null",))
 
 

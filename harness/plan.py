@@ -58,7 +58,7 @@ def build_plan(suite: Suite) -> Plan:
     """Every cell of a suite; equal cells are one."""
     planner = _Planner(suite)
     of_seeds = [metric.label for metric in suite.similarities if "dictionary" in metric.needs]
-    if of_seeds and len(suite.config.seeds) < 2:
+    if of_seeds and len(set(suite.config.seeds)) < 2:
         raise ConfigError(
             f"similarities: {', '.join(of_seeds)} compares fits of different seeds, and seeds is "
             f"{list(suite.config.seeds)}. Give more, such as seeds=[0,1]."
@@ -244,7 +244,7 @@ class _Planner:
             (_, (method, a)), (_, (other, b)) = one, two
             fixed = ("model", "site") if "dictionary" in metric.needs else ("seed",)
             same = method.inputs == other.inputs and all(a.columns[x] == b.columns[x] for x in (*fixed, "fit_tokens"))
-            if same and set(metric.needs) <= set(method.provides):
+            if same and a.key != b.key and set(metric.needs) <= set(method.provides):
                 sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
                 labels = [cell.label.removeprefix("fit ") for cell in (a, b)]
                 group = {"pair": sides}

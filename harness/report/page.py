@@ -146,7 +146,7 @@ def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[s
         title = labels[metric, config]
         if method:
             title += f" of {labels[method, method_config]}" + (f", {int(tokens):,} tokens" if budgets > 1 else "")
-        described = f"{title} between sites, and its null. The numbers are in the table below."
+        described = f"{title}, and its null. The numbers are in the table below."
         named = lines.assign(**{side: [visible(name) for name in lines[side]] for side in ("model", "model_b")})
         drawn = Markup(plots.svg(plots.heat_map(named, metric), title, described))  # noqa: S704  # escaped in svg()
         yield {"title": title, "map": drawn, "sheet": sheets.pairs_sheet(lines, title)}

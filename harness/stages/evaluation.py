@@ -24,6 +24,7 @@ from harness.replaying import Replays, number_documents
 from harness.session import Session, cost
 from harness.splits import documents_in_split
 from harness.store import require
+from harness.tables import SIDE
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -139,4 +140,8 @@ def _rows(
     for row in rows:
         if row["value"] is not None and not math.isfinite(row["value"]):
             raise PluginError(f"evaluation {call['name']}: {row['metric']} is {row['value']}. Give None and a reason.")
+        if row["metric"] in (*SIDE, "seeds"):
+            raise PluginError(
+                f"evaluation {call['name']}: a metric is called {row['metric']!r}, as a column of tables is."
+            )
     return [*rows, cost(f"evaluation_seconds_{call['name']}", seconds, context.n_rows)]

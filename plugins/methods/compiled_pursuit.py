@@ -91,8 +91,13 @@ def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., An
         options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
         try:
             return numba.njit(signature, cache=True, **options)(function)
-        except RuntimeError as error:
-            warnings.warn(f"matching pursuit is compiled anew in each process: {error}", RuntimeWarning, stacklevel=2)
+        except RuntimeError:
+            warnings.warn(
+                "matching pursuit is compiled anew in each process: numba has no folder to keep it in. Set "
+                "NUMBA_CACHE_DIR to one that can be written.",
+                RuntimeWarning,
+                stacklevel=1,  # one place for all functions, so that it is said once
+            )
             return numba.njit(signature, **options)(function)
 
     return decorate
@@ -186,7 +191,7 @@ def _pursue(
     """The rows from start to end."""
     m, n_barred = correlations.shape[1], barred.shape[1]
     # Floats from 0 up are ordered as the integers of the same bits are, of which LLVM compares many at once. The mask
-    # leaves a number's strength: all but its sign, or all; negative integers are never the largest.
+    # leaves a number's strength: all but its sign, or all; those of negative integers may not be taken.
     everything = correlations.view(np.int32)
     every_bit = np.int32(-1)
     mask = every_bit if non_negative else np.int32(0x7FFFFFFF)
@@ -197,7 +202,7 @@ def _pursue(
         residual[:] = unit[place]
         row = correlations[place]
         for step in range(values.shape[1]):
-            if error[place] <= tolerance:
+            if not error[place] > tolerance:  # it may be NaN
                 break
             if n_barred:
                 allowed[:] = everything[place] & mask
@@ -205,6 +210,8 @@ def _pursue(
                     if barred[place, j]:
                         allowed[m - n_barred + j] = -1
                 pick = _strongest(allowed, every_bit, maxima, margin, residual, atoms, non_negative)
+                if allowed[pick] < 0:
+                    break
             else:
                 pick = _strongest(everything[place], mask, maxima, margin, residual, atoms, non_negative)
             if non_negative and row[pick] <= least:

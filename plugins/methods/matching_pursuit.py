@@ -194,10 +194,9 @@ class MatchingPursuit:
             correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
         scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
         self._strengths(correlations, live.barred, scratch[:, : self.n_atoms])
-        margin = self._bounds["margin"]
-        picks, doubtful = first_strongest(scratch, self.n_atoms, margin)
+        picks, doubtful = first_strongest(scratch, self.n_atoms, self._bounds["margin"])
         if self._gram is not None and doubtful.any():
-            picks[doubtful] = self._strongest_of_close(correlations[doubtful], live.only(doubtful), margin)
+            picks[doubtful] = self._strongest_exactly(live.only(doubtful))
         return picks
 
     def _strengths(self, correlations: Tensor, barred: Tensor, out: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
@@ -210,17 +209,15 @@ class MatchingPursuit:
             out[:, out.shape[1] - barred.shape[1] :].masked_fill_(barred, -1)
         return out
 
-    def _strongest_of_close(self, correlations: Tensor, live: PursuedRows, margin: float) -> Int[Tensor, " b"]:
-        """Of the atoms that come within the margin of the best, the strongest in float64; of equals the first."""
-        strengths = self._strengths(correlations, live.barred, torch.empty_like(correlations))
-        rows, atoms = (strengths >= strengths.amax(dim=1, keepdim=True) - margin).nonzero(as_tuple=True)
-        # In parts: of a row that is all but explained, every atom comes within the margin.
-        size = _CHUNK_NUMBERS["cpu"] // live.residual.shape[1] + 1
-        parts = zip(rows.split(size), atoms.split(size), strict=True)
-        sums = [(live.residual[r].double() * self._atoms[a].double()).sum(dim=1, keepdim=True) for r, a in parts]
-        products = torch.cat(sums)
-        exact = self._strengths(products, live.barred[:0, :0], torch.empty_like(products)).squeeze(1)
-        return torch.full_like(strengths, -1, dtype=torch.float64).index_put_((rows, atoms), exact).argmax(dim=1)
+    def _strongest_exactly(self, live: PursuedRows) -> Int[Tensor, " b"]:
+        """The strongest in float64; of those that are equal up to its rounding the first."""
+        residual = live.residual.double()
+        exact = residual @ self.atoms.double().T
+        strengths = self._strengths(exact, live.barred, torch.empty_like(exact))
+        rounding = 2 * torch.finfo(torch.float64).eps * torch.linalg.vector_norm(residual, dim=1, keepdim=True)
+        is_best = strengths >= strengths.amax(dim=1, keepdim=True) - rounding
+        places = torch.arange(self.n_atoms, device=exact.device)
+        return torch.where(is_best, places, self.n_atoms).amin(dim=1)
 
     def _moving(self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         """Which rows their pick adds something to: all in plain matching pursuit, where k steps are k steps."""

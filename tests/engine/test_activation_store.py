@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,26 @@ def test_a_shard_that_ends_too_early_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(StoreError, match=r"shard-00000.safetensors ends too early. Delete its folder"):
         stored.take(torch.arange(10))
+
+
+class HalfRead(io.FileIO):
+    """Gives no more than half of what was asked for, as systems may."""
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[: max(1, len(buffer) // 2)])
+
+
+def test_what_comes_in_parts_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(50, 7)
+    stored = write(tmp_path, x, [20])
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: HalfRead(path))
+    assert torch.equal(stored.take(torch.arange(50)), x)
+
+
+@pytest.mark.parametrize("place", [-1, 10])
+def test_a_row_that_is_not_there_is_refused(tmp_path: Path, place: int) -> None:
+    with pytest.raises(IndexError, match="of 10"):
+        write(tmp_path, torch.ones(10, 3), []).take(torch.tensor([3, place]))
 
 
 class TestMaskedRows:

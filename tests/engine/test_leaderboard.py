@@ -12,7 +12,9 @@ import pytest
 from engine.toy_suites import plan_of, raw_suite
 from harness import boards
 from harness.cells import Record
+from harness.leaderboard import evaluations, metrics_of
 from harness.plan import Plan
+from harness.report.sheets import evaluation_sheet
 from harness.results import Results
 from harness.session import cost, row
 from harness.store import Store
@@ -68,6 +70,29 @@ def test_methods_are_ranked_where_their_l0_is_equal(tmp_path: Path) -> None:
     for line in place.itertuples():
         assert line.explained_variance_low < line.explained_variance < line.explained_variance_high
         assert (line.fit_seconds, line.total_seconds, line.seeds) == (3.0, 10.0, 3)
+
+
+def _probing(seeds: list[int]) -> pd.DataFrame:
+    """What an evaluation of two metrics found, one with an interval."""
+    lines = [
+        {"family": "f", "model": "m", "site": "s", "fit_tokens": 9, "method": "a", "method_config": "{}", "seed": seed}
+        | {"metric": metric, "value": value + seed}
+        for seed in seeds
+        for metric, value in (("auc", 0.5), ("auc_low", 0.4), ("auc_high", 0.6), ("very_low", 3.0), ("l0", 7.0))
+    ]
+    return pd.DataFrame(lines)
+
+
+def test_an_evaluation_has_a_column_for_each_metric_and_intervals_of_a_single_seed() -> None:
+    (board,) = evaluations({"probing": _probing([0])}).values()
+    assert metrics_of(board) == ["auc", "very_low"]  # nothing is called `very`, and l0 is on the leaderboard
+    assert board[["auc", "auc_low", "auc_high", "seeds"]].to_numpy().tolist() == [[0.5, 0.4, 0.6, 1]]
+    sheet = evaluation_sheet(board, {("a", "{}"): "a"}, "probing")
+    assert [column.heading for column in sheet.columns] == ["method", "auc", "very low"]
+    assert [(value.text, value.note) for value in sheet.rows[0]][1:] == [("0.5", "0.4 to 0.6"), ("3", "")]
+    (board,) = evaluations({"probing": _probing([0, 1])}).values()
+    assert metrics_of(board) == ["auc", "very_low"] and "auc_low" not in board
+    assert board[["auc", "seeds"]].to_numpy().tolist() == [[1.0, 2]]
 
 
 def test_one_seed_ranks_nobody(tmp_path: Path) -> None:

@@ -47,14 +47,14 @@ class Atomic(OrderSensitive):
 class Judge:
     """Gives back what it was shown."""
 
-    def __init__(self, value: float | None = None) -> None:
-        self.value = value
+    def __init__(self, value: float | None = None, metric: str = "value") -> None:
+        self.value, self.metric = value, metric
 
     def evaluate(
         self, decomposition: harness.Decomposition, context: harness.EvaluationContext
     ) -> list[harness.TableRow]:
         if self.value is not None:
-            return [harness.TableRow("value", self.value, 1)]
+            return [harness.TableRow(self.metric, self.value, 1)]
         for _ in range(2):  # blocks can be walked again
             x, masked = (torch.cat(parts) for parts in zip(*context.blocks(), strict=True))
             assert torch.equal(x.nan_to_num(), X.nan_to_num())
@@ -108,6 +108,7 @@ def _catalog() -> Catalog:
         ("evaluation", "nan_judge"): lambda config: Judge(float("nan")),
         ("evaluation", "inf_judge"): lambda config: Judge(float("inf")),
         ("evaluation", "needy"): lambda config: Judge(1.0),
+        ("evaluation", "misnamed"): lambda config: Judge(1.0, "seeds"),
         ("similarity", "shared_rows"): SharedRows,
         ("similarity", "first_over_last"): FirstOverLast,
         ("evaluation", "quits"): Quits,
@@ -245,6 +246,15 @@ def test_what_an_evaluation_needs_and_does_not_get_is_a_skipped_row(session: Ses
     evaluation.run([cell], session)
     record = _record(session, cell)
     assert (record.status, record.error) == ("skipped", "needy needs dictionary, head, which good lacks")
+
+
+def test_a_metric_that_is_called_like_a_column_costs_its_cell(session: Session) -> None:
+    fit.run([_fit_cell("good")], session)
+    task = {"evaluation": {"name": "misnamed", "params": {}}, "fit": "fit-good"}
+    task |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
+    cell = Cell("evaluation", "m", "m", "g", task, {"method": "good"})
+    evaluation.run([cell], session)
+    assert "a metric is called 'seeds', as a column of tables is" in str(_record(session, cell).error)
 
 
 sides = st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 5)), max_size=12)

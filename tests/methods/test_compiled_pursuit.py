@@ -73,6 +73,24 @@ def test_of_equal_atoms_the_first_is_taken_that_is_not_barred() -> None:
     assert found.values.flatten().tolist() == pytest.approx([7, 7, -7], rel=1e-5)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_row_that_may_take_no_atom_stops(compiled: bool) -> None:
+    x, atoms = torch.tensor([[1.0, 0]]), torch.tensor([[1.0, 0], [-1, 0]])
+    pursuit = MatchingPursuit(atoms, 2, non_negative=True)
+    pursuit.may_be_compiled = compiled
+    assert not pursuit.encode(x, barred=torch.tensor([[True, False]])).values.any()
+    assert pursuit.encode(x, barred=torch.tensor([[False, True]])).values[0, 0] == 1
+
+
+def test_a_row_that_is_not_a_number_leaves_the_others_alone() -> None:
+    x, atoms = mixture(60, d=32).float(), unit_rows(mixture(90, d=32, seed=1).float())
+    pursuit, broken = MatchingPursuit(atoms, 6), x.clone()
+    broken[7], broken[30, 2] = float("nan"), float("inf")
+    others = torch.ones(60, dtype=torch.bool)
+    others[[7, 30]] = False
+    assert torch.equal(pursuit.encode(broken).values[others], pursuit.encode(x).values[others])
+
+
 def test_near_ties_are_decided_in_float64() -> None:
     """Two atoms closer than float32 correlations can tell apart, the better one second."""
     d = 64

@@ -79,10 +79,11 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
 
 
 def test_directions_are_compared_between_seeds_and_there_must_be_some(harness_cli: Cli) -> None:
-    code, _, errors = harness_cli("plan", "suite=smoke", "similarities=[latent_matching]")
+    code, _, errors = harness_cli("plan", "suite=smoke", "similarities=[latent_matching]", "seeds=[0,0]")
     assert code == 2
     assert (
-        "latent_matching compares fits of different seeds, and seeds is [0]. Give more, such as seeds=[0,1]" in errors
+        "latent_matching compares fits of different seeds, and seeds is [0, 0]. Give more, such as seeds=[0,1]"
+        in errors
     )
 
 

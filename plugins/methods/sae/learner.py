@@ -24,7 +24,7 @@ class Forward:
     """What a kind tells of one batch, besides the gradients that it leaves in the parameters' `grad`."""
 
     pre: Float[Tensor, "b m"]
-    """Pre-activations, in bfloat16 where that is enough."""
+    """Pre-activations, in bfloat16 where codes are chosen in it."""
     error: Float[Tensor, "b d"]
     """ŷ − y."""
     fired: Bool[Tensor, " m"]
@@ -92,13 +92,20 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
     def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
         """Add the gradient of AuxK, which only dead latents get."""
         with torch.enable_grad():
-            pre = forward.pre[:, dead].to(y.dtype).requires_grad_()
+            pre = self._pre_activations(dead, y, forward).requires_grad_()
             decoder = self.weights.decoder[dead].requires_grad_()
             loss = ALPHA * auxk_loss(pre, decoder, -forward.error)
             pre_grad, decoder_grad = torch.autograd.grad(loss, (pre, decoder))
         self.weights.encoder.grad.index_add_(0, dead, pre_grad.T @ y)
         self.weights.encoder_bias.grad.index_add_(0, dead, pre_grad.sum(dim=0))
         self.weights.decoder.grad.index_add_(0, dead, decoder_grad)
+
+    def _pre_activations(
+        self, latents: Int[Tensor, " l"], y: Float[Tensor, "b d"], forward: Forward
+    ) -> Float[Tensor, "b l"]:
+        if forward.pre.dtype == y.dtype:
+            return forward.pre[:, latents]
+        return torch.addmm(self.weights.encoder_bias[latents], y, self.weights.encoder[latents].T)
 
     def descend(self) -> None:
         """Take a step along the gradients."""
