@@ -84,17 +84,24 @@ class SvccaConfig:
 
 @dataclass(frozen=True)
 class RelativeConfig:
-    """Which rows are the anchors.
+    """Which rows are the anchors, and how rows that are described by them are compared.
 
     Args:
         anchors: the rows' numbers, or how many to draw; the authors of relative representations draw 300.
         centre: take the anchors' mean from all rows first.
         seed: for anchors that are drawn.
+        n_seeds: anchors are drawn with so many seeds, from `seed` on, and the value is the mean over them.
+        compare: `"cosine"` of a row's two descriptions (streams), overlap of their nearest `"neighbours"`, or the
+            `"rank"` at which the one finds the other among all rows; the last two need all rows at once.
+        k: how many neighbours; the other comparisons have none.
     """
 
     anchors: int | list[int] = 300
     centre: bool = False
     seed: int = 0
+    n_seeds: int = 1
+    compare: Literal["cosine", "neighbours", "rank"] = "cosine"
+    k: int = 10
 
     def __post_init__(self) -> None:
         if isinstance(self.anchors, int):
@@ -102,6 +109,53 @@ class RelativeConfig:
                 raise ValueError(f"anchors is {self.anchors}; give at least 1.")
         elif not self.anchors or min(self.anchors) < 0 or len(set(self.anchors)) < len(self.anchors):
             raise ValueError("anchors, as a list, needs the numbers of one or more different rows, from 0 on.")
+        elif self.n_seeds != 1:
+            raise ValueError(f"n_seeds is {self.n_seeds}, but no anchors are drawn; give their number, or one seed.")
+        if self.n_seeds < 1:
+            raise ValueError(f"n_seeds is {self.n_seeds}; give at least 1.")
+        _check_k(self.k)
+
+
+@dataclass(frozen=True)
+class MutualKnnConfig:
+    """Whose neighbours are compared.
+
+    Args:
+        k: how many neighbours each row has; 10 as published.
+        centre: take the mean over all rows from each side first.
+    """
+
+    k: int = 10
+    centre: bool = False
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}; give at least 1 neighbour.")
+
+
+@dataclass(frozen=True)
+class RsaConfig:
+    """How rows differ, how differences are compared, and of which rows.
+
+    Args:
+        dissimilarity: of two rows: `"correlation"` (1 − Pearson's r over features) or `"euclidean"`.
+        compare: `"spearman"` (ranks of dissimilarities) or `"pearson"`.
+        n_rows: compare so many rows where there are more, drawn without replacement; None takes all, up to 5,000.
+        seed: for rows that are drawn.
+    """
+
+    dissimilarity: Literal["correlation", "euclidean"] = "correlation"
+    compare: Literal["spearman", "pearson"] = "spearman"
+    n_rows: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_rows is not None and self.n_rows < 3:
+            raise ValueError(f"n_rows is {self.n_rows}; give at least 3, or none to take all rows.")
 
 
 SPECS: list[harness.Spec] = [
@@ -166,9 +220,25 @@ SPECS: list[harness.Spec] = [
         kind="similarity",
         name="relative",
         version=1,
-        summary="Mean cosine between rows described by their cosines to the same anchor rows",
+        summary="Agreement of rows described by their cosines to the same anchor rows",
         config=RelativeConfig,
-        factory="plugins.similarities.relative:Relative",
+        factory="plugins.similarities.relative:make",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="mutual_knn",
+        version=1,
+        summary="Share of each row's nearest neighbours by cosine that it has on both sides",
+        config=MutualKnnConfig,
+        factory="plugins.similarities.mutual_knn:MutualKnn",
+    ),
+    harness.Spec(
+        kind="similarity",
+        name="rsa",
+        version=1,
+        summary="Rank correlation of the dissimilarities of all pairs of rows",
+        config=RsaConfig,
+        factory="plugins.similarities.rsa:Rsa",
     ),
     harness.Spec(
         kind="similarity",

@@ -25,7 +25,7 @@ from torch import Tensor
 
 import harness
 from plugins.similarities import CkaConfig
-from plugins.similarities.inputs import check_aligned
+from plugins.similarities.inputs import check_aligned, check_n_rows
 from plugins.similarities.moments import CentredMoments, MomentSimilarity
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
@@ -96,11 +96,7 @@ class RbfCka(_Cka):
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
         check_aligned(x, y)
         n = len(x)
-        if n > self.max_rows:
-            raise harness.ConfigError(
-                f"cka with kernel='rbf' compares all pairs of rows and takes at most {self.max_rows:,}, got {n:,}. "
-                "Give it fewer rows, or use kernel='linear'."
-            )
+        check_n_rows("cka with kernel='rbf'", n, self.max_rows, "Give it fewer rows, or use kernel='linear'.")
         self._check_n_rows(n)
         kernel_x, kernel_y = (self._centred_kernel(side, rows) for side, rows in (("x", x), ("y", y)))
         # Entries of the kernels are at most 1, so this is the square of their rounding error.

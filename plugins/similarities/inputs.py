@@ -28,3 +28,11 @@ def check_aligned(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
             raise harness.Undefined(
                 f"{int(broken.sum())} of {len(rows)} rows of {side} hold NaN or infinite values, first row {first}"
             )
+
+
+def check_n_rows(name: str, n_rows: int, max_rows: int, advice: str) -> None:
+    """Refuse more rows than a metric over all pairs of rows has memory or time for."""
+    if n_rows > max_rows:
+        raise harness.ConfigError(
+            f"{name} compares all pairs of rows and takes at most {max_rows:,}, got {n_rows:,}. {advice}"
+        )

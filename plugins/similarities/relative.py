@@ -1,8 +1,18 @@
 """Relative representations: are rows placed alike with respect to the same anchor rows?
 
 A row's relative vector holds its cosines to a anchors, which are rows of the same numbers on both sides (Moschella et
-al. 2022, arXiv 2209.15430, section 3): r_x(i)_j = cos(x_i, x_anchor(j)). The similarity is the mean over all rows,
-anchors among them, of cos(r_x(i), r_y(i)) (the `Relative` baseline of Leask et al. 2025, arXiv 2505.17769, section 5).
+al. 2022, arXiv 2209.15430, section 3): r_x(i)_j = cos(x_i, x_anchor(j)). Sides are compared, over all rows, anchors
+among them, by
+
+    cosine: the mean of cos(r_x(i), r_y(i)) (the `Relative` baseline of Leask et al. 2025, arXiv 2505.17769, section 5).
+    neighbours: the mean share of the k nearest rows, by cosine of relative vectors, that row i has on both sides
+        (`neighbours.mean_overlap`). In [0, 1], by chance k/(n−1).
+    rank: the mean of 1/rank of r_y(i), when all r_y are sorted by their cosine to r_x(i), and of the same with the
+        sides exchanged (`neighbours.mean_reciprocal_rank`). In (0, 1], by chance (1 + 1/2 + … + 1/n)/n.
+
+Neighbours and rank are in the authors' evaluation too (section 4.1, there the neighbours by Jaccard); they do not
+saturate as cosines do, but their values depend on n. Which anchors are drawn matters: `n_seeds` takes the mean over
+several drawings, as the authors do over ten.
 
     centre=False: the cosines of the rows as they are. Rows of language models share a large mean, so all cosines are
         near 1, and so is the similarity of unrelated rows: read it beside its value on shuffled rows.
@@ -18,29 +28,76 @@ from torch import Tensor
 
 import harness
 from plugins.similarities import RelativeConfig
-from plugins.similarities.inputs import check_aligned
+from plugins.similarities.inputs import check_aligned, check_n_rows
+from plugins.similarities.neighbours import mean_overlap, mean_reciprocal_rank, unit_rows
 
 _BLOCK_ROWS = 4096
 
 
-class Relative:
-    """`s(x, y)` chooses the anchors itself; to stream, give them with `s.anchors(ax, ay)` before the first update."""
+def make(config: RelativeConfig) -> Relative | RelativeAllPairs:
+    """Cosines of a row's two vectors can be streamed; neighbours and ranks need all pairs of rows."""
+    return Relative(config) if config.compare == "cosine" else RelativeAllPairs(config)
 
+
+class _Anchored:
     higher_is_more_similar = True
-    range = (-1.0, 1.0)
     symmetric = True
-    streams = True
 
     def __init__(self, config: RelativeConfig) -> None:
         self.config = config
-        self._frames: tuple[_Frame, _Frame] | None = None
-        self.reset()
 
     @property
     def invariant_to(self) -> frozenset[str]:
         """Cosines see where the origin is, unless it is moved to the anchors' mean."""
         translation = {"translation"} if self.config.centre else set()
         return frozenset({"orthogonal", "isotropic_scale", "permutation"} | translation)
+
+    def anchor_places(self, n_rows: int) -> Int[Tensor, " a"]:
+        """Which of n rows are the anchors: those given, or as many drawn with each seed; rising for each seed."""
+        given = self.config.anchors
+        if isinstance(given, int):
+            if given > n_rows:
+                raise harness.Undefined(f"{given} anchors can't be drawn from {n_rows} rows")
+            seeds = range(self.config.seed, self.config.seed + self.config.n_seeds)
+            orders = [torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            return torch.cat([order[:given].sort().values for order in orders])
+        if max(given) >= n_rows:
+            raise harness.ConfigError(f"relative: anchors names row {max(given)}, but there are {n_rows} rows, from 0.")
+        return torch.tensor(sorted(given))
+
+    def _frames_of(self, ax: Float[Tensor, "a d1"], ay: Float[Tensor, "a d2"]) -> list[tuple[_Frame, _Frame]]:
+        """Both sides' anchors for each seed."""
+        check_aligned(ax, ay)
+        n_seeds, centre = self.config.n_seeds, self.config.centre
+        if not len(ax):
+            raise harness.ConfigError("relative: anchors() got no rows; give at least one.")
+        if len(ax) % n_seeds:
+            raise harness.ConfigError(
+                f"relative: anchors() got {len(ax)} rows for {n_seeds} seeds; give equally many for each, one seed's "
+                "after another's, as anchor_places() names them."
+            )
+        sides = zip(ax.chunk(n_seeds), ay.chunk(n_seeds), strict=True)
+        return [(_Frame("x", own_x, centre), _Frame("y", own_y, centre)) for own_x, own_y in sides]
+
+    def _check_directions(self, n_rows: int, n_broken: dict[str, int]) -> None:
+        for side, n in n_broken.items():
+            if n:
+                raise harness.Undefined(
+                    f"{n} of {n_rows} rows of {side} have no direction to compare: they are zero"
+                    f"{' once centred' * self.config.centre}, or at right angles to all anchors"
+                )
+
+
+class Relative(_Anchored):
+    """`s(x, y)` chooses the anchors itself; to stream, give them with `s.anchors(ax, ay)` before the first update."""
+
+    range = (-1.0, 1.0)
+    streams = True
+
+    def __init__(self, config: RelativeConfig) -> None:
+        super().__init__(config)
+        self._frames: list[tuple[_Frame, _Frame]] = []
+        self.reset()
 
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
         check_aligned(x, y)
@@ -50,25 +107,10 @@ class Relative:
         whole.update(x, y)
         return whole.compute()
 
-    def anchor_places(self, n_rows: int) -> Int[Tensor, " a"]:
-        """Which of n rows are the anchors: those given, or as many drawn with the seed; rising."""
-        given = self.config.anchors
-        if isinstance(given, int):
-            if given > n_rows:
-                raise harness.Undefined(f"{given} anchors can't be drawn from {n_rows} rows")
-            generator = torch.Generator().manual_seed(self.config.seed)
-            return torch.randperm(n_rows, generator=generator)[:given].sort().values
-        if max(given) >= n_rows:
-            raise harness.ConfigError(f"relative: anchors names row {max(given)}, but there are {n_rows} rows, from 0.")
-        return torch.tensor(sorted(given))
-
     @torch.no_grad()
     def anchors(self, ax: Float[Tensor, "a d1"], ay: Float[Tensor, "a d2"]) -> None:
         """Take these rows as anchors, and forget all rows that were compared by others."""
-        check_aligned(ax, ay)
-        if not len(ax):
-            raise harness.ConfigError("relative: anchors() got no rows; give at least one.")
-        self._frames = (_Frame("x", ax, self.config.centre), _Frame("y", ay, self.config.centre))
+        self._frames = self._frames_of(ax, ay)
         self.reset()
 
     def reset(self) -> None:
@@ -81,22 +123,26 @@ class Relative:
     def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
         """Add rows; n may differ from call to call."""
         check_aligned(x, y)
-        if self._frames is None:
+        if not self._frames:
             raise harness.ConfigError("relative: give the anchors first, s.anchors(ax, ay), then the rows.")
         for blocks in zip(x.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
-            units = [frame.relative(rows) for frame, rows in zip(self._frames, blocks, strict=True)]
-            for frame, unit in zip(self._frames, units, strict=True):
-                self._n_broken[frame.side] += int(unit.isnan().any(dim=1).sum())
             self._n_rows += len(blocks[0])
-            self._total += float(torch.linalg.vecdot(*units).clamp(-1, 1).sum())
+            broken = {side: torch.zeros(len(blocks[0]), dtype=torch.bool, device=x.device) for side in self._n_broken}
+            for frames in self._frames:
+                units = [frame.relative(rows) for frame, rows in zip(frames, blocks, strict=True)]
+                for frame, unit in zip(frames, units, strict=True):
+                    broken[frame.side] |= unit.isnan().any(dim=1)
+                self._total += float(torch.linalg.vecdot(*units).clamp(-1, 1).sum())
+            for side, is_broken in broken.items():
+                self._n_broken[side] += int(is_broken.sum())
 
     def merge(self, other: Relative) -> None:
         """Add the rows that `other` has compared by the same anchors."""
-        if other._frames is None:
+        if not other._frames:
             return
-        if self._frames is None:
+        if not self._frames:
             self._frames = other._frames
-        if not all(mine.equals(its) for mine, its in zip(self._frames, other._frames, strict=True)):
+        if not _are_equal(self._frames, other._frames):
             raise harness.ConfigError("relative: merge() needs the same anchors on both; give both the same first.")
         self._n_rows += other._n_rows
         self._total += other._total
@@ -104,16 +150,34 @@ class Relative:
             self._n_broken[side] += n_broken
 
     def compute(self) -> float:
-        """The mean cosine over all rows seen since the last reset."""
+        """The mean cosine over all rows seen since the last reset, and over the seeds."""
         if not self._n_rows:
             raise harness.Undefined("no rows")
-        for side, n_broken in self._n_broken.items():
-            if n_broken:
-                raise harness.Undefined(
-                    f"{n_broken} of {self._n_rows} rows of {side} have no direction to compare: they are zero"
-                    f"{' once centred' * self.config.centre}, or at right angles to all anchors"
-                )
-        return self._total / self._n_rows
+        self._check_directions(self._n_rows, self._n_broken)
+        return self._total / (self._n_rows * self.config.n_seeds)
+
+
+class RelativeAllPairs(_Anchored):
+    """Comparison by neighbours or by rank; time grows with n², hence `max_rows`."""
+
+    range = (0.0, 1.0)
+    streams = False
+    max_rows = 50_000
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        check_aligned(x, y)
+        name = f"relative with compare={self.config.compare!r}"
+        check_n_rows(name, len(x), self.max_rows, "Give it fewer rows, or use compare='cosine'.")
+        places = self.anchor_places(len(x)).to(x.device)
+        frames = self._frames_of(x[places], y[places])
+        return sum(self._compared(of_x.relative(x), of_y.relative(y)) for of_x, of_y in frames) / len(frames)
+
+    def _compared(self, x: Float[Tensor, "n a"], y: Float[Tensor, "n a"]) -> float:
+        self._check_directions(len(x), {side: int(r.isnan().any(dim=1).sum()) for side, r in (("x", x), ("y", y))})
+        if self.config.compare == "neighbours":
+            return mean_overlap(x, y, self.config.k)
+        return (mean_reciprocal_rank(x, y) + mean_reciprocal_rank(y, x)) / 2
 
 
 class _Frame:
@@ -123,7 +187,7 @@ class _Frame:
         self.side = side
         rows = anchors.double()
         self.origin = rows.mean(dim=0) if centre else torch.zeros_like(rows[0])
-        self.anchors = _unit(rows - self.origin)
+        self.anchors = unit_rows(rows - self.origin)
         n_zero = int(self.anchors.isnan().any(dim=1).sum())
         if n_zero:
             centred = " once centred" * centre
@@ -131,12 +195,13 @@ class _Frame:
 
     def relative(self, rows: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """Relative vectors, scaled to unit norm; NaN where there is none."""
-        return _unit(_unit(rows - self.origin) @ self.anchors.T)
+        return unit_rows(unit_rows(rows - self.origin) @ self.anchors.T)
 
     def equals(self, other: _Frame) -> bool:
         return torch.equal(self.origin, other.origin) and torch.equal(self.anchors, other.anchors)
 
 
-def _unit(rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-    """Rows over their norms; NaN for rows that are zero."""
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+def _are_equal(a: list[tuple[_Frame, _Frame]], b: list[tuple[_Frame, _Frame]]) -> bool:
+    return len(a) == len(b) and all(
+        mine.equals(its) for own, others in zip(a, b, strict=True) for mine, its in zip(own, others, strict=True)
+    )

@@ -28,7 +28,7 @@ MASKED = {"a1": [], "a2": [7, 1030], "a3": [7], "b1": [*range(1100), 2000], "b2"
 METRICS = {
     "cka": {"estimator": "debiased"},
     "svcca": {"variance": 0.9},
-    "relative": {"anchors": 20, "centre": True},
+    "relative": {"anchors": 20, "centre": True, "n_seeds": 2},
     "relative_itda_paper": {},
 }
 

@@ -63,9 +63,20 @@ def test_similarities(name: str) -> None:
     assert sum(finding.outcome == "holds" for finding in findings) >= 5
 
 
-@pytest.mark.parametrize("kernel, estimator", [("rbf", "biased"), ("linear", "debiased")])
-def test_other_forms_of_a_similarity(kernel: str, estimator: str) -> None:
-    raise_problems(check_similarity("cka", kernel=kernel, estimator=estimator))
+OTHER_FORMS: list[tuple[str, dict[str, Any]]] = [
+    ("cka", {"kernel": "rbf"}),
+    ("cka", {"estimator": "debiased"}),
+    ("relative", {"anchors": 50, "n_seeds": 3, "centre": True}),
+    ("relative", {"anchors": 50, "compare": "neighbours"}),
+    ("relative", {"anchors": 50, "compare": "rank"}),
+    ("mutual_knn", {"centre": True}),
+    ("rsa", {"dissimilarity": "euclidean", "compare": "pearson"}),
+]
+
+
+@pytest.mark.parametrize("name, parameters", OTHER_FORMS)
+def test_other_forms_of_a_similarity(name: str, parameters: dict[str, Any]) -> None:
+    raise_problems(check_similarity(name, **parameters))
 
 
 @pytest.mark.parametrize("name", names("scorer"))

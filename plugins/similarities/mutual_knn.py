@@ -1,0 +1,67 @@
+"""Mutual nearest neighbours: do the same rows lie near a row on both sides?
+
+    s = mean over rows i of |N_x(i) ∩ N_y(i)| / k
+
+N_x(i) are the k rows with the largest cosine to row i of x (the inner product of normalised rows), row i left out by
+its number and not by its cosine, which equal rows share (`mutual_knn` of Huh et al. 2024, "The Platonic Representation
+Hypothesis", arXiv 2405.07987, appendix A, k = 10). In [0, 1]; 1 where all rows have the same neighbours.
+
+Unrelated sides share k/(n−1) of their neighbours by chance: a value means nothing without its n, and values of
+different n do not compare. So no smaller sample is ever drawn from the rows; too many are refused.
+
+    centre=False: the cosines of the rows as they are, as published.
+    centre=True: the mean over all rows is taken from each side first, so that a mean shared by all rows, as in language
+        models, does not decide who is near.
+
+Rows tied for the last places share them (`neighbours.mean_overlap`), so equal rows, for instance of one token before
+the first block, make no order. Memory beside the rows in float64: 0.4 GB for 50,000 rows; time: 5 minutes of one core
+for 50,000 rows of 576.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.similarities import MutualKnnConfig
+from plugins.similarities.inputs import check_aligned, check_n_rows
+from plugins.similarities.neighbours import mean_overlap, unit_rows
+
+
+class MutualKnn:
+    """`s(x, y)` in float64; time grows with n², hence `max_rows`."""
+
+    higher_is_more_similar = True
+    range = (0.0, 1.0)
+    symmetric = True
+    streams = False
+    max_rows = 50_000
+
+    def __init__(self, config: MutualKnnConfig) -> None:
+        self.k = config.k
+        self.centre = config.centre
+
+    @property
+    def invariant_to(self) -> frozenset[str]:
+        """Cosines see where the origin is, unless it is moved to the mean."""
+        translation = {"translation"} if self.centre else set()
+        return frozenset({"orthogonal", "isotropic_scale", "permutation"} | translation)
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        check_aligned(x, y)
+        check_n_rows("mutual_knn", len(x), self.max_rows, "Give it fewer rows, equally many wherever values compare.")
+        return mean_overlap(self._directions("x", x), self._directions("y", y), self.k)
+
+    def _directions(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        rows = rows.double()
+        units = unit_rows(rows - rows.mean(dim=0) if self.centre else rows)
+        n_zero = int(units.isnan().any(dim=1).sum())
+        if n_zero:
+            centred = " once centred" * self.centre
+            raise harness.Undefined(
+                f"{n_zero} of {len(rows)} rows of {side} are zero{centred}: they have no cosine; leave them out"
+            )
+        return units
