@@ -241,6 +241,14 @@ class TestSeeds:
         with pytest.raises(harness.Undefined, match="2 of 40 rows of y have no direction"):
             s(x, y)
 
+    def test_rows_that_any_seed_breaks_are_counted(self):
+        s = relative(anchors=1, n_seeds=2)
+        x = torch.eye(3)
+        s.anchors(x[:2], x[:2] + 1)
+        s.update(x, x + 1)  # every row is at right angles to one of the two anchors
+        with pytest.raises(harness.Undefined, match="3 of 3 rows of x"):
+            s.compute()
+
     def test_anchors_must_be_equally_many(self):
         x, y = related(40, 5, 3)
         with pytest.raises(harness.ConfigError, match="got 7 rows for 3 seeds"):
