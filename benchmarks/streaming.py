@@ -2,7 +2,7 @@
 
 The rows, 4.6 GB, are written to a temporary folder as capture would write them. What is told is the resident memory of
 the process at its highest, mapped files counted. The seconds are of one run, whatever else the machine does.
-Run: `python benchmarks/streaming.py [--rows 2000000]`.
+TMPDIR chooses where the folder is. Run: `python benchmarks/streaming.py [--rows 2000000]`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=2_000_000)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         activations = written(Path(folder), arguments.rows)
         for name, parameters in LEARNERS.items():
             stream = Stream(activations, torch.arange(arguments.rows), seed=0)

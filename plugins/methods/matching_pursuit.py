@@ -56,7 +56,7 @@ class MatchingPursuit:
 
     After atom j with coefficient c, a row's correlations change by −c·G[j]: a step costs O(m) instead of O(m·d).
     These updates round, so where the best atoms are closer than the rounding error, they are compared anew from the
-    residual, in float64; the picks are then those of the textbook form.
+    residual (compiled, in float64); the picks are then those of the textbook form.
 
     Args:
         atoms: the first ones, at unit norm.
@@ -193,31 +193,20 @@ class MatchingPursuit:
         if self.orthogonal:
             correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
         scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
-        self._strengths(correlations, live.barred, scratch[:, : self.n_atoms])
-        picks, doubtful = first_strongest(scratch, self.n_atoms, self._bounds["margin"])
+        picks, doubtful = self._strongest(correlations, live.barred, self._bounds["margin"], scratch)
         if self._gram is not None and doubtful.any():
-            picks[doubtful] = self._strongest_exactly(live.only(doubtful))
+            fresh = self._correlate(live.residual[doubtful])
+            correlations[doubtful] = fresh
+            picks[doubtful] = self._strongest(fresh, live.barred[doubtful], 0.0, scratch[: len(fresh)])[0]
         return picks
 
-    def _strengths(self, correlations: Tensor, barred: Tensor, out: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """What decides; -1 where an atom may not be taken."""
+    def _strongest(self, correlations: Tensor, barred: Tensor, margin: float, scratch: Tensor) -> tuple[Tensor, Tensor]:
+        strengths = scratch[:, : self.n_atoms]
         if self.non_negative:
-            torch.clamp(correlations, min=0, out=out)
+            torch.clamp(correlations, min=0, out=strengths)
         else:
-            torch.abs(correlations, out=out)
-        if barred.shape[1]:
-            out[:, out.shape[1] - barred.shape[1] :].masked_fill_(barred, -1)
-        return out
-
-    def _strongest_exactly(self, live: PursuedRows) -> Int[Tensor, " b"]:
-        """The strongest in float64; of those that are equal up to its rounding the first."""
-        residual = live.residual.double()
-        exact = residual @ self.atoms.double().T
-        strengths = self._strengths(exact, live.barred, torch.empty_like(exact))
-        rounding = 2 * torch.finfo(torch.float64).eps * torch.linalg.vector_norm(residual, dim=1, keepdim=True)
-        is_best = strengths >= strengths.amax(dim=1, keepdim=True) - rounding
-        places = torch.arange(self.n_atoms, device=exact.device)
-        return torch.where(is_best, places, self.n_atoms).amin(dim=1)
+            torch.abs(correlations, out=strengths)
+        return first_strongest(scratch, self.n_atoms, barred, margin)
 
     def _moving(self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
         """Which rows their pick adds something to: all in plain matching pursuit, where k steps are k steps."""

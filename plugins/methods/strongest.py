@@ -15,7 +15,7 @@ def whole_groups(m: int) -> int:
 
 
 def first_strongest(
-    strengths: Float[Tensor, "b groups_of_64"], m: int, margin: float
+    strengths: Float[Tensor, "b groups_of_64"], m: int, barred: Bool[Tensor, "b p"], margin: float
 ) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
     """The first of the m atoms with the largest strength per row, and whether another comes within `margin` of it.
 
@@ -26,6 +26,8 @@ def first_strongest(
     n = len(strengths)
     if m < strengths.shape[1]:
         strengths[:, m:] = -1
+    if barred.shape[1]:
+        strengths[:, m - barred.shape[1] : m].masked_fill_(barred, -1)
     groups = strengths.view(n, -1, _GROUP)
     maxima = groups.amax(dim=2)
     best, group = maxima.max(dim=1, keepdim=True)
