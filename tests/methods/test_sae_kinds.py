@@ -74,8 +74,8 @@ def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -
 
 @pytest.mark.parametrize("kind", [TOPK, BATCH, NESTED], ids=lambda kind: kind["method"])
 def test_choosing_in_bfloat16_explains_as_much(kind: dict[str, Any]) -> None:
-    (x, _), (judged, _) = planted(6000), planted(1000, seed=1)
-    full, half = (harness.fit(learner(kind, k=3, passes=40, bfloat16_selection=half), x) for half in (False, True))
+    (x, _), (judged, _) = planted(2000), planted(1000, seed=1)
+    full, half = (harness.fit(learner(kind, k=3, passes=30, bfloat16_selection=half), x) for half in (False, True))
     assert explained_variance(half, judged) == pytest.approx(explained_variance(full, judged), abs=0.02)
     assert not torch.equal(full.dictionary, half.dictionary)
 
