@@ -143,20 +143,18 @@ def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, at
     for group in range(len(maxima)):
         if maxima[group] > maxima[best]:
             best = group
+    pick = best * _GROUP
+    while pick + 1 < min((best + 1) * _GROUP, len(bits)) and bits[pick] & mask != maxima[best]:
+        pick += 1
     least = np.empty(1, np.float32)
     least.view(np.int32)[0] = maxima[best]
     least[0] = max(least[0] - margin, np.float32(0))
     within = least.view(np.int32)[0]
-    pick, n_close, largest = best * _GROUP, 0, -2.0
+    n_close = 0
     for group in range(len(maxima)):
-        if maxima[group] < within:
-            continue
-        for j in range(group * _GROUP, min((group + 1) * _GROUP, len(bits))):
-            strength = bits[j] & mask
-            if strength >= within:
-                n_close += 1
-                if strength == maxima[best] and largest == -2.0:
-                    pick, largest = j, 0.0
+        if maxima[group] >= within:
+            for j in range(group * _GROUP, min((group + 1) * _GROUP, len(bits))):
+                n_close += bits[j] & mask >= within
     if n_close < 2:
         return pick
     largest = -2.0
