@@ -156,13 +156,17 @@ def _tables() -> str:
         "Columns of every table": _meanings("COLUMNS", tables.COLUMNS),
         "Columns of `similarity` besides": _meanings("COLUMNS", tables.SIMILARITY_COLUMNS),
         "Columns of `interp` besides": _meanings("COLUMNS", tables.INTERP_COLUMNS),
+        "Columns of `tasks` besides": _meanings("COLUMNS", tables.TASK_COLUMNS),
         "Columns of `leaderboard.csv`": meanings.LEADERBOARD,
         "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
+        "Columns of `task_scores.csv`": meanings.TASK_SCORES,
+        "Columns of `similarity_ranks.csv`": meanings.SIMILARITY_RANKS,
     }
     metrics = {
         "Metrics of evaluations": _metrics("evaluations"),
         "Metrics of `interp`": meanings.INTERP | _metrics("scorers"),
         "Metrics of `similarity`": meanings.SIMILARITY,
+        "Metrics of `tasks`": meanings.TASKS,
         "Metrics of `cost`": _meanings("COST", _cost_names()),
     }
     parts = ["# Tables", meanings.TABLES]

@@ -8,13 +8,14 @@ you stand, whose first line is `# @package _global_`. Every key can be overridde
 
 KEYS = {
     "name": "Names the results folder; if not given, the suite's file does.",
-    "models": "Presets, or plugins with their parameters; each may have `label`, `family` and `sites` of its own.",
+    "models": "Presets, or plugins with their parameters; each may have its own `label`, `family`, `sites`, `control_of`.",
     "methods": "Names, or plugins with their parameters. A list where a parameter takes one value is a grid.",
     "tokens": "See below.",
     "sites": "Where activations are read, for models that have no `sites` of their own: `resid_post.6`.",
     "similarities": "Each compares all pairs of sites; those that need decompositions, each method's fits there.",
     "evaluations": "Each judges every fit.",
     "scorers": "Each rates the sampled latents of every fit; needs `tokens.interp`.",
+    "tasks": "Each judges every similarity by a question with a known answer; only pairs they ask for are compared.",
     "seeds": "Every method learns once with each. Several give intervals and tiers.",
     "context": "Tokens of a window; documents are cut into windows.",
     "evaluation_share": "Of the documents; no document serves two ends.",
@@ -46,14 +47,15 @@ the reason.
 
 TABLES = """
 `results/NAME/tables/TABLE.parquet` and `.csv`: one row is a cell (a fit, an evaluation and so on) and one metric of it.
-There is a table for every evaluation, and `similarity`, `interp` and `cost`. What could not be computed has a row with
-a null value and the reason in `error`; cells that failed or were skipped have one row and no metric. `leaderboard.csv`
-and `interpretability.csv` are summaries: a line per method and place.
+There is a table for every evaluation, and `similarity`, `interp`, `tasks` and `cost`. What could not be computed has a
+row with a null value and the reason in `error`; cells that failed or were skipped have one row and no metric.
+`leaderboard.csv` and `interpretability.csv` are summaries: a line per method and place; `task_scores.csv` and
+`similarity_ranks.csv` are those of tasks.
 """.strip()
 
 REPORTED = """
 `cost` also has the seconds of each evaluation and scorer, `evaluation_seconds_NAME` and `scoring_seconds_NAME`, and
-what a method tells of its own fit, such as `rows_until_full`.
+what a method tells of its own fit, such as `rows_until_full`. `tasks` has the scores that each task defines.
 """.strip()
 
 COLUMNS = {
@@ -82,6 +84,8 @@ COLUMNS = {
     "created_at": "When it was computed, in UTC.",
     "similarity": "Name of the similarity.",
     "similarity_config": "Its parameters, as JSON.",
+    "task": "Name of the task.",
+    "task_config": "Its parameters, as JSON.",
     "scorer": "Name of the scorer; null for counts of latents.",
     "scorer_config": "Its parameters, as JSON.",
     "judge": "The model that it asked; null if it asks nobody.",
@@ -137,6 +141,36 @@ INTERPRETABILITY = {
     "n_seeds": "How many.",
     "dead_share": "Share of latents that are active on no row.",
     "rare_share": "Share of latents that are active too rarely to be scored.",
+}
+
+TASK_SCORES = {
+    **{name: COLUMNS[name] for name in ("task", "task_config")},
+    "family": "Whose models it is about.",
+    "metric": "Name of the score; the task defines it.",
+    **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
+    "value": "The score, over seeds of the fits together.",
+    "low": "Lower end of its 95 % interval, over models; none for fewer than three.",
+    "high": "Higher end of it.",
+    "tier": "By the task's main metric on this family; what can't be separated shares one.",
+    "difference_to_control": "The value less that of the family's untrained control.",
+    "difference_to_control_low": "Lower end of its 95 % interval.",
+    "difference_to_control_high": "Higher end of it.",
+    "n": "Answers that were judged.",
+    "higher_is_better": COLUMNS["higher_is_better"],
+    "is_main": "Whether it is the task's main metric.",
+}
+
+SIMILARITY_RANKS = {
+    **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
+    "mean_rank": "Over the main metrics of all tasks on all families but controls; null where a task has no score.",
+    "n_tasks": "Scores that it has.",
+    "compare_seconds": "See the metrics of `tasks`.",
+    "compare_memory_bytes": "See the metrics of `tasks`.",
+}
+
+TASKS = {
+    "compare_seconds": "Seconds of one comparison of rows; of decompositions, with learning from both sides.",
+    "compare_memory_bytes": "The most memory that one took above what was held before.",
 }
 
 SIMILARITY = {

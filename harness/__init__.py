@@ -38,11 +38,14 @@ if TYPE_CHECKING:
     )
     from harness.decomposition import Codes, Decomposition, load
     from harness.rows import make_rows
+    from harness.tasks import ComparedSite, Comparisons, TaskScore
 
 _LAZY = {
     "Batch": "harness.contracts",
     "Capture": "harness.capturing",
     "Codes": "harness.decomposition",
+    "ComparedSite": "harness.tasks",
+    "Comparisons": "harness.tasks",
     "Decomposition": "harness.decomposition",
     "Document": "harness.contracts",
     "DocumentSums": "harness.contracts",
@@ -53,6 +56,7 @@ _LAZY = {
     "LatentWindow": "harness.contracts",
     "ReplayedRows": "harness.contracts",
     "TableRow": "harness.contracts",
+    "TaskScore": "harness.tasks",
     "Truth": "harness.contracts",
     "Window": "harness.contracts",
     "capture": "harness.capturing",
@@ -68,6 +72,8 @@ __all__ = [
     "Batch",
     "Capture",
     "Codes",
+    "ComparedSite",
+    "Comparisons",
     "ConfigError",
     "Decomposition",
     "Document",
@@ -84,6 +90,7 @@ __all__ = [
     "Spec",
     "StoreError",
     "TableRow",
+    "TaskScore",
     "Truth",
     "Undefined",
     "Window",

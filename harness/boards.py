@@ -17,6 +17,7 @@ from harness.keys import canonical_json
 from harness.leaderboard import metrics_of, ranking
 from harness.results import Results
 from harness.suite import Suite
+from harness.task_board import JUDGED
 
 _PLACE = ["model", "site"]
 _METHOD = "method"
@@ -69,10 +70,12 @@ class Board:
 
 def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
     """Methods by model and site, evaluations, similarities by metric, latents and their scores by model and site."""
-    entries = (*suite.methods, *suite.similarities, *suite.scorers)
+    entries = (*suite.methods, *suite.similarities, *suite.scorers, *suite.tasks)
     labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries} | {("", ""): ""}
     has_budgets = len(suite.config.tokens.fit_budgets) > 1
-    for (model, site), place in results.leaderboard.groupby(_PLACE, sort=False):
+    # Where only similarities are judged, methods are there for their dictionaries.
+    methods = results.leaderboard if suite.evaluations or not suite.tasks else results.leaderboard.iloc[:0]
+    for (model, site), place in methods.groupby(_PLACE, sort=False):
         shown = _methods(place, labels, has_budgets)
         columns: dict[Any, Any] = {
             **dict(place.items()),
@@ -84,7 +87,7 @@ def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
                 shown[heading] = list(columns[name])
         yield _board(f"{model} {site} ({ranking(place)})", shown, _SPARE)
     yield from _evaluations(results.evaluations, labels, has_budgets)
-    yield from _pairs(results.similarities, labels)
+    yield from _tasks(results, labels) if suite.tasks else _pairs(results.similarities, labels)
     interp = results.tables["interp"]
     of_fits = shares(interp)
     for (model, site), fits in of_fits.groupby(_PLACE, sort=False):
@@ -196,6 +199,52 @@ def _evaluations(boards: Mapping[str, pd.DataFrame], labels: Labels, has_budgets
             shown = _methods(place, labels, has_budgets)
             shown[[metric.replace("_", " ") for metric in metrics]] = place[metrics].to_numpy()
             yield _board(f"{name} of {model} {site}", shown, tuple(reversed(shown.columns[1:])))
+
+
+def _tasks(results: Results, labels: Labels) -> Iterator[Board]:
+    """Of each task and family the similarities by its main metric, the other metrics being spare; then their ranks."""
+    for (task, config, family), lines in results.task_scores.groupby(["task", "task_config", "family"], sort=False):
+        lines = lines.fillna({"method": "", "method_config": ""})
+        main = lines[lines["is_main"].astype(bool)]
+        best_first = main["value"].where(~main["higher_is_better"].astype(bool), -main["value"])
+        main = main.assign(order=best_first).sort_values(["tier", "order"], kind="stable")
+        shown = _judged(main, labels)
+        subjects = pd.MultiIndex.from_frame(main[JUDGED])
+        wide = lines.pivot_table(index=JUDGED, columns="metric", values="value", dropna=False, sort=False)
+        others = [metric for metric in dict.fromkeys(lines["metric"]) if metric not in set(main["metric"])]
+        columns: dict[str, list[Any]] = {
+            "tier": main["tier"].tolist(),
+            str(main["metric"].iloc[0]): main["value"].tolist(),
+            "95\N{NO-BREAK SPACE}%": _ends(main),
+            "less\N{NO-BREAK SPACE}control": main["difference_to_control"].tolist(),
+            **{metric: wide[metric].reindex(subjects).tolist() for metric in others},
+        }
+        for heading, values in columns.items():
+            if pd.Series(values, dtype=object).notna().any():
+                shown[heading.replace("_", " ")] = values
+        yield _board(f"{labels[task, config]}: {family}", shown, tuple(reversed(shown.columns[2:])))
+    ranked = results.similarity_ranks.fillna({"method": "", "method_config": ""})
+    if len(ranked):
+        shown = _judged(ranked, labels)
+        costs = {"mean rank": "mean_rank", "seconds": "compare_seconds", "bytes": "compare_memory_bytes"}
+        shown[list(costs)] = ranked[list(costs.values())].to_numpy()
+        yield _board("similarities by their mean rank over all tasks", shown, ("bytes", "seconds"))
+
+
+def _judged(lines: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+    """The columns that say which similarity a line is about."""
+    named = [labels[key] for key in zip(lines["similarity"], lines["similarity_config"], strict=True)]
+    shown = pd.DataFrame({"similarity": named}, dtype=object)
+    if (lines["method"] != "").any():
+        shown[_METHOD] = [labels[key] for key in zip(lines["method"], lines["method_config"], strict=True)]
+        if lines["fit_tokens"].nunique() > 1:
+            shown["fit tokens"] = lines["fit_tokens"].tolist()
+    return shown
+
+
+def _ends(lines: pd.DataFrame) -> list[str | None]:
+    bounds = zip(lines["low"], lines["high"], strict=True)
+    return [None if pd.isna(low) else f"{low:.3f}\N{NO-BREAK SPACE}to {high:.3f}" for low, high in bounds]
 
 
 def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:

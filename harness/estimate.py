@@ -75,7 +75,9 @@ def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
 
 def _timing(cell: Cell) -> str:
     """Cells with one name take about equally long per token."""
-    what = {"capture": "model", "similarity": "similarity", "scoring": "scorer"}.get(cell.kind, "method")
+    what = {"capture": "model", "similarity": "similarity", "scoring": "scorer", "task": "task"}.get(
+        cell.kind, "method"
+    )
     return f"{cell.kind}/{cell.columns[what]}"
 
 

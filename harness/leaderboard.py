@@ -54,6 +54,8 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     known = wide.reindex(columns=["similarity", "null"]).dropna(how="all")
     pairs = known.rename(columns={"similarity": "value"}).reset_index()
     is_one_site = (pairs["model"] == pairs["model_b"]) & (pairs["site"] == pairs["site_b"])
+    with_itself = is_one_site & (pairs["seed"] == pairs["seed_b"])  # which only tasks ask for
+    pairs, is_one_site = pairs[~with_itself].reset_index(drop=True), is_one_site[~with_itself].reset_index(drop=True)
     for b in ("", "_b"):
         pairs[f"side{b}"] = pairs[f"site{b}"] + (", seed " + pairs[f"seed{b}"]).where(is_one_site, "")
     return pairs
@@ -68,7 +70,7 @@ def evaluations(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     boards = {}
     for name, table in tables.items():
         own = table[table["metric"].notna() & table["method"].notna() & ~table["metric"].isin(_METRICS)]
-        if name in TABLES or own.empty:
+        if name in (*TABLES, "tasks") or own.empty:
             continue
         metrics = list(dict.fromkeys(own["metric"]))
         board = _means(own, metrics)

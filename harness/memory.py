@@ -22,11 +22,17 @@ class PeakMemory:
             import torch
 
             torch.cuda.reset_peak_memory_stats()
-            return
-        try:
-            Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
-        except OSError:
-            self.known = False
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+            except OSError:
+                self.known = False
+        self.start = self.read()
+
+    def above_start(self) -> int | None:
+        """The peak less what was held when the measurement began."""
+        peak = self.read()
+        return None if peak is None or self.start is None else peak - self.start
 
     def read(self) -> int | None:
         if self.on_cuda:

@@ -15,9 +15,11 @@ from harness.errors import ConfigError
 from harness.keys import canonical_json, content_key
 from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
+from harness.task_plan import Judged, asks, task_cells
+from harness.tasks import ComparedSite
 
 # Raised when a stage's own code changes results; the cells it made become stale.
-STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "latents": 1, "scoring": 1, "similarity": 2}
+STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "latents": 1, "scoring": 1, "similarity": 2, "task": 1}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class _Place:
         return f"{self.model.label} {self.site}"
 
     @property
+    def compared(self) -> ComparedSite:
+        """What tasks see of it."""
+        n_layers = self.model.shape["n_layers"] if self.model.shape else None
+        layer = parse_site(self.site).layer
+        return ComparedSite(self.model.family, self.model.label, self.site, layer, n_layers, self.model.control_of)
+
+    @property
     def rank(self) -> tuple[str, Site]:
         """Which side of a pair it is: by content, so that pairs don't change with the order of a suite's entries."""
         return content_key(self.model.entry.inputs), parse_site(self.site)
@@ -75,8 +84,10 @@ def build_plan(suite: Suite) -> Plan:
     for place, method, latents in read:
         planner.scores(place, method, latents)
     # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
-    planner.representation_pairs([place for place in places if place.fit_tokens == budgets[-1]])
+    compared = [place for place in places if place.fit_tokens == budgets[-1]]
+    planner.representation_pairs(compared)
     planner.decomposition_pairs(fits)
+    planner.tasks(compared)
     return Plan(suite, planner.cells)
 
 
@@ -84,6 +95,8 @@ def build_plan(suite: Suite) -> Plan:
 class _Planner:
     suite: Suite
     cells: dict[str, Cell] = field(default_factory=dict)
+    compared: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """The key of a similarity cell by what tasks judge and the labels of its places."""
 
     def add(self, inputs: Mapping[str, Any], **fields: Any) -> Cell:
         kind = fields["kind"]
@@ -227,28 +240,50 @@ class _Planner:
 
     def representation_pairs(self, places: list[_Place]) -> None:
         metrics = [entry for entry in self.suite.similarities if not entry.needs]
-        pairs = itertools.combinations(sorted(places, key=lambda place: place.rank), 2)
-        for metric, (a, b) in itertools.product(metrics, pairs):
+        pairs = itertools.combinations_with_replacement(sorted(places, key=lambda place: place.rank), 2)
+        for (a, b), metric in itertools.product([pair for pair in pairs if self.is_asked(*pair)], metrics):
             sides = {"a": self.rows_of(a), "b": self.rows_of(b)}
             upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
             group = {"models": [a.model.entry.inputs, b.model.entry.inputs]}
-            self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
+            cell = self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
+            self.compared[Judged(metric).id, a.label, b.label] = cell.key
 
     def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
         """Fits of one method: at different places with one seed, or, where directions are compared, which only those
         of one place can be, with different seeds at one place.
         """
         metrics = [entry for entry in self.suite.similarities if entry.needs]
-        pairs = itertools.combinations(sorted(fits, key=lambda fit: (fit[0].rank, fit[1][1].columns["seed"])), 2)
-        for metric, (one, two) in itertools.product(metrics, pairs):
-            (_, (method, a)), (_, (other, b)) = one, two
-            fixed = ("model", "site") if "dictionary" in metric.needs else ("seed",)
-            same = method.inputs == other.inputs and all(a.columns[x] == b.columns[x] for x in (*fixed, "fit_tokens"))
-            if same and a.key != b.key and set(metric.needs) <= set(method.provides):
-                sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
-                labels = [cell.label.removeprefix("fit ") for cell in (a, b)]
-                group = {"pair": sides}
-                self.similarity(metric, sides, a.columns, b.columns, [a.key, b.key], " and ".join(labels), group)
+        fits = sorted(fits, key=lambda fit: (fit[0].rank, fit[1][1].columns["seed"]))
+        for one, two in itertools.combinations_with_replacement(fits, 2):
+            (place, (method, a)), (other_place, (other, b)) = one, two
+            if method.inputs != other.inputs or place.fit_tokens != other_place.fit_tokens:
+                continue
+            for metric in (metric for metric in metrics if set(metric.needs) <= set(method.provides)):
+                seeds = a.columns["seed"], b.columns["seed"]
+                of_seeds = "dictionary" in metric.needs and place is other_place and len(set(seeds)) == 2
+                of_places = "atoms" in metric.needs and len(set(seeds)) == 1 and self.is_asked(place, other_place)
+                if of_seeds or of_places:
+                    sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
+                    label = " and ".join(cell.label.removeprefix("fit ") for cell in (a, b))
+                    group = {"fits of": [place.model.entry.inputs, other_place.model.entry.inputs]}
+                    cell = self.similarity(metric, sides, a.columns, b.columns, [a.key, b.key], label, group)
+                    subject = Judged(metric, method, place.fit_tokens, seeds[0])
+                    self.compared[subject.id, place.label, other_place.label] = cell.key
+
+    def is_asked(self, a: _Place, b: _Place) -> bool:
+        """Whether two places are compared: all are, or what tasks ask for, which may be a place with itself."""
+        if not self.suite.tasks:
+            return a is not b
+        return any(asks(task, a.compared, b.compared) for task in self.suite.tasks if "values" in task.needs)
+
+    def tasks(self, places: list[_Place]) -> None:
+        sites = [place.compared for place in places]
+        numbers = {place.label: i for i, place in enumerate(places)}
+        compared = {(subject, numbers[a], numbers[b]): key for (subject, a, b), key in self.compared.items()}
+        for fields in task_cells(self.suite, sites, [self.rows_of(place) for place in places], compared):
+            inputs = fields.pop("inputs")
+            skipped = next((self.cells[key].skipped for key in fields["upstream"] if self.cells[key].skipped), None)
+            self.add(inputs, **fields, skipped=skipped)
 
     def similarity(
         self,
@@ -259,9 +294,9 @@ class _Planner:
         upstream: list[str],
         label: str,
         group: Mapping[str, Any],
-    ) -> None:
+    ) -> Cell:
         skipped = next((self.cells[key].skipped for key in upstream if self.cells[key].skipped), None)
-        self.add(
+        return self.add(
             {"similarity": metric.inputs, **sides},
             kind="similarity",
             label=f"{metric.label} of {label}",

@@ -7,6 +7,7 @@ An entry is a plugin's name alone (`pca`) or a mapping that names it under its k
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,13 @@ from harness.plugin_manager import Catalog
 from harness.sites import parse_site
 from harness.suite import Entry, ModelEntry, Suite, SuiteConfig
 
-_LISTS = {"method": "methods", "similarity": "similarities", "evaluation": "evaluations", "scorer": "scorers"}
+_LISTS = {
+    "method": "methods",
+    "similarity": "similarities",
+    "evaluation": "evaluations",
+    "scorer": "scorers",
+    "task": "tasks",
+}
 # Set by the machine or by the suite as a whole; no result depends on it.
 _DEVICE = "device"
 # An encoder is asked for whole texts: which site it is read at is not the suite's to say.
@@ -75,6 +82,7 @@ class _Resolver:
                 similarities=tuple(entries["similarity"]),
                 evaluations=tuple(entries["evaluation"]),
                 scorers=tuple(entries["scorer"]),
+                tasks=tuple(entries["task"]),
                 encoder=self.encoder(config, entries["scorer"]),
             )
         return None
@@ -137,6 +145,7 @@ class _Resolver:
     def model(self, item: Mapping[str, Any], config: SuiteConfig, where: str) -> Iterator[ModelEntry]:
         params = dict(item)
         label, family, sites = params.pop("label", None), params.pop("family", None), params.pop("sites", None)
+        control_of = params.pop("control_of", None)
         sites = sites or config.sites
         if not sites or not isinstance(sites, list):
             self.problems.append(f"{where}.sites: name at least one site, such as [resid_post.6], here or as sites.")
@@ -147,7 +156,8 @@ class _Resolver:
         for entry in self.expand("model", params, where, {"dtype": config.dtype, _DEVICE: config.device}):
             name = str(label or entry.params.get("path") or entry.label)
             with self.collecting(where):
-                yield ModelEntry(entry, name, str(family or name), tuple(dict.fromkeys(sites)), self.shape(entry))
+                sites = tuple(dict.fromkeys(sites))
+                yield ModelEntry(entry, name, str(family or name), sites, self.shape(entry), control_of)
 
     def shape(self, entry: Entry) -> Mapping[str, int] | None:
         registered = self.catalog.find("model", entry.name)
@@ -200,4 +210,6 @@ class _Resolver:
         else:
             identity = {key: value for key, value in resolved.items() if key != _DEVICE}
         label = name + parameters.describe_changed(config)
-        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, spec.needs)
+        pairs = self.catalog.find(kind, name).resolve(spec.pairs) if spec.pairs else None
+        asks = pairs and functools.partial(pairs, config)
+        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, spec.needs, asks)

@@ -14,6 +14,7 @@ from harness.leaderboard import evaluations, leaderboard, similarities
 from harness.plan import Plan
 from harness.store import Store
 from harness.tables import build_tables, write_tables
+from harness.task_board import ranks, task_scores
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,29 @@ class Results:
     similarities: pd.DataFrame
     interpretability: pd.DataFrame
     evaluations: dict[str, pd.DataFrame]
+    task_scores: pd.DataFrame
+    similarity_ranks: pd.DataFrame
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
         tables = build_tables(plan, store)
         floors = [scorer.name for scorer in plan.suite.scorers if "floor" in scorer.provides]
+        scores = task_scores(plan, store)
         return cls(
             tables,
             leaderboard(plan, store, tables),
             similarities(tables),
             interpretability(tables["interp"], floors),
             evaluations(tables),
+            scores,
+            ranks(scores, plan, tables),
         )
 
     @property
     def boards(self) -> dict[str, pd.DataFrame]:
         """The condensed tables that have lines."""
         named = {"leaderboard": self.leaderboard, "interpretability": self.interpretability}
+        named |= {"task_scores": self.task_scores, "similarity_ranks": self.similarity_ranks}
         return {name: board for name, board in named.items() if len(board)}
 
     @property
@@ -59,6 +66,8 @@ class Results:
             "methods": _lines(self.leaderboard),
             "similarities": _lines(self.similarities),
             "interpretability": _lines(self.interpretability),
+            "task_scores": _lines(self.task_scores),
+            "similarity_ranks": _lines(self.similarity_ranks),
             "evaluations": {name: _lines(board) for name, board in self.evaluations.items()},
         }
 

@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import PluginError, suggest
 from harness.parameters import field_types
 
-KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation")
+KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation", "task")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -33,7 +33,10 @@ class Spec:
         provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
         needs: for a similarity, what it needs of two decompositions (empty: it compares representations): `"atoms"`,
             compared between sites, or `"dictionary"`, whose directions are compared between the seeds of a site; for an
-            evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`.
+            evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`; for a
+            task, `"values"` of its pairs or their `"rows"`.
+        pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
+            it asks for this pair. Called when planning: it must not import torch.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class Spec:
     config: type | None = None
     identity: str | Callable[[Any], Any] | None = None
     shape: str | Callable[[Any], Any] | None = None
+    pairs: str | Callable[[Any, Any, Any], bool] | None = None
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
@@ -68,10 +72,12 @@ def check_spec(spec: object) -> None:
         _check_annotations(spec.config, where)
     if not callable(spec.factory) and not _is_reference(spec.factory):
         raise PluginError(f"{where}: factory is {spec.factory!r}; give 'module:attribute' or a callable.")
-    for name in ("identity", "shape"):
+    for name in ("identity", "shape", "pairs"):
         value = getattr(spec, name)
         if value is not None and not callable(value) and not _is_reference(value):
             raise PluginError(f"{where}: {name} is {value!r}; give 'module:attribute' or a callable.")
+    if spec.kind == "task" and spec.pairs is None:
+        raise PluginError(f"{where}: pairs is missing; name a function of the config and two sites of a suite.")
 
 
 def _check_annotations(config: type, where: str) -> None:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 N_REPLICATES = 2000
 LEVEL = 0.95
 MIN_DOCUMENTS = 10
+MIN_MODELS = 3
 _SEED = 0
 
 
@@ -120,3 +121,40 @@ def matched(costs: Sequence[float], tolerance: float = 0.1) -> list[int]:
             first, number = costs[i], number + 1
         groups[i] = number
     return groups
+
+
+@dataclass(frozen=True)
+class OfModels:
+    """A score as a ratio of sums over ordered pairs of models; what belongs to one model stands on the diagonal."""
+
+    numerator: Float[np.ndarray, "models models"]
+    denominator: Float[np.ndarray, "models models"]
+
+    @property
+    def value(self) -> float:
+        return float(self.numerator.sum() / self.denominator.sum())
+
+
+def model_replicates(score: OfModels) -> Replicates | None:
+    """The values of a score on models drawn anew with replacement; the same draws for every score of the same models.
+
+    A pair counts as often as both its models were drawn, a model paired with itself as often as it was. Drawing m
+    models from m spreads too little, and few models say little of their spread: deviations are multiplied by √(m/(m−1))
+    and by √((m−1)/χ²) with χ² of m−1 degrees of freedom, drawn for each replicate, which makes Student's t of them. In
+    simulated families of 5 or 10 models 95 % intervals then held the truth 90 to 99 times in 100; 3 models that all
+    agree still give an interval of no width. None for fewer than `MIN_MODELS` models.
+    """
+    has_part = score.denominator.any(axis=0) | score.denominator.any(axis=1)
+    m = int(has_part.sum())
+    if m < MIN_MODELS:
+        return None
+    drawn = np.random.default_rng(_SEED).multinomial(m, np.full(m, 1 / m), N_REPLICATES).astype(float)
+    sums = []
+    for matrix in (score.numerator, score.denominator):
+        own = matrix[np.ix_(has_part, has_part)]
+        between = own - np.diag(own.diagonal())
+        sums.append(((drawn @ between) * drawn).sum(axis=1) + drawn @ own.diagonal())
+    # A draw of one model alone has no pairs; the value of all models is what is left to say of it.
+    values = np.divide(sums[0], sums[1], out=np.full(N_REPLICATES, score.value), where=sums[1] > 0)
+    chi_squared = np.random.default_rng([_SEED, 1]).chisquare(m - 1, size=N_REPLICATES)
+    return np.asarray(score.value + np.sqrt(m / chi_squared) * (values - values.mean()))

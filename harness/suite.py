@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from harness.tasks import ComparedSite
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -57,6 +59,8 @@ class SuiteConfig:
     similarities: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     evaluations: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    """What similarities are judged by. With tasks, only the pairs of sites that they ask for are compared."""
     latents: int = 20
     """How many poles of latents of each decomposition are sampled, shown and scored."""
     encoder: str | dict | None = None  # type: ignore[type-arg]
@@ -88,6 +92,8 @@ class SuiteConfig:
             raise ValueError("models and seeds need at least one entry each.")
         if self.latents < 1:
             raise ValueError(f"latents is {self.latents}; give how many of each decomposition are sampled.")
+        if self.tasks and not self.similarities:
+            raise ValueError("tasks: there are no similarities to judge; name some, such as similarities=[cka,svcca].")
         if self.scorers and not self.tokens.interp:
             raise ValueError(
                 "scorers: tokens.interp is 0, so there are no latents to score. Say how many tokens they are read on, "
@@ -116,6 +122,8 @@ class Entry:
     """`itda(k=40, max_atoms=4096)`: the parameters that differ from their defaults."""
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    pairs: Callable[[ComparedSite, ComparedSite], bool] | None = field(default=None, compare=False)
+    """Of a task: whether it asks for two sites."""
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -133,6 +141,8 @@ class ModelEntry:
     sites: tuple[str, ...]
     shape: Mapping[str, int] | None
     """`n_layers` and `width` where they are known without loading the model."""
+    control_of: str | None = None
+    """The family whose untrained counterpart it is."""
 
     @property
     def has_own_rows(self) -> bool:
@@ -151,5 +161,6 @@ class Suite:
     similarities: tuple[Entry, ...]
     evaluations: tuple[Entry, ...]
     scorers: tuple[Entry, ...] = ()
+    tasks: tuple[Entry, ...] = ()
     encoder: ModelEntry | None = None
     """There if a scorer asks it."""

@@ -20,9 +20,10 @@ COLUMNS = (
 )
 SIMILARITY_COLUMNS = ("similarity", "similarity_config", *(f"{name}_b" for name in SIDE))
 INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "latent", "sign", "stratum", "weight", "chance")
+TASK_COLUMNS = ("task", "task_config", "similarity", "similarity_config")
 TABLES = ("reconstruction", "cost", "similarity", "interp")
-_OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS}
-_MEASURED = ("metric", "value", "n", "higher_is_better", "latent", "sign", "stratum", "weight", "chance")
+_OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS, "tasks": TASK_COLUMNS}
+_MEASURED = ("family", "metric", "value", "n", "higher_is_better", "latent", "sign", "stratum", "weight", "chance")
 _TYPES: dict[str, Any] = {
     "value": "float64",
     "higher_is_better": "boolean",
@@ -75,7 +76,9 @@ def _home_table(cell: Cell) -> str:
     """Where a cell without numbers is listed."""
     if cell.kind == "evaluation":
         return str(cell.columns["evaluation"])
-    return {"similarity": "similarity", "latents": "interp", "scoring": "interp"}.get(cell.kind, "cost")
+    return {"similarity": "similarity", "latents": "interp", "scoring": "interp", "task": "tasks"}.get(
+        cell.kind, "cost"
+    )
 
 
 def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import importlib
 
 import harness
 
-_KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorers")
+_KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorers", "tasks")
 
 
 @harness.hookimpl

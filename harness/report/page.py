@@ -24,6 +24,7 @@ from harness.plan import Plan
 from harness.redaction import Redaction
 from harness.report import sheets
 from harness.report.latents import script_json, write_latents
+from harness.report.task_sheets import task_sheets
 from harness.results import Results
 from harness.runner import outcome
 from harness.store import Store
@@ -61,6 +62,7 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
                 for name, board in results.evaluations.items()
                 for (_, model, site), place in board.groupby(_PLACE, sort=False)
             ],
+            "tasks": list(task_sheets(results, labels)),
             "similarities": list(_similarities(results.similarities, labels)),
             "scores": list(_scores(results.interpretability, labels)),
             "latents": latents,

@@ -15,7 +15,7 @@ from harness.leaderboard import metrics_of
 from harness.plan import Plan
 
 Labels: TypeAlias = Mapping[tuple[Any, Any], str]
-"""Of methods, similarities and scorers: `name(k=40)` by name and config."""
+"""Of methods, similarities, scorers and tasks: `name(k=40)` by name and config."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def leaderboard_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Shee
         on_front = bool(line["pareto"]) and not pd.isna(line["pareto"])
         rows.append(
             [
-                _label(labels[line["method"], line["method_config"]]),
+                label(labels[line["method"], line["method_config"]]),
                 *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
-                *(_measured(line, measure) for measure in measures),
+                *(measured(line, measure.name, measure.write) for measure in measures),
                 Value("yes" if on_front else "", 0 if on_front else None),
             ]
         )
@@ -126,9 +126,9 @@ def evaluation_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet
     measures = [_Measure(metric, "", "", "{:.4g}".format) for metric in metrics]
     rows = [
         [
-            _label(labels[line["method"], line["method_config"]]),
+            label(labels[line["method"], line["method_config"]]),
             *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
-            *(_measured(line, measure) for measure in measures),
+            *(measured(line, measure.name, measure.write) for measure in measures),
         ]
         for line in place.to_dict("records")
     ]
@@ -143,11 +143,11 @@ def interpretability_sheet(lines: pd.DataFrame, labels: Labels, caption: str) ->
     columns += [Column(measure.heading, measure.meaning) for measure in _INTERPRETABILITY]
     rows = [
         [
-            _label(labels[line["method"], line["method_config"]]),
+            label(labels[line["method"], line["method_config"]]),
             *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
-            _label(labels[line["scorer"], line["scorer_config"]]),
+            label(labels[line["scorer"], line["scorer_config"]]),
             *(text(line[name]) for name in ("metric", "judge")),
-            *(_measured(line, measure) for measure in _INTERPRETABILITY),
+            *(measured(line, measure.name, measure.write) for measure in _INTERPRETABILITY),
         ]
         for line in lines.to_dict("records")
     ]
@@ -197,7 +197,7 @@ def _cost_sheet(
     rows = []
     for key, values in wide.iterrows():
         named = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
-        what = _label(labels[named["method"], named["method_config"]]) if labels else text(named["split"])
+        what = label(labels[named["method"], named["method_config"]]) if labels else text(named["split"])
         tokens = [number(named["fit_tokens"], "{:,.0f}".format)] * several
         row = [text(named["model"]), text(named["site"]), what, *tokens]
         rows.append(row + [number(values[metric], _cost_writer(metric)) for metric in metrics])
@@ -244,8 +244,9 @@ def undefined_sheet(tables: Mapping[str, pd.DataFrame], labels: Labels) -> Sheet
 
 
 def labels_of(plan: Plan) -> Labels:
-    """How methods, similarities and scorers are written: with the parameters that differ from their defaults."""
-    entries = (*plan.suite.methods, *plan.suite.similarities, *plan.suite.scorers)
+    """How methods, similarities, scorers and tasks are written: with the parameters that differ from their defaults."""
+    suite = plan.suite
+    entries = (*suite.methods, *suite.similarities, *suite.scorers, *suite.tasks)
     return {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
 
 
@@ -267,11 +268,12 @@ def number(value: Any, write: Callable[[float], str], note: str = "") -> Value:
     return Value("–", None) if pd.isna(value) else Value(_minus(write(value)), float(value), _minus(note))
 
 
-def _measured(line: Mapping[Any, Any], measure: _Measure) -> Value:
-    prefix = "" if measure.name == "value" else f"{measure.name}_"
+def measured(line: Mapping[Any, Any], name: str, write: Callable[[float], str]) -> Value:
+    """A number of a line, with its interval where it has one."""
+    prefix = "" if name == "value" else f"{name}_"
     bounds: list[Any] = [line.get(f"{prefix}{end}") for end in ("low", "high")]
-    note = "" if any(map(pd.isna, bounds)) else " to ".join(map(measure.write, bounds))
-    return number(line[measure.name], measure.write, note)
+    note = "" if any(map(pd.isna, bounds)) else " to ".join(map(write, bounds))
+    return number(line[name], write, note)
 
 
 def _minus(written: str) -> str:
@@ -279,9 +281,10 @@ def _minus(written: str) -> str:
     return written.replace("-", "−")
 
 
-def _label(label: str) -> Value:
-    name, _, parameters = label.partition("(")
-    return Value(name, label, parameters.removesuffix(")"))
+def label(written: str) -> Value:
+    """A plugin's name, its parameters smaller."""
+    name, _, parameters = written.partition("(")
+    return Value(name, written, parameters.removesuffix(")"))
 
 
 def _cost_writer(metric: str) -> Callable[[float], str]:

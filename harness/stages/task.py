@@ -1,0 +1,148 @@
+"""Task: what one similarity gets right of a question whose answer is known."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.api import fit
+from harness.cells import Cell
+from harness.decomposition import Decomposition
+from harness.errors import PluginError, StoreError, Undefined
+from harness.isolation import isolated
+from harness.memory import PeakMemory
+from harness.pairing import Pairing
+from harness.rows import make_rows
+from harness.session import Session, row
+from harness.tasks import ComparedSite, Comparisons, TaskScore
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Judge a similarity by each task."""
+    for number, cell in enumerate(cells):
+        with session.alone(cell):
+            try:
+                session.done(cell, _rows(cell.task, session))
+            except Undefined as undefined:
+                session.skip(cell, f"{cell.task['task']['name']}: {undefined.reason}")
+        session.progress("tasks judged", number + 1, len(cells))
+
+
+def _rows(what: Any, session: Session) -> list[dict[str, Any]]:
+    task = session.create("task", what["task"])
+    metric = session.create("similarity", what["similarity"])
+    compare = _Compare(what, metric, session)
+    comparisons = _comparisons(what, compare, session)
+    with isolated():
+        scores = task.score(comparisons)
+    _check(scores, what["task"]["name"], len(comparisons.models))
+    return [_row(score, is_main=score.metric == task.metric) for score in scores] + compare.costs()
+
+
+def _comparisons(what: Any, compare: _Compare, session: Session) -> Comparisons:
+    sites = [ComparedSite(**site) for site in what["sites"]]
+    alike, unrelated = (np.full((len(sites), len(sites)), np.nan) for _ in range(2))
+    for i, j, key in what.get("cells", ()):
+        values = _values(key, session)
+        alike[i, j] = compare.scale(values["similarity"])
+        alike[j, i] = compare.scale(values.get("similarity_reversed", values["similarity"]))
+        null = values.get("null_shuffled_rows", values.get("chance", math.nan))
+        unrelated[i, j] = unrelated[j, i] = compare.scale(null)
+    return Comparisons(sites, alike, unrelated, _shared_rows(what, session), compare)
+
+
+def _values(key: str, session: Session) -> Mapping[str, float]:
+    """What a similarity cell found, by metric; NaN for what is undefined."""
+    record = session.store.record(key)
+    if record is None:
+        raise StoreError(f"the record of comparison {key} is gone since the plan was made; run the suite again.")
+    return {found["metric"]: math.nan if found["value"] is None else found["value"] for found in record.rows}
+
+
+def _scale(metric: Any) -> Callable[[float], float]:
+    """From a similarity's own numbers to those that tasks see: more is more alike."""
+    if metric.higher_is_more_similar:
+        return float
+    largest = metric.range[1]
+    return (lambda distance: 1 - distance / largest) if math.isfinite(largest) else (lambda distance: -distance)
+
+
+def _shared_rows(what: Any, session: Session) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    pairing = Pairing(session.store, session.device)
+
+    def shared_rows(i: int, j: int) -> tuple[Tensor, Tensor]:
+        if [i, j] not in what.get("rows", ()) and [j, i] not in what.get("rows", ()):
+            raise PluginError(
+                f"task {what['task']['name']}: rows of sites {i} and {j} were not asked for by its Spec's pairs."
+            )
+        return pairing.shared(what["of"][str(i)], what["of"][str(j)]).pair.take()
+
+    return shared_rows
+
+
+class _Compare:
+    """How alike rows are by one similarity, and what it costs to say so."""
+
+    def __init__(self, what: Any, metric: Any, session: Session) -> None:
+        self.what, self.metric, self.session = what, metric, session
+        self.scale = _scale(metric)
+        self.seconds: list[float] = []
+        self.peak_bytes: list[int | None] = []
+
+    def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n e"]) -> float:
+        memory, started = PeakMemory(self.session.device.type), time.perf_counter()
+        sides = (x, y) if self.what["method"] is None else (self._fit(x), self._fit(y))
+        value = float(self.metric(*sides))
+        self.seconds.append(time.perf_counter() - started)
+        self.peak_bytes.append(memory.above_start())
+        if not math.isfinite(value):
+            raise Undefined(f"the similarity returned {value}")
+        return self.scale(value)
+
+    def _fit(self, x: Float[Tensor, "n d"]) -> Decomposition:
+        """What the method learns of rows that have no more identity than their order."""
+        places = np.arange(len(x))
+        offsets = {"start": places, "end": places + 1}
+        rows = make_rows({"document": ["0"] * len(x), "window": places, "position": places, **offsets})
+        return fit(self.session.create("method", self.what["method"]), x, rows, self.what["seed"])
+
+    def costs(self) -> list[dict[str, Any]]:
+        """Of one comparison: mean seconds, and the most memory that any took above what was held before."""
+        n = len(self.seconds)
+        if not n:
+            return []
+        known = [peak for peak in self.peak_bytes if peak is not None]
+        peak_bytes = max(known) if len(known) == n else None
+        return [
+            row("tasks", "compare_seconds", sum(self.seconds) / n, n, False),
+            row("tasks", "compare_memory_bytes", peak_bytes, n, False, None if known else "not measurable here"),
+        ]
+
+
+def _check(scores: Any, name: str, n_models: int) -> None:
+    if not isinstance(scores, list) or not all(isinstance(score, TaskScore) for score in scores):
+        raise PluginError(f"task {name}: score() returned {scores!r:.80}, not a list of TaskScores.")
+    for score in scores:
+        for sums in (score.numerator, score.denominator):
+            if np.shape(sums) != (n_models, n_models) or not np.isfinite(sums).all():
+                raise PluginError(f"task {name}: {score.metric} needs finite sums of shape {n_models} × {n_models}.")
+
+
+def _row(score: TaskScore, is_main: bool) -> dict[str, Any]:
+    total = float(np.sum(score.denominator))
+    value = float(np.sum(score.numerator)) / total if total else None
+    reason = None if total else "there was nothing to judge"
+    sums = {name: np.asarray(getattr(score, name), float).tolist() for name in ("numerator", "denominator")}
+    return {
+        **row("tasks", score.metric, value, score.n, score.higher_is_better, reason),
+        "family": score.family,
+        "is_main": is_main,
+        "bounds": [end if math.isfinite(end) else None for end in score.bounds],
+        "models": sums,
+    }

@@ -1,0 +1,145 @@
+"""What tasks found, condensed: every similarity's scores with intervals, tiers and the difference to an untrained
+control, and one rank over all tasks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from harness.cells import Cell
+from harness.plan import Plan
+from harness.stats import OfModels, Replicates, interval, model_replicates, tiers
+from harness.store import Store
+
+JUDGED = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
+QUESTION = ["task", "task_config", "family", "metric"]
+COMPARE_COSTS = ("compare_seconds", "compare_memory_bytes")
+
+Question: TypeAlias = tuple[Any, ...]
+"""Task, its config, family, metric."""
+Subject: TypeAlias = tuple[Any, ...]
+"""Similarity and its config, method and its config, fit tokens; the last three None for representations."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One similarity's score, seeds of the fits together."""
+
+    sums: OfModels
+    n: int
+    higher_is_better: bool
+    bounds: tuple[float, float]
+    replicates: Replicates | None = None
+
+
+def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
+    """One line per task, family, metric and similarity.
+
+    `low` and `high` are a 95 % interval over models, `tier` ranks similarities that can be told apart by a task's main
+    metric on one family, and `difference_to_control` is the value less that of the family's untrained control.
+    """
+    answers, main = _answers(plan, store)
+    controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
+    lines = []
+    for question, found in answers.items():
+        named = dict(zip(QUESTION, question, strict=True))
+        is_main = named["metric"] == main[named["task"], named["task_config"]]
+        ranked = _tiers(found) if is_main else {}
+        control = answers.get((*question[:2], controls.get(named["family"]), named["metric"]), {})
+        for subject, answer in found.items():
+            line = {**named, **dict(zip(JUDGED, subject, strict=True)), "value": answer.sums.value, "n": answer.n}
+            line |= {"higher_is_better": answer.higher_is_better, "is_main": is_main, "tier": ranked.get(subject)}
+            line |= _ends("", answer.replicates, answer.bounds)
+            if subject in control:
+                line |= _difference(answer, control[subject])
+            lines.append(line)
+    columns = [*QUESTION, *JUDGED, "value", "low", "high", "tier", "difference_to_control", "difference_to_control_low"]
+    columns += ["difference_to_control_high", "n", "higher_is_better", "is_main"]
+    return pd.DataFrame(lines, columns=columns).astype({"tier": "Int64", "fit_tokens": "Int64"})
+
+
+def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One line per similarity: its mean rank over all tasks' main metrics on all trained families, and what it costs.
+
+    Ties share their mean rank. Only similarities that every task has judged are ranked.
+    """
+    untrained = [model.family for model in plan.suite.models if model.control_of is not None]
+    main = scores[scores["is_main"].astype(bool) & ~scores["family"].isin(untrained)]
+    signed = main["value"].where(main["higher_is_better"].astype(bool), -main["value"])
+    ranked = main.assign(rank=signed.groupby([main[name] for name in QUESTION]).rank(ascending=False))
+    by_subject = ranked.groupby(JUDGED, sort=False, dropna=False)["rank"].agg(["mean", "size"])
+    n_questions = ranked[QUESTION].drop_duplicates().shape[0]
+    by_subject = by_subject.rename(columns={"mean": "mean_rank", "size": "n_tasks"})
+    by_subject["mean_rank"] = by_subject["mean_rank"].where(by_subject["n_tasks"] == n_questions)
+    costs = tables["tasks"] if "tasks" in tables else pd.DataFrame(columns=[*JUDGED, "metric", "value"])
+    for name in COMPARE_COSTS:
+        measured = costs[costs["metric"] == name].groupby(["similarity", "similarity_config"])["value"].max()
+        by_subject[name] = [measured.get(subject[:2], np.nan) for subject in by_subject.index]
+    return by_subject.sort_values("mean_rank", kind="stable").reset_index()
+
+
+def _answers(plan: Plan, store: Store) -> tuple[dict[Question, dict[Subject, _Answer]], dict[tuple[Any, Any], str]]:
+    """By question and similarity; and the main metric of each task."""
+    sums: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    main: dict[tuple[Any, Any], str] = {}
+    for cell in plan.of_kind("task"):
+        record = store.record(cell.key)
+        for row in record.rows if record else ():
+            if row.get("models") and row["value"] is not None:
+                task = cell.columns["task"], cell.columns["task_config"]
+                for subject in _subjects(cell, plan):
+                    sums[(*task, row["family"], row["metric"])][subject].append(row)
+                if row["is_main"]:
+                    main[task] = row["metric"]
+    answers = {
+        question: {subject: _answer(rows) for subject, rows in found.items()} for question, found in sums.items()
+    }
+    return answers, main
+
+
+def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
+    """What a cell judges; one that fits rows of a task's own stands for fits of every budget."""
+    similarity, config, method, method_config, fit_tokens = (cell.columns.get(name) for name in JUDGED)
+    budgets = plan.suite.config.tokens.fit_budgets if method and fit_tokens is None else [fit_tokens]
+    return [(similarity, config, method, method_config, budget) for budget in budgets]
+
+
+def _answer(rows: list[dict[str, Any]]) -> _Answer:
+    sums = OfModels(*(np.sum([row["models"][side] for row in rows], axis=0) for side in ("numerator", "denominator")))
+    low, high = (
+        end if end is not None else sign * np.inf for end, sign in zip(rows[0]["bounds"], (-1, 1), strict=True)
+    )
+    return _Answer(sums, rows[0]["n"], rows[0]["higher_is_better"], (low, high), model_replicates(sums))
+
+
+def _tiers(found: Mapping[Subject, _Answer]) -> dict[Subject, int | None]:
+    signs = [1 if answer.higher_is_better else -1 for answer in found.values()]
+    means = [sign * answer.sums.value for sign, answer in zip(signs, found.values(), strict=True)]
+    drawn = [
+        None if answer.replicates is None else sign * answer.replicates
+        for sign, answer in zip(signs, found.values(), strict=True)
+    ]
+    return dict(zip(found, tiers(means, drawn), strict=True))
+
+
+def _difference(answer: _Answer, control: _Answer) -> dict[str, float | None]:
+    """Models of a family and of its control are drawn apart."""
+    drawn = None
+    if answer.replicates is not None and control.replicates is not None:
+        # Both come from one sequence of draws; in reverse order they are independent.
+        drawn = answer.replicates - control.replicates[::-1]
+    return {
+        "difference_to_control": answer.sums.value - control.sums.value,
+        **_ends("difference_to_control_", drawn, (-np.inf, np.inf)),
+    }
+
+
+def _ends(prefix: str, drawn: Replicates | None, bounds: tuple[float, float]) -> dict[str, float | None]:
+    low, high = (None, None) if drawn is None else np.clip(interval(drawn), *bounds)
+    return {f"{prefix}low": low, f"{prefix}high": high}

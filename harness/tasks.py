@@ -1,0 +1,87 @@
+"""Tasks: questions about models whose answers are known beforehand, put to similarities to see which deserve belief.
+
+A task sees what one similarity says of pairs of sites, or lets it compare rows that the task has changed, and counts
+right answers. It sees all similarities on one scale, on which more is more alike: a distance d from 0 to a largest D is
+shown as 1 − d/D, one without a largest as −d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # plans are made without torch
+    import numpy as np
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ComparedSite:
+    """A site of a model of a suite, as far as a task needs to know it."""
+
+    family: str
+    model: str
+    site: str
+    layer: int
+    n_layers: int | None
+    """None where it is not known before the model is loaded."""
+    control_of: str | None = None
+    """The family that this model's family is the untrained counterpart of."""
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """What one similarity says of a suite's sites."""
+
+    sites: Sequence[ComparedSite]
+    """Models in the order of the suite, and each model's sites in its order."""
+    alike: Float[np.ndarray, "s s"]
+    """How alike site i is to site j, by their evaluation rows or by what was fitted at them. NaN where the similarity
+    is undefined, and for pairs that the task did not ask for."""
+    unrelated: Float[np.ndarray, "s s"]
+    """The same for rows in random order, or by chance."""
+    shared_rows: Callable[[int, int], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
+    """The aligned unmasked evaluation rows of two sites."""
+    compare: Callable[[Float[Tensor, "n d"], Float[Tensor, "n e"]], float]
+    """How alike any aligned rows are; a similarity of decompositions compares what its method learns from either side.
+    Raises `Undefined` where the similarity does."""
+
+    @property
+    def models(self) -> list[str]:
+        """The models of the sites, each once."""
+        return list(dict.fromkeys(site.model for site in self.sites))
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A score as a ratio of sums over ordered pairs of models: Σ numerator / Σ denominator.
+
+    Rows and columns are the models of the comparisons, in their order; what belongs to one model alone stands on the
+    diagonal. Intervals come from drawing models anew.
+    """
+
+    metric: str
+    family: str
+    """Which models it is about: a family, or what several have in common."""
+    numerator: Float[np.ndarray, "m m"]
+    denominator: Float[np.ndarray, "m m"]
+    n: int
+    """How many answers were judged."""
+    higher_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+
+class Task(Protocol):
+    """Judges one similarity. An answer that is undefined counts as wrong: it is never left out.
+
+    Its Spec names, as `pairs`, a function of its config and two `ComparedSite`s: whether the task asks for this pair.
+    It is called when planning, so it must not import torch. `needs` is `("values",)` where the task reads `alike`, and
+    `("rows",)` where it reads `shared_rows` of these pairs.
+    """
+
+    metric: str
+    """The name of its main metric, one of those that `score` gives."""
+
+    def score(self, comparisons: Comparisons) -> list[TaskScore]: ...

@@ -1,0 +1,183 @@
+"""Specs of the built-in tasks, and which pairs of sites each asks for. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import harness
+
+
+@dataclass(frozen=True)
+class FamiliesConfig:
+    """Whose models are looked at.
+
+    Args:
+        families: by name; none named means all that will do.
+    """
+
+    families: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Which families are training runs.
+
+    Args:
+        families: each holds the checkpoints of one run, in the suite's order: the last is what the run came to.
+    """
+
+    families: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.families:
+            raise ValueError("families: name those that are training runs, their models in the order of training.")
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """Which rows are changed and compared.
+
+    Args:
+        families: by name; none named means all but untrained controls.
+        n_rows: how many evaluation rows of each site are compared, from the first on.
+        seed: draws what changes them.
+    """
+
+    families: list[str] = field(default_factory=list)
+    n_rows: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_rows < 64:
+            raise ValueError(f"n_rows is {self.n_rows}; give at least 64.")
+
+
+def in_one_family(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
+    """Sites of models of one family, a model with itself too."""
+    return a.family == b.family and _is_named(config.families, a)
+
+
+def in_other_depths(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
+    """Sites of trained models of two families."""
+    return a.family != b.family and all(_is_named(config.families, x) and x.control_of is None for x in (a, b))
+
+
+def in_one_model(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
+    """Two sites of one model."""
+    return a.model == b.model and a.site != b.site and _is_named(config.families, a)
+
+
+def in_one_layer(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
+    """The same layer of two trained models with as many layers."""
+    same_layer = (a.layer, a.n_layers) == (b.layer, b.n_layers) and a.model != b.model
+    return same_layer and all(_is_named(config.families, x) and x.control_of is None for x in (a, b))
+
+
+def in_one_run(config: TrainingConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
+    """The same layer of two checkpoints of one run."""
+    return a.family == b.family and a.site == b.site and a.model != b.model and a.family in config.families
+
+
+def in_middle(config: RowsConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
+    """Of a trained model the site of block n_layers // 2, with itself and with the site of the block before."""
+    middle = (a.n_layers or 1) // 2
+    is_chosen = a.model == b.model and a.layer == middle and b.layer in (middle, middle - 1)
+    return is_chosen and a.control_of is None and _is_named(config.families, a)
+
+
+def _is_named(families: list[str], site: harness.ComparedSite) -> bool:
+    return not families or site.family in families
+
+
+SPECS: list[harness.Spec] = [
+    harness.Spec(
+        kind="task",
+        name="layer_matching",
+        version=1,
+        summary="Is a layer most alike to the same layer of a model trained with another seed?",
+        config=FamiliesConfig,
+        factory="plugins.tasks.layer_matching:LayerMatching",
+        pairs=in_one_family,
+        needs=("values",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="depth_matching",
+        version=1,
+        summary="Is a layer most alike to the layer of equal relative depth in a model of another shape?",
+        config=FamiliesConfig,
+        factory="plugins.tasks.depth_matching:DepthMatching",
+        pairs=in_other_depths,
+        needs=("values",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="layer_monotonicity",
+        version=1,
+        summary="Are layers of one model the less alike the further apart they are?",
+        config=FamiliesConfig,
+        factory="plugins.tasks.layer_monotonicity:LayerMonotonicity",
+        pairs=in_one_model,
+        needs=("values",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="training_convergence",
+        version=1,
+        summary="Are checkpoints the more alike to the end of their training the later they are?",
+        config=TrainingConfig,
+        factory="plugins.tasks.training_convergence:TrainingConvergence",
+        pairs=in_one_run,
+        needs=("values",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="group_separation",
+        version=1,
+        summary="Is a model more alike to one of its own architecture than to one of another?",
+        config=FamiliesConfig,
+        factory="plugins.tasks.group_separation:GroupSeparation",
+        pairs=in_one_layer,
+        needs=("values",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="null_calibration",
+        version=1,
+        summary="Are unrelated rows said to have nothing in common?",
+        config=FamiliesConfig,
+        factory="plugins.tasks.null_calibration:NullCalibration",
+        pairs=in_one_family,
+        needs=("values",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="invariance",
+        version=1,
+        summary="Does what changes no representation (rotation, scale, order) leave the value alone?",
+        config=RowsConfig,
+        factory="plugins.tasks.invariance:Invariance",
+        pairs=in_middle,
+        needs=("rows",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="noise_sensitivity",
+        version=1,
+        summary="Are rows the less alike to themselves the more noise is added?",
+        config=RowsConfig,
+        factory="plugins.tasks.noise_sensitivity:NoiseSensitivity",
+        pairs=in_middle,
+        needs=("rows",),
+    ),
+    harness.Spec(
+        kind="task",
+        name="sample_size",
+        version=1,
+        summary="How far is the value of few rows from that of all?",
+        config=RowsConfig,
+        factory="plugins.tasks.sample_size:SampleSize",
+        pairs=in_middle,
+        needs=("rows",),
+    ),
+]

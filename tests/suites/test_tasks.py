@@ -1,0 +1,93 @@
+"""Tasks in a suite: what is compared follows from what they ask, and their scores from what was compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from result_tables import read_tables
+
+Cli = Callable[..., tuple[int, str, str]]
+MODELS = (
+    "models=[{model: random_weights, n_layers: 3, width: 16, seed: [0, 1, 2], family: narrow},"
+    "{model: random_weights, n_layers: 3, width: 32, seed: [0, 1], family: wide, control_of: narrow}]"
+)
+WORDS = (
+    *("suite=smoke", "name=judged", MODELS, "sites=[resid_post.0,resid_post.1,resid_post.2]", "scorers=[]"),
+    *("tokens={fit: 300, evaluation: 300, interp: 0}", "evaluations=[]"),
+    *("methods=[{method: itda, k: 4, max_atoms: 32}]", "similarities=[cka,linear_regression,procrustes,jaccard]"),
+    "tasks=[layer_matching,layer_monotonicity,{task: sample_size, n_rows: 128, families: [narrow]}]",
+)
+
+
+def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -> None:
+    code, printed, errors = harness_cli("run", *WORDS)
+    assert code == 0, errors
+    tables = read_tables(tmp_path / "results" / "judged")
+    similarity, tasks = tables["similarity"], tables["tasks"]
+    # Layers of a family are matched, also with themselves; nobody asked how alike the families are.
+    assert (similarity["family"] == similarity["family_b"]).all()
+    of_cka = similarity.query("similarity == 'cka' and metric == 'similarity'")
+    assert len(of_cka) == 9 * 10 // 2 + 6 * 7 // 2
+
+    for metric, sign in (("cka", 1), ("linear_regression", 1), ("procrustes", -1), ("jaccard", 1)):
+        values = similarity[(similarity["similarity"] == metric) & (similarity["family"] == "narrow")]
+        found = {}
+        for line in values.to_dict("records"):
+            a, b = (line["model"], line["site"]), (line["model_b"], line["site_b"])
+            if line["metric"] == "similarity":
+                found[a, b] = sign * line["value"]
+                found.setdefault((b, a), sign * line["value"])
+        for line in values.query("metric == 'similarity_reversed'").to_dict("records"):
+            found[(line["model_b"], line["site_b"]), (line["model"], line["site"])] = sign * line["value"]
+        models, sites = (sorted({place[i] for place, _ in found}) for i in (0, 1))
+        right = [
+            all(found[(a, site), (b, site)] > found[(a, site), (b, other)] for other in sites if other != site)
+            for a in models
+            for b in models
+            if a != b
+            for site in sites
+        ]
+        is_score = (tasks["similarity"] == metric) & (tasks["family"] == "narrow") & (tasks["metric"] == "accuracy")
+        line = tasks[is_score & (tasks["task"] == "layer_matching")]
+        assert line["n"].tolist() == [len(right)] == [18]
+        assert line["value"].iloc[0] == pytest.approx(sum(right) / 18)
+
+    costs = tasks.query("metric == 'compare_seconds'")
+    assert set(costs["similarity"]) == {"cka", "linear_regression", "procrustes", "jaccard"}
+    assert (costs["value"] > 0).all()
+
+    code, printed, errors = harness_cli("leaderboard", "name=judged")
+    assert code == 0, errors
+    assert "layer_matching: narrow" in printed
+    assert "similarities by their mean rank over all tasks" in printed
+    code, printed, errors = harness_cli("leaderboard", "name=judged", "--json")
+    boards = json.loads(printed)
+    scores = [line for line in boards["task_scores"] if line["metric"] == "accuracy" and line["family"] == "narrow"]
+    control = [line for line in boards["task_scores"] if line["metric"] == "accuracy" and line["family"] == "wide"]
+    for line, other in zip(scores, control, strict=True):
+        assert line["similarity"] == other["similarity"]
+        assert line["difference_to_control"] == pytest.approx(line["value"] - other["value"])
+        assert line["low"] <= line["value"] <= line["high"]
+        assert other["low"] is other["difference_to_control"] is None  # two models give no interval
+    # Three tasks and one family that is no control: the four places are shared out in each.
+    assert sum(line["mean_rank"] for line in boards["similarity_ranks"]) == pytest.approx(10)
+
+    code, _, errors = harness_cli("run", *WORDS)
+    assert code == 0
+    assert "0 done" not in errors
+
+
+def test_tasks_that_nothing_can_answer_are_refused(harness_cli: Cli) -> None:
+    code, _, errors = harness_cli("plan", *WORDS, "similarities=[]")
+    assert code == 2
+    assert "there are no similarities to judge" in errors
+    code, _, errors = harness_cli("plan", *WORDS, "tasks=[depth_matching]")
+    assert code == 2
+    assert "depth_matching asks for no pair of this suite's sites" in errors
+    code, _, errors = harness_cli("plan", *WORDS, "tasks=[training_convergence]")
+    assert code == 2
+    assert "name those that are training runs" in errors
