@@ -8,7 +8,7 @@ you stand, whose first line is `# @package _global_`. Every key can be overridde
 
 KEYS = {
     "name": "Names the results folder; if not given, the suite's file does.",
-    "models": "Presets, or plugins with their parameters; each may have its own `label`, `family`, `sites`, `control_of`.",
+    "models": "Presets, or plugins with their parameters; each may have its `label`, `family`, `sites`, `control_of`.",
     "methods": "Names, or plugins with their parameters. A list where a parameter takes one value is a grid.",
     "tokens": "See below.",
     "sites": "Where activations are read, for models that have no `sites` of their own: `resid_post.6`.",
