@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from harness.decomposition import Codes, Decomposition, load
     from harness.rows import make_rows
+    from harness.splits import documents_in_split
     from harness.tasks import ComparedSite, Comparisons, TaskScore
 
 _LAZY = {
@@ -62,6 +63,7 @@ _LAZY = {
     "capture": "harness.capturing",
     "context_of": "harness.contexts",
     "document_id": "harness.contracts",
+    "documents_in_split": "harness.splits",
     "evaluation_context": "harness.contexts",
     "load": "harness.decomposition",
     "make_rows": "harness.rows",
@@ -100,6 +102,7 @@ __all__ = [
     "context_of",
     "create",
     "document_id",
+    "documents_in_split",
     "evaluation_context",
     "file_digest",
     "fit",

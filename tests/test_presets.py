@@ -13,7 +13,7 @@ from harness.config import compose
 from harness.plan import Plan, build_plan
 
 PRESETS = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "model").glob("*.yaml"))
-FAMILIES = "pythia pythia-deduped gpt2 crfm-gpt2 gemma-2 gemma-3 llama-3 qwen2.5 qwen3 smollm2 minilm"
+FAMILIES = "pythia pythia-deduped gpt2 crfm-gpt2 gemma-2 gemma-3 llama-3 qwen2.5 qwen3 smollm2 minilm seedling"
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from typing import Literal
 import harness
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+SEEDLING_VERSION = 1
+_BYTES_AND_END = 257
 
 
 @dataclass
@@ -77,6 +79,67 @@ class RandomWeightsConfig:
             raise ValueError(
                 f"{self.n_layers} layers, width {self.width}, {self.n_heads} heads: heads share the width."
             )
+
+
+@dataclass
+class SeedlingConfig:
+    """A small language model that is trained on packaged texts when it is first used, and kept.
+
+    Args:
+        architecture: of transformers, without dropout, and with embeddings tied where that is its default.
+        n_layers: how many.
+        width: of the residual stream: a multiple of 8 for each head.
+        n_heads: how many.
+        vocabulary: tokens of its byte-level BPE, which depends on this and the corpus only.
+        corpus: packaged texts; it learns from the share of the documents that suites fit on by default.
+        n_steps: of the whole training.
+        step: which weights are read: 0 (untrained, the control), a sixteenth, an eighth, a quarter or half of
+            `n_steps`, or all; null is all.
+        batch_windows: windows in a step.
+        context: tokens in a window of the training. A gpt2 takes no longer ones.
+        seed: draws the initial weights and the order of the windows.
+        dtype: in which it is read; training is in float32.
+        device: to train and to read on. The same seed gives other weights on another kind of device.
+    """
+
+    architecture: Literal["gpt2", "gpt_neox", "llama"] = "gpt2"
+    n_layers: int = 6
+    width: int = 128
+    n_heads: int = 4
+    vocabulary: int = 4096
+    corpus: Literal["wikipedia", "bible"] = "wikipedia"
+    n_steps: int = 1600
+    step: int | None = None
+    batch_windows: int = 16
+    context: int = 128
+    seed: int = 0
+    dtype: Dtype = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.n_layers, self.n_heads, self.n_steps, self.batch_windows) < 1 or self.context < 2 or self.seed < 0:
+            raise ValueError(
+                f"n_layers {self.n_layers}, n_heads {self.n_heads}, n_steps {self.n_steps}, batch_windows "
+                f"{self.batch_windows}: give at least 1; context {self.context}: 2; seed {self.seed}: 0."
+            )
+        if self.width < 1 or self.width % (8 * self.n_heads):
+            raise ValueError(
+                f"width is {self.width}; {self.n_heads} heads share it, and each needs a multiple of 8 channels."
+            )
+        if self.vocabulary < _BYTES_AND_END:
+            raise ValueError(f"vocabulary is {self.vocabulary}; bytes and the end of text alone are {_BYTES_AND_END}.")
+        if self.read_step not in self.checkpoints():
+            kept = ", ".join(map(str, self.checkpoints()))
+            raise ValueError(f"step is {self.step}; weights are kept at {kept} (null: the last).")
+
+    def checkpoints(self) -> list[int]:
+        """The steps at which weights are kept."""
+        return sorted({0, *(self.n_steps // 2**halvings for halvings in range(5))})
+
+    @property
+    def read_step(self) -> int:
+        """The step whose weights are read."""
+        return self.n_steps if self.step is None else self.step
 
 
 @dataclass
@@ -159,6 +222,16 @@ SPECS: list[harness.Spec] = [
         factory="plugins.models.random_weights:load",
         identity="plugins.models.planning:random_weights",
         shape="plugins.models.planning:random_weights",
+    ),
+    harness.Spec(
+        kind="model",
+        name="seedling",
+        version=SEEDLING_VERSION,
+        summary="a small language model, trained on packaged texts when first used: families of seeds",
+        config=SeedlingConfig,
+        factory="plugins.models.seedling:Seedling",
+        identity="plugins.models.planning:seedling_identity",
+        shape="plugins.models.planning:seedling_shape",
     ),
     harness.Spec(
         kind="model",

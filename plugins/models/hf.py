@@ -33,7 +33,7 @@ class HF:
 
     def __init__(self, config: HFConfig) -> None:
         self._config = config
-        self.device = torch.device(_find_device() if config.device == "auto" else config.device)
+        self.device = torch.device(find_device() if config.device == "auto" else config.device)
         self.tokenizer = _load_tokenizer(config)
         self.tokens = Tokens(self.tokenizer)
         self.tokenizer_hash = self.tokens.hash()
@@ -186,7 +186,8 @@ def _differ(x: Float[Tensor, "1 t d"], other: Float[Tensor, "1 t d"]) -> bool:
     return bool((error > torch.finfo(other.dtype).eps ** 0.5).any())
 
 
-def _find_device() -> str:
+def find_device() -> str:
+    """What "auto" stands for here."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import ConfigError, file_digest
-from plugins.models import HFConfig, PackagedConfig, RandomWeightsConfig, StoredConfig, SuperpositionConfig
+from plugins.corpora import PackagedConfig as PackagedCorpusConfig
+from plugins.corpora.packaged import identity as corpus_identity
+from plugins.models import (
+    SEEDLING_VERSION,
+    HFConfig,
+    PackagedConfig,
+    RandomWeightsConfig,
+    SeedlingConfig,
+    StoredConfig,
+    SuperpositionConfig,
+)
 from plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
@@ -55,6 +65,23 @@ def packaged_shape(config: PackagedConfig) -> dict[str, int]:
 def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
     """All parameters but the device: identity and shape at once."""
     return {name: value for name, value in asdict(config).items() if name != "device"}
+
+
+def seedling_recipe(config: SeedlingConfig) -> dict[str, Any]:
+    """What the training depends on: all parameters but those of reading, the texts by their contents."""
+    recipe = {name: value for name, value in asdict(config).items() if name not in ("step", "dtype", "device")}
+    corpus = corpus_identity(PackagedCorpusConfig(config.corpus))
+    return recipe | {"corpus": corpus, "version": SEEDLING_VERSION}
+
+
+def seedling_identity(config: SeedlingConfig) -> dict[str, Any]:
+    """The training, and which of its weights are read."""
+    return seedling_recipe(config) | {"step": config.read_step, "dtype": config.dtype}
+
+
+def seedling_shape(config: SeedlingConfig) -> dict[str, int]:
+    """Layers and width."""
+    return {"n_layers": config.n_layers, "width": config.width}
 
 
 def superposition_shape(config: SuperpositionConfig) -> dict[str, int]:

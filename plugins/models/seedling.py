@@ -1,0 +1,206 @@
+"""Small language models that are trained on packaged texts when first used, and then lie in the cache.
+
+Families of them differ in nothing but their seed, which decides the initial weights and the order of the windows; or in
+architecture, depth, width, tokenizer or texts. On one machine, with one number of threads, a seed gives the same bytes
+each time; another machine or device gives other weights that are as good. For what is trained on see
+`training_texts.py`, for how `pretraining.py`.
+
+A training leaves checkpoints, ordinary transformers folders, before its first step and after a sixteenth, an eighth, a
+quarter, half and all of its steps. Only as many steps are taken as the checkpoints that were asked for need; another
+process that wants one waits. Beside the weights lies the record of their training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+import warnings
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
+
+from harness import cache_folder, file_digest
+from plugins.models import HFConfig, SeedlingConfig
+from plugins.models.hf import HF, find_device
+from plugins.models.planning import seedling_recipe
+from plugins.models.pretraining import RECIPE, Pretraining, cut_windows, mean_loss
+from plugins.models.training_texts import TrainingTexts, load_texts
+
+LEARNT_NATS = 0.7
+_RECORD = "training.json"
+_STATE = "state.safetensors"
+_RECORDED_LOSSES = 100
+_VALIDATION_WINDOWS = 256
+_PEAK_RATE = 3e-3
+
+
+class Seedling(HF):
+    """A model of `hf` with the record of its training.
+
+    Where the loss of the last weights is less than .7 nats under the unigram entropy, a warning says so: matching the
+    layers of such models means little.
+    """
+
+    def __init__(self, config: SeedlingConfig) -> None:
+        self.folder = checkpoint(config)
+        self.training_record = _read_record(self.folder)
+        nats = self.training_record["nats_under_unigram"]
+        if self.training_record["step"] == config.n_steps and nats < LEARNT_NATS:
+            warnings.warn(
+                f"{_label(config)}: the validation loss is {nats:.2f} nats under the unigram entropy, less than "
+                f"{LEARNT_NATS}. It has learnt little, and matching its layers means little. Raise n_steps.",
+                stacklevel=2,
+            )
+        super().__init__(HFConfig(str(self.folder), dtype=config.dtype, device=config.device))
+
+
+def training_record(config: SeedlingConfig) -> dict[str, Any]:
+    """How the weights came about: recipe, versions, machine, losses, and the checksum of the weights.
+
+    `validation_loss` and `unigram_entropy` are in nats per token over the same tokens, `nats_under_unigram` is their
+    difference; `training_losses` are (step, mean loss since the one before). Trains if need be.
+    """
+    return _read_record(checkpoint(config))
+
+
+def checkpoint(config: SeedlingConfig) -> Path:
+    """The folder with the weights at `config.step`; trains as far as they need."""
+    recipe = seedling_recipe(config)
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    family = cache_folder() / "models" / f"seedling-{digest}"
+    folder = family / f"step-{config.read_step}"
+    if not folder.is_dir():
+        family.mkdir(parents=True, exist_ok=True)
+        with _lock(family.with_name(f"{family.name}.lock"), _label(config)):
+            if not folder.is_dir():
+                _train(config, recipe, family)
+    return folder
+
+
+def _lock(path: Path, label: str) -> Any:
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{label}: another process is training it; waiting for that.", file=sys.stderr, flush=True)
+        return lock.acquire()
+
+
+def _train(config: SeedlingConfig, recipe: dict[str, Any], family: Path) -> None:
+    texts = load_texts(recipe["corpus"], config.vocabulary)
+    model = _untrained(config, texts.tokenizer.eos_token_id)
+    training = Pretraining(
+        model.to(find_device() if config.device == "auto" else config.device),
+        cut_windows(texts.training, config.context),
+        n_steps=config.n_steps,
+        batch_windows=config.batch_windows,
+        peak_rate=_peak_rate(config.width),
+        seed=config.seed,
+        state_path=family / _STATE,
+        label=_label(config),
+    )
+    training.go_on(config.read_step, config.checkpoints(), partial(_keep, recipe, texts, training, family))
+    if config.read_step == config.n_steps:
+        training.state_path.unlink()
+
+
+def _keep(recipe: dict[str, Any], texts: TrainingTexts, training: Pretraining, family: Path) -> None:
+    """Save a checkpoint, unless a process that was killed right after it has done so. It appears whole."""
+    folder, unfinished = family / f"step-{training.step}", family / f".step-{training.step}"
+    if folder.is_dir():
+        return
+    shutil.rmtree(unfinished, ignore_errors=True)
+    texts.tokenizer.save_pretrained(unfinished)
+    training.model.save_pretrained(unfinished)
+    record = _record(recipe, texts, training) | {"weights_sha256": file_digest(unfinished / "model.safetensors")}
+    (unfinished / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    unfinished.rename(folder)
+
+
+def _record(recipe: dict[str, Any], texts: TrainingTexts, training: Pretraining) -> dict[str, Any]:
+    windows = cut_windows(texts.validation, recipe["context"])[:_VALIDATION_WINDOWS]
+    loss, entropy = mean_loss(training.model, windows), texts.unigram_entropy(windows[:, 1:])
+    every = math.ceil(training.n_steps / _RECORDED_LOSSES)
+    ends = range(every, training.step + 1, every)
+    device = next(training.model.parameters()).device.type
+    return {
+        "recipe": recipe | RECIPE | {"peak_rate": training.peak_rate},
+        "step": training.step,
+        "n_parameters": sum(parameter.numel() for parameter in training.model.parameters()),
+        "tokens_seen": training.step * recipe["batch_windows"] * recipe["context"],
+        "training_tokens": len(texts.training),
+        "training_losses": [[end, sum(training.losses[end - every : end]) / every] for end in ends],
+        "validation_tokens": windows[:, 1:].numel(),
+        "validation_loss": loss,
+        "unigram_entropy": entropy,
+        "nats_under_unigram": entropy - loss,
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        "machine": {"device": device, "threads": torch.get_num_threads(), "seconds": round(training.seconds, 1)},
+    }
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / _RECORD).read_text(encoding="utf-8")))
+
+
+def _peak_rate(width: int) -> float:
+    return _PEAK_RATE * 128 / width
+
+
+def _label(config: SeedlingConfig) -> str:
+    return f"seedling {config.architecture} {config.n_layers}x{config.width}, seed {config.seed}"
+
+
+def _untrained(config: SeedlingConfig, end_of_text: int) -> nn.Module:
+    """The model before its first step, whatever the state of the global generator, which is left as it was."""
+    described = _ARCHITECTURES[config.architecture](config)
+    described.update({"vocab_size": config.vocabulary, "bos_token_id": end_of_text, "eos_token_id": end_of_text})
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(config.seed)  # torch.manual_seed would seed accelerators too
+        return AutoModelForCausalLM.from_config(described, dtype=torch.float32).train()
+
+
+def _gpt2(config: SeedlingConfig) -> GPT2Config:
+    return GPT2Config(
+        n_layer=config.n_layers,
+        n_embd=config.width,
+        n_head=config.n_heads,
+        n_positions=config.context,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
+
+
+def _gpt_neox(config: SeedlingConfig) -> GPTNeoXConfig:
+    return GPTNeoXConfig(
+        num_hidden_layers=config.n_layers,
+        hidden_size=config.width,
+        num_attention_heads=config.n_heads,
+        intermediate_size=4 * config.width,
+        max_position_embeddings=config.context,
+    )
+
+
+def _llama(config: SeedlingConfig) -> LlamaConfig:
+    """With three matrices in the MLP, an inner width of 8/3 gives as many weights as 4 does with two."""
+    return LlamaConfig(
+        num_hidden_layers=config.n_layers,
+        hidden_size=config.width,
+        num_attention_heads=config.n_heads,
+        num_key_value_heads=config.n_heads,
+        intermediate_size=math.ceil(8 * config.width / 3 / 8) * 8,
+        max_position_embeddings=config.context,
+    )
+
+
+_ARCHITECTURES = {"gpt2": _gpt2, "gpt_neox": _gpt_neox, "llama": _llama}
