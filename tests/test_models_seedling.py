@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -123,14 +122,16 @@ def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
     go_on = Pretraining.go_on
     monkeypatch.setattr(Pretraining, "go_on", lambda own, *rest: first_steps.append(own.step) or go_on(own, *rest))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None and child.stdout.readline() == "at step 11\n"
-        waiting = threading.Thread(target=checkpoint, args=(TINY,))
-        waiting.start()
-        while "another process" not in capsys.readouterr().err:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        assert waiting.is_alive() and not first_steps
-        child.send_signal(signal.SIGKILL)
+        try:
+            assert child.stdout is not None and child.stdout.readline() == "at step 11\n"
+            waiting = threading.Thread(target=checkpoint, args=(TINY,))
+            waiting.start()
+            while "another process" not in capsys.readouterr().err and waiting.is_alive():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert waiting.is_alive() and not first_steps
+        finally:
+            child.kill()  # by SIGKILL: it can't tidy up
     waiting.join()
     assert first_steps == [11]
     assert _weights(TINY) == unbroken
