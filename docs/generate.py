@@ -103,7 +103,9 @@ def _plugins() -> str:
 def _plugin(spec: Spec) -> str:
     parts = [f"### {spec.kind}/{spec.name}", f"{spec.summary}. Version {spec.version}."]
     parts += [
-        f"{word.capitalize()}: {', '.join(found)}." for word in ("needs", "provides") if (found := vars(spec)[word])
+        f"{word.capitalize()}: {', '.join(found) if isinstance(found, tuple) else 'see its parameters'}."
+        for word in ("needs", "provides")
+        if (found := vars(spec)[word])
     ]
     if spec.config is not None:
         parts += [_doc(spec.config), _parameters(describe(spec.config), _about(spec.config))]

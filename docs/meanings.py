@@ -178,9 +178,12 @@ SIMILARITY = {
     "similarity_reversed": "The value with the sides exchanged, where that matters.",
     "null_shuffled_rows": "The value for shuffled rows: what it shows where nothing is shared.",
     "overlap": "For `jaccard`: shared atoms by the smaller number of atoms.",
+    "corrected": "For `jaccard`: 0 is what atoms drawn at random have on average, 1 as much in common as can be.",
     "chance": "For decompositions: the value expected of random candidates, or of random directions.",
     "kept_share_a": "Share of the rows of this side that are compared; others are masked, or have no partner.",
     "kept_share_b": "Share of the rows of the other side that are compared.",
+    "silent_share_a": "Where codes are compared: share of the latents of this side that do not vary over these rows.",
+    "silent_share_b": "The same of the other side.",
 }
 
 INTERP = {

@@ -142,7 +142,7 @@ class Learner(Protocol):
 
 
 class Similarity(Protocol):
-    """A metric between two representations (row-aligned tensors) or two decompositions.
+    """A metric between two representations (row-aligned tensors), two decompositions, or their codes: `s(a, b, x, y)`.
 
     Where `streams`, it also has `update(x, y)`, `merge(other)`, `compute()` and `reset()`. Two more things it may have:
 

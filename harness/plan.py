@@ -249,8 +249,8 @@ class _Planner:
             self.compared[Judged(metric).id, a.label, b.label] = cell.key
 
     def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
-        """Fits of one method: at different places with one seed, or, where directions are compared, which only those
-        of one place can be, with different seeds at one place.
+        """Fits of one method: at different places with one seed; where directions are compared, which only those of one
+        place can be, with different seeds at one place instead; codes of shared rows are compared both ways.
         """
         metrics = [entry for entry in self.suite.similarities if entry.needs]
         fits = sorted(fits, key=lambda fit: (fit[0].rank, fit[1][1].columns["seed"]))
@@ -258,17 +258,24 @@ class _Planner:
             (place, (method, a)), (other_place, (other, b)) = one, two
             if method.inputs != other.inputs or place.fit_tokens != other_place.fit_tokens:
                 continue
-            for metric in (metric for metric in metrics if set(metric.needs) <= set(method.provides)):
-                seeds = a.columns["seed"], b.columns["seed"]
-                of_seeds = "dictionary" in metric.needs and place is other_place and len(set(seeds)) == 2
-                of_places = "atoms" in metric.needs and len(set(seeds)) == 1 and self.is_asked(place, other_place)
-                if of_seeds or of_places:
-                    sides = {"a": {"fit": a.key}, "b": {"fit": b.key}}
-                    label = " and ".join(cell.label.removeprefix("fit ") for cell in (a, b))
-                    group = {"fits of": [place.model.entry.inputs, other_place.model.entry.inputs]}
-                    cell = self.similarity(metric, sides, a.columns, b.columns, [a.key, b.key], label, group)
-                    subject = Judged(metric, method, place.fit_tokens, seeds[0])
-                    self.compared[subject.id, place.label, other_place.label] = cell.key
+            is_one_seed = a.columns["seed"] == b.columns["seed"]
+            kinds = {"atoms", "codes"} if is_one_seed and self.is_asked(place, other_place) else set()
+            kinds |= {"dictionary", "codes"} if not is_one_seed and place is other_place else set()
+            for metric in metrics:
+                if kinds & set(metric.needs) and set(metric.needs) - {"codes"} <= set(method.provides):
+                    self.fits_compared(metric, (place, method, a), (other_place, b))
+
+    def fits_compared(self, metric: Entry, one: tuple[_Place, Entry, Cell], two: tuple[_Place, Cell]) -> None:
+        (place, method, a), (other_place, b) = one, two
+        rows = [self.rows_of(side) if "codes" in metric.needs else {} for side in (place, other_place)]
+        sides = {"a": {"fit": a.key, **rows[0]}, "b": {"fit": b.key, **rows[1]}}
+        upstream = [a.key, b.key, *(side[name] for side in rows for name in ("capture", "fit_capture") if side)]
+        label = " and ".join(cell.label.removeprefix("fit ") for cell in (a, b))
+        group = {"fits of": [place.model.entry.inputs, other_place.model.entry.inputs]}
+        cell = self.similarity(metric, sides, a.columns, b.columns, upstream, label, group)
+        if a.columns["seed"] == b.columns["seed"]:
+            subject = Judged(metric, method, place.fit_tokens, a.columns["seed"])
+            self.compared[subject.id, place.label, other_place.label] = cell.key
 
     def is_asked(self, a: _Place, b: _Place) -> bool:
         """Whether two places are compared: all are, or what tasks ask for, which may be a place with itself."""

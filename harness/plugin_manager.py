@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -104,6 +104,14 @@ class Catalog:
         if registered.spec.identity is None:
             return None
         return registered.resolve(registered.spec.identity)(config)
+
+    def needs(self, kind: str, name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a registered thing with these parameters needs; see Spec.needs."""
+        registered = self.find(kind, name)
+        needs = registered.spec.needs
+        if isinstance(needs, tuple):
+            return needs
+        return tuple(registered.resolve(needs)(self.config(kind, name, dict(params))))
 
     def register(self, module: ModuleType, source: str, version: str) -> None:
         """Add what a module registers; anything wrong with it becomes a problem and leaves the rest as it was."""

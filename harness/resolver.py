@@ -210,6 +210,7 @@ class _Resolver:
         else:
             identity = {key: value for key, value in resolved.items() if key != _DEVICE}
         label = name + parameters.describe_changed(config)
+        needs = self.catalog.needs(kind, name, params)
         pairs = self.catalog.find(kind, name).resolve(spec.pairs) if spec.pairs else None
         asks = pairs and functools.partial(pairs, config)
-        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, spec.needs, asks)
+        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, needs, asks)

@@ -32,9 +32,10 @@ class Spec:
             a plan can check sites and estimate disk.
         provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
         needs: for a similarity, what it needs of two decompositions (empty: it compares representations): `"atoms"`,
-            compared between sites, or `"dictionary"`, whose directions are compared between the seeds of a site; for an
-            evaluation, what it needs beyond rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`; for a
-            task, `"values"` of its pairs or their `"rows"`.
+            compared between sites; `"dictionary"`, whose directions are compared between the seeds of a site; or
+            `"codes"` of the rows that two sides share, compared both ways. For an evaluation, what it needs beyond
+            rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`. For a task, `"values"` of its pairs or
+            their `"rows"`. Where that depends on the parameters, like `identity`, but gives the tuple.
         pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
             it asks for this pair. Called when planning: it must not import torch.
     """
@@ -49,7 +50,7 @@ class Spec:
     shape: str | Callable[[Any], Any] | None = None
     pairs: str | Callable[[Any, Any, Any], bool] | None = None
     provides: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] | str | Callable[[Any], tuple[str, ...]] = ()
 
 
 def check_spec(spec: object) -> None:
@@ -78,6 +79,8 @@ def check_spec(spec: object) -> None:
             raise PluginError(f"{where}: {name} is {value!r}; give 'module:attribute' or a callable.")
     if spec.kind == "task" and spec.pairs is None:
         raise PluginError(f"{where}: pairs is missing; name a function of the config and two sites of a suite.")
+    if not isinstance(spec.needs, tuple) and not callable(spec.needs) and not _is_reference(spec.needs):
+        raise PluginError(f"{where}: needs is {spec.needs!r}; give a tuple, 'module:attribute' or a callable.")
 
 
 def _check_annotations(config: type, where: str) -> None:

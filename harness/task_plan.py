@@ -55,10 +55,10 @@ def judged(suite: Suite, with_budgets: bool) -> Iterator[Judged]:
     for similarity in suite.similarities:
         if not similarity.needs:
             yield Judged(similarity)
-        if "atoms" not in similarity.needs:
+        if not {"atoms", "codes"} & set(similarity.needs):
             continue
         for method in suite.methods:
-            if set(similarity.needs) <= set(method.provides):
+            if set(similarity.needs) - {"codes"} <= set(method.provides):
                 for seed in suite.config.seeds:
                     for fit_tokens in suite.config.tokens.fit_budgets if with_budgets else [None]:
                         yield Judged(similarity, method, fit_tokens, seed)
@@ -121,6 +121,7 @@ def task_cells(
                     "similarity": {"name": subject.similarity.name, "params": dict(subject.similarity.params)},
                     "method": subject.method and {"name": subject.method.name, "params": dict(subject.method.params)},
                     "seed": subject.seed,
+                    "of_codes": "codes" in subject.similarity.needs,
                 },
                 "columns": {
                     **subject.columns,

@@ -11,6 +11,16 @@ MAX_SIDE = 16_384
 """All similarities are in memory, and the time grows with the cube."""
 
 
+def check_sides(n: int, m: int) -> None:
+    """Refuse what would take too long, before the similarities are made.
+
+    Raises:
+        harness.Undefined: there are more than `MAX_SIDE` of either.
+    """
+    if max(n, m) > MAX_SIDE:
+        raise harness.Undefined(f"{max(n, m)} latents; an optimal assignment takes up to {MAX_SIDE}")
+
+
 def optimal_assignment(
     similarities: Float[np.ndarray, "n m"],
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
@@ -19,8 +29,7 @@ def optimal_assignment(
     Raises:
         harness.Undefined: there are more than `MAX_SIDE` of either.
     """
-    if max(similarities.shape) > MAX_SIDE:
-        raise harness.Undefined(f"{max(similarities.shape)} latents; an optimal assignment takes up to {MAX_SIDE}")
+    check_sides(*similarities.shape)
     try:
         # It comes with scikit-learn. Here, so that a machine without it can do all else.
         from scipy.optimize import linear_sum_assignment

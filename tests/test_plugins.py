@@ -108,6 +108,7 @@ BROKEN = {
     "bad_config": (_spec(config="dict"), "config is <class 'dict'>; give a dataclass"),
     "bad_factory": (_spec(factory="'acme.Acme'"), "factory is 'acme.Acme'; give 'module:attribute'"),
     "bad_identity": (_spec(identity="'acme.Acme'"), "identity is 'acme.Acme'; give 'module:attribute'"),
+    "bad_needs": (_spec(needs="'atoms'"), "needs is 'atoms'; give a tuple, 'module:attribute'"),
     "bad_annotation": (
         _good("acme", "bad_annotation").replace("k: int", "k: Tensor"),
         "annotations of Config can't be evaluated: NameError: name 'Tensor' is not defined",

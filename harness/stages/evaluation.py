@@ -34,7 +34,7 @@ def run(cells: list[Cell], session: Session) -> None:
         with session.alone(cell):
             decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
             call = cell.task["evaluation"]
-            absent = _absent(session.catalog.find("evaluation", call["name"]).spec.needs, decomposition, context)
+            absent = _absent(session.catalog.needs("evaluation", **call), decomposition, context)
             if absent:
                 session.skip(cell, f"{call['name']} needs {', '.join(absent)}, which {cell.columns['method']} lacks")
                 continue

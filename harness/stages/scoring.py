@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,7 +34,7 @@ def run(cells: list[Cell], session: Session) -> None:
             units = sampled.units(cell.task)
             if not units:
                 session.skip(cell, f"no latent of {method} has enough windows to be scored")
-            elif _needs_atoms(name, session) and not any(unit.latent.source for unit in units):
+            elif _needs_atoms(cell.task["scorer"], session) and not any(unit.latent.source for unit in units):
                 session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
             else:
                 session.done(cell, _rows(cell.task["scorer"], units, judge, session))
@@ -95,8 +95,8 @@ def _other(card: Card, cards: Sequence[Card], seed: int) -> Card | None:
     return others[int.from_bytes(digest[:8], "big") % len(others)] if others else None
 
 
-def _needs_atoms(scorer: str, session: Session) -> bool:
-    return "atoms" in session.catalog.find("scorer", scorer).spec.needs
+def _needs_atoms(scorer: Mapping[str, Any], session: Session) -> bool:
+    return "atoms" in session.catalog.needs("scorer", **scorer)
 
 
 class _Judge:

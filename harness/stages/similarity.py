@@ -1,4 +1,4 @@
-"""Similarity: compare representations on the rows they share, or two decompositions.
+"""Similarity: compare representations on the rows they share, or two decompositions, by themselves or on such rows.
 
 The representations of two models (or of one with itself) are compared in one job: the rows of all their places are
 read together, block by block, and every metric that streams is fed from the same blocks.
@@ -6,13 +6,14 @@ read together, block by block, and every metric that streams is fed from the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from harness.cells import Cell
 from harness.comparison import PairValue, Statistics, Value
-from harness.decomposition import load
+from harness.decomposition import Decomposition, load
+from harness.errors import Undefined
 from harness.pairing import Pair, Pairing, SharedRows
 from harness.session import Session, row
 from harness.store import require
@@ -25,12 +26,14 @@ _SUMS_BYTES = 2**31
 
 def run(cells: list[Cell], session: Session) -> None:
     """All metrics of two fits, or of all pairs of places of two models."""
+    pairing = Pairing(session.store, session.device)
     if "fit" in cells[0].task["a"]:
         for cell in cells:
             with session.alone(cell):
-                session.done(cell, _of_decompositions(cell.task, session))
+                has_rows = "capture" in cell.task["a"]
+                rows = _of_codes(cell.task, pairing, session) if has_rows else _of_decompositions(cell.task, session)
+                session.done(cell, rows)
         return
-    pairing = Pairing(session.store, session.device)
     cells_of: dict[SharedRows, list[Cell]] = {}
     for cell in cells:
         with session.alone(cell):
@@ -40,12 +43,34 @@ def run(cells: list[Cell], session: Session) -> None:
 
 
 def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
-    metric = session.create("similarity", task["similarity"])
-    a, b = (load(require(session.store, "fit", task[side]["fit"])[0], session.device) for side in "ab")
-    has_atoms = "atoms" in session.catalog.find("similarity", task["similarity"]["name"]).spec.needs
+    metric, (a, b) = session.create("similarity", task["similarity"]), _fits(task, session)
+    has_atoms = "atoms" in session.catalog.needs("similarity", **task["similarity"])
     n = min((side.n_candidates or 0) if has_atoms else side.n_latents for side in (a, b))
-    forms = {name: getattr(metric, name) for name in ("overlap", "chance") if hasattr(metric, name)}
+    forms = {name: getattr(metric, name) for name in ("overlap", "chance", "corrected") if hasattr(metric, name)}
     return [Value(name, metric, n).row(partial(form, a, b)) for name, form in {"similarity": metric, **forms}.items()]
+
+
+def _of_codes(task: Any, pairing: Pairing, session: Session) -> list[dict[str, Any]]:
+    """Both decompositions with the evaluation rows that their places share."""
+    metric, (a, b) = session.create("similarity", task["similarity"]), _fits(task, session)
+    shared = pairing.shared(task["a"], task["b"])
+
+    def of_rows(form: Callable[..., float], pair: Pair) -> float:
+        if not pair.n_rows:
+            raise Undefined("the two sides share no rows")
+        return form(a, b, *pair.take())
+
+    pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
+    rows = [Value(name, metric, pair.n_rows).row(partial(of_rows, metric, pair)) for name, pair in pairs.items()]
+    counts = [name for name in ("silent_share_a", "silent_share_b") if hasattr(metric, name)]
+    n = shared.pair.n_rows
+    rows += [Value(name, None, n).row(partial(of_rows, getattr(metric, name), shared.pair)) for name in counts]
+    return rows + _kept_shares(shared)
+
+
+def _fits(task: Any, session: Session) -> tuple[Decomposition, Decomposition]:
+    a, b = (load(require(session.store, "fit", task[side]["fit"])[0], session.device) for side in "ab")
+    return a, b
 
 
 def _readings(cells_of: dict[SharedRows, list[Cell]]) -> Iterator[dict[SharedRows, list[Cell]]]:

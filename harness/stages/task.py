@@ -97,7 +97,9 @@ class _Compare:
 
     def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n e"]) -> float:
         memory, started = PeakMemory(self.session.device.type), time.perf_counter()
-        sides = (x, y) if self.what["method"] is None else (self._fit(x), self._fit(y))
+        sides: tuple[Any, ...] = (x, y)
+        if self.what["method"] is not None:
+            sides = (self._fit(x), self._fit(y), *(sides if self.what["of_codes"] else ()))
         value = float(self.metric(*sides))
         self.seconds.append(time.perf_counter() - started)
         self.peak_bytes.append(memory.above_start())

@@ -108,7 +108,7 @@ def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[
     if isinstance(make, str):
         catalog, name = load_catalog(plugin_files), make
         catalog.config(kind, name, params)  # what is wrong with the parameters is said before any check
-        needs = catalog.find(kind, name).spec.needs
+        needs = catalog.needs(kind, name, params)
 
         def make() -> Any:
             return catalog.create(kind, name, params)
@@ -118,5 +118,5 @@ def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[
     if kind == "method":
         return MethodUnderTest(make)
     if kind == "similarity":
-        return SimilarityUnderTest(make, of_decompositions=bool(needs))
+        return SimilarityUnderTest(make, of_decompositions=bool(needs), of_codes="codes" in needs)
     return ScorerUnderTest(make)

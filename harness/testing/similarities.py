@@ -17,6 +17,8 @@ from harness.testing.examples import atoms, rows
 
 SIZES = ((400, 24, 20), (2000, 96, 80))
 """Rows and the widths of two sides: the first that the metric has a value for is taken."""
+_ENCODED = (300, 12)
+"""Rows, as wide as the atoms, whose codes are compared."""
 _TOLERANCE = 1e-6
 _SHARE = 0.1
 
@@ -24,9 +26,10 @@ _SHARE = 0.1
 class SimilarityUnderTest:
     """A metric, by what makes a fresh one."""
 
-    def __init__(self, make: Callable[[], Any], of_decompositions: bool = False) -> None:
+    def __init__(self, make: Callable[[], Any], of_decompositions: bool = False, of_codes: bool = False) -> None:
         self.make = make
         self.of_decompositions = of_decompositions
+        self.of_codes = of_codes
 
     @cached_property
     def metric(self) -> Any:
@@ -61,8 +64,9 @@ class SimilarityUnderTest:
         return side
 
     def value(self, x: Any, y: Any) -> float:
-        """By a fresh metric."""
-        return float(self.make()(x, y))
+        """By a fresh metric; one that compares codes has them of the same rows."""
+        encoded = [rows(*_ENCODED), rows(*_ENCODED)] if self.of_codes else []
+        return float(self.make()(x, y, *encoded))
 
 
 def says_what_it_is(similarity: SimilarityUnderTest) -> None:

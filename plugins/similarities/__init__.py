@@ -35,6 +35,24 @@ class JaccardConfig:
 
 
 @dataclass(frozen=True)
+class LatentMatchingConfig:
+    """What makes two latents alike.
+
+    Args:
+        by: `"cosine"` of their rows of the dictionaries: needs dictionary, between the seeds of a site; or
+            `"activation"`, correlation over rows that both sides share: needs codes, between the seeds of a site and,
+            seed by seed, between sites and models.
+    """
+
+    by: Literal["cosine", "activation"] = "cosine"
+
+
+def latent_matching_needs(config: LatentMatchingConfig) -> tuple[str, ...]:
+    """Directions have to be of one space; codes only of the same rows."""
+    return ("dictionary",) if config.by == "cosine" else ("codes",)
+
+
+@dataclass(frozen=True)
 class LinearRegressionConfig:
     """Which R² of y from x.
 
@@ -170,7 +188,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="jaccard",
-        version=1,
+        version=2,
         summary="Share of dictionary atoms that two decompositions chose from the same places in the text",
         config=JaccardConfig,
         factory="plugins.similarities.jaccard:Jaccard",
@@ -180,9 +198,10 @@ SPECS: list[harness.Spec] = [
         kind="similarity",
         name="latent_matching",
         version=1,
-        summary="Mean cosine between the latents of two dictionaries, matched one to one as well as can be",
-        factory="plugins.similarities.latent_matching:LatentMatching",
-        needs=("dictionary",),
+        summary="Mean cosine, or correlation of codes, of the latents of two dictionaries, matched one to one",
+        config=LatentMatchingConfig,
+        factory="plugins.similarities.latent_matching:make",
+        needs="plugins.similarities:latent_matching_needs",
     ),
     harness.Spec(
         kind="similarity",

@@ -10,6 +10,17 @@ what was chosen: the widths of the two models may differ. What names a place is 
     end: (document, end): the character after the token. For any tokenizers; A and B are first restricted to the
         ends that occur in both candidate pools, since no other could have been chosen by both. A row without
         an end stands for no text and is in no pool.
+
+What luck gives, and how large the two dictionaries are, is taken out of
+
+    corrected = (J − E[J]) / (max J − E[J]),
+
+the adjusted form of Hubert & Arabie 1985 ("Comparing partitions", Journal of Classification 2, eq. 5). With α and β
+atoms of the two sides among the M candidates that they share, E[J] is exact, the mean over all ways to draw α and β of
+the M, where |A ∩ B| is hypergeometric; and max J has the smaller side inside the larger, |A ∩ B| = min(α, β). So atoms
+drawn at random have 0 on average, whatever the sizes, and as much in common as sizes allow is 1. Undefined where all
+draws have the same J, as where a side has no candidate or all of them. `chance`, the J of E|A ∩ B|, lies a little below
+E[J], since J is convex in |A ∩ B|.
 """
 
 from __future__ import annotations
@@ -17,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 
 import harness
 from plugins.similarities import JaccardConfig
@@ -30,10 +42,12 @@ class _Counts:
     b: int
     both: int
     both_by_luck: float | None
+    shared: tuple[int, int, int] | None
+    """How many shared candidates there are, and how many of them each side chose (None as above)."""
 
 
 class Jaccard:
-    """`s(a, b)` is the index; `s.chance(a, b)` and `s.overlap(a, b)` help to read it."""
+    """`s(a, b)` is the index; `s.chance(a, b)`, `s.overlap(a, b)` and `s.corrected(a, b)` help to read it."""
 
     higher_is_more_similar = True
     range = (0.0, 1.0)
@@ -66,6 +80,27 @@ class Jaccard:
             raise harness.ConfigError("jaccard: chance needs the candidates of both sides, which harness.fit records.")
         return counts.both_by_luck / (counts.a + counts.b - counts.both_by_luck)
 
+    def corrected(self, a: harness.Decomposition, b: harness.Decomposition) -> float:
+        """(J − E[J]) / (max J − E[J]): 0 on average for atoms drawn at random, 1 for as much in common as can be."""
+        counts = self._count(a, b)
+        if counts.shared is None:
+            raise harness.ConfigError(
+                "jaccard: corrected needs the candidates of both sides, which harness.fit records."
+            )
+        m, in_a, in_b = counts.shared
+        least, most = max(0, in_a + in_b - m), min(in_a, in_b)
+        if least == most:
+            raise harness.Undefined(
+                f"of {m} shared candidates one side has {in_a} as atoms and the other {in_b}: whatever they are, as "
+                "many are in common"
+            )
+        both = torch.arange(least, most + 1, dtype=torch.float64)
+        log_ways = -sum(torch.lgamma(count + 1) for count in (both, in_a - both, in_b - both, m - in_a - in_b + both))
+        indices = both / (counts.a + counts.b - both)
+        expected = float(torch.softmax(log_ways, dim=0) @ indices)
+        value = counts.both / (counts.a + counts.b - counts.both)
+        return (value - expected) / (float(indices[-1]) - expected)
+
     def _count(self, a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
         for side, decomposition in (("a", a), ("b", b)):
             if decomposition.atoms is None:
@@ -89,12 +124,14 @@ def _count_tokens(a: harness.Decomposition, b: harness.Decomposition) -> _Counts
     atoms_a, atoms_b = _places(a.atoms, columns), _places(b.atoms, columns)
     n_a, n_b, n_both = len(atoms_a), len(atoms_b), len(atoms_a.intersection(atoms_b))
     if a.candidates is None or b.candidates is None:
-        return _Counts(n_a, n_b, n_both, None)
+        return _Counts(n_a, n_b, n_both, None, None)
     pool_a, pool_b = _places(a.candidates, columns), _places(b.candidates, columns)
-    n_shared = len(pool_a.intersection(pool_b))
-    if n_shared == 0:
+    shared = pool_a.intersection(pool_b)
+    if len(shared) == 0:
         raise harness.Undefined("no token was a candidate on both sides")
-    return _Counts(n_a, n_b, n_both, n_a * n_b * n_shared / (len(pool_a) * len(pool_b)))
+    in_a, in_b = (len(atoms.intersection(shared)) for atoms in (atoms_a, atoms_b))
+    by_luck = n_a * n_b * len(shared) / (len(pool_a) * len(pool_b))
+    return _Counts(n_a, n_b, n_both, by_luck, (len(shared), in_a, in_b))
 
 
 def _count_ends(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
@@ -113,7 +150,8 @@ def _count_ends(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
     if len(shared) == 0:
         raise harness.Undefined("no end of a token was a candidate on both sides")
     in_a, in_b = (side_atoms.intersection(shared) for side_atoms in atoms)
-    return _Counts(len(in_a), len(in_b), len(in_a.intersection(in_b)), len(in_a) * len(in_b) / len(shared))
+    a, b, m = len(in_a), len(in_b), len(shared)
+    return _Counts(a, b, len(in_a.intersection(in_b)), a * b / m, (m, a, b))
 
 
 def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:

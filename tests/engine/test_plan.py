@@ -235,6 +235,30 @@ def test_decompositions_are_compared_where_method_and_seed_are_equal_and_have_wh
         assert (pair["model"], pair["site"]) != (pair["model_b"], pair["site_b"])
 
 
+def test_codes_are_compared_between_places_and_between_seeds_on_the_evaluation_rows(tmp_path: Path) -> None:
+    by = [{"similarity": "matching", "by": ["codes", "dictionary"]}, "angle"]
+    plan = plan_of(raw_suite(tmp_path, similarities=by, tokens={"fit": [50, 1000], "evaluation": 200}))
+    cells = [cell for cell in plan.of_kind("similarity") if cell.columns["similarity_config"] == '{"by":"codes"}']
+    n_pairs, n_places, n_methods, n_budgets, n_seeds = 6, 4, 2, 2, 2
+    assert len(cells) == (n_pairs * n_seeds + n_places) * n_methods * n_budgets
+    assert len({cell.key for cell in cells}) == len(cells)
+    for cell in cells:
+        sides = [tuple(cell.columns[f"{name}{b}"] for name in ("model", "site")) for b in ("", "_b")]
+        seeds = [cell.columns["seed"], cell.columns["seed_b"]]
+        assert (sides[0] == sides[1]) != (seeds[0] == seeds[1])
+        for name in ("method", "method_config", "fit_tokens"):
+            assert cell.columns[name] == cell.columns[f"{name}_b"]
+        for side, place in zip("ab", sides, strict=True):
+            fit, capture, fit_capture = (plan.cells[cell.task[side][x]] for x in ("fit", "capture", "fit_capture"))
+            assert (capture.columns["split"], fit_capture.columns["split"]) == ("evaluation", "fit")
+            assert fit_capture.key in fit.upstream and {fit.key, capture.key, fit_capture.key} <= set(cell.upstream)
+            assert {(x.columns["model"], x.columns["site"]) for x in (fit, capture)} == {place}
+    of_seeds = [cell for cell in plan.of_kind("similarity") if "dictionary" in cell.columns["similarity_config"]]
+    assert len(of_seeds) == n_places * n_budgets  # of the one method that has a dictionary
+    plan = plan_of(raw_suite(tmp_path, similarities=[{"similarity": "matching", "by": "codes"}], seeds=[0]))
+    assert len(plan.of_kind("similarity")) == n_pairs * n_methods
+
+
 def test_cells_share_work_where_they_share_a_pass_a_stream_or_rows(tmp_path: Path) -> None:
     plan = plan_of(raw_suite(tmp_path))
     n_groups = {kind: len({cell.group for cell in plan.of_kind(kind)}) for kind in ("capture", "fit", "evaluation")}

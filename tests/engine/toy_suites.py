@@ -33,6 +33,15 @@ class CorpusConfig:
     n_documents: int = 100
 
 
+@dataclass
+class MatchingConfig:
+    by: Literal["dictionary", "codes"] = "dictionary"
+
+
+def _needs(config: MatchingConfig) -> tuple[str, ...]:
+    return (config.by,)
+
+
 def _identity(config: ModelConfig) -> dict[str, Any]:
     return {"contents": Path(config.path, "weights").read_text(), "dtype": config.dtype}
 
@@ -46,6 +55,7 @@ SPECS = (
     Spec("method", "dense", 1, "has none", "x:Y", MethodConfig),
     Spec("similarity", "overlap", 1, "of decompositions", "x:Y", needs=("atoms",)),
     Spec("similarity", "stability", 1, "of directions", "x:Y", needs=("dictionary",)),
+    Spec("similarity", "matching", 1, "as its parameters say", "x:Y", MatchingConfig, needs=_needs),
     Spec("similarity", "angle", 1, "of representations", "x:Y"),
     Spec("evaluation", "quality", 1, "of one decomposition", "x:Y"),
     Spec("scorer", "lookup", 1, "asks nobody", "x:Y", provides=("floor",)),

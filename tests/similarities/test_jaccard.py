@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -86,6 +88,65 @@ def test_chance_is_what_luck_gives(n, expected):
     assert np.mean(values) == pytest.approx(chance, abs=0.01)
 
 
+def _corrected(index: Fraction, n_a: int, n_b: int, m: int) -> Fraction:
+    """From its definition, in whole numbers: b's atoms fixed, all C(m, n_a) draws of a's are counted."""
+    indices = {i: Fraction(i, n_a + n_b - i) for i in range(max(0, n_a + n_b - m), min(n_a, n_b) + 1)}
+    expected = sum(comb(n_b, i) * comb(m - n_b, n_a - i) * j for i, j in indices.items()) / comb(m, n_a)
+    return (index - expected) / (max(indices.values()) - expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(places, places)
+def test_corrected_is_the_adjusted_index(a, b):
+    index = Fraction(len(a & b), len(a | b))
+    for key in ("token", "end"):
+        s, pair = jaccard(key), (stub(a, POOL), stub(b, POOL))
+        wanted = float(_corrected(index, len(a), len(b), len(POOL)))
+        assert s.corrected(*pair) == pytest.approx(s.corrected(*pair[::-1])) == pytest.approx(wanted, abs=1e-9)
+        assert s.corrected(pair[0], pair[0]) == pytest.approx(1, abs=1e-12)
+
+
+def test_corrected_is_0_on_average_and_1_for_as_much_in_common_as_can_be():
+    """Over all pairs of sets of 2 and of 3 of 5 candidates; `chance` in the place of E[J] would leave more than 0."""
+    pool = [("a", i) for i in range(5)]
+    small, large = ([stub(chosen, pool) for chosen in itertools.combinations(pool, n)] for n in (2, 3))
+    s = jaccard()
+    values = np.array([[s.corrected(a, b) for b in large] for a in small])
+    assert values.mean() == pytest.approx(0, abs=1e-12)
+    assert np.abs(values.mean(axis=1)).max() < 1e-12  # whichever set is fixed
+    inside = [[set(a.atoms["position"]) <= set(b.atoms["position"]) for b in large] for a in small]
+    assert (np.isclose(values, 1) == np.array(inside)).all()
+    assert s(small[0], large[0]) == 2 / 3
+    by_chance = np.mean([[s(a, b) - s.chance(a, b) for b in large] for a in small])
+    assert by_chance > 0.01
+
+
+def test_corrected_counts_what_each_side_chose_of_the_shared_candidates():
+    a_pool, b_pool = [("a", i) for i in range(100)], [("a", i) for i in range(50, 250)]
+    a, b = stub(a_pool[40:60], a_pool), stub(b_pool[:20], b_pool)  # 10 and 20 of 50, 10 of them in common
+    assert jaccard().corrected(a, b) == pytest.approx(1)
+    b = stub(b_pool[5:25], b_pool)
+    expected = sum(comb(20, i) * comb(30, 10 - i) * Fraction(i, 40 - i) for i in range(11)) / comb(50, 10)
+    assert jaccard().corrected(a, b) == pytest.approx(
+        float((Fraction(5, 35) - expected) / (Fraction(10, 30) - expected))
+    )
+
+
+def test_corrected_of_large_dictionaries():
+    """The numbers of ways are beyond float64."""
+    pool = [("a", i) for i in range(4000)]
+    a, b = stub(pool[:600], pool), stub(pool[200:700], pool)
+    wanted = _corrected(Fraction(400, 700), 600, 500, 4000)
+    assert jaccard().corrected(a, b) == pytest.approx(float(wanted), abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(0, 3), (5, 3), (5, 5)])
+def test_corrected_has_no_value_where_only_one_is_possible(n_a, n_b):
+    pool = [("a", i) for i in range(5)]
+    with pytest.raises(harness.Undefined, match=f"one side has {n_a} as atoms and the other {n_b}"):
+        jaccard().corrected(stub(pool[:n_a], pool), stub(pool[:n_b], pool))
+
+
 def test_chance_with_pools_that_differ():
     """Only what both sides could choose can be chosen by both."""
     a_pool, b_pool = [("a", i) for i in range(100)], [("a", i) for i in range(50, 250)]
@@ -165,6 +226,8 @@ def test_refusals_name_the_side():
     assert jaccard()(with_atoms, no_pool) == 1.0
     with pytest.raises(harness.ConfigError, match="chance needs the candidates"):
         jaccard().chance(with_atoms, no_pool)
+    with pytest.raises(harness.ConfigError, match="corrected needs the candidates"):
+        jaccard().corrected(with_atoms, no_pool)
     with pytest.raises(harness.ConfigError, match="candidates of b"):
         jaccard("end")(with_atoms, no_pool)
 
@@ -202,6 +265,6 @@ def test_survives_saving(key, tmp_path):
     for number, decomposition in enumerate(fits):
         decomposition.save(tmp_path / str(number))
         loaded.append(harness.load(tmp_path / str(number)))
-    for name in ("__call__", "chance", "overlap"):
+    for name in ("__call__", "chance", "overlap", "corrected"):
         assert getattr(jaccard(key), name)(*fits) == getattr(jaccard(key), name)(*loaded)
     assert 0 < jaccard(key)(*fits) < 1

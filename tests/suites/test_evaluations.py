@@ -78,6 +78,36 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
     assert "dictionary health of known resid_post.0" in report and "effective rank" in report
 
 
+def test_codes_are_compared_between_seeds_and_between_models_of_other_widths(harness_cli: Cli, tmp_path: Path) -> None:
+    models = [
+        f"{{model: random_weights, n_layers: 1, width: {width}, label: w{width}, sites: [resid_post.0]}}"
+        for width in (16, 24)
+    ]
+    code, printed, errors = harness_cli(
+        *("run", "suite=smoke", "name=codes", f"models=[{','.join(models)}]", "seeds=[0,1]"),
+        *("methods=[mean,{method: pca, n_components: 4}]", "evaluations=[]", "scorers=[]"),
+        *("tokens={fit: 1000, evaluation: 500, interp: 0}", "corpus={corpus: synthetic, n_documents: 50}"),
+        "similarities=[{similarity: latent_matching, by: activation}]",
+    )
+    assert code == 0, errors
+    table = read_tables(tmp_path / "results" / "codes")["similarity"]
+    assert set(table.query("method == 'mean'")["error"].dropna()) == {"a has no latents", "b has no latents"}
+    wide = table.query("method == 'pca'").pivot_table(
+        index=["model", "model_b", "seed", "seed_b"], columns="metric", values="value"
+    )
+    shares = ["kept_share_a", "kept_share_b", "silent_share_a", "silent_share_b"]
+    assert sorted(wide) == sorted([*shares, "null_shuffled_rows", "similarity"])
+    assert (wide[shares] == [1, 1, 0, 0]).all(axis=None)
+    places = sorted((*sorted(sides), *seeds) for *sides, seeds in ((a, b, (s, t)) for a, b, s, t in wide.index))
+    assert places == [("w16", "w16", 0, 1), ("w16", "w24", 0, 0), ("w16", "w24", 1, 1), ("w24", "w24", 0, 1)]
+    values = wide.reset_index()
+    is_one_model = values["model"] == values["model_b"]
+    assert values[is_one_model]["similarity"].to_numpy() == pytest.approx(1)  # a seed says nothing to pca
+    assert values[~is_one_model]["similarity"].between(0.2, 0.95).all()
+    assert (values["null_shuffled_rows"] < 0.2).all()
+    assert "latent_matching(by=activation)" in printed and "seed 0" in printed
+
+
 def test_directions_are_compared_between_seeds_and_there_must_be_some(harness_cli: Cli) -> None:
     code, _, errors = harness_cli("plan", "suite=smoke", "similarities=[latent_matching]", "seeds=[0,0]")
     assert code == 2

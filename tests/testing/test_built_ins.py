@@ -69,6 +69,7 @@ OTHER_FORMS: list[tuple[str, dict[str, Any]]] = [
     ("relative", {"anchors": 50, "n_seeds": 3, "centre": True}),
     ("relative", {"anchors": 50, "compare": "neighbours"}),
     ("relative", {"anchors": 50, "compare": "rank"}),
+    ("latent_matching", {"by": "activation"}),
     ("mutual_knn", {"centre": True}),
     ("rsa", {"dissimilarity": "euclidean", "compare": "pearson"}),
 ]
