@@ -1,12 +1,15 @@
 """Linear CKA and SVCCA of all pairs of sites from shared moments, against what a user would write or install.
 
 Side by side: `shared`, one reading of the rows for all pairs; `pair by pair`, the same metrics called on every two
-matrices; `textbook`, CKA written down in float64 and float32; and torch-cka, where it is installed, which compares
-minibatches of rows. Run: `python benchmarks/similarity.py [--sites 12 --rows 20000]`.
+matrices; `textbook`, CKA written down in float64 and float32; and torch-cka, which compares minibatches of rows. On
+2,000 rows also rsatoolbox, whose whitened cosine of squared Euclidean dissimilarities is biased linear CKA. Both need
+`pip install torch-cka rsatoolbox`; what is not installed is left out.
+Run: `python benchmarks/similarity.py [--sites 12 --rows 20000]`.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import warnings
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 import harness
 from plugins.similarities.moments import JointMoments
 
-D, BLOCK_ROWS, MINIBATCH_ROWS = 576, 1024, 256
+D, BLOCK_ROWS, MINIBATCH_ROWS, FEW_ROWS = 576, 1024, 256, 2000
 
 Sites = dict[str, Float[Tensor, "n d"]]
 
@@ -96,6 +99,39 @@ def torch_cka(sites: Sites) -> None:
         CKA(network, network, model1_layers=layers, model2_layers=layers, device="cpu").compare(loader)
 
 
+def rsatoolbox_cka(sites: Sites) -> dict[tuple[str, str], list[float]]:
+    """As its documentation compares dissimilarity matrices: one of each site, then all pairs at once."""
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import calc_rdm, compare
+
+    rdms = calc_rdm([Dataset(x.double().numpy()) for x in sites.values()], method="euclidean")
+    values = compare(rdms, rdms, method="cosine_cov")
+    pairs = itertools.combinations(enumerate(sites), 2)
+    return {(a, b): [float(values[i, j])] for (i, a), (j, b) in pairs}
+
+
+def largest_error(found: dict[tuple[str, str], list[float]], wanted: dict[tuple[str, str], list[float]]) -> float:
+    return max(abs(found[pair][0] - wanted[pair][0]) for pair in wanted)
+
+
+def compare_with_rsatoolbox(sites: Sites, arguments: argparse.Namespace) -> None:
+    few = {name: x[:FEW_ROWS] for name, x in sites.items()}
+    pairs = list(itertools.combinations(few, 2))
+    ours, at_once, by_itself = "cka from shared moments", "rsatoolbox, all at once", "rsatoolbox, each pair by itself"
+    runs: dict[str, Callable[[], object]] = {
+        ours: lambda: shared(few, ("cka",)),
+        at_once: lambda: rsatoolbox_cka(few),
+        by_itself: lambda: [rsatoolbox_cka({name: few[name] for name in pair}) for pair in pairs],
+    }
+    error = largest_error(shared(few, ("cka",)), rsatoolbox_cka(few))
+    seconds = quiet_medians(runs, arguments.rounds, loaded=arguments.loaded)
+    work = f"all {len(pairs)} pairs of {len(few)} sites, {FEW_ROWS} rows, d {D}"
+    table = Table(arguments, "rsatoolbox")
+    for theirs in (at_once, by_itself):
+        table.add(work, (ours, seconds[ours]), (theirs, seconds[theirs]))
+    print(f"  the two differ by {error:.1e} at most")
+
+
 def main() -> None:
     options = parser(__doc__, rounds=1)
     options.add_argument("--sites", type=int, default=12)
@@ -116,9 +152,9 @@ def main() -> None:
     if find_spec("torch_cka"):
         runs[f"torch-cka, minibatches of {MINIBATCH_ROWS}"] = lambda: torch_cka(sites)
     else:
-        print("torch-cka is not installed: left out")
-    wanted, found = textbook_cka(sites, torch.float64), shared(sites, ("cka",))
-    error = max(abs(found[pair][0] - wanted[pair][0]) for pair in wanted)
+        print("torch-cka is left out. To have it: pip install torch-cka")
+    wanted = textbook_cka(sites, torch.float64)
+    error = largest_error(shared(sites, ("cka",)), wanted)
     seconds = quiet_medians(runs, arguments.rounds, loaded=arguments.loaded)
     # Every pair of sites has one product of its own, and every site one with itself.
     n_products = len(wanted) + len(sites)
@@ -132,6 +168,10 @@ def main() -> None:
         work, ("cka and svcca from shared moments", seconds["shared cka, svcca"]), (one_by_one, seconds[one_by_one])
     )
     print(f"  largest error of cka {error:.1e}")
+    if find_spec("rsatoolbox"):
+        compare_with_rsatoolbox(sites, arguments)
+    else:
+        print("rsatoolbox is left out. To have it: pip install rsatoolbox")
 
 
 if __name__ == "__main__":

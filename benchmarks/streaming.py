@@ -30,21 +30,21 @@ LEARNERS = {
 }
 
 
-def written(folder: Path, n_rows: int) -> StoredActivations:
-    generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(32, D, generator=generator)
+def written(folder: Path, n_rows: int, width: int = D, seed: int = 0) -> StoredActivations:
+    """Rows of 32 sources, which have their own seed, and noise."""
+    sources, generator = (torch.Generator().manual_seed(number) for number in (0, 1 + seed))
+    mixing = torch.randn(32, width, generator=generator)
     names = []
     for number, start in enumerate(range(0, n_rows, SHARD_ROWS)):
         places = torch.arange(start, min(start + SHARD_ROWS, n_rows)).numpy()
-        x = torch.randn(len(places), 32, generator=generator) @ mixing + torch.randn(
-            len(places), D, generator=generator
-        )
+        x = torch.randn(len(places), 32, generator=sources) @ mixing
+        x += torch.randn(len(places), width, generator=generator)
         position = places % DOCUMENT_ROWS
         columns = {"window": position * 0, "position": position, "start": position, "end": position + 1}
         rows = pd.DataFrame({"document": (places // DOCUMENT_ROWS).astype(str), **columns, "special": False})
         write_shard(folder, number, x, harness.make_rows({name: rows[name] for name in rows}))
         names.append(f"shard-{number:05d}.safetensors")
-    return StoredActivations(folder, {"n_rows": n_rows, "width": D, "files": {name: {} for name in names}})
+    return StoredActivations(folder, {"n_rows": n_rows, "width": width, "files": {name: {} for name in names}})
 
 
 class Peak(threading.Thread):
