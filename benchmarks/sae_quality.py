@@ -18,15 +18,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import sae_lens
 import torch
 from jaxtyping import Float
 from measuring import explained_variance, smollm2_rows
-from sae_lens.config import LoggingConfig, SAETrainerConfig
-from sae_lens.training.sae_trainer import SAETrainer
 from torch import Tensor
 
 import harness
+
+try:
+    import sae_lens
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}: it compares with sae-lens. Run: pip install sae-lens") from missing
 
 SITE, M, L0, BATCH_ROWS = "resid_post.15", 1024, 40, 256
 RATES = (3e-4, 1e-3, 3e-3)

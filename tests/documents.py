@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -37,6 +37,7 @@ class Reader:
 
     folder: Path
     cache: Path
+    environment: dict[str, str] = field(default_factory=dict)
     output: str = ""
     """What the last program or commands have printed."""
     is_failed: bool = False
@@ -71,7 +72,14 @@ class Reader:
         site = self.folder / ".site"
         pip = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**os.environ, **pip, "PATH": path, "PYTHONPATH": str(site), "HARNESS_CACHE": str(self.cache)}
+        return {
+            **os.environ,
+            **pip,
+            **self.environment,
+            "PATH": path,
+            "PYTHONPATH": str(site),
+            "HARNESS_CACHE": str(self.cache),
+        }
 
     def _compare(self, expected: str) -> None:
         printed = " ".join(self.output.split())

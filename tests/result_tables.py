@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,19 @@ import pandas as pd
 
 # Columns that may differ between two runs of one suite, besides the measured values of `cost`.
 RUN_COLUMNS = ["created_at", "git_sha"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: where it ran and what it printed. The folder is for all; work on a copy."""
+
+    folder: Path
+    code: int
+    output: str
+    errors: str
+
+    def copy_to(self, folder: Path) -> None:
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True, symlinks=True)
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from harness.isolation import isolated
+from harness.testing import limits
 from harness.testing.findings import Finding
 
 Check: TypeAlias = Callable[[Any], None]
@@ -28,6 +29,11 @@ _NOT_THE_PLUGIN = tuple(
     for place in (Path(__file__).parents[1], Path(torch.__file__).parent, Path(np.__file__).parent, "<frozen")
 )
 _STANDARD_LIBRARY, _PACKAGES = (sysconfig.get_path(name) for name in ("stdlib", "purelib"))
+
+
+STUCK_ADVICE = (
+    "an endless loop? Checks give few rows; what is only slow can be checked with parameters that make it quick."
+)
 
 
 class Broken(AssertionError):
@@ -44,10 +50,12 @@ def requirement(check: Check) -> str:
 
 
 def run_check(check: Check, subject: Any) -> Finding:
-    """Run one check; whatever the plugin raises is a finding."""
+    """Run one check; whatever the plugin raises is a finding. After one that did not end no other is begun."""
     name, asked = check.__name__, requirement(check)
+    if subject.stuck_in is not None:
+        return Finding(name, asked, not_checked=f"`{subject.stuck_in}` did not end")
     try:
-        with unchanged():
+        with unchanged(), limits.limited():
             check(subject)
     except KeyboardInterrupt:
         raise
@@ -56,6 +64,8 @@ def run_check(check: Check, subject: Any) -> Finding:
     except Broken as broken:
         return Finding(name, asked, str(broken))
     except BaseException as error:  # the plugin's own code; it may even call sys.exit
+        if isinstance(error, limits.TooLong):
+            subject.stuck_in = name
         return Finding(name, asked, described(error))
     return Finding(name, asked)
 
@@ -68,6 +78,8 @@ def described(error: BaseException) -> str:
     where = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r}) was called{where}; raise an exception that says what is wrong instead."
+    if isinstance(error, limits.TooLong):
+        return f"has not ended after {limits.SECONDS:g} s{where}: {STUCK_ADVICE}"
     return f"raised {type(error).__name__}{where}: {error}"
 
 

@@ -12,44 +12,78 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, HarnessError
-from harness.testing import Finding
+from harness.testing import Finding, limits
 
 
 def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequence[str] = ()) -> list[Finding]:
     """What comes of all checks of something registered."""
     files = [str(Path(file).absolute()) for file in plugin_files]
-    task = {"kind": kind, "name": name, "params": params, "plugin_files": files}
+    task = {"kind": kind, "name": name, "params": params, "plugin_files": files, "seconds": limits.SECONDS}
     # -P: a folder named harness or plugins where the user stands must not hide ours.
     command = [sys.executable, "-P", "-m", "harness.testing.process"]
-    ended = subprocess.run(  # noqa: S603  # fixed words
-        command, input=json.dumps(task), stdout=subprocess.PIPE, text=True, check=False
-    )
-    lines = [json.loads(line) for line in ended.stdout.splitlines() if line.endswith("}")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  # fixed words
+    with process:
+        written, is_late = _told(process, json.dumps(task), limits.SECONDS + _GRACE_SECONDS)
+    lines = [json.loads(line) for line in written if line.endswith("}\n")]
     if errors := [line["error"] for line in lines if "error" in line]:
         raise ConfigError(errors[0])
+    how = f"the process was ended after {limits.SECONDS:g} s" if is_late else f"the process ended ({_how(process)})"
     if not lines:
-        raise HarnessError(f"the process of the checks ended ({_how(ended.returncode)}) before the first; see above.")
+        raise HarnessError(f"{how} before the first check; see above.")
     asked, *ends = lines
     findings = [Finding(**line) for line in ends]
+    advice = _STUCK_ADVICE if is_late else _ADVICE
     for number, check in enumerate(asked["checks"][len(findings) :]):
         # One at a time and in order: the first that has not ended is the one that was under way.
-        problem = None if number else f"the process ended ({_how(ended.returncode)}) in this check: {_ADVICE}"
+        problem = None if number else f"{how} in this check: {advice}"
         not_checked = "the process had ended before" if number else None
         findings.append(Finding(**check, problem=problem, not_checked=not_checked))
     return findings
 
 
+def _told(process: subprocess.Popen[str], task: str, seconds: float) -> tuple[list[str], bool]:
+    """What it writes when given a task, and whether it was ended because nothing came for so long."""
+    assert process.stdin is not None and process.stdout is not None  # opened as pipes
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        process.kill()
+
+    with suppress(BrokenPipeError):  # it died at once
+        process.stdin.write(f"{task}\n")
+        process.stdin.flush()
+    lines: list[str] = []
+    while True:
+        alarm = threading.Timer(seconds, end)
+        alarm.start()
+        line = process.stdout.readline()
+        alarm.cancel()
+        if not line:
+            return lines, is_late.is_set()
+        lines.append(line)
+
+
+_GRACE_SECONDS = 10.0
+"""For the alarm in the process itself, which can say where the plugin was."""
 _ADVICE = (
     "a plugin must not call os._exit, nor crash; raise an exception that says what is wrong. What was printed is above."
 )
+_STUCK_ADVICE = (
+    "nothing could interrupt it. An endless loop in compiled code, or around a bare `except`? What is only slow can be "
+    "checked with parameters that make it quick."
+)
 
 
-def _how(code: int) -> str:
+def _how(process: subprocess.Popen[str]) -> str:
+    code = process.returncode
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
@@ -66,6 +100,7 @@ def main() -> None:
     from harness.testing import _checks_of, _subject
     from harness.testing.checks import requirement, run_check
 
+    limits.SECONDS = task["seconds"]
     try:
         subject = _subject(task["kind"], task["name"], task["params"], tuple(task["plugin_files"]))
     except HarnessError as error:

@@ -26,6 +26,8 @@ _TOLERANCE = 1e-9
 class ScorerUnderTest:
     """A scorer, by what makes a fresh one."""
 
+    stuck_in: str | None = None
+
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
 

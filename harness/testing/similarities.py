@@ -26,6 +26,8 @@ _SHARE = 0.1
 class SimilarityUnderTest:
     """A metric, by what makes a fresh one."""
 
+    stuck_in: str | None = None
+
     def __init__(self, make: Callable[[], Any], of_decompositions: bool = False, of_codes: bool = False) -> None:
         self.make = make
         self.of_decompositions = of_decompositions

@@ -23,6 +23,8 @@ SIZES = ((300, 24), (3000, 96), (12_000, 768))
 class MethodUnderTest:
     """A method, by what makes a fresh learner; what most checks need of it is fitted once."""
 
+    stuck_in: str | None = None
+
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness import cli
+from result_tables import Finished
 
 
 @pytest.fixture(scope="session")
@@ -16,12 +19,32 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Finished:
+    """`harness run suite=smoke` in an empty folder, W&B's offline log included, once for all who look at it."""
+    folder, output, errors = tmp_path_factory.mktemp("smoke"), io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.chdir(folder)
+        patch.setenv("HARNESS_CACHE", str(shared_cache))
+        patch.delenv("WANDB_MODE", raising=False)
+        code = cli.main(["run", "suite=smoke"])
+    return Finished(folder, code, output.getvalue(), errors.getvalue())
+
+
 @pytest.fixture
 def harness_cli(
     tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """`harness ARGUMENTS` in an empty folder: exit code, standard output, standard error."""
+    """`harness ARGUMENTS` in an empty folder: exit code, standard output, standard error.
+
+    Without W&B, which takes as long as the rest of a small run; who looks at it asks for `with_wandb` too.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("HARNESS_CACHE", str(shared_cache))
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -31,3 +54,9 @@ def harness_cli(
         return code, captured.out, captured.err
 
     yield call
+
+
+@pytest.fixture
+def with_wandb(harness_cli: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log to W&B as the suite says: offline, if it says nothing."""
+    monkeypatch.delenv("WANDB_MODE")

@@ -15,9 +15,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 GENERATOR = DOCS / "generate.py"
 
 
-@pytest.mark.parametrize("name", ["tutorial.md", pytest.param("howto.md", marks=pytest.mark.slow)])
-def test_a_reader_gets_through(name: str, tmp_path: Path, shared_cache: Path) -> None:
-    Reader(tmp_path, shared_cache).follow(DOCS / name)
+WITHOUT_WANDB = {"WANDB_MODE": "disabled"}  # it takes as long as the runs themselves; the tutorial does not mention it
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"), [("tutorial.md", WITHOUT_WANDB), pytest.param("howto.md", {}, marks=pytest.mark.slow)]
+)
+def test_a_reader_gets_through(name: str, environment: dict[str, str], tmp_path: Path, shared_cache: Path) -> None:
+    Reader(tmp_path, shared_cache, environment).follow(DOCS / name)
     described = (DOCS / "reference" / "tables.md").read_text(encoding="utf-8")
     for board in tmp_path.glob("results/*/*.csv"):
         unknown = [column for column in pd.read_csv(board).columns if f"| `{column}` |" not in described]

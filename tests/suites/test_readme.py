@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from result_tables import Finished
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -18,7 +20,8 @@ PROGRAMS = [block for language, block in BLOCKS if language == "python"]
 Cli = Callable[..., tuple[int, str, str]]
 
 
-def test_every_command_works(harness_cli: Cli, tmp_path: Path) -> None:
+def test_every_command_works(harness_cli: Cli, smoke_run: Finished, tmp_path: Path) -> None:
+    smoke_run.copy_to(tmp_path)  # test_smoke.py runs it from an empty folder
     (tmp_path / "acme.py").write_text(next(block for block in PROGRAMS if "# acme.py" in block))
     commands = [shlex.split(line, comments=True) for line in COMMANDS]
     ours = [words[1:] for words in commands if words[0] == "harness"]

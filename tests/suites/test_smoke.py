@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from result_tables import assert_equal_tables, read_tables, states
+from result_tables import Finished, assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
 CONTRACT_COLUMNS = {
@@ -21,18 +21,21 @@ CONTRACT_COLUMNS = {
 METHODS = {"identity", "mean", "pca", "itda", "random_dictionary", "topk_sae"}
 
 
-def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
+def test_smoke_end_to_end(harness_cli: Cli, smoke_run: Finished, tmp_path: Path) -> None:
     code, output, errors = harness_cli("plan", "suite=smoke", "--json")
     assert code == 0, errors
     assert set(states(output).values()) <= {"to do", "done"}
     assert not (tmp_path / "results").exists()  # planning leaves no trace
 
-    code, output, errors = harness_cli("run", "suite=smoke")
-    assert code == 0, errors
-    assert "variance" in output and "67 done, 2 skipped. Tables: results/smoke/tables" in output
-    assert "skipped 2: token_lookup of mean on random-gpt2 resid_post.1, seed 0, token_lookup of mean" in errors
-    assert "seed 0: no latent of mean has enough windows to be scored" in errors
+    assert smoke_run.code == 0, smoke_run.errors
+    assert "variance" in smoke_run.output
+    assert "67 done, 2 skipped. Tables: results/smoke/tables" in smoke_run.output
+    skipped = "skipped 2: token_lookup of mean on random-gpt2 resid_post.1, seed 0, token_lookup of mean"
+    assert skipped in smoke_run.errors and "warning" not in smoke_run.errors
+    assert "seed 0: no latent of mean has enough windows to be scored" in smoke_run.errors
+    smoke_run.copy_to(tmp_path)
     folder = tmp_path / "results" / "smoke"
+    assert list((folder / "wandb").glob("offline-run-*"))
     tables = read_tables(folder)
     assert set(tables) == {"reconstruction", "downstream", "cost", "similarity", "interp"}
     undefined: set[tuple[str, str]] = set()
@@ -96,7 +99,8 @@ def test_smoke_end_to_end(harness_cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> None:
-    assert harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[]")[0] == 0
+    quick = ["methods=[mean]", "similarities=[]", "models.0.sites=[resid_post.1]"]
+    assert harness_cli("run", "suite=smoke", *quick)[0] == 0
     code, output, errors = harness_cli("status", "suite=smoke", "--json")
     assert code == 0
     assert {label.split()[0] for label in states(output)} == {
@@ -108,7 +112,7 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
         "token_lookup",
     }  # as it was run
     assert "differs" not in errors
-    _, _, errors = harness_cli("plan", "suite=smoke", "similarities=[]")
+    _, _, errors = harness_cli("plan", "suite=smoke", *quick[1:])
     assert "differs from results/smoke/suite.yaml: methods: ['mean'] -> " in errors
 
 
@@ -194,7 +198,8 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
     (folder / "suite.yaml").write_text("[")
     code, _, errors = harness_cli("status", "suite=smoke")
     assert code == 2 and "suite.yaml can't be read" in errors
-    code, _, errors = harness_cli("run", "suite=smoke", "methods=[mean]", "similarities=[]")
+    quick = ["methods=[mean]", "similarities=[]", "evaluations=[reconstruction]", "scorers=[]", "tokens.interp=0"]
+    code, _, errors = harness_cli("run", "suite=smoke", *quick)
     assert code == 0, errors
     (tmp_path / "results" / "file").write_text("")
     code, _, errors = harness_cli("run", "suite=smoke", "name=file")

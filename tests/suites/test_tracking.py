@@ -28,6 +28,7 @@ from result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 PASSPHRASE = 'correct-h&ö"<rse'  # as JSON, HTML and scripts write it, it is another text each time
+pytestmark = pytest.mark.usefixtures("with_wandb")
 TELLTALE = b"correct-h"
 TOKEN = "not-for-everybody"
 PARETO = ("unexplained_variance_by_l0", "unexplained_variance_by_fit_seconds", "ce_increase_by_l0")
