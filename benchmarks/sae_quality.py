@@ -3,7 +3,7 @@
 sae-lens gets rows of mean 0 and mean norm √d, as its own normalisation would leave them, batches of 256, and three
 learning rates, since its default suits runs a hundred times longer; kinds whose sparsity follows from a weight get
 three weights. Ours run with their defaults. L0 is that of the judged rows, which no one trained on.
-Run: `pip install sae-lens && python benchmarks/sae_quality.py [--tokens 10000] [--passes 10]`.
+Run: `pip install '.[peers]' && python benchmarks/sae_quality.py [--tokens 10000] [--passes 10]`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ try:
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing}: it compares with sae-lens. Run: pip install sae-lens") from missing
+    raise SystemExit(f"{missing}: sae-lens is what this compares with. Run: pip install '.[peers]'") from missing
 
 SITE, M, L0, BATCH_ROWS = "resid_post.15", 1024, 40, 256
 RATES = (3e-4, 1e-3, 3e-3)
