@@ -84,8 +84,9 @@ class Catalog:
                 f"{kind} {name!r} is offered by several plugins: {', '.join(self.clashes[kind, name])}. "
                 "Uninstall or rename all but one."
             )
-        failed = "".join(f"\n  A plugin failed to load: {problem}" for problem in self.problems)
-        raise ConfigError(f"unknown {kind} {name!r}.{suggest(str(name), self.names(kind))}{failed}")
+        failed = "".join(f" A plugin failed to load: {problem}" for problem in self.problems)
+        tip = failed or " What is in a file of yours is found with plugin_files=[FILE.py]."
+        raise ConfigError(f"unknown {kind} {name!r}.{suggest(str(name), self.names(kind))}{tip}")
 
     def create(self, kind: str, name: str, params: dict[str, Any]) -> Any:
         """An instance of a registered thing, its parameters checked."""

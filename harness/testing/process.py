@@ -30,13 +30,14 @@ def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequen
     command = [sys.executable, "-P", "-m", "harness.testing.process"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  # fixed words
     with process:
-        written, is_late = _told(process, json.dumps(task), limits.SECONDS + _GRACE_SECONDS)
+        written, is_late = _told(process, json.dumps(task))
     lines = [json.loads(line) for line in written if line.endswith("}\n")]
     if errors := [line["error"] for line in lines if "error" in line]:
         raise ConfigError(errors[0])
-    how = f"the process was ended after {limits.SECONDS:g} s" if is_late else f"the process ended ({_how(process)})"
     if not lines:
-        raise HarnessError(f"{how} before the first check; see above.")
+        how = f"it took over {_START_SECONDS:g} s" if is_late else _how(process)
+        raise HarnessError(f"the process of the checks ended ({how}) before the first; see above.")
+    how = f"the process was ended after {limits.SECONDS:g} s" if is_late else f"the process ended ({_how(process)})"
     asked, *ends = lines
     findings = [Finding(**line) for line in ends]
     advice = _STUCK_ADVICE if is_late else _ADVICE
@@ -48,8 +49,8 @@ def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequen
     return findings
 
 
-def _told(process: subprocess.Popen[str], task: str, seconds: float) -> tuple[list[str], bool]:
-    """What it writes when given a task, and whether it was ended because nothing came for so long."""
+def _told(process: subprocess.Popen[str], task: str) -> tuple[list[str], bool]:
+    """What it writes when given a task, and whether it was ended because nothing came for too long."""
     assert process.stdin is not None and process.stdout is not None  # opened as pipes
     is_late = threading.Event()
 
@@ -62,7 +63,8 @@ def _told(process: subprocess.Popen[str], task: str, seconds: float) -> tuple[li
         process.stdin.flush()
     lines: list[str] = []
     while True:
-        alarm = threading.Timer(seconds, end)
+        alarm = threading.Timer(limits.SECONDS + _GRACE_SECONDS if lines else _START_SECONDS, end)
+        alarm.daemon = True  # Ctrl-C waits for none
         alarm.start()
         line = process.stdout.readline()
         alarm.cancel()
@@ -71,6 +73,8 @@ def _told(process: subprocess.Popen[str], task: str, seconds: float) -> tuple[li
         lines.append(line)
 
 
+_START_SECONDS = 300.0
+"""To import torch and the plugin."""
 _GRACE_SECONDS = 10.0
 """For the alarm in the process itself, which can say where the plugin was."""
 _ADVICE = (
