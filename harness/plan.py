@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.cells import Cell
@@ -50,14 +51,14 @@ class _Place:
     def label(self) -> str:
         return f"{self.model.label} {self.site}"
 
-    @property
+    @cached_property
     def compared(self) -> ComparedSite:
         """What tasks see of it."""
         n_layers = self.model.shape["n_layers"] if self.model.shape else None
         layer = parse_site(self.site).layer
         return ComparedSite(self.model.family, self.model.label, self.site, layer, n_layers, self.model.control_of)
 
-    @property
+    @cached_property
     def rank(self) -> tuple[str, Site]:
         """Which side of a pair it is: by content, so that pairs don't change with the order of a suite's entries."""
         return content_key(self.model.entry.inputs), parse_site(self.site)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.errors import ConfigError, PluginError
@@ -21,7 +22,7 @@ class Judged:
     fit_tokens: int | None = None
     seed: int | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         return content_key({"similarity": self.similarity.inputs, **self.of_fits})
 

@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from harness.store import State, Store
 
 _MAX_NAMED = 3
+_MAX_LISTED = 200
 ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
 err = Console(stderr=True)
@@ -274,9 +276,15 @@ def _say_difference(plan: Plan, store: Store) -> None:
 
 
 def _show_states(plan: Plan, found: dict[str, State]) -> None:
-    rows = [
-        [plan.cells[key].kind, state.name, plan.cells[key].label, state.reason or ""] for key, state in found.items()
-    ]
+    alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for key, state in found.items():
+        cell = plan.cells[key]
+        alike[cell.kind, state.name, state.reason or ""].append(cell.label)
+    rows = []
+    for (kind, name, reason), labels in alike.items():
+        if len(labels) > _MAX_LISTED:
+            labels = [f"{len(labels):,} cells, such as {labels[0]}; --json lists all"]
+        rows += [[kind, name, label, reason] for label in labels]
     out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
 
 

@@ -73,7 +73,8 @@ SUITES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_composes_and_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    suite, _ = compose([f"suite={name}"])
-    plan = build_plan(suite)
-    assert plan.of_kind("evaluation")
+    # Of suites that judge similarities two will do: they have a hundred thousand cells.
+    fewer = ["similarities=[cka,jaccard]"] if compose([f"suite={name}"])[0].tasks else []
+    plan = build_plan(compose([f"suite={name}", *fewer])[0])
+    assert plan.of_kind("task" if fewer else "evaluation")
     assert all(cell.skipped is None or "needs atoms" in cell.skipped for cell in plan.cells.values())

@@ -23,14 +23,20 @@ class TrainingConfig:
     """Which families are training runs.
 
     Args:
-        families: each holds the checkpoints of one run, in the suite's order: the last is what the run came to.
+        families: each holds checkpoints of one run, in the suite's order.
+        ends: for each family the label of the model that its run came to; none named means the family's own last.
     """
 
     families: list[str] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.families:
             raise ValueError("families: name those that are training runs, their models in the order of training.")
+        if self.ends and len(self.ends) != len(self.families):
+            raise ValueError(
+                f"ends names {len(self.ends)} models for {len(self.families)} families; name one for each."
+            )
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,10 @@ def in_one_layer(config: FamiliesConfig, a: harness.ComparedSite, b: harness.Com
 
 
 def in_one_run(config: TrainingConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """The same layer of two checkpoints of one run."""
-    return a.family == b.family and a.site == b.site and a.model != b.model and a.family in config.families
+    """The same layer of two checkpoints of one run, the last of which may be a model of another family."""
+    if a.site != b.site or a.model == b.model or a.family not in config.families:
+        return False
+    return b.model == config.ends[config.families.index(a.family)] if config.ends else a.family == b.family
 
 
 def in_middle(config: RowsConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:

@@ -26,16 +26,17 @@ class TrainingConvergence:
     metric = "violation_rate"
 
     def __init__(self, config: TrainingConfig) -> None:
+        self.ends = dict(zip(config.families, config.ends, strict=False))
         self.families = config.families
 
     def score(self, comparisons: harness.Comparisons) -> list[harness.TaskScore]:
         violations, correlation = Sums(comparisons.models), Sums(comparisons.models)
         runs = by_family(comparisons, self.families)
         for family, models in runs.items():
-            same_sites(comparisons, family, models)
-            *earlier, last = models
+            *earlier, last = models if family not in self.ends else (*models, self.ends[family])
+            same_sites(comparisons, family, [*earlier, last])
             if len(earlier) < 2:
-                raise harness.ConfigError(f"training_convergence: family {family!r} needs three or more checkpoints.")
+                raise harness.ConfigError(f"training_convergence: family {family!r} needs two checkpoints and an end.")
             for layer, end in enumerate(places_of(comparisons, last)):
                 alike = comparisons.alike[[places_of(comparisons, model)[layer] for model in earlier], end]
                 for before, after in itertools.combinations(alike, 2):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,3 +93,28 @@ def test_tasks_that_nothing_can_answer_are_refused(harness_cli: Cli) -> None:
     code, _, errors = harness_cli("plan", *WORDS, "tasks=[training_convergence]")
     assert code == 2
     assert "name those that are training runs" in errors
+
+
+def test_the_published_experiment_on_small_models_of_our_own(harness_cli: Cli, tmp_path: Path) -> None:
+    seeds = ", ".join(
+        f"{{model: seedling, label: seed-{seed}, seed: {seed}, family: gpt2-small, n_layers: 3, width: 32, "
+        "vocabulary: 400, n_steps: 16, context: 32}"
+        for seed in (1, 2)
+    )
+    code, _, errors = harness_cli(
+        *("run", "suite=layer_matching_paper", f"models=[{seeds}]", "sites=[resid_post.1,resid_post.2]"),
+        *("corpus=wikipedia", "tokens={fit: 500, evaluation: 500}", "context=32"),
+        "methods=[{method: itda_paper, k: 8, max_atoms: 128, threshold: 0.01}]",
+        "similarities=[jaccard,cka_itda_paper,{similarity: linear_regression, estimate: in_sample}]",
+    )
+    assert code == 0, errors
+    script = Path(__file__).parents[2] / "results" / "reference" / "layer_matching_paper.py"
+    command = [sys.executable, script, tmp_path / "results" / "layer_matching_paper"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(printed) == 2 + 3
+    for name, published in (("jaccard of itda_paper", "0.88"), ("linear_regression in_sample", "0.16")):
+        line = next(line for line in printed if f"| {name} |" in line)
+        assert f"| {published} |" in line
+        family, _, all_pairs, _, cross = (cell.strip() for cell in line.strip("| ").split("|"))
+        # Of two models half of all ordered pairs are a model with itself.
+        assert family == "gpt2-small" and float(all_pairs) == pytest.approx((1 + float(cross)) / 2, abs=0.006)

@@ -118,6 +118,15 @@ def test_training_convergence_counted_by_hand() -> None:
     assert found["rank_correlation", "run"] == pytest.approx((1 - 0.5) / 2)
 
 
+def test_a_training_may_end_at_a_model_of_another_family() -> None:
+    sites = sites_of({"done": "trained", "start": "run", "late": "run"}, 2)
+    compared = comparisons(
+        sites, lambda a, b: {"start": 0.1, "late": 0.2}.get(a.model, 0) if b.model == "done" else 0.9
+    )
+    found = scores_of("training_convergence", compared, families=["run"], ends=["done"])
+    assert found["violation_rate", "run"] == 0
+
+
 def test_untrained_controls_are_matched_but_stand_for_no_architecture() -> None:
     sites = sites_of({"a": "s", "b": "s", "u": "raw", "v": "raw", "c": "t"}, control_of={"raw": "s"})
     compared = comparisons(sites, near)
@@ -141,7 +150,7 @@ def test_families_that_do_not_fit_are_refused() -> None:
         scores_of("layer_matching", compared, families=["y"])
     with pytest.raises(harness.Undefined, match="no family has two models"):
         scores_of("layer_matching", comparisons(sites_of({"a": "x", "b": "y"}), near))
-    with pytest.raises(harness.ConfigError, match="three or more checkpoints"):
+    with pytest.raises(harness.ConfigError, match="two checkpoints and an end"):
         scores_of("training_convergence", comparisons(sites_of(TWO), near), families=["small"])
 
 
