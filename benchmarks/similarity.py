@@ -21,7 +21,6 @@ from measuring import Table, parser, quiet_medians
 from torch import Tensor, nn
 
 import harness
-from plugins.similarities.moments import JointMoments
 
 D, BLOCK_ROWS, MINIBATCH_ROWS, FEW_ROWS = 576, 1024, 256, 2000
 
@@ -43,13 +42,14 @@ def correlated_sites(n_sites: int, n_rows: int) -> Sites:
 def shared(sites: Sites, names: tuple[str, ...]) -> dict[tuple[str, str], list[float]]:
     metrics = [harness.create("similarity", name) for name in names]
     pairs = list(itertools.combinations(sites, 2))
-    moments = JointMoments(pairs)
+    statistics = {kind: kind(pairs) for kind in {metric.statistics for metric in metrics}}
     n_rows = len(next(iter(sites.values())))
     for start in range(0, n_rows, BLOCK_ROWS):
         rows = {name: x[start : start + BLOCK_ROWS] for name, x in sites.items()}
         masked = {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()}
-        moments.update(rows, masked)
-    return {pair: [metric.compute_from(moments.pair(*pair)) for metric in metrics] for pair in pairs}
+        for sums in statistics.values():
+            sums.update(rows, masked)
+    return {pair: [m.compute_from(statistics[m.statistics].pair(*pair)) for m in metrics] for pair in pairs}
 
 
 def pair_by_pair(sites: Sites, names: tuple[str, ...]) -> dict[tuple[str, str], list[float]]:

@@ -180,7 +180,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="cka",
-        version=1,
+        version=2,
         summary="Centred kernel alignment, linear or RBF, biased or debiased",
         config=CkaConfig,
         factory="plugins.similarities.cka:make",

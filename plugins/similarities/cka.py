@@ -26,7 +26,7 @@ from torch import Tensor
 import harness
 from plugins.similarities import CkaConfig
 from plugins.similarities.inputs import check_aligned, check_n_rows
-from plugins.similarities.moments import CentredMoments, MomentSimilarity
+from plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12
@@ -63,6 +63,8 @@ class LinearCka(_Cka, MomentSimilarity):
         biased: ‖S_xy‖²_F.
         debiased: ‖S_xy‖²_F − n/(n−2) · Σ‖x‖²‖y‖² + Σ‖x‖² Σ‖y‖²/((n−1)(n−2)), because K1 = X(Xᵀ1) = 0.
     """
+
+    statistics = FloatMoments
 
     def __init__(self, config: CkaConfig) -> None:
         _Cka.__init__(self, config)

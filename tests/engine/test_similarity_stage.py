@@ -142,6 +142,10 @@ def _shared(a: str, b: str) -> tuple[Tensor, Tensor, Tensor]:
     return *places, torch.tensor(kept)
 
 
+# Its products of large blocks are in float32, and blocks are cut otherwise here and there.
+_TOLERANCE = {"cka": 2e-6}
+
+
 def _values(record: Record) -> dict[str, tuple[float, int]]:
     return {row["metric"]: (row["value"], row["n"]) for row in record.rows}
 
@@ -159,7 +163,7 @@ def test_the_numbers_are_those_of_each_pair_by_itself(session: Session, metric: 
             assert found["similarity_reversed"][0] == pytest.approx(float((y[:, 0] * x[:, -1]).double().mean()))
         else:
             wanted = harness.create("similarity", metric, **METRICS[metric])(x, y)
-        assert found["similarity"] == (pytest.approx(wanted, abs=1e-9), len(x)), (a, b)
+        assert found["similarity"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x)), (a, b)
         assert found["kept_share_a"] == found["kept_share_b"] == (len(x) / N_ROWS, len(x))
 
 
@@ -172,7 +176,7 @@ def test_the_null_pairs_rows_at_random_and_leaves_out_what_either_masks(session:
     kept = torch.tensor([(i, j) for i, j in pairs if i not in MASKED["a2"] and j not in MASKED["b1"]])
     x, y = _rows("a2")[kept[:, 0]], _rows("b1")[kept[:, 1]]
     wanted = harness.create("similarity", metric, **METRICS[metric])(x, y)
-    assert _values(record)["null_shuffled_rows"] == (pytest.approx(wanted, abs=1e-9), len(x))
+    assert _values(record)["null_shuffled_rows"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x))
 
 
 @pytest.mark.parametrize("sums_bytes", [2**31, 1000, 1])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from plugins.similarities.moments import JointMoments, Moments
+from plugins.similarities.moments import FloatMoments, JointMoments, Moments
 
 
 def moments(x: torch.Tensor, y: torch.Tensor) -> Moments:
@@ -150,3 +150,36 @@ def test_rows_masked_opposite_must_be_named():
     with pytest.raises(harness.HarnessError, match="masked opposite"):
         many.pair("p", "q")
     assert many.pair("q", "p", x["q"][4:5]).n_rows == 29
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
+def test_float32_products_of_large_blocks_are_exact_to_seven_digits(scale):
+    """Around a pilot; where squares would leave float32's range, and for few rows, all is in float64."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 40, generator=generator) * torch.logspace(0, -2, 40) + 3000
+    x = x * scale
+    y = x @ torch.randn(40, 30, generator=generator)
+    found, exact = Moments(FloatMoments), Moments()
+    few, few_exact = Moments(FloatMoments), Moments()
+    for one, other in zip(x.split(1024), y.split(1024), strict=True):
+        for moments_of in (found, exact):
+            moments_of.update(one, other)
+    for moments_of in (few, few_exact):
+        moments_of.update(x[:500], y[:500])
+    a, b = found.centred(), exact.centred()
+    for name in ("products", "norms4"):
+        for side, wanted in ((a.x, b.x), (a.y, b.y)):
+            error = torch.as_tensor(getattr(side, name) - getattr(wanted, name)).norm()
+            assert error <= 1e-6 * torch.as_tensor(getattr(wanted, name)).norm()
+    assert (a.xy - b.xy).norm() <= 1e-6 * b.xy.norm()
+    assert torch.equal(few.centred().xy, few_exact.centred().xy)
+    is_rounded = (a.xy - b.xy).norm() > 1e-12 * b.xy.norm()
+    assert is_rounded == (scale == 1.0)
+
+
+def test_float64_rows_stay_so():
+    x = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, exact = Moments(FloatMoments), Moments()
+    for moments_of in (found, exact):
+        moments_of.update(x, 2 * x)
+    assert torch.equal(found.centred().xy, exact.centred().xy)
