@@ -34,7 +34,8 @@ NAMES = {
 def read(folder: Path) -> pd.DataFrame:
     """The leaderboard with a line's name, realised latents, the L0 it is meant for, and its seconds."""
     board = pd.read_csv(folder / "leaderboard.csv")
-    board = board[board["method"].isin(NAMES)].copy()
+    # What wants more latents than there are rows was skipped.
+    board = board[board["method"].isin(NAMES) & board["explained_variance"].notna()].copy()
     params = board["method_config"].map(json.loads)
     board["name"] = [
         NAMES[method] + (", mean removed" if given.get("centre") else "")
