@@ -41,9 +41,10 @@ def read(folder: Path) -> pd.DataFrame:
         NAMES[method] + (", mean removed" if given.get("centre") else "")
         for method, given in zip(board["method"], params, strict=True)
     ]
-    # A dictionary of unit rows, and for SAEs an encoder of the same size and two biases.
+    # A dictionary of unit rows, and for SAEs an encoder of the same size and two biases; or the mean that was removed.
     per_latent = board["method"].map(lambda name: 2 * WIDTH + 1 if name.endswith("_sae") else WIDTH)
-    fixed = np.where(board["method"].str.endswith("_sae") | (board["method"] == "pca"), WIDTH, 0)
+    has_mean = board["method"].str.endswith("_sae") | (board["method"] == "pca") | board["name"].str.endswith("removed")
+    fixed = np.where(has_mean, WIDTH, 0)
     board["latents"] = ((board["parameters"] - fixed) / per_latent).round()
     board["asked"] = [given.get("n_latents") for given in params]
     board["l0_target"] = [min(L0_TARGETS, key=lambda target: abs(np.log(l0 / target))) for l0 in board["l0"]]
