@@ -140,6 +140,9 @@ class _Resolver:
             if len(set(values)) < len(values):
                 twice = next(model.label for model, value in zip(found, values, strict=True) if values.count(value) > 1)
                 self.problems.append(f"models: two entries have the {name} of {twice!r}; give each model one entry.")
+        families = {model.family for model in found}
+        for control in {model.control_of for model in found} - {None, *families}:
+            self.problems.append(f"models: control_of names {control!r}; there are {', '.join(sorted(families))}.")
         return found
 
     def model(self, item: Mapping[str, Any], config: SuiteConfig, where: str) -> Iterator[ModelEntry]:

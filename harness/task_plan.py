@@ -92,6 +92,11 @@ def task_cells(
         rows: of each site, its captures and from which norm on rows are masked.
         compared: the key of a similarity cell by what is judged and the numbers of two sites.
     """
+    if suite.tasks and not any(judged(suite, with_budgets=True)):
+        raise ConfigError(
+            "tasks: none of the similarities compares sites here. Name one of representations, such as cka, or a method "
+            "whose decompositions jaccard can compare, such as itda."
+        )
     for task in suite.tasks:
         pairs = [(i, j) for i, a in enumerate(sites) for j, b in enumerate(sites[: i + 1]) if asks(task, a, b)]
         if not pairs:

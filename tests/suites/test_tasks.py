@@ -93,6 +93,12 @@ def test_tasks_that_nothing_can_answer_are_refused(harness_cli: Cli) -> None:
     code, _, errors = harness_cli("plan", *WORDS, "tasks=[training_convergence]")
     assert code == 2
     assert "name those that are training runs" in errors
+    code, _, errors = harness_cli("plan", *WORDS, "similarities=[jaccard]", "methods=[mean]")
+    assert code == 2
+    assert "none of the similarities compares sites here" in errors
+    code, _, errors = harness_cli("plan", *WORDS, f"{MODELS.replace('control_of: narrow', 'control_of: tiny')}")
+    assert code == 2
+    assert "control_of names 'tiny'; there are narrow, wide" in errors
 
 
 def test_the_published_experiment_on_small_models_of_our_own(harness_cli: Cli, tmp_path: Path) -> None:
