@@ -94,8 +94,8 @@ def task_cells(
     """
     if suite.tasks and not any(judged(suite, with_budgets=True)):
         raise ConfigError(
-            "tasks: none of the similarities compares sites here. Name one of representations, such as cka, or a method "
-            "whose decompositions jaccard can compare, such as itda."
+            "tasks: none of the similarities compares sites here. Name one of representations, such as cka, or with "
+            "jaccard a method whose decompositions have atoms, such as itda."
         )
     for task in suite.tasks:
         pairs = [(i, j) for i, a in enumerate(sites) for j, b in enumerate(sites[: i + 1]) if asks(task, a, b)]
