@@ -1,8 +1,8 @@
 """Layer matching of one family of models: a suite of the harness against the published procedure.
 
-Ours is `harness run` in an empty folder, from rows on disk to the scores, with captures, cells and report. Theirs is what
-Leask et al. 2025 (arXiv 2505.17769) do, written plainly: for every ordered pair of models and of layers both are loaded
-from disk and compared. Both use linear CKA, SVCCA and relative representations as textbooks have them.
+Ours is `harness run` in an empty folder, from rows on disk to the scores, with captures, cells and report. Theirs is
+what Leask et al. 2025 (arXiv 2505.17769) do, written plainly: for every ordered pair of models and of layers both are
+loaded from disk and compared. Both use linear CKA, SVCCA and relative representations as textbooks have them.
 Run: `python benchmarks/layer_matching.py [--models 5 --sites 6 --rows 5000]`.
 """
 
