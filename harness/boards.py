@@ -15,6 +15,7 @@ from harness import display
 from harness.interpretability import FIT, SCORER, shares
 from harness.keys import canonical_json
 from harness.leaderboard import metrics_of, ranking
+from harness.model_similarities import SCORES
 from harness.results import Results
 from harness.suite import Suite
 from harness.task_board import JUDGED
@@ -87,7 +88,11 @@ def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
                 shown[heading] = list(columns[name])
         yield _board(f"{model} {site} ({ranking(place)})", shown, _SPARE)
     yield from _evaluations(results.evaluations, labels, has_budgets)
-    yield from _tasks(results, labels) if suite.tasks else _pairs(results.similarities, labels)
+    if suite.tasks:
+        yield from _tasks(results, labels)
+    else:
+        yield from _pairs(results.similarities, labels)
+        yield from _models(results.model_similarities, labels)
     interp = results.tables["interp"]
     of_fits = shares(interp)
     for (model, site), fits in of_fits.groupby(_PLACE, sort=False):
@@ -256,6 +261,27 @@ def _pairs(similarities: pd.DataFrame, labels: Labels) -> Iterator[Board]:
             if lines["fit_tokens"].nunique() > 1:
                 shown["fit tokens"] = [int(tokens) for tokens in lines["fit_tokens"]]
         yield _board(labels[metric, config], shown.assign(value=lines["value"], null=lines["null"]), ("null",))
+
+
+def _models(board: pd.DataFrame, labels: Labels) -> Iterator[Board]:
+    """A line for each two models, a column for each score, the nulls being spare."""
+    for (metric, config), lines in board.groupby(["similarity", "similarity_config"], sort=False):
+        lines = lines.fillna({"method": "", "method_config": ""})
+        keys = [*JUDGED[2:], "model", "model_b"]
+        pairs = lines[keys].drop_duplicates().reset_index(drop=True)
+        shown = pd.DataFrame({"a": pairs["model"], "b": pairs["model_b"]})
+        if (pairs["method"] != "").any():
+            shown[_METHOD] = [labels[method] for method in zip(pairs["method"], pairs["method_config"], strict=True)]
+            if pairs["fit_tokens"].nunique() > 1:
+                shown["fit tokens"] = pairs["fit_tokens"].tolist()
+        spare = []
+        for score in (score for score in SCORES if (lines["score"] == score).any()):
+            name = score.replace("_", " ")
+            of_score = pairs.merge(lines[lines["score"] == score], on=keys, how="left")
+            shown[name], shown[f"{name} null"] = of_score["value"], of_score["null"]
+            spare.append(f"{name} null")
+        notes = [f"undefined: {reason}" for reason in dict.fromkeys(lines["error"].dropna())]
+        yield _board(f"models by {labels[metric, config]}", shown, tuple(spare), tuple(notes[:_MAX_NOTES]))
 
 
 def _interval_texts(place: pd.DataFrame) -> list[str | None]:

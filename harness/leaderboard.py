@@ -13,6 +13,7 @@ from harness.plan import Plan
 from harness.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
 from harness.store import Store
 from harness.tables import TABLES
+from harness.whole_plan import is_whole
 
 _PLACE = ["family", "model", "site"]
 _LINE = ["fit_tokens", "method", "method_config"]
@@ -44,7 +45,8 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     `side` and `side_b` name what is compared: sites, with their seeds where a site is compared with itself.
     """
     table = tables["similarity"]
-    table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"])].copy()
+    of_sites = ~is_whole(table["site"])  # `model_similarities` has the others
+    table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"]) & of_sites].copy()
     table["metric"] = table["metric"].replace({"null_shuffled_rows": "null", "chance": "null"})
     numbers = ["seed", "seed_b", "fit_tokens"]
     keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed", "seed_b"]

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.activation_store import StoredActivations, masked_rows
+from harness.errors import StoreError
+from harness.joined import JoinedActivations
 from harness.keys import content_key
 from harness.store import Store, require
 
@@ -31,7 +33,7 @@ class View:
     """The same for views that hold the same rows in the same order."""
     same_rows: str
     """The name of the view that holds the same rows unshuffled; its own name where that is itself."""
-    activations: StoredActivations
+    activations: StoredActivations | JoinedActivations
     places: Int[Tensor, " n"]
     masked: Bool[Tensor, " n"]
     device: torch.device
@@ -96,7 +98,7 @@ class SharedRows:
 
 class _Place(NamedTuple):
     name: str
-    activations: StoredActivations
+    activations: StoredActivations | JoinedActivations
     masked: Bool[Tensor, " n"]
     table: int
     """The number of its table of rows: equal tables, as the sites of one capture have, have one number."""
@@ -115,7 +117,9 @@ class Pairing:
         self._shared: dict[tuple[str, str], SharedRows] = {}
 
     def shared(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> SharedRows:
-        """What two places share, each given by its captures and the norm from which rows are masked."""
+        """What two places share, each given by its captures and the norm from which rows are masked, or by several
+        `sites` of one model, each so given.
+        """
         one, other = self._place(a), self._place(b)
         if (one.name, other.name) not in self._shared:
             alignment = self._alignment(one.table, other.table)
@@ -129,7 +133,9 @@ class Pairing:
 
     def _place(self, side: Mapping[str, Any]) -> _Place:
         name = content_key(dict(side))
-        if name not in self._places:
+        if name not in self._places and "sites" in side:
+            self._places[name] = self._joined(name, [self._place(site) for site in side["sites"]])
+        elif name not in self._places:
             capture, fit = (require(self.store, "capture", side[key]) for key in ("capture", "fit_capture"))
             activations = StoredActivations(*capture)
             masked = masked_rows(activations, StoredActivations(*fit), side["max_norm_multiple"])
@@ -137,6 +143,13 @@ class Pairing:
             table = self._table(activations.manifest["tokenizer_hash"], StoredActivations(*capture).rows)
             self._places[name] = _Place(name, activations, masked, table)
         return self._places[name]
+
+    def _joined(self, name: str, sites: list[_Place]) -> _Place:
+        """A row that one of the sites masks is masked."""
+        if len({site.table for site in sites}) > 1:
+            raise StoreError("the sites of one model were captured on different rows. Delete its captures, run again.")
+        activations = JoinedActivations([site.activations for site in sites])
+        return _Place(name, activations, torch.stack([site.masked for site in sites]).any(dim=0), sites[0].table)
 
     def _table(self, tokenizer_hash: str, rows: pd.DataFrame) -> int:
         for number, (known_hash, known) in enumerate(self._tables):

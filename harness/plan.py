@@ -6,6 +6,7 @@ Pure: no file is read or written here, and torch is not needed. Where a cell sta
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 from harness.task_plan import Judged, asks, task_cells
 from harness.tasks import ComparedSite
+from harness.whole_plan import Part, whole_pairs
 
 # Raised when a stage's own code changes results; the cells it made become stale.
 STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "latents": 1, "scoring": 1, "similarity": 2, "task": 1}
@@ -88,6 +90,8 @@ def build_plan(suite: Suite) -> Plan:
     compared = [place for place in places if place.fit_tokens == budgets[-1]]
     planner.representation_pairs(compared)
     planner.decomposition_pairs(fits)
+    if suite.config.whole_models:
+        planner.whole_models(compared, fits)
     planner.tasks(compared)
     return Plan(suite, planner.cells)
 
@@ -277,6 +281,16 @@ class _Planner:
         if a.columns["seed"] == b.columns["seed"]:
             subject = Judged(metric, method, place.fit_tokens, a.columns["seed"])
             self.compared[subject.id, place.label, other_place.label] = cell.key
+
+    def whole_models(self, places: list[_Place], fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
+        rows = [Part(place.rank, place.model, self.rows_of(place), place.columns) for place in places]
+        of_atoms: dict[str, list[Part]] = defaultdict(list)
+        for place, (method, cell) in fits:
+            if "atoms" in method.provides:
+                words = f"{method.label}{self.note_of('fit', place.fit_tokens)}, seed {cell.columns['seed']}"
+                of_atoms[words].append(Part(place.rank, place.model, {"fit": cell.key}, cell.columns))
+        for fields in whole_pairs(self.suite.similarities, rows, of_atoms):
+            self.similarity(**fields)
 
     def is_asked(self, a: _Place, b: _Place) -> bool:
         """Whether two places are compared: all are, or what tasks ask for, which may be a place with itself."""

@@ -6,10 +6,11 @@ A method keeps its colour and marker in all plots that share their `styles`.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import textwrap
 import warnings
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.sax.saxutils import escape
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from harness.clustering import clustered
 from harness.keys import content_key
 from harness.stats import pareto as is_on_front
 
@@ -114,25 +116,63 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
     is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
     names = {side: pairs[both[is_one_model:]].agg(" ".join, axis=1) for side, both in _SIDES.items()}
     sites = list(dict.fromkeys([*names["a"], *names["b"]]))
-    shown = [
-        site if len(site) <= _MAX_LABEL else f"{site[: _MAX_LABEL // 2]}…{site[-_MAX_LABEL // 2 :]}" for site in sites
-    ]
     cells = pairs.assign(row=[sites.index(b) - 1 for b in names["b"]], column=[sites.index(a) for a in names["a"]])
-    matrices = {"value": metric, "null": "null"}
-    measured = cells[list(matrices)].to_numpy(float)
-    scale = (min(0.0, np.nanmin(measured)), np.nanmax(measured)) if np.isfinite(measured).any() else (0.0, 1.0)
-    panel_inches = min(max(0.5 * len(sites), 1.2), 8.0)
-    label_inches = 0.07 * max(map(len, shown), default=0)
+    matrices = [_matrix(cells, column, len(sites) - 1) for column in ("value", "null")]
+    return _beside_null(matrices, metric, across=sites[:-1], down=sites[1:], scale=_scale_of(cells))
+
+
+def model_map(lines: pd.DataFrame, title: str) -> Figure:
+    """One score between all models, those that are alike side by side, and its null in the same order.
+
+    The order is that of a clustering by average linkage of the distances, or of 1 − value: see `clustered`. A model is
+    not compared with itself.
+
+    Args:
+        lines: of `model_similarities` for one similarity, method, budget and score.
+        title: what stands above.
+    """
+    names = list(dict.fromkeys([*lines["model"], *lines["model_b"]]))
+    places = [[names.index(name) for name in lines[side]] for side in ("model", "model_b")]
+    value, null = np.full((2, len(names), len(names)), np.nan)
+    for matrix, column in ((value, "value"), (null, "null")):
+        matrix[places[0], places[1]] = matrix[places[1], places[0]] = lines[column].to_numpy(float)
+    order = clustered(1 - value if lines["higher_is_better"].all() else value)
+    shown = [names[place] for place in order]
+    matrices = [matrix[np.ix_(order, order)] for matrix in (value, null)]
+    return _beside_null(matrices, title, across=shown, down=shown, scale=_scale_of(lines))
+
+
+def _scale_of(lines: pd.DataFrame) -> tuple[float, float]:
+    measured = lines[["value", "null"]].to_numpy(float)
+    return (min(0.0, np.nanmin(measured)), np.nanmax(measured)) if np.isfinite(measured).any() else (0.0, 1.0)
+
+
+def _beside_null(
+    matrices: Sequence[np.ndarray[Any, Any]],
+    title: str,
+    across: Sequence[str],
+    down: Sequence[str],
+    scale: tuple[float, float],
+) -> Figure:
+    """A matrix and that of its null."""
+    labels = [_shortened(across), _shortened(down)]
+    panel_inches = min(max(0.5 * len(set(across) | set(down)), 1.2), 8.0)
+    label_inches = 0.07 * max(map(len, itertools.chain(*labels)), default=0)
     with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
         size = (label_inches + 2 * panel_inches + 1.5, 0.75 * label_inches + panel_inches + 0.6)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        for axes, (column, title) in zip(panels, matrices.items(), strict=True):
-            mesh = _draw_matrix(axes, _matrix(cells, column, len(sites) - 1), shown, scale)
-            title = textwrap.fill(title, int(panel_inches / 0.08), max_lines=3, placeholder="…")
-            axes.set_title(title, loc="left", fontsize=9, fontweight="bold" if column == "value" else "normal")
+        for axes, matrix, name, weight in zip(panels, matrices, (title, "null"), ("bold", "normal"), strict=True):
+            mesh = _draw_matrix(axes, matrix, labels[0], labels[1], scale)
+            head = textwrap.fill(name, int(panel_inches / 0.08), max_lines=3, placeholder="…")
+            axes.set_title(head, loc="left", fontsize=9, fontweight=weight)
         figure.colorbar(mesh, ax=panels, shrink=0.8, aspect=30).outline.set_visible(False)
     return figure
+
+
+def _shortened(labels: Iterable[str]) -> list[str]:
+    half = _MAX_LABEL // 2
+    return [label if len(label) <= _MAX_LABEL else f"{label[:half]}…{label[-half:]}" for label in labels]
 
 
 def svg(figure: Figure, title: str, description: str) -> str:
@@ -224,17 +264,19 @@ def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
     return means.reindex(index=range(n), columns=range(n)).to_numpy(float)
 
 
-def _draw_matrix(axes: Axes, matrix: np.ndarray[Any, Any], sites: list[str], scale: tuple[float, float]) -> Any:
+def _draw_matrix(
+    axes: Axes, matrix: np.ndarray[Any, Any], across: list[str], down: list[str], scale: tuple[float, float]
+) -> Any:
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(matrix), cmap="cividis", vmin=scale[0], vmax=scale[1], edgecolors="none"
     )
     axes.set_ylim(len(matrix), 0)
     axes.set_aspect("equal")
-    axes.set_xticks(np.arange(len(sites) - 1) + 0.5, sites[:-1], rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(sites) - 1) + 0.5, sites[1:])
+    axes.set_xticks(np.arange(len(across)) + 0.5, across, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(down)) + 0.5, down)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    if len(sites) <= _MAX_ANNOTATED:
+    if max(matrix.shape) <= _MAX_ANNOTATED:
         middle = (scale[0] + scale[1]) / 2
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.interpretability import interpretability
 from harness.leaderboard import evaluations, leaderboard, similarities
+from harness.model_similarities import model_similarities
 from harness.plan import Plan
 from harness.store import Store
 from harness.tables import build_tables, write_tables
@@ -24,6 +25,7 @@ class Results:
     tables: dict[str, pd.DataFrame]
     leaderboard: pd.DataFrame
     similarities: pd.DataFrame
+    model_similarities: pd.DataFrame
     interpretability: pd.DataFrame
     evaluations: dict[str, pd.DataFrame]
     task_scores: pd.DataFrame
@@ -38,6 +40,7 @@ class Results:
             tables,
             leaderboard(plan, store, tables),
             similarities(tables),
+            model_similarities(plan, tables["similarity"]),
             interpretability(tables["interp"], floors),
             evaluations(tables),
             scores,
@@ -48,6 +51,7 @@ class Results:
     def boards(self) -> dict[str, pd.DataFrame]:
         """The condensed tables that have lines."""
         named = {"leaderboard": self.leaderboard, "interpretability": self.interpretability}
+        named |= {"model_similarities": self.model_similarities}
         named |= {"task_scores": self.task_scores, "similarity_ranks": self.similarity_ranks}
         return {name: board for name, board in named.items() if len(board)}
 
@@ -65,6 +69,7 @@ class Results:
         return {
             "methods": _lines(self.leaderboard),
             "similarities": _lines(self.similarities),
+            "model_similarities": _lines(self.model_similarities),
             "interpretability": _lines(self.interpretability),
             "task_scores": _lines(self.task_scores),
             "similarity_ranks": _lines(self.similarity_ranks),

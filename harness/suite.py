@@ -61,6 +61,8 @@ class SuiteConfig:
     scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     """What similarities are judged by. With tasks, only the pairs of sites that they ask for are compared."""
+    whole_models: bool = False
+    """Compare each two models also by all their sites together, whatever tasks ask for."""
     latents: int = 20
     """How many poles of latents of each decomposition are sampled, shown and scored."""
     encoder: str | dict | None = None  # type: ignore[type-arg]

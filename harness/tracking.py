@@ -226,15 +226,21 @@ def _images(plan: Plan, tables: Tables, redaction: Redaction, folder: Path, warn
 
 
 def _plots(plan: Plan, tables: Tables, redaction: Redaction) -> Iterator[tuple[str, Figure]]:
-    """How alike all sites are by each similarity, and Pareto plots by model and site."""
+    """How alike all sites, and all models, are by each similarity, and Pareto plots by model and site."""
     from harness.leaderboard import similarities
-    from harness.plots import heat_map, pareto, styles_of
+    from harness.plots import heat_map, model_map, pareto, styles_of
 
     labels = _labels(plan, redaction)
     keys = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
     for (metric, config, method, own, tokens), pairs in similarities(tables).groupby(keys, sort=False):
         compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
         yield _key("plots", labels[metric, config], *compared), heat_map(pairs, labels[metric, config])
+    if (models := tables.get("model_similarities")) is not None:
+        for of_score, lines in models.fillna({"method": ""}).groupby([*keys, "score"], sort=False, dropna=False):
+            metric, config, method, own, tokens, score = of_score
+            compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
+            title = f"{labels[metric, config]}, {str(score).replace('_', ' ')}"
+            yield _key("plots", "models", labels[metric, config], *compared, score), model_map(lines, title)
     if (board := tables.get("leaderboard")) is None:
         return
     for place, lines in board.groupby(["model", "site"], sort=False):

@@ -24,6 +24,7 @@ from harness.plan import Plan
 from harness.redaction import Redaction
 from harness.report import sheets
 from harness.report.latents import script_json, write_latents
+from harness.report.model_sheets import model_sheets
 from harness.report.task_sheets import task_sheets
 from harness.results import Results
 from harness.runner import outcome
@@ -64,6 +65,7 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
             ],
             "tasks": list(task_sheets(results, labels)),
             "similarities": list(_similarities(results.similarities, labels)),
+            "models": list(model_sheets(results.model_similarities, labels)),
             "scores": list(_scores(results.interpretability, labels)),
             "latents": latents,
             "costs": list(sheets.cost_sheets(tables["cost"], labels)),

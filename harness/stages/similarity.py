@@ -14,6 +14,7 @@ from harness.cells import Cell
 from harness.comparison import PairValue, Statistics, Value
 from harness.decomposition import Decomposition, load
 from harness.errors import Undefined
+from harness.joined import JoinedAtoms
 from harness.pairing import Pair, Pairing, SharedRows
 from harness.session import Session, row
 from harness.store import require
@@ -27,7 +28,7 @@ _SUMS_BYTES = 2**31
 def run(cells: list[Cell], session: Session) -> None:
     """All metrics of two fits, or of all pairs of places of two models."""
     pairing = Pairing(session.store, session.device)
-    if "fit" in cells[0].task["a"]:
+    if "fit" in _parts(cells[0].task["a"])[0]:
         for cell in cells:
             with session.alone(cell):
                 has_rows = "capture" in cell.task["a"]
@@ -69,8 +70,18 @@ def _of_codes(task: Any, pairing: Pairing, session: Session) -> list[dict[str, A
 
 
 def _fits(task: Any, session: Session) -> tuple[Decomposition, Decomposition]:
-    a, b = (load(require(session.store, "fit", task[side]["fit"])[0], session.device) for side in "ab")
+    a, b = (_fitted(task[side], session) for side in "ab")
     return a, b
+
+
+def _fitted(side: Any, session: Session) -> Decomposition:
+    fits = [load(require(session.store, "fit", part["fit"])[0], session.device) for part in _parts(side)]
+    return JoinedAtoms(fits) if "sites" in side else fits[0]
+
+
+def _parts(side: Any) -> list[Any]:
+    """The sites of a side that has several, or the one that it is."""
+    return list(side.get("sites", [side]))
 
 
 def _readings(cells_of: dict[SharedRows, list[Cell]]) -> Iterator[dict[SharedRows, list[Cell]]]:
