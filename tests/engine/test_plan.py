@@ -75,6 +75,30 @@ def test_sites_of_one_model_are_paired_from_early_to_late(tmp_path: Path) -> Non
     assert inside == {("resid_post.1", "resid_post.4")}
 
 
+def test_whole_models_are_compared_besides(tmp_path: Path) -> None:
+    names = ["angle", "overlap", "stability", {"similarity": "matching", "by": "codes"}]
+    raw = raw_suite(tmp_path, similarities=names, tokens={"fit": [50, 1000], "evaluation": 200})
+    before, plan = plan_of(raw), plan_of(raw | {"whole_models": True})
+    added = [cell for key, cell in plan.cells.items() if key not in before.cells]
+    assert _keys(before) < _keys(plan) and len(_labels(plan, _keys(plan))) == len(plan.cells)
+    # Of fits only the atoms can be put together, of each budget and seed.
+    assert sorted(cell.columns["similarity"] for cell in added) == ["angle", *["overlap"] * 4]
+    for cell in added:
+        assert cell.columns["site"] == cell.columns["site_b"] == "all 2 sites"
+        assert {cell.columns["model"], cell.columns["model_b"]} == {"model-a", "model-b"}
+        assert cell.columns.get("seed") == cell.columns.get("seed_b")
+        parts = [part for side in "ab" for part in cell.task[side]["sites"]]
+        assert set(cell.upstream) == {part[name] for part in parts for name in part if name != "max_norm_multiple"}
+    turned = plan_of(raw | {"whole_models": True} | {name: raw[name][::-1] for name in ("models", "sites")})
+    assert _keys(turned) == _keys(plan)
+
+
+def test_a_whole_model_with_a_site_that_it_lacks_is_skipped(tmp_path: Path) -> None:
+    plan = plan_of(raw_suite(tmp_path, sites=["resid_post.1", "resid_post.6"], whole_models=True))
+    whole = [cell for cell in plan.of_kind("similarity") if cell.columns["site"] == "all 2 sites"]
+    assert whole and all("has 6 blocks, 0 to 5" in str(cell.skipped) for cell in whole)
+
+
 def test_budgets_are_swept_and_share_what_does_not_depend_on_them(tmp_path: Path) -> None:
     plan = plan_of(raw_suite(tmp_path, tokens={"fit": [1000, 50], "evaluation": 200}))
     large, small = (plan_of(raw_suite(tmp_path, tokens={"fit": n, "evaluation": 200})) for n in (1000, 50))

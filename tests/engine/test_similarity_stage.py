@@ -113,11 +113,15 @@ def session(tmp_path: Path) -> Session:
     return Session(store, catalog, torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
 
 
+def _side(place: str) -> dict[str, Any]:
+    """`a1+a2` are both sites together."""
+    if "+" in place:
+        return {"sites": [_side(part) for part in place.split("+")]}
+    return {"capture": place, "fit_capture": place, "max_norm_multiple": 10.0}
+
+
 def _cell(metric: str, a: str, b: str) -> Cell:
-    sides = {
-        side: {"capture": place, "fit_capture": place, "max_norm_multiple": 10.0}
-        for side, place in zip("ab", (a, b), strict=True)
-    }
+    sides = {side: _side(place) for side, place in zip("ab", (a, b), strict=True)}
     task = {"similarity": {"name": metric, "params": METRICS.get(metric, {})}, **sides}
     return Cell("similarity", f"{metric} {a} {b}", "x", "g", task, {})
 
@@ -165,6 +169,39 @@ def test_the_numbers_are_those_of_each_pair_by_itself(session: Session, metric: 
             wanted = harness.create("similarity", metric, **METRICS[metric])(x, y)
         assert found["similarity"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x)), (a, b)
         assert found["kept_share_a"] == found["kept_share_b"] == (len(x) / N_ROWS, len(x))
+
+
+@pytest.mark.parametrize(
+    ("metric", "params"),
+    [*METRICS.items(), ("procrustes", {}), ("rsa", {"n_rows": 100}), ("mean_product", {})],
+)
+def test_sites_taken_together_are_their_rows_side_by_side(
+    session: Session, metric: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed or at once; a row that one of the sites masks is in nothing."""
+    monkeypatch.setitem(METRICS, metric, params)
+    a, b = "a1+a2+a3", "b1+b2"
+    records = _run(session, [_cell(metric, a, b), _cell(metric, "a1", "b2")])
+    one, other, _ = _shared("a1", "b1")
+    masked = [{i for place in side.split("+") for i in MASKED[place]} for side in (a, b)]
+    pairs = zip(one.tolist(), other.tolist(), strict=True)
+    kept = torch.tensor([(i, j) for i, j in pairs if i not in masked[0] and j not in masked[1]])
+    x, y = (torch.cat([_rows(place)[kept[:, i]] for place in side.split("+")], dim=1) for i, side in enumerate((a, b)))
+    assert x.shape[1] == 15 and y.shape[1] == 8
+    if metric == "mean_product":
+        wanted = float((x[:, 0] * y[:, -1]).double().mean())
+    else:
+        wanted = harness.create("similarity", metric, **params)(x, y)
+    found = _values(records[f"{metric} {a} {b}"])
+    assert found["similarity"] == (pytest.approx(wanted, abs=1e-9), len(x))
+    assert found["kept_share_a"] == (len(x) / N_ROWS, len(x))
+    assert found["null_shuffled_rows"][0] != pytest.approx(wanted, abs=1e-3)
+    assert records[f"{metric} a1 b2"].rows == _run(session, [_cell(metric, "a1", "b2")])[f"{metric} a1 b2"].rows
+
+
+def test_sites_of_different_rows_are_not_taken_together(session: Session) -> None:
+    (record,) = _run(session, [_cell("cka", "a1+b1", "b2")]).values()
+    assert record.status == "failed" and "captured on different rows" in str(record.error)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -38,7 +38,8 @@ def test_plots_are_drawn(report: Path, visit: Any) -> None:
     marker = plots.first.locator("use").last.bounding_box()
     assert box["x"] < marker["x"] < box["x"] + box["width"] and marker["width"] > 3
     assert "unexplained variance" in plots.first.text_content()
-    assert page.locator(".maps svg").count() == 3
+    assert page.locator("#similarity .maps svg").count() == 3
+    assert page.locator("#models .maps svg").count() == 3 * 2  # scores of two models
 
 
 def test_a_table_is_sorted_by_click_and_by_keyboard(report: Path, visit: Any) -> None:
