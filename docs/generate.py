@@ -21,7 +21,8 @@ from pathlib import Path
 import meanings
 import yaml
 
-from harness import cli, tables
+from harness import cli, model_similarities, tables
+from harness.model_similarities import MODEL_SIMILARITY_COLUMNS
 from harness.parameters import describe
 from harness.plugin_manager import BUILT_IN, load_catalog
 from harness.specs import KINDS, Spec
@@ -163,6 +164,7 @@ def _tables() -> str:
         "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
         "Columns of `task_scores.csv`": meanings.TASK_SCORES,
         "Columns of `similarity_ranks.csv`": meanings.SIMILARITY_RANKS,
+        "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS),
     }
     metrics = {
         "Metrics of evaluations": _metrics("evaluations"),
@@ -175,7 +177,8 @@ def _tables() -> str:
     for title, found in {**columns, **metrics}.items():
         rows = [(f"`{name}`", meaning) for name, meaning in found.items()]
         parts += [f"## {title}", _table(("column" if title in columns else "metric", ""), rows)]
-    return "\n\n".join([*parts, meanings.REPORTED])
+    definition = meanings.SCORES_OF_MODELS.format(inspect.getdoc(model_similarities))
+    return "\n\n".join([*parts, meanings.REPORTED, "## Scores of two models", definition])
 
 
 def _meanings(of: str, names: Iterable[str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ TABLES = """
 There is a table for every evaluation, and `similarity`, `interp`, `tasks` and `cost`. What could not be computed has a
 row with a null value and the reason in `error`; cells that failed or were skipped have one row and no metric.
 `leaderboard.csv` and `interpretability.csv` are summaries: a line per method and place; `task_scores.csv` and
-`similarity_ranks.csv` are those of tasks.
+`similarity_ranks.csv` are those of tasks; `model_similarities.csv` has a line per similarity, score and two models.
 """.strip()
 
 REPORTED = """
@@ -65,7 +65,8 @@ COLUMNS = {
     "error": "Why it failed, was skipped or is undefined.",
     "family": "Line of models, such as pythia.",
     "model": "Label of the model.",
-    "site": "Where activations are read: `resid_post.3` is the residual stream after block 3, counted from 0.",
+    "site": "Where activations are read: `resid_post.3` is the residual stream after block 3, counted from 0. "
+    "`all 2 sites` are those of a model taken together.",
     "fit_tokens": "Rows that the method learnt from, before masking.",
     "method": "Name of the method.",
     "method_config": "Its parameters, defaults included, as JSON.",
@@ -167,6 +168,26 @@ SIMILARITY_RANKS = {
     "compare_seconds": "See the metrics of `tasks`.",
     "compare_memory_bytes": "See the metrics of `tasks`.",
 }
+
+MODEL_SIMILARITIES = {
+    **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
+    "score": "`union`, `best_layer` or `same_depth`; see below.",
+    "model": "Label of the one model.",
+    "model_b": "Label of the other.",
+    "value": "The score, mean over seeds of the fits; null where one of them has none.",
+    "null": "The same score of the nulls: of shuffled rows, or of what chance gives.",
+    "higher_is_better": "False where the similarity, and so the score, is a distance.",
+    "seeds": "How many were averaged; 1 for representations.",
+    "error": "Why there is no value.",
+}
+
+SCORES_OF_MODELS = """
+How `model_similarities.csv` comes about:
+
+```text
+{}
+```
+""".strip()
 
 TASKS = {
     "compare_seconds": "Seconds of one comparison of rows; of decompositions, with learning from both sides.",

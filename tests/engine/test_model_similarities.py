@@ -15,9 +15,11 @@ from engine.toy_suites import model_folder, plan_of, raw_suite
 from harness import boards
 from harness.cells import Cell, Record
 from harness.plan import Plan
+from harness.redaction import Redaction
 from harness.results import Results
 from harness.session import row
 from harness.store import Store
+from harness.tracking import _plots
 
 # Of a 6-layer model sites at relative depths 0 and 1, of another at 0, 0.4 and 1.
 SITES_A, SITES_B = ["resid_post.0", "resid_post.5"], ["resid_post.0", "resid_post.2", "resid_post.5"]
@@ -194,6 +196,26 @@ def test_seeds_are_averaged_and_methods_are_apart(tmp_path: Path) -> None:
 def test_one_model_is_compared_with_no_other(tmp_path: Path) -> None:
     results = _results(tmp_path, _rows(), [_model(tmp_path, "one", SITES_A)], whole_models=True)
     assert results.model_similarities.empty and "model_similarities" not in results.boards
+
+
+def test_each_score_has_a_map_of_its_own(tmp_path: Path) -> None:
+    models = [_model(tmp_path, label, ["resid_post.1"]) for label in ("one", "two")]
+    plan = plan_of(raw_suite(tmp_path, models=models, sites=[], similarities=["angle", "overlap"]))
+    results = _results(tmp_path, _rows(), models, similarities=["angle", "overlap"], whole_models=True)
+    drawn = dict(_plots(plan, results.frames, Redaction({})))
+    names = [name for name in drawn if name.startswith("plots/models/")]
+    assert names == [
+        f"plots/models/{metric}/{score}"
+        for metric in ("angle", "overlap/atomic_1000_tokens")
+        for score in ("union", "best_layer", "same_depth")
+    ]
+    (value, null, _) = drawn["plots/models/angle/union"].axes
+    for panel, number in ((value, "0.60"), (null, "0.05")):
+        assert {(*text.get_position(), text.get_text()) for text in panel.texts} == {
+            (0.5, 1.5, number),
+            (1.5, 0.5, number),
+        }
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["one", "two"]
 
 
 def test_a_csv_has_what_the_board_has(tmp_path: Path) -> None:

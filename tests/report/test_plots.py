@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from harness.plots import heat_map, pareto, styles_of, svg
+from harness.plots import heat_map, model_map, pareto, styles_of, svg
 from report.examples import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -114,6 +114,26 @@ def test_a_map_averages_seeds_and_has_none_where_one_has_none() -> None:
 
 def test_a_map_of_nothing_measured_is_empty() -> None:
     assert _texts(heat_map(_pairs(value=[np.nan] * 3, null=[np.nan] * 3), "angle"), 0) == {}
+
+
+def test_models_that_are_alike_stand_side_by_side() -> None:
+    """Two twins among four; b and d are a distance apart that nobody knows."""
+    names = ["a", "b", "c", "d"]
+    lines = pd.DataFrame(
+        [(one, other, 0.1) for i, one in enumerate(names) for other in names[i + 1 :]],
+        columns=["model", "model_b", "value"],
+    ).assign(null=0.0, higher_is_better=True)
+    lines.loc[(lines["model"] == "a") & (lines["model_b"] == "d"), "value"] = 1.0
+    lines.loc[(lines["model"] == "b") & (lines["model_b"] == "d"), "value"] = np.nan
+    figure = model_map(lines, "union")
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert sorted(shown) == names and abs(shown.index("a") - shown.index("d")) == 1
+    a, d = shown.index("a") + 0.5, shown.index("d") + 0.5
+    texts = _texts(figure, 0)
+    assert texts[a, d] == texts[d, a] == "1.00" and len(texts) == 4 * 3 - 2 and len(_texts(figure, 1)) == 4 * 3
+    far = [label.get_text() for label in model_map(lines.assign(higher_is_better=False), "x").axes[0].get_xticklabels()]
+    assert abs(far.index("a") - far.index("d")) > 1  # of distances the largest is the least alike
+    assert "<b>" not in svg(model_map(lines.replace({"model": {"a": HOSTILE + "<b>"}}), HOSTILE), HOSTILE, "")
 
 
 def test_svg_is_text_in_the_colour_around_it_and_the_same_each_time() -> None:
