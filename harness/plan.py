@@ -283,6 +283,7 @@ class _Planner:
             self.compared[subject.id, place.label, other_place.label] = cell.key
 
     def whole_models(self, places: list[_Place], fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
+        """Pairs of models, each with all its sites as one side."""
         rows = [Part(place.rank, place.model, self.rows_of(place), place.columns) for place in places]
         of_atoms: dict[str, list[Part]] = defaultdict(list)
         for place, (method, cell) in fits:

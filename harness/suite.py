@@ -62,7 +62,8 @@ class SuiteConfig:
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     """What similarities are judged by. With tasks, only the pairs of sites that they ask for are compared."""
     whole_models: bool = False
-    """Compare each two models also by all their sites together, whatever tasks ask for."""
+    """Compare each two models also by all their sites together, whatever tasks ask for. Metrics that stream then hold
+    sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
     latents: int = 20
     """How many poles of latents of each decomposition are sampled, shown and scored."""
     encoder: str | dict | None = None  # type: ignore[type-arg]
