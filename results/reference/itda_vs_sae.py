@@ -68,7 +68,7 @@ def with_interval(line: pd.Series, metric: str, digits: int = 3) -> str:
 def budgets_table(board: pd.DataFrame, target: int) -> str:
     """By site and budget: each method's best line near one L0."""
     lines = [
-        "| site | tokens | method | latents | L0 | explained variance | CE increase (nats) | fit CPU s | with capture |",
+        "| site | tokens | method | latents | L0 | explained variance | CE increase | fit CPU s | with capture |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     near = board[board["l0_target"] == target]
