@@ -17,7 +17,7 @@ from harness.keys import canonical_json
 from harness.leaderboard import metrics_of, ranking
 from harness.model_similarities import SCORES
 from harness.results import Results
-from harness.suite import Suite
+from harness.suite import Suite, Tokens
 from harness.task_board import JUDGED
 
 _PLACE = ["model", "site"]
@@ -89,7 +89,7 @@ def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
         yield _board(f"{model} {site} ({ranking(place)})", shown, _SPARE)
     yield from _evaluations(results.evaluations, labels, has_budgets)
     if suite.tasks:
-        yield from _tasks(results, labels)
+        yield from _tasks(results, labels, suite.config.tokens)
     else:
         yield from _pairs(results.similarities, labels)
         yield from _models(results.model_similarities, labels)
@@ -206,7 +206,7 @@ def _evaluations(boards: Mapping[str, pd.DataFrame], labels: Labels, has_budgets
             yield _board(f"{name} of {model} {site}", shown, tuple(reversed(shown.columns[1:])))
 
 
-def _tasks(results: Results, labels: Labels) -> Iterator[Board]:
+def _tasks(results: Results, labels: Labels, tokens: Tokens) -> Iterator[Board]:
     """Of each task and family the similarities by its main metric, the other metrics being spare; then their ranks."""
     for (task, config, family), lines in results.task_scores.groupby(["task", "task_config", "family"], sort=False):
         lines = lines.fillna({"method": "", "method_config": ""})
@@ -233,7 +233,13 @@ def _tasks(results: Results, labels: Labels) -> Iterator[Board]:
         shown = _judged(ranked, labels)
         costs = {"mean rank": "mean_rank", "seconds": "compare_seconds", "bytes": "compare_memory_bytes"}
         shown[list(costs)] = ranked[list(costs.values())].to_numpy()
-        yield _board("similarities by their mean rank over all tasks", shown, ("bytes", "seconds"))
+        title = "similarities by their mean rank over all tasks"
+        yield _board(title, shown, ("bytes", "seconds"), (_budgets(tokens),))
+
+
+def _budgets(tokens: Tokens) -> str:
+    fit = " or ".join(f"{budget:,}" for budget in tokens.fit_budgets)
+    return f"budgets: {tokens.evaluation:,} rows of each site compared; dictionaries learnt from {fit}"
 
 
 def _judged(lines: pd.DataFrame, labels: Labels) -> pd.DataFrame:

@@ -137,14 +137,22 @@ def _check(scores: Any, name: str, n_models: int) -> None:
 
 
 def _row(score: TaskScore, is_main: bool) -> dict[str, Any]:
-    total = float(np.sum(score.denominator))
-    value = float(np.sum(score.numerator)) / total if total else None
+    numerator, denominator = (np.asarray(sums, float) for sums in (score.numerator, score.denominator))
+    total = float(denominator.sum())
     reason = None if total else "there was nothing to judge"
-    sums = {name: np.asarray(getattr(score, name), float).tolist() for name in ("numerator", "denominator")}
+    has_part = denominator.any(axis=0) | denominator.any(axis=1)
+    own = np.ix_(has_part, has_part)  # of many models few belong to a family
     return {
-        **row("tasks", score.metric, value, score.n, score.higher_is_better, reason),
+        **row(
+            "tasks",
+            score.metric,
+            float(numerator.sum()) / total if total else None,
+            score.n,
+            score.higher_is_better,
+            reason,
+        ),
         "family": score.family,
         "is_main": is_main,
         "bounds": [end if math.isfinite(end) else None for end in score.bounds],
-        "models": sums,
+        "models": {"numerator": numerator[own].tolist(), "denominator": denominator[own].tolist()},
     }

@@ -66,6 +66,7 @@ def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -
     assert code == 0, errors
     assert "layer_matching: narrow" in printed
     assert "similarities by their mean rank over all tasks" in printed
+    assert "budgets: 300 rows of each site compared; dictionaries learnt from 300" in printed
     code, printed, errors = harness_cli("leaderboard", "name=judged", "--json")
     boards = json.loads(printed)
     scores = [line for line in boards["task_scores"] if line["metric"] == "accuracy" and line["family"] == "narrow"]
