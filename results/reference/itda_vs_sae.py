@@ -6,6 +6,7 @@ python results/reference/itda_vs_sae.py results/itda_vs_sae_local
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -45,7 +46,8 @@ def read(folder: Path) -> pd.DataFrame:
     per_latent = board["method"].map(lambda name: 2 * WIDTH + 1 if name.endswith("_sae") else WIDTH)
     has_mean = board["method"].str.endswith("_sae") | (board["method"] == "pca") | board["name"].str.endswith("removed")
     fixed = np.where(has_mean, WIDTH, 0)
-    board["latents"] = ((board["parameters"] - fixed) / per_latent).round()
+    latents = ((board["parameters"] - fixed) / per_latent).round()
+    board["latents"] = [given.get("n_components", m) for given, m in zip(params, latents, strict=True)]
     board["asked"] = [given.get("n_latents") for given in params]
     board["l0_target"] = [min(L0_TARGETS, key=lambda target: abs(np.log(l0 / target))) for l0 in board["l0"]]
     board["cpu_seconds_in_all"] = board["fit_cpu_seconds"] + board["capture_seconds"]
@@ -72,7 +74,8 @@ def budgets_table(board: pd.DataFrame, target: int) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     near = board[board["l0_target"] == target]
-    for (site, budget), place in near.groupby(["site", "fit_tokens"], sort=False):
+    for site, budget in itertools.product(SITES, sorted(near["fit_tokens"].unique())):
+        place = near[(near["site"] == site) & (near["fit_tokens"] == budget)]
         tops = [place.loc[of_name["explained_variance"].idxmax()] for _, of_name in place.groupby("name")]
         for line in sorted(tops, key=lambda line: -line["explained_variance"]):
             cells = [site, f"{budget:,}", line["name"], f"{line['latents']:,.0f}", f"{line['l0']:.1f}"]
