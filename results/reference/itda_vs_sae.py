@@ -64,6 +64,8 @@ def best(board: pd.DataFrame, method: str, **where: object) -> pd.Series | None:
 
 def with_interval(line: pd.Series, metric: str, digits: int = 3) -> str:
     low, high = line[f"{metric}_low"], line[f"{metric}_high"]
+    if np.isnan(line[metric]):
+        return "–"
     return f"{line[metric]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
