@@ -34,8 +34,10 @@ class _Answer:
     sums: OfModels
     n: int
     higher_is_better: bool
+    is_main: bool
+    """Whether this is the task's main metric."""
     bounds: tuple[float, float]
-    replicates: Replicates | None = None
+    replicates: Replicates | None
 
 
 def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
@@ -44,17 +46,20 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
     `low` and `high` are a 95 % interval over models, `tier` ranks similarities that can be told apart by a task's main
     metric on one family, and `difference_to_control` is the value less that of the family's untrained control.
     """
-    answers, main = _answers(plan, store)
+    answers = _answers(plan, store)
     controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
     lines = []
     for question, found in answers.items():
         named = dict(zip(QUESTION, question, strict=True))
-        is_main = named["metric"] == main[named["task"], named["task_config"]]
-        ranked = _tiers(found) if is_main else {}
+        ranked = _tiers({subject: answer for subject, answer in found.items() if answer.is_main})
         control = answers.get((*question[:2], controls.get(named["family"]), named["metric"]), {})
         for subject, answer in found.items():
             line = {**named, **dict(zip(JUDGED, subject, strict=True)), "value": answer.sums.value, "n": answer.n}
-            line |= {"higher_is_better": answer.higher_is_better, "is_main": is_main, "tier": ranked.get(subject)}
+            line |= {
+                "higher_is_better": answer.higher_is_better,
+                "is_main": answer.is_main,
+                "tier": ranked.get(subject),
+            }
             line |= _ends("", answer.replicates, answer.bounds)
             if subject in control:
                 line |= _difference(answer, control[subject])
@@ -84,23 +89,17 @@ def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) 
     return by_subject.sort_values("mean_rank", kind="stable").reset_index()
 
 
-def _answers(plan: Plan, store: Store) -> tuple[dict[Question, dict[Subject, _Answer]], dict[tuple[Any, Any], str]]:
-    """By question and similarity; and the main metric of each task."""
-    sums: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    main: dict[tuple[Any, Any], str] = {}
+def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]:
+    """By question and similarity."""
+    found: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for cell in plan.of_kind("task"):
         record = store.record(cell.key)
         for row in record.rows if record else ():
             if row.get("models") and row["value"] is not None:
-                task = cell.columns["task"], cell.columns["task_config"]
+                question = (cell.columns["task"], cell.columns["task_config"], row["family"], row["metric"])
                 for subject in _subjects(cell, plan):
-                    sums[(*task, row["family"], row["metric"])][subject].append(row)
-                if row["is_main"]:
-                    main[task] = row["metric"]
-    answers = {
-        question: {subject: _answer(rows) for subject, rows in found.items()} for question, found in sums.items()
-    }
-    return answers, main
+                    found[question][subject].append(row)
+    return {question: {subject: _answer(rows) for subject, rows in own.items()} for question, own in found.items()}
 
 
 def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
@@ -111,11 +110,16 @@ def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
 
 
 def _answer(rows: list[dict[str, Any]]) -> _Answer:
-    sums = OfModels(*(np.sum([row["models"][side] for row in rows], axis=0) for side in ("numerator", "denominator")))
-    low, high = (
-        end if end is not None else sign * np.inf for end, sign in zip(rows[0]["bounds"], (-1, 1), strict=True)
-    )
-    return _Answer(sums, rows[0]["n"], rows[0]["higher_is_better"], (low, high), model_replicates(sums))
+    """From the rows of all seeds, which need not be about the same models."""
+    names = list(dict.fromkeys(name for row in rows for name in row["models"]["names"]))
+    numerator, denominator = np.zeros((2, len(names), len(names)))
+    for row in rows:
+        places = np.ix_(*[[names.index(name) for name in row["models"]["names"]]] * 2)
+        numerator[places] += row["models"]["numerator"]
+        denominator[places] += row["models"]["denominator"]
+    sums, first, (low, high) = OfModels(numerator, denominator), rows[0], rows[0]["bounds"]
+    bounds = (-np.inf if low is None else low, np.inf if high is None else high)
+    return _Answer(sums, first["n"], first["higher_is_better"], first["is_main"], bounds, model_replicates(sums))
 
 
 def _tiers(found: Mapping[Subject, _Answer]) -> dict[Subject, int | None]:

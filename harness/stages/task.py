@@ -41,8 +41,8 @@ def _rows(what: Any, session: Session) -> list[dict[str, Any]]:
     comparisons = _comparisons(what, compare, session)
     with isolated():
         scores = task.score(comparisons)
-    _check(scores, what["task"]["name"], len(comparisons.models))
-    return [_row(score, is_main=score.metric == task.metric) for score in scores] + compare.costs()
+    _check(scores, what["task"]["name"], task.metric, len(comparisons.models))
+    return [_row(score, task.metric, comparisons.models) for score in scores] + compare.costs()
 
 
 def _comparisons(what: Any, compare: _Compare, session: Session) -> Comparisons:
@@ -127,32 +127,31 @@ class _Compare:
         ]
 
 
-def _check(scores: Any, name: str, n_models: int) -> None:
+def _check(scores: Any, name: str, main_metric: str, n_models: int) -> None:
     if not isinstance(scores, list) or not all(isinstance(score, TaskScore) for score in scores):
         raise PluginError(f"task {name}: score() returned {scores!r:.80}, not a list of TaskScores.")
+    if main_metric not in (score.metric for score in scores):
+        raise PluginError(f"task {name}: score() gives no {main_metric!r}, which it names as its main metric.")
     for score in scores:
         for sums in (score.numerator, score.denominator):
             if np.shape(sums) != (n_models, n_models) or not np.isfinite(sums).all():
                 raise PluginError(f"task {name}: {score.metric} needs finite sums of shape {n_models} × {n_models}.")
 
 
-def _row(score: TaskScore, is_main: bool) -> dict[str, Any]:
+def _row(score: TaskScore, main_metric: str, models: list[str]) -> dict[str, Any]:
     numerator, denominator = (np.asarray(sums, float) for sums in (score.numerator, score.denominator))
     total = float(denominator.sum())
-    reason = None if total else "there was nothing to judge"
-    has_part = denominator.any(axis=0) | denominator.any(axis=1)
+    value, reason = (float(numerator.sum()) / total, None) if total else (None, "there was nothing to judge")
+    has_part = np.flatnonzero(denominator.any(axis=0) | denominator.any(axis=1))
     own = np.ix_(has_part, has_part)  # of many models few belong to a family
     return {
-        **row(
-            "tasks",
-            score.metric,
-            float(numerator.sum()) / total if total else None,
-            score.n,
-            score.higher_is_better,
-            reason,
-        ),
+        **row("tasks", score.metric, value, score.n, score.higher_is_better, reason),
         "family": score.family,
-        "is_main": is_main,
+        "is_main": score.metric == main_metric,
         "bounds": [end if math.isfinite(end) else None for end in score.bounds],
-        "models": {"numerator": numerator[own].tolist(), "denominator": denominator[own].tolist()},
+        "models": {
+            "names": [models[i] for i in has_part],
+            "numerator": numerator[own].tolist(),
+            "denominator": denominator[own].tolist(),
+        },
     }

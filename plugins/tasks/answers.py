@@ -76,6 +76,12 @@ def by_family(comparisons: harness.Comparisons, chosen: Sequence[str]) -> dict[s
     return {family: models for family, models in found.items() if not chosen or family in chosen}
 
 
+def trained_families(comparisons: harness.Comparisons, chosen: Sequence[str]) -> dict[str, list[str]]:
+    """The same without untrained controls."""
+    controls = {site.family for site in comparisons.sites if site.control_of is not None}
+    return {family: models for family, models in by_family(comparisons, chosen).items() if family not in controls}
+
+
 def places_of(comparisons: harness.Comparisons, model: str) -> list[int]:
     """The numbers of a model's sites, from the first layer to the last."""
     places = [i for i, site in enumerate(comparisons.sites) if site.model == model]

@@ -18,7 +18,7 @@ import numpy as np
 
 import harness
 from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import Sums, by_family, distance_of_answer, places_of, rank_correlation
+from plugins.tasks.answers import Sums, distance_of_answer, places_of, rank_correlation, trained_families
 
 
 class DepthMatching:
@@ -30,10 +30,7 @@ class DepthMatching:
         self.families = config.families
 
     def score(self, comparisons: harness.Comparisons) -> list[harness.TaskScore]:
-        controls = {site.family for site in comparisons.sites if site.control_of is not None}
-        families = {
-            family: models for family, models in by_family(comparisons, self.families).items() if family not in controls
-        }
+        families = trained_families(comparisons, self.families)
         depths = [_depth(site) for site in comparisons.sites]
         error, accuracy, correlation = (Sums(comparisons.models) for _ in range(3))
         for one, other in itertools.permutations(families, 2):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import harness
 from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import Sums, by_family, places_of
+from plugins.tasks.answers import Sums, places_of, trained_families
 
 
 class GroupSeparation:
@@ -24,10 +24,7 @@ class GroupSeparation:
         self.families = config.families
 
     def score(self, comparisons: harness.Comparisons) -> list[harness.TaskScore]:
-        controls = {site.family for site in comparisons.sites if site.control_of is not None}
-        families = {
-            family: models for family, models in by_family(comparisons, self.families).items() if family not in controls
-        }
+        families = trained_families(comparisons, self.families)
         separation = Sums(comparisons.models)
         for family, models in families.items():
             for a in models:

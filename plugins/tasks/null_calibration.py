@@ -4,8 +4,7 @@
     separation = share of the same layers of two models that are more alike than the same with rows in random order
 
 on the scale of tasks, where 1 is equality and 0 nothing in common: a metric that says 0.4 of unrelated rows has a bias
-of 0.4. Small samples of many dimensions, means that are left in, and kernels that are narrow all make it large (Cui et
-al. 2022, arXiv 2202.00095; Murphy, Zylberberg & Fyshe 2024, arXiv 2405.01012).
+of 0.4. Few rows of many dimensions make it large (Murphy, Zylberberg & Fyshe 2024, arXiv 2405.01012, of biased CKA).
 """
 
 from __future__ import annotations

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
+from harness.stats import (
+    MIN_DOCUMENTS,
+    Measured,
+    OfModels,
+    interval,
+    matched,
+    model_replicates,
+    pareto,
+    replicates,
+    tiers,
+)
 
 
 def _measured(means: np.ndarray, rows: np.ndarray) -> Measured:
@@ -96,3 +106,62 @@ def test_matched_costs_are_within_a_tenth(costs: list[float]) -> None:
     assert all(
         (cost <= min(costs) * 1.1) == (group == groups[smallest]) for cost, group in zip(costs, groups, strict=True)
     )
+
+
+def _of_pairs(effects: np.ndarray, noise: np.ndarray) -> OfModels:
+    """Each model has an effect, each ordered pair of different models an error of its own; the truth is 0."""
+    values = effects[:, None] + effects[None] + noise
+    between = 1.0 - np.eye(len(effects))
+    return OfModels(values * between, between)
+
+
+@pytest.mark.parametrize(("n_models", "spread"), [(5, 1.0), (5, 0.2), (10, 1.0), (10, 0.2)])
+def test_intervals_over_models_hold_the_truth(n_models: int, spread: float) -> None:
+    """Without what makes Student's t of the bootstrap it would be 80 in 100 for five models of large effects."""
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        score = _of_pairs(
+            generator.normal(0, spread, n_models), generator.normal(0, 0.3 * spread, (n_models, n_models))
+        )
+        drawn = model_replicates(score)
+        assert drawn is not None
+        low, high = interval(drawn)
+        held += low <= 0 <= high
+    assert held >= 88
+
+
+def test_replicates_of_models_by_hand() -> None:
+    """Two models of three agree, the third is apart; what stands on the diagonal counts once for each draw."""
+    between, own = np.zeros((3, 3)), np.diag([1.0, 2.0, 6.0])
+    score = OfModels(own + between, np.eye(3))
+    drawn = model_replicates(score)
+    assert drawn is not None
+    assert score.value == 3
+    assert drawn.mean() == pytest.approx(3, abs=0.2)
+    # Of single numbers it is the ordinary bootstrap of a mean: its spread is that of the mean, σ/√(n−1) here, made t.
+    plain = np.std([1, 2, 6]) / np.sqrt(3) * np.sqrt(3 / 2)
+    inner = np.quantile(drawn, [0.25, 0.75])
+    assert inner[1] - inner[0] == pytest.approx(2 * 0.8165 * plain, rel=0.25)  # quartiles of t with 2 degrees
+
+
+def test_models_that_agree_give_no_width_and_two_no_interval() -> None:
+    agree = OfModels(np.ones((4, 4)), np.ones((4, 4)))
+    drawn = model_replicates(agree)
+    assert drawn is not None and np.ptp(drawn) < 1e-12
+    assert model_replicates(OfModels(np.ones((2, 2)), np.ones((2, 2)))) is None
+    # Models without a part in a score are none of its models.
+    padded = np.zeros((9, 9))
+    padded[:2, :2] = 1
+    assert model_replicates(OfModels(padded, padded)) is None
+
+
+def test_the_same_models_are_drawn_for_every_score() -> None:
+    """Else a difference of two scores would have the spread of both, and tiers would be too wide."""
+    generator = np.random.default_rng(0)
+    score = _of_pairs(generator.normal(size=6), generator.normal(size=(6, 6)))
+    better = OfModels(score.numerator + 0.5 * score.denominator, score.denominator)
+    one, other = model_replicates(score), model_replicates(better)
+    assert one is not None and other is not None
+    np.testing.assert_allclose(other - one, 0.5)
+    assert tiers([0.0, 0.5], [one, other]) == [2, 1]

@@ -61,6 +61,7 @@ def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -
     costs = tasks.query("metric == 'compare_seconds'")
     assert set(costs["similarity"]) == {"cka", "linear_regression", "procrustes", "jaccard"}
     assert (costs["value"] > 0).all()
+    assert (tasks.query("metric == 'compare_memory_bytes'")["value"] >= 0).all()
 
     code, printed, errors = harness_cli("leaderboard", "name=judged")
     assert code == 0, errors
@@ -81,7 +82,7 @@ def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -
 
     code, _, errors = harness_cli("run", *WORDS)
     assert code == 0
-    assert "0 done" not in errors
+    assert "] done " not in errors  # what is done is not done again
 
 
 def test_tasks_that_nothing_can_answer_are_refused(harness_cli: Cli) -> None:
