@@ -25,11 +25,8 @@ if TYPE_CHECKING:
         Batch,
         Document,
         DocumentSums,
-        Embed,
         EvaluationContext,
         Info,
-        Latent,
-        LatentWindow,
         ReplayedRows,
         TableRow,
         Truth,
@@ -38,6 +35,7 @@ if TYPE_CHECKING:
     )
     from harness.decomposition import Codes, Decomposition, load
     from harness.rows import make_rows
+    from harness.scorers import Embed, Latent, LatentWindow
     from harness.splits import documents_in_split
     from harness.tasks import ComparedSite, Comparisons, TaskScore
 
@@ -50,11 +48,11 @@ _LAZY = {
     "Decomposition": "harness.decomposition",
     "Document": "harness.contracts",
     "DocumentSums": "harness.contracts",
-    "Embed": "harness.contracts",
+    "Embed": "harness.scorers",
     "EvaluationContext": "harness.contracts",
     "Info": "harness.contracts",
-    "Latent": "harness.contracts",
-    "LatentWindow": "harness.contracts",
+    "Latent": "harness.scorers",
+    "LatentWindow": "harness.scorers",
     "ReplayedRows": "harness.contracts",
     "TableRow": "harness.contracts",
     "TaskScore": "harness.tasks",

@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.contracts import Latent, LatentWindow
 from harness.decomposition import Decomposition
 from harness.latents.activations import LatentActivations, Pole
 from harness.latents.sampling import Strata, sample
 from harness.latents.windows import Windows
+from harness.scorers import Latent, LatentWindow
 
 N_BINS = 20
 N_TOKENS = 10

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from harness.contracts import LatentWindow
 from harness.latents.activations import POLES, LatentActivations, Pole
 from harness.latents.windows import Sides, Windows, count_sides, sides
+from harness.scorers import LatentWindow
 
 N_STRATA = 4
 DEAD, RARE = "dead", "rare"

@@ -8,26 +8,26 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from harness.cells import Cell
-from harness.contracts import Embed, Latent, TableRow
+from harness.contracts import TableRow
 from harness.decomposition import load
-from harness.embedding import Embedder
 from harness.errors import PluginError, Undefined
 from harness.isolation import isolated
 from harness.latents.cards import Card, latent_of
 from harness.latents.reading import CARDS
+from harness.respondents import Respondents
+from harness.scorers import Latent, Request
 from harness.session import Session, cost
 from harness.store import require
 
 
 def run(cells: list[Cell], session: Session) -> None:
     """Score the latents of decompositions; what was embedded for one cell is there for the next."""
-    sampled, judge = _Sampled(session), _Judge(cells[0].task["encoder"], session)
+    sampled, respondents = _Sampled(session), Respondents(cells[0].task, session)
     for number, cell in enumerate(cells):
         with session.alone(cell):
             name, method = cell.task["scorer"]["name"], cell.columns["method"]
@@ -37,7 +37,7 @@ def run(cells: list[Cell], session: Session) -> None:
             elif _needs_atoms(cell.task["scorer"], session) and not any(unit.latent.source for unit in units):
                 session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
             else:
-                session.done(cell, _rows(cell.task["scorer"], units, judge, session))
+                session.done(cell, _rows(cell.task["scorer"], units, respondents, session))
         session.progress("scored", number + 1, len(cells))
 
 
@@ -99,59 +99,39 @@ def _needs_atoms(scorer: Mapping[str, Any], session: Session) -> bool:
     return "atoms" in session.catalog.needs("scorer", **scorer)
 
 
-class _Judge:
-    """Answers what scorers ask. The encoder is loaded when it is first asked."""
-
-    def __init__(self, encoder: Any, session: Session) -> None:
-        self._encoder = encoder
-        self._session = session
-
-    @cached_property
-    def _embedder(self) -> Embedder:
-        if self._encoder is None:
-            raise PluginError("the scorer asks for embeddings. Say needs=('embed',) in its Spec.")
-        return Embedder(self._session.create("model", self._encoder))
-
-    def prepare(self, requests: Sequence[Embed]) -> None:
-        """Embed the texts of many requests together, which is quicker."""
-        if requests:
-            self._embedder.read(text for request in requests for text in request.texts)
-
-    def answer(self, requests: Sequence[Embed]) -> list[Tensor]:
-        """A response to each request, for the asker to keep."""
-        return [self._embedder.embed(request.texts) for request in requests]
-
-
-def _rows(call: Any, units: Sequence[_Unit], judge: _Judge, session: Session) -> list[dict[str, Any]]:
+def _rows(call: Any, units: Sequence[_Unit], respondents: Respondents, session: Session) -> list[dict[str, Any]]:
     started = time.perf_counter()
     scorer = session.create("scorer", call)
-    plans = [_plan(scorer, unit.latent) for unit in units]
-    judge.prepare([request for plan in plans if not isinstance(plan, Undefined) for request in plan])
+    plans = [_plan(scorer, unit.latent, respondents) for unit in units]
+    pairs = [(unit.latent, plan) for unit, plan in zip(units, plans, strict=True) if not isinstance(plan, Undefined)]
+    respondents.prepare([(latent, request) for latent, plan in pairs for request in plan])
     rows = [
         _table_row(found, unit, scorer)
         for unit, plan in zip(units, plans, strict=True)
-        for found in _reduce(scorer, unit.latent, plan, judge)
+        for found in _reduce(scorer, unit.latent, plan, respondents)
     ]
     return [*rows, cost(f"scoring_seconds_{call['name']}", time.perf_counter() - started, len(units))]
 
 
-def _plan(scorer: Any, latent: Latent) -> list[Embed] | Undefined:
+def _plan(scorer: Any, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
     try:
         with isolated():
             plan = scorer.plan(latent)
     except Undefined as undefined:
         return undefined
-    if not isinstance(plan, list) or not all(isinstance(request, Embed) for request in plan):
-        raise PluginError(f"{type(scorer).__name__}.plan() returned {plan!r:.80}, not a list of Embed requests.")
+    if not isinstance(plan, list) or not all(map(respondents.knows, plan)):
+        raise PluginError(
+            f"{type(scorer).__name__}.plan() returned {plan!r:.80}, not a list of requests such as Embed."
+        )
     return plan
 
 
-def _reduce(scorer: Any, latent: Latent, plan: list[Embed] | Undefined, judge: _Judge) -> list[TableRow]:
+def _reduce(scorer: Any, latent: Latent, plan: list[Request] | Undefined, respondents: Respondents) -> list[TableRow]:
     """The metrics of one latent; only the main one, null, where it can't be scored."""
     try:
         if isinstance(plan, Undefined):
             raise plan
-        responses = judge.answer(plan)
+        responses = respondents.answer(latent, plan)
         with isolated():
             found = scorer.reduce(latent, plan, responses)
     except Undefined as undefined:

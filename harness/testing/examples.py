@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.contracts import Latent, LatentWindow
 from harness.decomposition import Codes, Decomposition
 from harness.rows import make_rows
+from harness.scorers import Latent, LatentWindow
 
 WINDOW_TOKENS = 12
 WINDOWS_OF_A_CLASS = 20

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from harness.contracts import Latent
+    from harness.scorers import Latent
 
 
 @pytest.fixture

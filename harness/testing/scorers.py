@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Embed, Latent, LatentWindow, TableRow
+from harness.contracts import TableRow
 from harness.errors import Undefined
+from harness.scorers import Embed, Latent, LatentWindow
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import embedded, latent, meaningless, on_token, planted
 

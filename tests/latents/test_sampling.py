@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.contracts import LatentWindow
 from harness.latents import sampling
 from harness.latents.activations import LatentActivations
 from harness.latents.sampling import Strata, sample, stratify
 from harness.latents.windows import Windows, cut
+from harness.scorers import LatentWindow
 from latents.texts import read_dense, rows_of
 
 

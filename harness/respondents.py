@@ -1,0 +1,65 @@
+"""Those who answer what scorers ask: one for each kind of request, loaded when first asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from harness.embedding import Embedder
+from harness.errors import PluginError
+from harness.scorers import Embed, Latent, Request
+from harness.session import Session
+
+
+class Respondent(Protocol):
+    """Answers one kind of request."""
+
+    def prepare(self, asked: Sequence[tuple[Latent, Any]]) -> None:
+        """Find out what will be asked; many at once are quicker than one by one."""
+        ...
+
+    def answer(self, latent: Latent, request: Any) -> Any:
+        """The response, for the asker to keep."""
+        ...
+
+
+class Respondents:
+    """Passes each request to whoever answers its kind."""
+
+    def __init__(self, task: Mapping[str, Any], session: Session) -> None:
+        self._of: dict[type, Respondent] = {Embed: _Encoder(task["encoder"], session)}
+
+    def knows(self, request: object) -> bool:
+        """Whether it is a request at all."""
+        return type(request) in self._of
+
+    def prepare(self, asked: Sequence[tuple[Latent, Request]]) -> None:
+        """Find out what will be asked."""
+        for kind, respondent in self._of.items():
+            if own := [(latent, request) for latent, request in asked if type(request) is kind]:
+                respondent.prepare(own)
+
+    def answer(self, latent: Latent, requests: Sequence[Request]) -> list[Any]:
+        """A response to each request."""
+        return [self._of[type(request)].answer(latent, request) for request in requests]
+
+
+class _Encoder:
+    def __init__(self, encoder: Any, session: Session) -> None:
+        self._encoder = encoder
+        self._session = session
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        if self._encoder is None:
+            raise PluginError("the scorer asks for embeddings. Say needs=('embed',) in its Spec.")
+        return Embedder(self._session.create("model", self._encoder))
+
+    def prepare(self, asked: Sequence[tuple[Latent, Embed]]) -> None:
+        self._embedder.read(text for _, request in asked for text in request.texts)
+
+    def answer(self, latent: Latent, request: Embed) -> Tensor:
+        return self._embedder.embed(request.texts)

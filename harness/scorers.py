@@ -1,0 +1,84 @@
+"""What scorers are given, what they may ask, and what is asked of them.
+
+A scorer is pure: `plan` says what it wants to know, the harness finds it out (many requests together, each once), and
+`reduce` makes numbers of the answers. So the same scorer runs with any encoder or model, and in tests without one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.contracts import TableRow
+
+
+@dataclass(frozen=True)
+class LatentWindow:
+    """A few consecutive tokens of a document and what one pole of a latent does on each of them."""
+
+    document: str
+    tokens: tuple[str, ...]
+    """Together they are the text: a space before a word belongs to its token."""
+    activations: tuple[float, ...]
+    """From 0 on; 0 also for masked rows."""
+    is_active: bool
+    """True where a token's activation is above the latent's threshold; False where every token is silent. Windows that
+    are neither are not shown to scorers."""
+    sample: str
+    """How it was chosen: `top`, `quantile`, `random` (all active) or `silent`."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One pole of one latent. `explain` and `test` windows come from different documents."""
+
+    index: int
+    sign: int
+    """1, or -1 for the negative pole of a signed code; activations and `direction` are multiplied by it."""
+    threshold: float
+    """A token is active where its activation exceeds it."""
+    explain: tuple[LatentWindow, ...]
+    test: tuple[LatentWindow, ...]
+    direction: Float[Tensor, " d"] | None = None
+    """The latent's row of the dictionary."""
+    source: str | None = None
+    """Where the latent is a stored activation: the text around the token it was taken from."""
+    other: Latent | None = None
+    """Another latent of the decomposition: its explanation is the random one that controls this one's."""
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Asks for the sentence embedding of each text; the response is `[n, e]`, of unit norm."""
+
+    texts: tuple[str, ...]
+
+
+Request: TypeAlias = Embed
+
+
+class Scorer(Protocol):
+    """Rates how well one pole of a latent can be understood. Pure: asks by `plan`, judges by `reduce`.
+
+    Both may raise `Undefined`: the main metric of this latent is then null.
+    """
+
+    metric: str
+    """The name of its main metric, one of those that `reduce` gives."""
+    chance: float
+    """The main metric's value for guesses."""
+
+    def plan(self, latent: Latent) -> list[Request]:
+        """What to ask; nothing if it asks nobody."""
+        ...
+
+    def reduce(self, latent: Latent, requests: list[Request], responses: list[Any]) -> list[TableRow]:
+        """The metrics of one latent. The main metric's control is `<metric>_random_explanation` if there is one."""
+        ...
