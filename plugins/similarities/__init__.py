@@ -14,17 +14,20 @@ class CkaConfig:
 
     Args:
         kernel: `"linear"` (streams) or `"rbf"` (needs all rows at once).
-        estimator: `"biased"` (Gretton et al. 2005) or `"debiased"` (Song et al. 2012; can be negative).
+        estimator: `"biased"` (Gretton et al. 2005), `"debiased"` (Song et al. 2012; can be negative) or `"minibatch"`
+            (the debiased one of every 256 rows, Nguyen et al. 2021; linear only).
         bandwidth: σ of the RBF kernel, in medians of the off-diagonal distances of each side; `"linear"` has none.
     """
 
     kernel: Literal["linear", "rbf"] = "linear"
-    estimator: Literal["biased", "debiased"] = "biased"
+    estimator: Literal["biased", "debiased", "minibatch"] = "biased"
     bandwidth: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.bandwidth < float("inf"):
             raise ValueError(f"bandwidth is {self.bandwidth}; give a positive number of median distances.")
+        if (self.kernel, self.estimator) == ("rbf", "minibatch"):
+            raise ValueError("estimator is 'minibatch', which is for kernel='linear'; use 'debiased' with 'rbf'.")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ Estimators of HSIC (the same for all three):
     debiased (Song et al. 2012, HSIC₁), with K̃ and L̃ the kernels with a zero diagonal, n ≥ 4:
         [tr(K̃L̃) + (1ᵀK̃1)(1ᵀL̃1)/((n−1)(n−2)) − 2·1ᵀK̃L̃1/(n−2)] / (n(n−3)).
         Near 0 for unrelated rows, and below 0 as often as above. Each HSIC is unbiased, their ratio is not quite.
+    minibatch (Nguyen, Raghu & Kornblith 2021, arXiv 2010.15327, eq. 3): the debiased HSIC of each minibatch of 256
+        consecutive rows, added up; each is centred by its own means. Of rows that come in the order of their texts a
+        minibatch holds a few documents, so what tells documents apart counts less than over all rows. A smaller last
+        minibatch counts by n(n−3), as the sums do.
 """
 
 from __future__ import annotations
@@ -26,14 +30,17 @@ from torch import Tensor
 import harness
 from plugins.similarities import CkaConfig
 from plugins.similarities.inputs import check_aligned, check_n_rows
+from plugins.similarities.minibatch import KernelProducts, MinibatchKernels, u_centre
 from plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12
 
 
-def make(config: CkaConfig) -> LinearCka | RbfCka:
+def make(config: CkaConfig) -> LinearCka | MinibatchCka | RbfCka:
     """The linear kernel needs only moments, so it streams; the RBF kernel needs all pairs of rows."""
+    if config.estimator == "minibatch":
+        return MinibatchCka(config)
     return LinearCka(config) if config.kernel == "linear" else RbfCka(config)
 
 
@@ -43,7 +50,7 @@ class _Cka:
     invariant_to = frozenset({"orthogonal", "isotropic_scale", "translation", "permutation"})
 
     def __init__(self, config: CkaConfig) -> None:
-        self.debiased = config.estimator == "debiased"
+        self.debiased = config.estimator != "biased"
         self.bandwidth = config.bandwidth
 
     @property
@@ -88,6 +95,27 @@ class LinearCka(_Cka, MomentSimilarity):
         return biased - n / (n - 2) * norm_products + traces / ((n - 1) * (n - 2)), biased
 
 
+class MinibatchCka(_Cka):
+    """CKA with the linear kernel from minibatches. Which rows share one depends on their order, so none merge."""
+
+    streams = False
+    statistics = MinibatchKernels
+
+    def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        check_aligned(x, y)
+        kernels = MinibatchKernels([("x", "y")])
+        none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        kernels.update({"x": x, "y": y}, {"x": none, "y": none})
+        return self.compute_from(kernels.pair("x", "y"))
+
+    def compute_from(self, sums: KernelProducts) -> float:
+        """CKA from sums over minibatches."""
+        self._check_n_rows(sums.n_rows)
+        (xx, xy), (_, yy) = sums.products.tolist()
+        size_x, size_y = sums.norms.tolist()
+        return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
+
+
 class RbfCka(_Cka):
     """CKA with the RBF kernel, in float64; three n × n matrices are held at once, hence `max_rows`."""
 
@@ -116,24 +144,13 @@ class RbfCka(_Cka):
         upper = torch.ones(n, n, dtype=torch.bool, device=rows.device).triu_(1)
         kernel.masked_scatter_(upper, distances.div_(sigma).square_().mul_(-0.5).exp_())
         kernel = kernel + kernel.T
-        return _u_centre(kernel) if self.debiased else _centre(kernel.fill_diagonal_(1.0))
+        return u_centre(kernel) if self.debiased else _centre(kernel.fill_diagonal_(1.0))
 
 
 def _centre(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """HKH, in place; tr(KHLH) is the sum of the products of the entries of HKH and HLH."""
     means = kernel.mean(dim=0)
     return kernel.sub_(means).sub_(means[:, None]).add_(means.mean())
-
-
-def _u_centre(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """U-centring, in place, of a kernel whose diagonal is 0 (Székely & Rizzo 2014, definition 2).
-
-    The sum of the products of the entries of two such matrices is n(n−3) HSIC₁.
-    """
-    n = len(kernel)
-    sums = kernel.sum(dim=0)
-    kernel.sub_(sums / (n - 2)).sub_(sums[:, None] / (n - 2)).add_(sums.sum() / ((n - 1) * (n - 2)))
-    return kernel.fill_diagonal_(0.0)
 
 
 def _median(values: Float[Tensor, " n"]) -> float:
