@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from harness.errors import Undefined
 from harness.isolation import isolated
-from harness.pairing import Pair
+from harness.pairing import Pair, View
 from harness.session import row
 
 
@@ -76,12 +77,44 @@ class Statistics(Steps):
         return self.sums.pair(pair.one.name, pair.other.name, *pair.left_out())
 
 
-class PairValue(Value):
-    """The value of a metric on two places: from shared statistics, from blocks of its own, or from all rows at once."""
+class Sides:
+    """What metrics say of single sides, for the next pair that such a side is in; the longest unused makes room."""
 
-    def __init__(self, name: str, metric: Any, pair: Pair) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._kept: dict[tuple[str, str, bytes], tuple[Any, int]] = {}
+
+    def of(self, key: tuple[str, str, bytes], find: Callable[[], Any]) -> Any:
+        """What is kept under the key, or what is found now."""
+        found, n_bytes = self._kept.pop(key) if key in self._kept else _sized(find())
+        while self._kept and n_bytes + sum(other for _, other in self._kept.values()) > self._max_bytes:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = found, n_bytes
+        return found
+
+
+def _sized(found: Any) -> tuple[Any, int]:
+    tensors = found if isinstance(found, tuple) else (found,)
+    return found, sum(tensor.nbytes for tensor in tensors)
+
+
+class PairValue(Value):
+    """The value of a metric on two places: from shared statistics, from blocks of its own, from what it says of either
+    side, or from all rows at once.
+
+    Args:
+        name: of the table row.
+        metric: for this pair alone.
+        call: what the metric was made of; the same for metrics that are.
+        pair: the places.
+        sides: what metrics have said of sides.
+    """
+
+    def __init__(self, name: str, metric: Any, call: str, pair: Pair, sides: Sides) -> None:
         super().__init__(name, metric, pair.n_rows)
         self.pair = pair
+        self._call = call
+        self._sides = sides
         self.statistics_kind = getattr(metric, "statistics", None)
         self.takes_blocks = self.statistics_kind is None and getattr(metric, "streams", False)
         self.step(self._start)
@@ -103,4 +136,13 @@ class PairValue(Value):
         """The table row; needs all blocks to have been given."""
         if self.statistics_kind is not None:
             return self.row(lambda: self.metric.compute_from(statistics[self.statistics_kind].of(self.pair)))
+        if hasattr(self.metric, "of_side"):
+            return self.row(
+                lambda: self.metric.of_sides(self._side("x", self.pair.one), self._side("y", self.pair.other))
+            )
         return self.row(self.metric.compute if self.takes_blocks else lambda: self.metric(*self.pair.take()))
+
+    def _side(self, side: str, view: View) -> Any:
+        kept = self.pair.kept
+        key = self._call, view.name, hashlib.sha256(kept.cpu().numpy().tobytes()).digest()
+        return self._sides.of(key, lambda: self.metric.of_side(side, view.take(kept.nonzero().flatten())))

@@ -144,11 +144,13 @@ class Learner(Protocol):
 class Similarity(Protocol):
     """A metric between two representations (row-aligned tensors), two decompositions, or their codes: `s(a, b, x, y)`.
 
-    Where `streams`, it also has `update(x, y)`, `merge(other)`, `compute()` and `reset()`. Two more things it may have:
+    Where `streams`, it also has `update(x, y)`, `merge(other)`, `compute()` and `reset()`. What else it may have:
 
     - `anchor_places(n_rows)`, the places of rows it wants to see first, and `anchors(x, y)`, which is given them;
     - `statistics`, a class as `JointStatistics` describes, and `compute_from(of_pair)`: the value from what that class
-      says of one pair. Metrics that name the same class share its work, for all pairs of places, in one reading.
+      says of one pair. Metrics that name the same class share its work, for all pairs of places, in one reading;
+    - `of_side(side, rows)`, one or several tensors, and `of_sides(of_x, of_y)`, the value from what that says of either
+      side ("x", "y"; named for messages only). A side's work is then done once for all that it is compared with.
     """
 
     higher_is_more_similar: bool

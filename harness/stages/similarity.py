@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from harness.cells import Cell
-from harness.comparison import PairValue, Statistics, Value
+from harness.comparison import PairValue, Sides, Statistics, Value
 from harness.decomposition import Decomposition, load
 from harness.errors import Undefined
 from harness.joined import JoinedAtoms
+from harness.keys import canonical_json
 from harness.pairing import Pair, Pairing, SharedRows
 from harness.session import Session, row
 from harness.store import require
@@ -23,6 +24,8 @@ from harness.store import require
 _BLOCK_ROWS = 1024
 # What the sums of all pairs of one reading may take; for more pairs the rows are read again.
 _SUMS_BYTES = 2**31
+# What is kept of single sides; what has no room is found anew.
+_SIDES_BYTES = 2**30
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -102,10 +105,11 @@ def _readings(cells_of: dict[SharedRows, list[Cell]]) -> Iterator[dict[SharedRow
 
 def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session) -> None:
     values: dict[str, list[PairValue]] = {}
+    sides = Sides(_SIDES_BYTES)
     for shared, cells in reading.items():
         for cell in cells:
             with session.alone(cell):
-                values[cell.key] = _values(cell, shared, session)
+                values[cell.key] = _values(cell, shared, sides, session)
     statistics = _read([value for cell_values in values.values() for value in cell_values], session)
     for shared, cells in reading.items():
         for cell in cells:
@@ -115,13 +119,15 @@ def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session)
                     session.done(cell, rows + _kept_shares(shared))
 
 
-def _values(cell: Cell, shared: SharedRows, session: Session) -> list[PairValue]:
+def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> list[PairValue]:
     pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
     if not getattr(session.create("similarity", cell.task["similarity"]), "symmetric", True):
         pairs["similarity_reversed"] = shared.reversed
+    call = cell.task["similarity"]
     # An instance for each: they are fed side by side.
     return [
-        PairValue(name, session.create("similarity", cell.task["similarity"]), pair) for name, pair in pairs.items()
+        PairValue(name, session.create("similarity", call), canonical_json(call), pair, sides)
+        for name, pair in pairs.items()
     ]
 
 

@@ -22,12 +22,17 @@ def check_aligned(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
     if len(x) != len(y):
         raise harness.ConfigError(f"x has {len(x)} rows, y has {len(y)}; row i of both must stand for the same token.")
     for side, rows in (("x", x), ("y", y)):
-        broken = ~torch.isfinite(rows).all(dim=1)
-        if broken.any():
-            first = int(broken.nonzero()[0])
-            raise harness.Undefined(
-                f"{int(broken.sum())} of {len(rows)} rows of {side} hold NaN or infinite values, first row {first}"
-            )
+        check_finite(side, rows)
+
+
+def check_finite(side: str, rows: Float[Tensor, "n d"]) -> None:
+    """Refuse rows that hold NaN or infinite values, as Undefined."""
+    broken = ~torch.isfinite(rows).all(dim=1)
+    if broken.any():
+        first = int(broken.nonzero()[0])
+        raise harness.Undefined(
+            f"{int(broken.sum())} of {len(rows)} rows of {side} hold NaN or infinite values, first row {first}"
+        )
 
 
 def check_n_rows(name: str, n_rows: int, max_rows: int, advice: str) -> None:

@@ -12,9 +12,10 @@ would leave float64 9 of its 16 digits, and cosines of cosines none. Scores with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
@@ -30,24 +31,39 @@ def unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
-def mean_overlap(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"], k: int) -> float:
-    """The mean over i of |N_x(i) ∩ N_y(i)| / k, N_x(i) being the k rows of x nearest to row i, without i itself.
+class Members(NamedTuple):
+    """The k nearest rows of each of n rows, without itself, and to which degree they are: a row's degrees sum to k.
 
-    Rows that are tied for the last r places are members to the degree r / (number of tied rows), and the intersection
-    holds the smaller of two degrees. Thus neither the order of rows nor rounding decides, and a side has overlap 1 with
-    itself however many of its rows are equal.
-
-    Args:
-        x: unit vectors.
-        y: unit vectors of the same rows.
-        k: how many neighbours.
+    Rows that are tied for the last r places are members to the degree r / (number of tied rows). Thus neither the order
+    of rows nor rounding decides, and a side has overlap 1 with itself however many of its rows are equal.
     """
-    n = len(x)
+
+    places: Int[Tensor, " e"]
+    """i · n + j where row j is a neighbour of row i; rising."""
+    degrees: Float[Tensor, " e"]
+
+
+def neighbours(side: str, units: Float[Tensor, "n d"], k: int) -> Members:
+    """The k nearest rows of each row by cosine."""
+    n = len(units)
     if n < k + 2:
         raise harness.Undefined(f"k = {k} takes in all other rows of {n}; give at least {k + 2} rows, or a smaller k")
-    x, y = (side - _mean(name, side) for name, side in (("x", x), ("y", y)))
-    shared = sum(float(torch.minimum(_membership(x, tile, k), _membership(y, tile, k)).sum()) for tile in _tiles(n))
-    return shared / (n * k)
+    x = units - _mean(side, units)
+    parts = []
+    for tile in _tiles(n):
+        membership = _membership(x, tile, k)
+        rows, others = membership.nonzero(as_tuple=True)
+        parts.append(((rows + tile.start) * n + others, membership[rows, others]))
+    places, degrees = zip(*parts, strict=True)
+    return Members(torch.cat(places), torch.cat(degrees))
+
+
+def overlap(x: Members, y: Members) -> float:
+    """The mean over i of |N_x(i) ∩ N_y(i)| / k; the intersection holds the smaller of two degrees."""
+    found = torch.searchsorted(y.places, x.places).clamp_(max=len(y.places) - 1)
+    shared = y.places[found] == x.places
+    n_k = round(float(x.degrees.sum()))
+    return float(torch.minimum(x.degrees[shared], y.degrees[found[shared]]).sum()) / n_k
 
 
 def mean_reciprocal_rank(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:

@@ -6,7 +6,7 @@ among them, by
 
     cosine: the mean of cos(r_x(i), r_y(i)) (the `Relative` baseline of Leask et al. 2025, arXiv 2505.17769, section 5).
     neighbours: the mean share of the k nearest rows, by cosine of relative vectors, that row i has on both sides
-        (`neighbours.mean_overlap`). In [0, 1], by chance k/(n−1).
+        (`neighbours.overlap`). In [0, 1], by chance k/(n−1).
     rank: the mean of 1/rank of r_y(i), when all r_y are sorted by their cosine to r_x(i), and of the same with the
         sides exchanged (`neighbours.mean_reciprocal_rank`). In (0, 1], by chance (1 + 1/2 + … + 1/n)/n.
 
@@ -29,7 +29,7 @@ from torch import Tensor
 import harness
 from plugins.similarities import RelativeConfig
 from plugins.similarities.inputs import check_aligned, check_n_rows
-from plugins.similarities.neighbours import mean_overlap, mean_reciprocal_rank, unit_rows
+from plugins.similarities.neighbours import mean_reciprocal_rank, neighbours, overlap, unit_rows
 
 _BLOCK_ROWS = 4096
 
@@ -176,7 +176,7 @@ class RelativeAllPairs(_Anchored):
     def _compared(self, x: Float[Tensor, "n a"], y: Float[Tensor, "n a"]) -> float:
         self._check_directions(len(x), {side: int(r.isnan().any(dim=1).sum()) for side, r in (("x", x), ("y", y))})
         if self.config.compare == "neighbours":
-            return mean_overlap(x, y, self.config.k)
+            return overlap(neighbours("x", x, self.config.k), neighbours("y", y, self.config.k))
         return (mean_reciprocal_rank(x, y) + mean_reciprocal_rank(y, x)) / 2
 
 

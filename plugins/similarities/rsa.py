@@ -27,7 +27,7 @@ from torch import Tensor
 
 import harness
 from plugins.similarities import RsaConfig
-from plugins.similarities.inputs import check_aligned, check_n_rows
+from plugins.similarities.inputs import check_aligned, check_finite, check_n_rows
 
 # Spread of float64 numbers of size 1 that is rounding error.
 _ROUNDING = 1e-13
@@ -54,13 +54,22 @@ class Rsa:
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
         check_aligned(x, y)
-        x, y = self._drawn(x), self._drawn(y)
+        return self.of_sides(self.of_side("x", x), self.of_side("y", y))
+
+    @torch.no_grad()
+    def of_side(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, " p"]:
+        """Dissimilarities of the pairs, or their ranks, around their mean and with norm 1."""
+        rows = self._drawn(rows)
         advice = "Compare a sample by the parameter n_rows, or give it fewer rows."
-        check_n_rows("rsa", len(x), self.max_rows, advice)
-        if len(x) < 3:
-            raise harness.Undefined(f"rsa compares distances of pairs and needs 3 rows, got {len(x)}")
-        scores_x, scores_y = self._scores("x", x), self._scores("y", y)
-        return max(-1.0, min(1.0, float(scores_x.dot(scores_y))))
+        check_n_rows("rsa", len(rows), self.max_rows, advice)
+        if len(rows) < 3:
+            raise harness.Undefined(f"rsa compares distances of pairs and needs 3 rows, got {len(rows)}")
+        check_finite(side, rows)
+        return self._scores(side, rows)
+
+    def of_sides(self, of_x: Float[Tensor, " p"], of_y: Float[Tensor, " p"]) -> float:
+        """Their correlation."""
+        return max(-1.0, min(1.0, float(of_x.dot(of_y))))
 
     def _drawn(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "s d"]:
         n_rows = self.config.n_rows
@@ -70,7 +79,6 @@ class Rsa:
         return rows[places.sort().values.to(rows.device)]
 
     def _scores(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, " p"]:
-        """Dissimilarities of the pairs, or their ranks, around their mean and with norm 1."""
         scores = self._dissimilarities(side, rows.double())
         if scores.max() - scores.min() <= _ROUNDING * scores.max():
             raise harness.Undefined(
