@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     )
     from harness.decomposition import Codes, Decomposition, load
     from harness.rows import make_rows
-    from harness.scorers import Embed, Latent, LatentWindow
+    from harness.scorers import Choose, Embed, Failure, Generate, Latent, LatentWindow, Likelihood
     from harness.splits import documents_in_split
     from harness.tasks import ComparedSite, Comparisons, TaskScore
 
 _LAZY = {
     "Batch": "harness.contracts",
     "Capture": "harness.capturing",
+    "Choose": "harness.scorers",
     "Codes": "harness.decomposition",
     "ComparedSite": "harness.tasks",
     "Comparisons": "harness.tasks",
@@ -50,9 +51,12 @@ _LAZY = {
     "DocumentSums": "harness.contracts",
     "Embed": "harness.scorers",
     "EvaluationContext": "harness.contracts",
+    "Failure": "harness.scorers",
+    "Generate": "harness.scorers",
     "Info": "harness.contracts",
     "Latent": "harness.scorers",
     "LatentWindow": "harness.scorers",
+    "Likelihood": "harness.scorers",
     "ReplayedRows": "harness.contracts",
     "TableRow": "harness.contracts",
     "TaskScore": "harness.tasks",
@@ -71,6 +75,7 @@ __all__ = [
     "SITE_KINDS",
     "Batch",
     "Capture",
+    "Choose",
     "Codes",
     "ComparedSite",
     "Comparisons",
@@ -80,10 +85,13 @@ __all__ = [
     "DocumentSums",
     "Embed",
     "EvaluationContext",
+    "Failure",
+    "Generate",
     "HarnessError",
     "Info",
     "Latent",
     "LatentWindow",
+    "Likelihood",
     "PluginError",
     "ReplayedRows",
     "Site",

@@ -209,25 +209,24 @@ class _Planner:
     def scores(self, place: _Place, method: Entry, latents: Cell) -> None:
         fit = latents.task["fit"]
         for scorer in self.suite.scorers:
-            encoder = self.suite.encoder if "embed" in scorer.needs else None
+            asked = self.suite.asked_by(scorer)
             has_atoms = "atoms" not in scorer.needs or "atoms" in method.provides
             self.add(
-                {"scorer": scorer.inputs, "latents": latents.key, "encoder": encoder and encoder.entry.inputs},
+                {"scorer": scorer.inputs, "latents": latents.key, "encoder": None}
+                | {role: entry.inputs for role, entry in asked.items()},
                 kind="scoring",
                 label=f"{scorer.label} of {latents.label.removeprefix('latents of ')}",
-                group=content_key({"scoring": self.rows_of(place, "interp"), "asks": encoder is not None}),
+                group=content_key({"scoring": self.rows_of(place, "interp"), "asks": [*asked]}),
                 task={
                     "scorer": _call(scorer),
-                    "latents": latents.key,
-                    "fit": fit,
-                    "encoder": encoder and _call(encoder.entry),
-                    "seed": latents.columns["seed"],
+                    **{"latents": latents.key, "fit": fit, "seed": latents.columns["seed"], "encoder": None},
+                    **{role: _call(entry) | {"inputs": entry.inputs} for role, entry in asked.items()},
                 },
                 columns={
                     **latents.columns,
                     "scorer": scorer.name,
                     "scorer_config": canonical_json(dict(scorer.params)),
-                    "judge": encoder and encoder.label,
+                    "judge": ", ".join(entry.label for entry in asked.values()) or None,
                     "plugin_version": scorer.version,
                 },
                 upstream=(latents.key, fit),

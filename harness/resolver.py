@@ -18,7 +18,7 @@ from harness import parameters
 from harness.errors import ConfigError, HarnessError
 from harness.plugin_manager import Catalog
 from harness.sites import parse_site
-from harness.suite import Entry, ModelEntry, Suite, SuiteConfig
+from harness.suite import CAPABILITIES, Entry, ModelEntry, Suite, SuiteConfig
 
 _LISTS = {
     "method": "methods",
@@ -84,6 +84,7 @@ class _Resolver:
                 scorers=tuple(entries["scorer"]),
                 tasks=tuple(entries["task"]),
                 encoder=self.encoder(config, entries["scorer"]),
+                judge=self.judge(config, entries["scorer"]),
             )
         return None
 
@@ -122,6 +123,26 @@ class _Resolver:
                 self.problems.append("encoder: one encoder per suite; a list is not a sweep here.")
             return found[0] if found else None
         return None
+
+    def judge(self, config: SuiteConfig, scorers: list[Entry]) -> Entry | None:
+        """The judge where a scorer asks it; it must be able to answer what every scorer asks."""
+        needs = {need: scorer.name for scorer in scorers for need in scorer.needs if need in CAPABILITIES}
+        if not needs:
+            return None
+        judges = {name: self.catalog.find("judge", name).spec.provides for name in self.catalog.names("judge")}
+        able = [name for name, provided in judges.items() if needs.keys() <= set(provided)]
+        advice = f"Set judge={able[0]}." if able else "No judge here provides all that the scorers need."
+        if config.judge is None:
+            need, scorer = next(iter(needs.items()))
+            self.problems.append(f"judge: missing; {scorer} needs one that provides {need!r}. {advice}")
+            return None
+        found = self.expand("judge", config.judge, "judge", {_DEVICE: config.device})
+        if len(found) > 1:
+            self.problems.append("judge: one judge per suite; a list is not a sweep here.")
+        for entry in found[:1]:
+            for need in needs.keys() - set(entry.provides):
+                self.problems.append(f"judge: {entry.name} lacks {need!r}, which {needs[need]} needs. {advice}")
+        return found[0] if found else None
 
     def models(self, config: SuiteConfig) -> list[ModelEntry]:
         own = [isinstance(item, Mapping) and bool(item.get("sites")) for item in config.models]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from harness.embedding import Embedder
 from harness.errors import PluginError
-from harness.scorers import Embed, Latent, Request
+from harness.judges import Judging
+from harness.response_cache import ResponseCache
+from harness.scorers import Choose, Embed, Generate, Latent, Likelihood, Request
 from harness.session import Session
 
 
@@ -30,7 +32,11 @@ class Respondents:
     """Passes each request to whoever answers its kind."""
 
     def __init__(self, task: Mapping[str, Any], session: Session) -> None:
-        self._of: dict[type, Respondent] = {Embed: _Encoder(task["encoder"], session)}
+        judge = _Judge(task.get("judge"), session)
+        self._of: dict[type, Respondent] = {
+            Embed: _Encoder(task["encoder"], session),
+            **dict.fromkeys((Choose, Generate, Likelihood), judge),
+        }
 
     def knows(self, request: object) -> bool:
         """Whether it is a request at all."""
@@ -63,3 +69,22 @@ class _Encoder:
 
     def answer(self, latent: Latent, request: Embed) -> Tensor:
         return self._embedder.embed(request.texts)
+
+
+class _Judge:
+    def __init__(self, judge: Any, session: Session) -> None:
+        self._judge = judge
+        self._session = session
+
+    @cached_property
+    def _judging(self) -> Judging:
+        if self._judge is None:
+            raise PluginError("the scorer asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
+        cache = ResponseCache(self._session.store.cache / "judges", self._judge["inputs"])
+        return Judging(partial(self._session.create, "judge", self._judge), cache, self._session.progress)
+
+    def prepare(self, asked: Sequence[tuple[Latent, Request]]) -> None:
+        self._judging.ask([request for _, request in asked])
+
+    def answer(self, latent: Latent, request: Request) -> Any:
+        return self._judging.response(request)

@@ -7,12 +7,13 @@ A scorer is pure: `plan` says what it wants to know, the harness finds it out (m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from jaxtyping import Float
-from torch import Tensor
+if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does without torch
+    from jaxtyping import Float
+    from torch import Tensor
 
-from harness.contracts import TableRow
+    from harness.contracts import TableRow
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,49 @@ class Embed:
     texts: tuple[str, ...]
 
 
-Request: TypeAlias = Embed
+@dataclass(frozen=True)
+class Choose:
+    """Asks a judge how likely it would answer with each choice; the response is a tuple of their natural
+    log-probabilities as the continuation, which need not add up to 1. It may be a `Failure`.
+
+    Judges may compute once what `user` has before its last blank line, for all requests that begin alike: put there
+    what many share.
+    """
+
+    system: str
+    user: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Asks a judge for its likeliest answer, of up to `max_tokens`; the response is a text, or a `Failure`."""
+
+    system: str
+    user: str
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Asks a judge how likely a text is after a context; the response is (the sum of the natural log-probabilities of
+    the text's tokens, their number), or a `Failure`.
+    """
+
+    context: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The response to a request that a judge could not answer. It stands for no value: a scorer leaves out what it
+    was to tell, and says what share was answered.
+    """
+
+    reason: str
+
+
+Request: TypeAlias = Embed | Choose | Generate | Likelihood
 
 
 class Scorer(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import PluginError, suggest
 from harness.parameters import field_types
 
-KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation", "task")
+KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation", "task", "judge")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -30,12 +30,14 @@ class Spec:
             the config into what results depend on, such as checksums. Called when planning: it must not import torch.
         shape: for a model: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that
             a plan can check sites and estimate disk.
-        provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`.
+        provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`. For
+            a judge, what it can be asked: `"choose"`, `"generate"`, `"likelihood"`.
         needs: for a similarity, what it needs of two decompositions (empty: it compares representations): `"atoms"`,
             compared between sites; `"dictionary"`, whose directions are compared between the seeds of a site; or
             `"codes"` of the rows that two sides share, compared both ways. For an evaluation, what it needs beyond
             rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`. For a task, `"values"` of its pairs or
-            their `"rows"`. Where that depends on the parameters, like `identity`, but gives the tuple.
+            their `"rows"`. For a scorer, whom it asks: `"embed"`, an encoder; what judges provide; and `"atoms"` of
+            the decomposition. Where that depends on the parameters, like `identity`, but gives the tuple.
         pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
             it asks for this pair. Called when planning: it must not import torch.
     """

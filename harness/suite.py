@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.tasks import ComparedSite
 
+CAPABILITIES = ("choose", "generate", "likelihood")
+"""What scorers may need of a judge, and judges provide."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -68,6 +70,8 @@ class SuiteConfig:
     """How many poles of latents of each decomposition are sampled, shown and scored."""
     encoder: str | dict | None = None  # type: ignore[type-arg]
     """The sentence encoder that scorers ask: a model without sites."""
+    judge: str | dict | None = None  # type: ignore[type-arg]
+    """The language model that scorers ask, such as `local`."""
     seeds: list[int] = field(default_factory=lambda: [0])
     context: int = 128
     evaluation_share: float = 0.1
@@ -167,3 +171,14 @@ class Suite:
     tasks: tuple[Entry, ...] = ()
     encoder: ModelEntry | None = None
     """There if a scorer asks it."""
+    judge: Entry | None = None
+    """There if a scorer asks it."""
+
+    def asked_by(self, scorer: Entry) -> dict[str, Entry]:
+        """Whom a scorer asks, by the part they play."""
+        asked = {}
+        if self.encoder is not None and "embed" in scorer.needs:
+            asked["encoder"] = replace(self.encoder.entry, label=self.encoder.label)
+        if self.judge is not None and set(CAPABILITIES) & set(scorer.needs):
+            asked["judge"] = self.judge
+        return asked

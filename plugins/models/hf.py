@@ -34,7 +34,7 @@ class HF:
     def __init__(self, config: HFConfig) -> None:
         self._config = config
         self.device = torch.device(find_device() if config.device == "auto" else config.device)
-        self.tokenizer = _load_tokenizer(config)
+        self.tokenizer = load_tokenizer(config)
         self.tokens = Tokens(self.tokenizer)
         self.tokenizer_hash = self.tokens.hash()
         self._probe = torch.tensor([self.windows([_PROBE], _PROBE_TOKENS)[0][0].ids])
@@ -56,7 +56,7 @@ class HF:
     def _take_up(self, auto_class: Any) -> list[str]:
         """Load the model as this class and find its blocks; returns the weights that the checkpoint lacks."""
         self._placement = Placement(self._config, self.device.type)
-        self.module, missing_weights = _load_module(auto_class, self._config, self._placement.options)
+        self.module, missing_weights = load_module(auto_class, self._config, self._placement.options)
         if not self._placement.options:
             self.module.to(self.device)
         self.blocks = self._find_blocks()
@@ -193,7 +193,8 @@ def find_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _load_tokenizer(config: HFConfig) -> Any:
+def load_tokenizer(config: HFConfig) -> Any:
+    """The tokenizer of a checkpoint that has one."""
     tokenizer = _load(AutoTokenizer, config)
     folder = find_local(config.path)
     files = {"tokenizer.json", "tokenizer_config.json", *tokenizer.vocab_files_names.values()}
@@ -203,7 +204,7 @@ def _load_tokenizer(config: HFConfig) -> Any:
     return tokenizer
 
 
-def _load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[nn.Module, list[str]]:
     """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
     options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
     model, info = _load(auto_class, config, **options, **placement)

@@ -17,11 +17,15 @@ from plugins.models.packages import PACKAGES
 
 def load(config: PackagedConfig) -> HF:
     """The packaged model, read as any other."""
-    weights = PACKAGES[config.name].find_weights()
-    folder = weights
-    if weights.suffix == ".gguf":
-        folder = made_once(f"{config.name}-{file_digest(weights)[:16]}", partial(_convert, weights))
-    return HF(HFConfig(str(folder), dtype=config.dtype, device=config.device))
+    return HF(HFConfig(str(find_folder(config.name)), dtype=config.dtype, device=config.device))
+
+
+def find_folder(name: str) -> Path:
+    """Where the checkpoint of a packaged model lies, converted if need be."""
+    weights = PACKAGES[name].find_weights()
+    if weights.suffix != ".gguf":
+        return weights
+    return made_once(f"{name}-{file_digest(weights)[:16]}", partial(_convert, weights))
 
 
 def _convert(file: Path, folder: Path) -> None:

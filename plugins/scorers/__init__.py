@@ -37,4 +37,20 @@ SPECS: list[harness.Spec] = [
         factory="plugins.scorers.atom_provenance:AtomProvenance",
         needs=("embed", "atoms"),
     ),
+    harness.Spec(
+        kind="scorer",
+        name="choice_detection",
+        version=1,
+        summary="A judge says, window by window, whether an explanation made of n-grams and contexts holds",
+        factory="plugins.scorers.choice_detection:ChoiceDetection",
+        needs=("choose",),
+    ),
+    harness.Spec(
+        kind="scorer",
+        name="choice_fuzzing",
+        version=1,
+        summary="A judge tells by an explanation active tokens from others that are marked in the same windows",
+        factory="plugins.scorers.choice_fuzzing:ChoiceFuzzing",
+        needs=("choose",),
+    ),
 ]

@@ -33,9 +33,15 @@ def detection_rows(
         of_test: that of each test window.
         of_test_by_other: that of each test window by the other latent's explanation; None where there is none.
     """
+    return rows_at_cut(latent, best_threshold(*_by_class(latent.explain, of_explain)), of_test, of_test_by_other)
+
+
+def rows_at_cut(
+    latent: harness.Latent, threshold: float, of_test: Scores, of_test_by_other: Scores | None
+) -> list[harness.TableRow]:
+    """The same where it is known at which score to cut."""
     n = len(latent.test)
     test = _by_class(latent.test, of_test)
-    threshold = best_threshold(*_by_class(latent.explain, of_explain))
     control, reason = None, "there is no other latent with an explanation"
     if of_test_by_other is not None:
         control, reason = auroc(*_by_class(latent.test, of_test_by_other)), None

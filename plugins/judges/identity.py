@@ -1,0 +1,18 @@
+"""What the answers of judges depend on. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plugins.judges import LocalConfig
+from plugins.models import HFConfig, PackagedConfig
+from plugins.models.planning import hf_identity, packaged_identity
+
+PACKAGED = "smollm2-135m"
+
+
+def of_local(config: LocalConfig) -> dict[str, Any]:
+    """The contents of the checkpoint, or its id on the hub, whatever the device."""
+    if config.path is None:
+        return packaged_identity(PackagedConfig(PACKAGED, config.dtype))
+    return hf_identity(HFConfig(config.path, config.revision, config.dtype))

@@ -1,0 +1,164 @@
+"""A judge that is run here: any causal language model of transformers.
+
+choose: log p(choice | prompt) = Σ log p(token | prompt, the tokens of the choice before it), in natural logarithms.
+likelihood: the same sum over the tokens of a text after a context.
+generate: the likeliest token at each step, until the model ends its answer.
+
+A prompt is what the tokenizer's chat template makes of `system` and `user`, ready for the answer; without a template it
+is both texts and "Answer:". What texts hold that looks like the template's own tokens is taken apart first.
+
+The keys and values of a prompt's beginning, up to the last blank line of `user` (or of a context), are computed once
+for all requests that share them; each batch works on a copy (delphi's surprisal scorer hands one cache from batch to
+batch, which the model lengthens each time). Batches have fixed shapes, given by the beginning and the request alone,
+so the requests beside it change nothing of an answer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+import harness
+from plugins.judges import LocalConfig
+from plugins.judges.identity import PACKAGED
+from plugins.judges.prompts import Prompts
+from plugins.models import HFConfig
+from plugins.models.hf import find_device, load_module, load_tokenizer
+from plugins.models.packaged import find_folder
+
+_BATCH_ROWS = 8
+_LENGTH_STEP = 16
+_REQUESTS_AT_ONCE = 256
+"""Among so many, rows of one shape are looked for; when they are answered, they are handed out."""
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens of which the last `n_scored` places predict what is asked about."""
+
+    beginning: Ids
+    """Shared with other rows; at least one token."""
+    rest: Ids
+    n_scored: int
+
+    @property
+    def n_padded(self) -> int:
+        """How long `rest` is with padding."""
+        return -(-len(self.rest) // _LENGTH_STEP) * _LENGTH_STEP
+
+
+class Local:
+    """Scores and continues prompts."""
+
+    def __init__(self, config: LocalConfig) -> None:
+        path = str(find_folder(PACKAGED)) if config.path is None else config.path
+        of_model = HFConfig(path, config.revision, config.dtype)
+        self._device = torch.device(find_device() if config.device == "auto" else config.device)
+        self._model, missing = load_module(AutoModelForCausalLM, of_model, {})
+        if missing:
+            raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(missing)}.")
+        self._model.to(self._device)
+        self._prompts = Prompts(load_tokenizer(of_model))
+
+    def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...]]:
+        """The log-probabilities of the choices as the judge's answer."""
+        for part in _parts(requests):
+            asked = [self._prompts.choices(request) for request in part]
+            scored = iter(self._scores([(ids, choice) for ids, choices in asked for choice in choices]))
+            yield from (tuple(next(scored) for _ in choices) for _, choices in asked)
+
+    def likelihood(self, requests: Sequence[harness.Likelihood]) -> Iterator[tuple[float, int]]:
+        """The log-probabilities of texts, and their numbers of tokens."""
+        for part in _parts(requests):
+            asked = [self._prompts.continuation(request) for request in part]
+            for (_, text), score in zip(asked, self._scores(asked), strict=True):
+                yield score, len(text)
+
+    @torch.no_grad()
+    def generate(self, requests: Sequence[harness.Generate]) -> Iterator[str]:
+        """One after the other."""
+        for request in requests:
+            beginning, rest = self._prompts.of(request.system, request.user)
+            ids = torch.tensor([[*beginning, *rest]], device=self._device)
+            found = self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=request.max_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=self._prompts.padding,
+            )
+            yield self._prompts.text(found[0, ids.shape[1] :].tolist())
+
+    def _scores(self, asked: Sequence[tuple[tuple[Ids, Ids], Ids]]) -> list[float]:
+        """The log-probability of each target after its prompt, which is in two parts; 0 for an empty target."""
+        wanted: dict[Row, dict[Ids, float]] = defaultdict(dict)
+        rows = [Row(beginning, rest + target[:-1], len(target)) for (beginning, rest), target in asked]
+        for row, (_, target) in zip(rows, asked, strict=True):
+            wanted[row][target] = 0.0
+        for beginning, batches in _by_beginning([row for row in wanted if row.n_scored]).items():
+            read = self._read(beginning)
+            for batch in batches:
+                for row, found in zip(batch, self._continue(read, batch), strict=True):
+                    for target in wanted[row]:
+                        places = torch.tensor(target)[:, None]
+                        wanted[row][target] = float(found.gather(1, places).double().sum())
+        return [wanted[row][target] for row, (_, target) in zip(rows, asked, strict=True)]
+
+    @torch.no_grad()
+    def _read(self, beginning: Ids) -> Any:
+        """The keys and values of a beginning."""
+        ids = torch.tensor([beginning], device=self._device)
+        return self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+    @torch.no_grad()
+    def _continue(self, read: Any, rows: Sequence[Row]) -> Float[Tensor, "n s v"]:
+        """The log-probabilities of the tokens after the scored places of up to a batch of rows of one shape."""
+        n_read, n_tokens, n_scored = len(rows[0].beginning), rows[0].n_padded, rows[0].n_scored
+        ids = torch.full((_BATCH_ROWS, n_tokens), self._prompts.padding)
+        mask = torch.zeros(_BATCH_ROWS, n_read + n_tokens, dtype=torch.long)
+        mask[:, :n_read] = 1
+        for place, row in enumerate(rows):
+            ids[place, n_tokens - len(row.rest) :] = torch.tensor(row.rest)
+            mask[place, n_read + n_tokens - len(row.rest) :] = 1
+        cache = copy.deepcopy(read)
+        cache.batch_repeat_interleave(_BATCH_ROWS)
+        logits = self._model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=(mask.cumsum(dim=1) - 1)[:, n_read:].to(self._device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=n_scored,
+        ).logits
+        return logits[: len(rows), -n_scored:].float().log_softmax(dim=-1).cpu()
+
+
+def _parts(requests: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for first in range(0, len(requests), _REQUESTS_AT_ONCE):
+        yield requests[first : first + _REQUESTS_AT_ONCE]
+
+
+def _by_beginning(rows: Sequence[Row]) -> dict[Ids, list[list[Row]]]:
+    """Batches of rows of one shape."""
+    groups: dict[Ids, dict[tuple[int, int], list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[row.beginning][row.n_padded, row.n_scored].append(row)
+    return {
+        beginning: [
+            group[first : first + _BATCH_ROWS]
+            for group in of_shape.values()
+            for first in range(0, len(group), _BATCH_ROWS)
+        ]
+        for beginning, of_shape in groups.items()
+    }
