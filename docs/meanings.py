@@ -89,7 +89,7 @@ COLUMNS = {
     "task_config": "Its parameters, as JSON.",
     "scorer": "Name of the scorer; null for counts of latents.",
     "scorer_config": "Its parameters, as JSON.",
-    "judge": "The model that it asked; null if it asks nobody.",
+    "judge": "The model, encoder or judge, that it asked; null if it asks nobody.",
     "latent": "Number of the latent: its row in the dictionary.",
     "sign": "1, or -1 for the negative pole of a signed code.",
     "stratum": "Group of latents of like density that it was drawn from.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,6 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cells import Cell
+
+if TYPE_CHECKING:
+    from harness.estimate import Estimate
+    from harness.judge_costs import JudgeCosts
 
 _NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 
@@ -116,6 +120,21 @@ def short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if round(abs(value)) < 1000 or abs(value) >= 1e7 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def costs(needed: Estimate, asked: JudgeCosts) -> list[str]:
+    """What a plan will cost, in sentences."""
+    unknown = f", and {needed.n_unknown_disk} captures of unknown width" if needed.n_unknown_disk else ""
+    untimed = f", and {needed.n_unknown_seconds} cells of a kind not run here yet" if needed.n_unknown_seconds else ""
+    lines = [
+        f"tokens to read: {needed.n_tokens:,}; disk: {size(needed.disk_bytes)}{unknown}",
+        f"time: about {duration(needed.seconds)}{untimed}",
+    ]
+    if asked.n_requests or asked.n_unknown_requests:
+        untold = f", and those of {asked.n_unknown_requests} cells" if asked.n_unknown_requests else ""
+        tokens = f"about {asked.n_prompt_tokens:,} prompt tokens"
+        lines.append(f"asked of the judge: up to {asked.n_requests:,} requests, {tokens}{untold}")
+    return lines
 
 
 def size(n_bytes: float) -> str:

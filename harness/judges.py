@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from harness.errors import PluginError
 from harness.isolation import isolated
 from harness.response_cache import ResponseCache
-from harness.scorers import Choose, Failure, Generate, Likelihood, Request
+from harness.scorers import Choose, Failure, Generate, Likelihood, Request, prompt_of
 
 _REPORT_EVERY = 16
 
@@ -112,15 +112,8 @@ class Judging:
 
 def _like_beside_like(request: Any) -> tuple[Any, ...]:
     """An order in which prompts that begin alike follow each other, and those of like length."""
-    beginning, _, end = prompt(request).rpartition("\n\n")
+    beginning, _, end = prompt_of(request).rpartition("\n\n")
     return beginning, len(end), end
-
-
-def prompt(request: Any) -> str:
-    """All that a judge reads of a request."""
-    if isinstance(request, Likelihood):
-        return f"{request.context}\n\n{request.text}"
-    return f"{request.system}\n\n{request.user}"
 
 
 def _check(request: Any, response: Any, where: str) -> None:

@@ -136,13 +136,18 @@ class _Resolver:
             need, scorer = next(iter(needs.items()))
             self.problems.append(f"judge: missing; {scorer} needs one that provides {need!r}. {advice}")
             return None
-        found = self.expand("judge", config.judge, "judge", {_DEVICE: config.device})
+        found = self.expand("judge", config.judge, "judge")
         if len(found) > 1:
             self.problems.append("judge: one judge per suite; a list is not a sweep here.")
         for entry in found[:1]:
             for need in needs.keys() - set(entry.provides):
                 self.problems.append(f"judge: {entry.name} lacks {need!r}, which {needs[need]} needs. {advice}")
-        return found[0] if found else None
+        if not found:
+            return None
+        params = dict(found[0].params)
+        if params.get(_DEVICE) == "auto":  # set here, so that the label, a column of tables, does not name it
+            params[_DEVICE] = config.device
+        return dataclasses.replace(found[0], params=params)
 
     def models(self, config: SuiteConfig) -> list[ModelEntry]:
         own = [isinstance(item, Mapping) and bool(item.get("sites")) for item in config.models]

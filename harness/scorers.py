@@ -107,6 +107,13 @@ class Failure:
 Request: TypeAlias = Embed | Choose | Generate | Likelihood
 
 
+def prompt_of(request: Choose | Generate | Likelihood) -> str:
+    """All that a judge reads of a request."""
+    if isinstance(request, Likelihood):
+        return f"{request.context}\n\n{request.text}"
+    return f"{request.system}\n\n{request.user}"
+
+
 class Scorer(Protocol):
     """Rates how well one pole of a latent can be understood. Pure: asks by `plan`, judges by `reduce`.
 

@@ -90,6 +90,7 @@ def plan_verb(options: argparse.Namespace) -> int:
     """What a run would do, and what it would cost."""
     from harness.config import compose
     from harness.estimate import estimate
+    from harness.judge_costs import judge_costs
     from harness.plan import build_plan
     from harness.store import states
 
@@ -98,9 +99,9 @@ def plan_verb(options: argparse.Namespace) -> int:
     plan = build_plan(suite)
     store = _store(suite.config.name)
     found = states(plan, store)
-    costs = estimate(plan, found, store)
+    costs, asked = estimate(plan, found, store), judge_costs(plan, found, catalog)
     if options.json:
-        _print_states(plan, found, vars(costs))
+        _print_states(plan, found, vars(costs) | vars(asked))
         return ALL_DONE
     _say_difference(plan, store)
     _show_states(plan, found)
@@ -109,10 +110,8 @@ def plan_verb(options: argparse.Namespace) -> int:
     passes = sum(kind == "capture" for kind, _ in groups)
     streams = sum(kind == "fit" for kind, _ in groups)
     out.print(f"\n{len(found)} cells, {n_todo} to do: {passes} forward passes, {streams} streams shared by learners")
-    unknown = f", and {costs.n_unknown_disk} captures of unknown width" if costs.n_unknown_disk else ""
-    out.print(f"tokens to read: {costs.n_tokens:,}; disk: {display.size(costs.disk_bytes)}{unknown}", highlight=False)
-    untimed = f", and {costs.n_unknown_seconds} cells of a kind not run here yet" if costs.n_unknown_seconds else ""
-    out.print(f"time: about {display.duration(costs.seconds)}{untimed}", highlight=False)
+    for line in display.costs(costs, asked):
+        out.print(line, highlight=False)
     return ALL_DONE
 
 

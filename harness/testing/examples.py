@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.decomposition import Codes, Decomposition
 from harness.rows import make_rows
-from harness.scorers import Latent, LatentWindow
+from harness.scorers import Embed, Generate, Latent, LatentWindow, Likelihood, Request
 
 WINDOW_TOKENS = 12
 WINDOWS_OF_A_CLASS = 20
@@ -125,6 +125,28 @@ def embedded(texts: Sequence[str]) -> Float[Tensor, "n e"]:
     """Stands in for a sentence encoder: texts that share words are alike. Of unit norm, in float64."""
     found = torch.stack([torch.stack([_word(word) for word in text.split() or [""]]).mean(dim=0) for text in texts])
     return torch.nn.functional.normalize(found, dim=1)
+
+
+def responded(request: Request) -> Any:
+    """Stands in for whoever answers a request: an encoder that sees shared words, and a judge that does.
+
+    The likelier the first choice, the more words what comes after the last blank line shares with what comes before.
+    """
+    if isinstance(request, Embed):
+        return embedded(request.texts)
+    if isinstance(request, Generate):
+        return " ".join(request.user.split()[: request.max_tokens])
+    if isinstance(request, Likelihood):
+        n = len(request.text.split())
+        return n * (_likeness(request.context, request.text) - 2), n
+    before, _, after = request.user.rpartition("\n\n")
+    likeness = _likeness(before, after)
+    return tuple(likeness - 2 if place == 0 else -1.0 - likeness for place in range(len(request.choices)))
+
+
+def _likeness(text: str, other: str) -> float:
+    one, two = embedded([text, other])
+    return float(one @ two)
 
 
 @functools.cache

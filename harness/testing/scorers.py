@@ -1,4 +1,4 @@
-"""What a scorer has to keep. A sentence encoder is stood in for by one that sees which words texts share."""
+"""What a scorer has to keep. Encoder and judge are stood in for by what sees which words texts share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from harness.contracts import TableRow
 from harness.errors import Undefined
-from harness.scorers import Embed, Latent, LatentWindow
+from harness.scorers import Choose, Embed, Generate, Latent, LatentWindow, Likelihood
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
-from harness.testing.examples import embedded, latent, meaningless, on_token, planted
+from harness.testing.examples import latent, meaningless, on_token, planted, responded
 
 N_LATENTS = 16
 _STANDARD_ERRORS = 4
 _TOLERANCE = 1e-9
+_REQUESTS = (Embed, Choose, Generate, Likelihood)
 
 
 class ScorerUnderTest:
@@ -41,9 +42,9 @@ class ScorerUnderTest:
         """What it says of a latent; by a fresh one if none is given. Raises Undefined if it does."""
         scorer = self.make() if scorer is None else scorer
         plan = scorer.plan(of)
-        if not isinstance(plan, list) or not all(isinstance(request, Embed) for request in plan):
-            raise Broken(f"plan() returned {plan!r:.80}; return a list of harness.Embed, empty if nobody is asked.")
-        found = scorer.reduce(of, plan, [embedded(request.texts) for request in plan])
+        if not isinstance(plan, list) or not all(isinstance(request, _REQUESTS) for request in plan):
+            raise Broken(f"plan() returned {plan!r:.80}; return a list of requests such as harness.Embed, or none.")
+        found = scorer.reduce(of, plan, [responded(request) for request in plan])
         if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
             raise Broken(f"reduce() returned {found!r:.80}; return a list of harness.TableRow.")
         return found
@@ -111,10 +112,10 @@ def is_pure(under_test: ScorerUnderTest) -> None:
     if first is None:
         raise NotChecked("it has no value for the latents of the kit")
     plan = scorer.plan(of)
-    responses = [embedded(request.texts) for request in plan]
-    kept = [response.clone() for response in responses]
+    responses = [responded(request) for request in plan]
+    kept = copy.deepcopy(responses)
     scorer.reduce(of, plan, responses)
-    if not all(map(torch.equal, responses, kept)):
+    if not all(map(_same, responses, kept)):
         raise Broken("reduce() has changed the responses it was given. Work on a copy.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 import harness
 
@@ -22,6 +23,41 @@ class LocalConfig:
     device: str = "auto"
 
 
+@dataclass
+class OpenAIHTTPConfig:
+    """A model behind an endpoint that speaks OpenAI's chat completions.
+
+    Args:
+        model: as the endpoint calls it. It may change behind its name, which stored answers can't notice.
+        base_url: up to and without `/chat/completions`.
+        key_variable: the environment variable that holds the key; null for an endpoint that wants none.
+        n_at_once: requests on their way at a time.
+        timeout_seconds: for a connection, and between two pieces of an answer.
+        attempts: for each request.
+        wait_seconds: before the second attempt, and twice as long before each further one, unless the endpoint says.
+    """
+
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    key_variable: str | None = "OPENAI_API_KEY"
+    n_at_once: int = 8
+    timeout_seconds: float = 60.0
+    attempts: int = 6
+    wait_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.base_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("base_url is no address; give one such as http://localhost:8000/v1.")
+        if "@" in address.netloc or address.query:
+            raise ValueError("base_url holds a secret or a query; key_variable names the variable for the key.")
+        if min(self.n_at_once, self.attempts) < 1 or self.timeout_seconds <= 0 or self.wait_seconds < 0:
+            raise ValueError(
+                f"n_at_once {self.n_at_once} and attempts {self.attempts} must be at least 1, timeout_seconds "
+                f"{self.timeout_seconds} above 0, wait_seconds {self.wait_seconds} not below."
+            )
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="judge",
@@ -32,5 +68,15 @@ SPECS: list[harness.Spec] = [
         factory="plugins.judges.local:Local",
         identity="plugins.judges.identity:of_local",
         provides=("choose", "generate", "likelihood"),
+    ),
+    harness.Spec(
+        kind="judge",
+        name="openai_http",
+        version=1,
+        summary="a model behind any endpoint that speaks OpenAI's chat completions; needs httpx",
+        config=OpenAIHTTPConfig,
+        factory="plugins.judges.openai_http:OpenAIHTTP",
+        identity="plugins.judges.identity:of_openai_http",
+        provides=("choose", "generate"),
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.judges import LocalConfig
+from plugins.judges import LocalConfig, OpenAIHTTPConfig
 from plugins.models import HFConfig, PackagedConfig
 from plugins.models.planning import hf_identity, packaged_identity
 
@@ -16,3 +16,8 @@ def of_local(config: LocalConfig) -> dict[str, Any]:
     if config.path is None:
         return packaged_identity(PackagedConfig(PACKAGED, config.dtype))
     return hf_identity(HFConfig(config.path, config.revision, config.dtype))
+
+
+def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
+    """Where which model is asked; not with which key, nor how patiently."""
+    return {"base_url": config.base_url, "model": config.model}

@@ -113,8 +113,9 @@ def test_budgets_are_swept_and_share_what_does_not_depend_on_them(tmp_path: Path
 
 def _scored_suite(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     encoder = {"model": "toy", "path": model_folder(tmp_path / "e", "e"), "label": "encoder"}
-    scored = {"tokens": {"fit": 1000, "evaluation": 200, "interp": 300}, "encoder": encoder}
-    return raw_suite(tmp_path, scorers=["lookup", "retrieval", "provenance"], **scored | changes)
+    scored: dict[str, Any] = {"tokens": {"fit": 1000, "evaluation": 200, "interp": 300}, "encoder": encoder}
+    scored["scorers"] = ["lookup", "retrieval", "provenance"]
+    return raw_suite(tmp_path, **scored | changes)
 
 
 def test_the_cells_of_a_kind_come_together(tmp_path: Path) -> None:
@@ -144,9 +145,30 @@ def test_another_encoder_makes_stale_the_scores_that_asked_it(tmp_path: Path) ->
     assert lost == {"retrieval", "provenance"}
 
 
+def test_a_judge_is_part_of_the_scores_that_ask_it_and_of_no_others(tmp_path: Path) -> None:
+    scorers = ["lookup", "retrieval", "asking"]
+    plans = [
+        plan_of(_scored_suite(tmp_path, scorers=scorers, judge=judge, device=device))
+        for judge, device in (("chooser", "cpu"), ("chooser", "cuda"), ({"judge": "chooser", "size": 2}, "cpu"))
+    ]
+    judges = {cell.columns["scorer"]: cell.columns["judge"] for cell in plans[0].of_kind("scoring")}
+    assert judges == {"lookup": None, "retrieval": "encoder", "asking": "chooser"}
+    assert {cell.columns["judge"] for cell in plans[2].of_kind("scoring")} == {None, "encoder", "chooser(size=2)"}
+    assert _keys(plans[0]) == _keys(plans[1])  # whatever it runs on
+    lost = {plans[0].cells[key].columns["scorer"] for key in _keys(plans[0]) - _keys(plans[2])}
+    assert lost == {"asking"}
+    unjudged = plan_of(_scored_suite(tmp_path, scorers=scorers[:2]))
+    assert _keys(unjudged) < _keys(plans[0])  # a judge makes nothing stale
+    assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="nobody"))) == _keys(unjudged)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"scorers": ["asking"]}, "judge: missing; asking needs one that provides 'choose'. Set judge=chooser."),
+        ({"scorers": ["asking", "writing"], "judge": "chooser"}, "chooser lacks 'generate', which writing needs. Set "),
+        ({"scorers": ["asking"], "judge": "choser"}, "unknown judge 'choser'. Did you mean 'chooser'"),
+        ({"scorers": ["asking"], "judge": {"judge": "chooser", "size": [1, 2]}}, "one judge per suite"),
         ({"tokens": {"fit": 1000, "evaluation": 200}}, "scorers: tokens.interp is 0"),
         ({"encoder": None}, "encoder: missing; retrieval asks for embeddings"),
         ({"encoder": "nobody"}, "encoder: unknown model 'nobody'"),

@@ -34,6 +34,12 @@ class CorpusConfig:
 
 
 @dataclass
+class JudgeConfig:
+    size: int = 1
+    device: str = "auto"
+
+
+@dataclass
 class MatchingConfig:
     by: Literal["dictionary", "codes"] = "dictionary"
 
@@ -61,6 +67,10 @@ SPECS = (
     Spec("scorer", "lookup", 1, "asks nobody", "x:Y", provides=("floor",)),
     Spec("scorer", "retrieval", 1, "asks an encoder", "x:Y", needs=("embed",)),
     Spec("scorer", "provenance", 1, "only of atoms", "x:Y", needs=("embed", "atoms")),
+    Spec("scorer", "asking", 1, "asks a judge", "x:Y", needs=("choose",)),
+    Spec("scorer", "writing", 1, "has a judge write", "x:Y", needs=("generate",)),
+    Spec("judge", "chooser", 1, "only chooses", "x:Y", JudgeConfig, provides=("choose",)),
+    Spec("judge", "talker", 1, "does all", "x:Y", JudgeConfig, provides=("choose", "generate")),
     Spec("model", "toy", 1, "has a path", "x:Y", ModelConfig, identity=_identity, shape=_shape),
     Spec("model", "own_rows", 1, "reads no corpus", "x:Y", provides=("rows",)),
     Spec("corpus", "texts", 1, "has texts", "x:Y", CorpusConfig),

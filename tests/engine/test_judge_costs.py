@@ -1,0 +1,70 @@
+"""What a plan tells of its judge: no more is asked, and knowing it takes no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import harness
+from harness import judge_costs
+from harness.judge_costs import JudgeCosts
+from harness.latents import sampling, windows
+from harness.plan import build_plan
+from harness.plugin_manager import load_catalog
+from harness.resolver import resolve
+from harness.store import State
+from harness.testing.examples import planted
+
+N_LATENTS = 7
+
+
+def _raw(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "judged",
+        "models": [{"model": "random_weights", "sites": ["resid_post.0"]}],
+        "corpus": "synthetic",
+        "tokens": {"fit": 1000, "evaluation": 200, "interp": 300},
+        "methods": [{"method": "pca", "n_components": 4}, {"method": "kmeans", "n_latents": 4, "k": 1}],
+        "scorers": ["token_lookup", "choice_detection", "choice_fuzzing"],
+        "latents": N_LATENTS,
+        "judge": "local",
+    } | changes
+
+
+def _costs(**changes: Any) -> JudgeCosts:
+    catalog = load_catalog()
+    plan = build_plan(resolve(_raw(**changes), catalog, lambda group, name: {}))
+    return judge_costs.judge_costs(plan, {key: State("to do") for key in plan.cells}, catalog)
+
+
+def test_the_made_up_latent_has_as_many_windows_as_there_can_be() -> None:
+    n_explain = sampling.N_TOP + sampling.N_QUANTILE + sampling.N_RANDOM
+    assert judge_costs.N_WINDOWS == n_explain == sampling.N_TEST == sampling.N_SILENT
+    assert judge_costs.N_TOKENS == windows.WINDOW_TOKENS
+
+
+def test_requests_are_those_of_full_latents() -> None:
+    costs = _costs()
+    n_methods, n_texts, n_explanations = 2, 40, 3
+    assert costs.n_requests == n_methods * N_LATENTS * 2 * n_texts * n_explanations
+    assert 50 < costs.n_prompt_tokens / costs.n_requests < 300
+    assert costs.n_unknown_requests == 0
+    asked = harness.create("scorer", "choice_detection").plan(planted(0, n=20))
+    assert len(asked) == n_texts * n_explanations
+
+
+def test_a_suite_that_asks_nobody_costs_nothing() -> None:
+    assert _costs(scorers=["token_lookup"], judge=None) == JudgeCosts(0, 0, 0)
+
+
+def test_it_needs_no_torch() -> None:
+    code = """
+import sys
+from harness.judge_costs import _costs_of_latent
+from harness.plugin_manager import load_catalog
+for name in ("choice_detection", "choice_fuzzing"):
+    assert _costs_of_latent('{"name": "%s", "params": {}}' % name, load_catalog())
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
