@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -145,7 +146,7 @@ def responded(request: Request) -> Any:
 
 
 def _likeness(text: str, other: str) -> float:
-    one, two = embedded([text, other])
+    one, two = embedded([" ".join(re.findall(r"\w+", own)) for own in (text, other)])  # marks are no words
     return float(one @ two)
 
 
