@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -102,6 +103,29 @@ class AsksInVain(Lengths):
         return [harness.Embed((" ",))] if latent.index == 1 else super().plan(latent)
 
 
+class AsksAJudge(Silent):
+    """Its metric is what the judge says of the latent's index."""
+
+    def plan(self, latent: harness.Latent) -> list[Any]:
+        return [harness.Choose("s", f"latent {latent.index}", ("Yes", "No"))]
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        ((yes, _),) = responses
+        return [harness.TableRow("index", -yes, 1, True)]
+
+
+class Chooser:
+    """Says the number that it is shown; remembers what it was asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, config: object) -> None: ...
+
+    def choose(self, requests: Any) -> list[tuple[float, float]]:
+        self.asked.extend(request.user for request in requests)
+        return [(-float(request.user.split()[-1]), -1.0) for request in requests]
+
+
 class Unfit(Silent):
     """Returns what no scorer may."""
 
@@ -138,10 +162,11 @@ class Tiny:
 
 
 def _catalog() -> Catalog:
-    scorers = (Lengths, Silent, Spoils, Raises, Quits, AsksInVain, Unfit, Broken, Mute)
+    scorers = (Lengths, Silent, Spoils, Raises, Quits, AsksInVain, AsksAJudge, Unfit, Broken, Mute)
     specs = [harness.Spec("scorer", cls.__name__.lower(), 1, "of this test", cls) for cls in scorers]
     specs.append(harness.Spec("scorer", "needy", 1, "of this test", Silent, needs=("atoms",)))
     specs.append(harness.Spec("model", "tiny", 1, "of this test", Tiny))
+    specs.append(harness.Spec("judge", "chooser", 1, "of this test", Chooser, provides=("choose",)))
     catalog = Catalog()
     for spec in specs:
         catalog.entries[spec.kind, spec.name] = Registered(spec, sys.modules[__name__], "here", "1")
@@ -248,6 +273,19 @@ def test_an_encoder_that_nobody_asks_is_not_loaded(session: Session) -> None:
     assert len(_interp(record)) == N_LATENTS
     (record,) = _run(session, _cell("lengths", encoder=None))
     assert record.error_type == "PluginError" and "needs=('embed',)" in str(record.error)
+
+
+def test_a_judge_is_asked_once_even_by_another_run(session: Session) -> None:
+    Chooser.asked.clear()
+    judge = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version": 1}}
+    asking = _cell("asksajudge")
+    asking = dataclasses.replace(asking, task={**asking.task, "judge": judge})
+    for _ in range(2):
+        (record,) = _run(session, asking)
+        assert [row["value"] for row in _interp(record)] == [row["latent"] for row in _interp(record)]
+    assert sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
+    (record,) = _run(session, _cell("asksajudge"))
+    assert record.error_type == "PluginError" and "needs=('choose',)" in str(record.error)
 
 
 def test_undefined_units_are_null_with_the_reason(session: Session) -> None:
