@@ -108,12 +108,15 @@ class Explained:
     def _scores(self, index: int, sign: int) -> list[dict[str, Any]]:
         """What scorers gave this unit; empty if it was not drawn."""
         scores = []
+        entries = self.plan.suite.scorers
+        labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
         for cell in self.plan.of_kind("scoring"):
             record = self.store.record(cell.key) if cell.task["latents"] == self.cell.key else None
             for row in record.rows if record else ():
                 if (row.get("latent"), row.get("sign")) == (index, sign):
                     known = {name: row[name] for name in ("metric", "value", "chance", "reason")}
-                    scores.append({"scorer": cell.columns["scorer"], "judge": cell.columns["judge"], **known})
+                    scorer = labels[cell.columns["scorer"], cell.columns["scorer_config"]]
+                    scores.append({"scorer": scorer, "judge": cell.columns["judge"], **known})
         return scores
 
 

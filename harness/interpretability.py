@@ -11,11 +11,13 @@ Student's t with s−1 degrees of freedom, where τ² is by how much the means o
 explains. With one seed the interval is about latents alone; `interval_over` says so. With two, t has one degree of
 freedom and long tails; an interval ends where the metric's range does.
 
-The lift is the score less the floor's on the same unit; its interval is that of the paired differences.
+The lift is the score less the floor's on the same unit and against the same negatives, which the parameter `negatives`
+of a scorer names; its interval is that of the paired differences.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
@@ -71,13 +73,19 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 def _units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
     """Every unit's main metric with each scorer, and beside it the control, the floor and the lift."""
     scored = table[table["chance"].notna()]  # only main metrics have one
+    scored = scored.assign(negatives=scored["scorer_config"].map(_negatives))
     controls = table[table["metric"].fillna("").str.endswith(_CONTROL)]
     controls = controls.assign(metric=controls["metric"].str.removesuffix(_CONTROL))
     is_floor = scored["scorer"].isin(floors)
     units = _beside(scored, controls, "random_explanation", _LINE)
-    units = _beside(units, scored[is_floor], "floor", [*FIT, "metric"])
+    units = _beside(units, scored[is_floor], "floor", [*FIT, "metric", "negatives"])
     units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # nothing to be told of a floor's own lift
     return units.assign(lift=units["value"] - units["floor"])
+
+
+def _negatives(scorer_config: str) -> str:
+    """The silent windows that a scorer saw; those that know of no others see random ones."""
+    return str(json.loads(scorer_config).get("negatives", "random"))
 
 
 def _beside(units: pd.DataFrame, others: pd.DataFrame, name: str, keys: list[str]) -> pd.DataFrame:

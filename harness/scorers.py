@@ -6,7 +6,7 @@ A scorer is pure: `plan` says what it wants to know, the harness finds it out (m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does without torch
@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does w
     from torch import Tensor
 
     from harness.contracts import TableRow
+
+NEAR = ("near_latent", "near_text")
+"""Samples of silent windows that are hard to tell from active ones; see `harness/latents/negatives.py`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class LatentWindow:
     """True where a token's activation is above the latent's threshold; False where every token is silent. Windows that
     are neither are not shown to scorers."""
     sample: str
-    """How it was chosen: `top`, `quantile`, `random` (all active) or `silent`."""
+    """How it was chosen: `top`, `quantile`, `random` (all active), `silent` (at random), `near_latent` (silent while a
+    near latent is active) or `near_text` (silent, with much the same words as an active one)."""
 
     @property
     def text(self) -> str:
@@ -53,6 +57,29 @@ class Latent:
     """Where the latent is a stored activation: the text around the token it was taken from."""
     other: Latent | None = None
     """Another latent of the decomposition: its explanation is the random one that controls this one's."""
+    near_explain: tuple[LatentWindow, ...] = ()
+    near_test: tuple[LatentWindow, ...] = ()
+    """Silent windows that are hard to tell from active ones, of the documents of each half; see `against`."""
+
+    def against(self, negatives: str) -> Latent:
+        """The same with other silent windows among `explain` and `test`, and among those of `other`.
+
+        Args:
+            negatives: `random`, which they are as given; `near_latent` or `near_text`.
+        """
+        if negatives == "random":
+            return self
+
+        def chosen(windows: tuple[LatentWindow, ...], near: tuple[LatentWindow, ...]) -> tuple[LatentWindow, ...]:
+            active = (window for window in windows if window.is_active)
+            return (*active, *(window for window in near if window.sample == negatives))
+
+        return replace(
+            self,
+            explain=chosen(self.explain, self.near_explain),
+            test=chosen(self.test, self.near_test),
+            other=self.other and self.other.against(negatives),
+        )
 
 
 @dataclass(frozen=True)

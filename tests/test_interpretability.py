@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -179,3 +180,22 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(n_seeds: int, spread:
         low, high = interval(drawn)
         covered.append(low <= TRUTH <= high)
     assert np.mean(covered) >= 0.88  # without the term for seeds: .48 at a spread of .1
+
+
+def test_the_lift_is_over_the_floor_against_the_same_negatives() -> None:
+    configs = {name: json.dumps({"negatives": name}) for name in ("random", "near_text")}
+    floors = {"random": 0.7, "near_text": 0.4}
+    units = [
+        unit
+        for i in range(12)
+        for name, config in configs.items()
+        for unit in (_unit("floor", i, floors[name], scorer_config=config),)
+    ]
+    units += [_unit("judge", i, 0.8, scorer_config=config) for i in range(12) for config in (*configs.values(), "{}")]
+    units += [_unit("judge", i, 0.8, scorer_config='{"negatives": "near_latent"}') for i in range(12)]
+    lines = interpretability(_table(*units), ["floor"])
+    lines = lines[lines["scorer"] == "judge"].set_index("scorer_config")
+    for config, floor in ((configs["random"], 0.7), (configs["near_text"], 0.4), ("{}", 0.7)):
+        assert lines.loc[config, "floor"] == pytest.approx(floor)
+        assert lines.loc[config, "lift"] == pytest.approx(0.8 - floor)
+    assert pd.isna(lines.loc['{"negatives": "near_latent"}', "lift"])  # no floor was taken on these

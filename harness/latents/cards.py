@@ -10,7 +10,7 @@ other rows of the dictionary; `source` where a stored activation was taken from;
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -22,13 +22,14 @@ from torch import Tensor
 
 from harness.decomposition import Decomposition
 from harness.latents.activations import LatentActivations, Pole
+from harness.latents.negatives import Near
+from harness.latents.neighbours import nearest
 from harness.latents.sampling import Strata, sample
 from harness.latents.windows import Windows
-from harness.scorers import Latent, LatentWindow
+from harness.scorers import NEAR, Latent, LatentWindow
 
 N_BINS = 20
 N_TOKENS = 10
-N_NEAREST = 5
 SOURCE_CHARACTERS = 100
 
 Card: TypeAlias = dict[str, Any]
@@ -77,6 +78,10 @@ class CardMaker:
         }
 
     @cached_property
+    def _near(self) -> Near:
+        return Near(self.decomposition, self.activations, self.windows)
+
+    @cached_property
     def _occurrences(self) -> Counter[str]:
         """How often each token occurs on unmasked rows."""
         return Counter(token for token, masked in zip(self.windows.tokens, self.masked, strict=True) if not masked)
@@ -109,7 +114,7 @@ class CardMaker:
         ]
 
     def _examples(self, pole: Pole) -> dict[str, list[dict[str, Any]]]:
-        examples = sample(self.windows, pole, self.seed)
+        examples = sample(self.windows, pole, self.seed, self._near)
         return {name: [_item(window) for window in windows] for name, windows in vars(examples).items()}
 
 
@@ -120,24 +125,6 @@ def histogram(pole: Pole) -> dict[str, list[Any]]:
     span = (pole.ceiling, float(pole.values.max()))
     counts, edges = np.histogram(pole.values.astype(np.float64), bins=N_BINS, range=span)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
-
-
-def nearest(decomposition: Decomposition, index: int, sign: int) -> list[dict[str, Any]]:
-    """Other rows of the dictionary by cosine with the pole's direction; of signed latents by its size, as both poles
-    count. Rows of norm 0 have no direction.
-    """
-    if decomposition.dictionary is None:
-        return []
-    dictionary = decomposition.dictionary.float()
-    norms = dictionary.norm(dim=1)
-    others = (norms > 0).nonzero().flatten()
-    others = others[others != index]
-    if not norms[index] > 0 or not len(others):
-        return []
-    cosines = dictionary[others] @ (sign * dictionary[index]) / (norms[others] * norms[index])
-    order = (cosines.abs() if decomposition.signed else cosines).argsort(descending=True, stable=True)[:N_NEAREST]
-    pairs = zip(others[order].tolist(), cosines[order].tolist(), strict=True)
-    return [{"index": other, "cosine": cosine} for other, cosine in pairs]
 
 
 def source(document: str, text: str, start: int, end: int) -> dict[str, Any]:
@@ -160,7 +147,7 @@ def _after_space(text: str) -> str:
 def latent_of(card: Card, direction: Float[Tensor, " d"] | None = None, other: Latent | None = None) -> Latent:
     """What a scorer gets of a card; `direction` is the latent's row of the dictionary, multiplied here by the sign."""
     origin = card["source"]
-    explain, test = (tuple(window_of(item) for item in card[half]) for half in ("explain", "test"))
+    (explain, near_explain), (test, near_test) = (_windows(card[half]) for half in ("explain", "test"))
     return Latent(
         index=card["index"],
         sign=card["sign"],
@@ -170,7 +157,15 @@ def latent_of(card: Card, direction: Float[Tensor, " d"] | None = None, other: L
         direction=None if direction is None else card["sign"] * direction,
         source=origin and origin["before"] + origin["token"] + origin["after"],
         other=other,
+        near_explain=near_explain,
+        near_test=near_test,
     )
+
+
+def _windows(items: Sequence[Mapping[str, Any]]) -> tuple[tuple[LatentWindow, ...], tuple[LatentWindow, ...]]:
+    """Those that every scorer sees, and the hard ones."""
+    windows = [window_of(item) for item in items]
+    return tuple(w for w in windows if w.sample not in NEAR), tuple(w for w in windows if w.sample in NEAR)
 
 
 def _item(window: LatentWindow) -> dict[str, Any]:

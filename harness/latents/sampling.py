@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from harness.latents.activations import POLES, LatentActivations, Pole
+from harness.latents.negatives import Near
 from harness.latents.windows import Sides, Windows, count_sides, sides
-from harness.scorers import LatentWindow
+from harness.scorers import NEAR, LatentWindow
 
 N_STRATA = 4
 DEAD, RARE = "dead", "rare"
@@ -88,15 +89,19 @@ class Examples:
     test: tuple[LatentWindow, ...]
 
 
-def sample(windows: Windows, pole: Pole, seed: int) -> Examples:
-    """Active windows, top, by quantile of the peak and random, each once; and silent ones at random."""
-    generator = np.random.default_rng(int.from_bytes(_digest(seed, (pole.index, pole.sign), "examples"), "big"))
+def sample(windows: Windows, pole: Pole, seed: int, near: Near) -> Examples:
+    """Active windows, top, by quantile of the peak and random, each once; silent ones at random; and hard ones."""
+    generator = _generator(seed, pole, "examples")
     explain, test = (sides(windows, pole, half) for half in (True, False))
     top, rest = explain.active[:N_TOP], explain.active[N_TOP:]
     chosen = _quantiles(len(rest), N_QUANTILE)
     random = generator.permutation(rest[~chosen])[:N_RANDOM]
     shown = {"top": top, "quantile": rest[chosen], "random": random, "silent": _silent(explain, generator)}
     tested = {"quantile": test.active[_quantiles(len(test.active), N_TEST)], "silent": _silent(test, generator)}
+    generator = _generator(seed, pole, "negatives")
+    for numbers_of, half in ((shown, True), (tested, False)):
+        active = np.concatenate([numbers for name, numbers in numbers_of.items() if name != "silent"])
+        numbers_of |= near.pick(pole, half, active, N_SILENT, generator)
     return Examples(*(_show(windows, pole, numbers_of) for numbers_of in (shown, tested)))
 
 
@@ -114,10 +119,14 @@ def _silent(of_half: Sides, generator: np.random.Generator) -> Int[np.ndarray, "
 
 def _show(windows: Windows, pole: Pole, numbers_of: dict[str, Int[np.ndarray, " w"]]) -> tuple[LatentWindow, ...]:
     return tuple(
-        windows.show(int(number), pole, is_active=name != "silent", sample=name)
+        windows.show(int(number), pole, is_active=name not in ("silent", *NEAR), sample=name)
         for name, numbers in numbers_of.items()
         for number in numbers
     )
+
+
+def _generator(seed: int, pole: Pole, purpose: str) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(_digest(seed, (pole.index, pole.sign), purpose), "big"))
 
 
 def _digest(seed: int, unit: tuple[int, int], purpose: str) -> bytes:

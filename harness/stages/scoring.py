@@ -74,6 +74,8 @@ def _fresh(latent: Latent) -> Latent:
         latent,
         explain=tuple(map(replace, latent.explain)),
         test=tuple(map(replace, latent.test)),
+        near_explain=tuple(map(replace, latent.near_explain)),
+        near_test=tuple(map(replace, latent.near_test)),
         direction=None if latent.direction is None else latent.direction.clone(),
         other=None if latent.other is None else _fresh(latent.other),
     )

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import harness
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """Which silent windows active ones are told from; scores against different ones can't be compared.
+
+    Args:
+        negatives: `"random"`; `"near_latent"`, where a near latent is active; or `"near_text"`, with like words.
+    """
+
+    negatives: Literal["random", "near_latent", "near_text"] = "random"
+
 
 SPECS: list[harness.Spec] = [
     harness.Spec(
@@ -10,6 +25,7 @@ SPECS: list[harness.Spec] = [
         name="token_lookup",
         version=1,
         summary="Floor: a table of n-grams learnt from some windows tells active windows from silent ones",
+        config=DetectionConfig,
         factory="plugins.scorers.token_lookup:TokenLookup",
         provides=("floor",),
     ),
@@ -18,6 +34,7 @@ SPECS: list[harness.Spec] = [
         name="embedding_retrieval",
         version=1,
         summary="A sentence encoder finds active windows by an explanation made of n-grams and contexts",
+        config=DetectionConfig,
         factory="plugins.scorers.embedding_retrieval:EmbeddingRetrieval",
         needs=("embed",),
     ),
@@ -26,6 +43,7 @@ SPECS: list[harness.Spec] = [
         name="embedding_intruder",
         version=1,
         summary="A sentence encoder picks the silent window among four active ones; needs no explanation",
+        config=DetectionConfig,
         factory="plugins.scorers.embedding_intruder:EmbeddingIntruder",
         needs=("embed",),
     ),
@@ -34,6 +52,7 @@ SPECS: list[harness.Spec] = [
         name="atom_provenance",
         version=1,
         summary="A sentence encoder finds active windows by the text that the atom was taken from",
+        config=DetectionConfig,
         factory="plugins.scorers.atom_provenance:AtomProvenance",
         needs=("embed", "atoms"),
     ),

@@ -52,11 +52,22 @@ def rows_at_cut(
     ]
 
 
-def check_windows(latent: harness.Latent) -> None:
+def chosen_windows(latent: harness.Latent, negatives: str) -> harness.Latent:
+    """The latent with the silent windows that were asked for, in its halves and in those of its other latent.
+
+    Raises:
+        Undefined: a class of windows is too small for a score to mean anything.
+    """
+    chosen = latent.against(negatives)
+    check_windows(chosen, "silent" if negatives == "random" else negatives)
+    return chosen
+
+
+def check_windows(latent: harness.Latent, silent: str = "silent") -> None:
     """Raise Undefined where a class of windows is too small for a score to mean anything."""
     for half, windows in {"explain": latent.explain, "test": latent.test}.items():
         n_active = sum(window.is_active for window in windows)
-        for kind, n in {"active": n_active, "silent": len(windows) - n_active}.items():
+        for kind, n in {"active": n_active, silent: len(windows) - n_active}.items():
             if n < MIN_WINDOWS:
                 raise harness.Undefined(f"{n} {kind} {half} windows, fewer than {MIN_WINDOWS}")
 

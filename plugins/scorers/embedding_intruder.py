@@ -21,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.scorers.detection import check_windows
+from plugins.scorers import DetectionConfig
+from plugins.scorers.detection import chosen_windows
 
 N_ACTIVE = 4
 
@@ -32,18 +33,19 @@ class EmbeddingIntruder:
     metric = "accuracy"
     chance = 1 / (N_ACTIVE + 1)
 
-    def __init__(self, config: object) -> None: ...
+    def __init__(self, config: DetectionConfig) -> None:
+        self._config = config
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
         """Embeddings of the test windows."""
-        check_windows(latent)
-        return [harness.Embed(tuple(window.text for window in latent.test))]
+        test = chosen_windows(latent, self._config.negatives).test
+        return [harness.Embed(tuple(window.text for window in test))]
 
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
     ) -> list[harness.TableRow]:
         """The accuracy, and its control."""
-        active, silent = _places(latent.test)
+        active, silent = _places(chosen_windows(latent, self._config.negatives).test)
         trials, random_trials = _trials(active, silent), _random_trials(silent)
         (embeddings,) = responses
         return [

@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import harness
-from plugins.scorers.detection import CHANCE, METRIC, check_windows, detection_rows
+from plugins.scorers import DetectionConfig
+from plugins.scorers.detection import CHANCE, METRIC, chosen_windows, detection_rows
 
 
 @dataclass
 class Retrieval(ABC):
     """Asks a sentence encoder. A scorer says what the explanation of a latent is."""
 
-    config: object
+    config: DetectionConfig
 
     metric = METRIC
     chance = CHANCE
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
         """Embeddings of the explanation, of the other latent's if it has one, and of all windows."""
-        check_windows(latent)
+        latent = chosen_windows(latent, self.config.negatives)
         explanations = [self.explanation(latent)]
         if latent.other is not None and (random := self.random_explanation(latent.other)) is not None:
             explanations.append(random)
@@ -46,4 +47,5 @@ class Retrieval(ABC):
         """The metrics of `detection`."""
         (own, *random), explain, test = responses  # all of unit norm: products are cosines
         by_other = (test @ random[0]).tolist() if random else None
+        latent = chosen_windows(latent, self.config.negatives)
         return detection_rows(latent, (explain @ own).tolist(), (test @ own).tolist(), by_other)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import harness
-from plugins.scorers.detection import CHANCE, METRIC, check_windows, detection_rows
+from plugins.scorers import DetectionConfig
+from plugins.scorers.detection import CHANCE, METRIC, chosen_windows, detection_rows
 from plugins.scorers.ngrams import NGrams
 
 
@@ -20,7 +21,8 @@ class TokenLookup:
     metric = METRIC
     chance = CHANCE
 
-    def __init__(self, config: object) -> None: ...
+    def __init__(self, config: DetectionConfig) -> None:
+        self._config = config
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
         """Nothing: the windows say it all."""
@@ -30,7 +32,7 @@ class TokenLookup:
         self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
     ) -> list[harness.TableRow]:
         """The metrics of `detection`; the random explanation is the table of the other latent."""
-        check_windows(latent)
+        latent = chosen_windows(latent, self._config.negatives)
         table = NGrams(latent.explain)
         of_explain, of_test = ([table.score(window) for window in half] for half in (latent.explain, latent.test))
         by_other = None

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import harness
-from harness.latents.cards import CardMaker, histogram, latent_of, nearest, source
+from harness.latents.cards import CardMaker, histogram, latent_of, source
 from harness.latents.lens import Lens
+from harness.latents.neighbours import nearest
 from harness.latents.sampling import stratify
 from harness.latents.windows import cut
 from latents.texts import Fixed, read_dense, rows_of
@@ -186,4 +187,7 @@ def test_a_scorer_gets_what_the_card_says() -> None:
     assert latent.other is not None and latent.other.index == 0
     window = latent.explain[0]
     assert window.text == "".join(card["explain"][0]["tokens"]) and isinstance(window.activations, tuple)
-    assert len(latent.test) == len(card["test"])
+    for half in ("explain", "test"):
+        shown = [*getattr(latent, half), *getattr(latent, f"near_{half}")]
+        assert len(shown) == len(card[half])
+        assert {w.sample for w in getattr(latent, f"near_{half}")} == {"near_latent", "near_text"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import harness
 from harness.latents import sampling
-from harness.latents.activations import LatentActivations
-from harness.latents.sampling import Strata, sample, stratify
+from harness.latents.activations import LatentActivations, Pole
+from harness.latents.negatives import Near
+from harness.latents.sampling import Examples, Strata, stratify
 from harness.latents.windows import Windows, cut
-from harness.scorers import LatentWindow
-from latents.texts import read_dense, rows_of
+from harness.scorers import NEAR, LatentWindow
+from latents.texts import Fixed, read_dense, rows_of
 
 
 @functools.cache
@@ -73,6 +76,17 @@ def test_draws_depend_on_the_seed_and_are_unbiased() -> None:
     assert all(400 * 2 / 5 * 0.7 < n < 400 * 2 / 5 * 1.3 for n in drawn.values())
 
 
+@functools.cache
+def _near() -> Near:
+    """Without a dictionary, so by co-firing."""
+    decomposition = Fixed(harness.Codes(torch.zeros(1, 23)), 23)
+    return Near(decomposition, _activations(), _windows())
+
+
+def sample(pole: Pole, seed: int = 0) -> Examples:
+    return sampling.sample(_windows(), pole, seed, _near())
+
+
 def _windows_of(shown: tuple[LatentWindow, ...], name: str) -> list[LatentWindow]:
     return [window for window in shown if window.sample == name]
 
@@ -80,14 +94,18 @@ def _windows_of(shown: tuple[LatentWindow, ...], name: str) -> list[LatentWindow
 @pytest.mark.parametrize("index", range(3, 23))
 def test_examples(index: int) -> None:
     pole = _activations().pole(index, 1)
-    examples = sample(_windows(), pole, seed=0)
+    examples = sample(pole)
     documents = [{window.document for window in half} for half in (examples.explain, examples.test)]
     assert not documents[0] & documents[1]
     for half in (examples.explain, examples.test):
-        keys = [(window.document, window.tokens) for window in half]
+        keys = [(window.document, window.tokens, window.sample if window.sample in NEAR else "") for window in half]
         assert len(keys) == len(set(keys))
         for window in half:
-            assert window.is_active == (max(window.activations) > pole.threshold) == (window.sample != "silent")
+            assert (
+                window.is_active
+                == (max(window.activations) > pole.threshold)
+                == (window.sample not in ("silent", *NEAR))
+            )
             assert window.is_active or max(window.activations) <= pole.ceiling
     n_active = {name: len(_windows_of(examples.explain, name)) for name in ("top", "quantile", "random")}
     assert n_active["top"] == 5 and n_active["quantile"] <= 10 and n_active["random"] <= 5
@@ -99,9 +117,21 @@ def test_examples(index: int) -> None:
     assert top == sorted(top, reverse=True) and min(top) >= max(others, default=0)
 
 
+@pytest.mark.parametrize(
+    ("index", "seed", "digest"),
+    [(5, 0, "3eb6feb12b4d7108"), (12, 3, "31071f2e40e4a6f8"), (22, 7, "5230021ce52507e3")],
+)
+def test_hard_windows_leave_the_other_draws_as_they_were(index: int, seed: int, digest: str) -> None:
+    """As drawn before there were any: scores of old are scores of now."""
+    examples = sample(_activations().pole(index, 1), seed)
+    windows = [w for half in (examples.explain, examples.test) for w in half if w.sample not in NEAR]
+    text = repr([(window.document, window.tokens[0], window.sample) for window in windows])
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
 def test_quantiles_span_all_peaks() -> None:
     pole = _activations().pole(22, 1)
-    peaks = np.array([max(window.activations) for window in _windows_of(sample(_windows(), pole, 0).test, "quantile")])
+    peaks = np.array([max(window.activations) for window in _windows_of(sample(pole).test, "quantile")])
     assert len(peaks) == 20 and (np.diff(peaks) <= 0).all()
     # The peaks of its windows are about uniform: so are those shown.
     assert np.abs(peaks - (1 - (np.arange(20) + 0.5) / 20)).max() < 0.15
@@ -109,9 +139,9 @@ def test_quantiles_span_all_peaks() -> None:
 
 def test_examples_depend_on_the_unit_and_the_seed_alone() -> None:
     pole = _activations().pole(20, 1)
-    assert sample(_windows(), pole, 3) == sample(_windows(), pole, 3) != sample(_windows(), pole, 4)
+    assert sample(pole, 3) == sample(pole, 3) != sample(pole, 4)
     few = read_dense(torch.zeros(len(_windows().tokens), 21).index_copy_(1, torch.tensor([20]), _dense(20)))
-    assert sample(_windows(), few.pole(20, 1), 3) == sample(_windows(), pole, 3)
+    assert sample(few.pole(20, 1), 3) == sample(pole, 3)
 
 
 def _dense(index: int) -> torch.Tensor:
