@@ -81,6 +81,6 @@ class Neighbours:
         is_own[own] = True
         both = np.bincount(poles[is_own[rows]], minlength=len(self._n_active))
         both[2 * pole.index : 2 * pole.index + 2] = 0
-        jaccard: Float[np.ndarray, " p"] = both / np.maximum(len(own) + self._n_active - both, 1)
-        order = np.argsort(-jaccard, kind="stable")[:N_CANDIDATES]
+        overlap: Float[np.ndarray, " p"] = both / np.maximum(len(own) + self._n_active - both, 1)
+        order = np.argsort(-overlap, kind="stable")[:N_CANDIDATES]
         return [(int(other) // 2, POLES[int(other) % 2]) for other in order if both[other]]
