@@ -130,8 +130,9 @@ def states(plan: Plan, store: Store) -> dict[str, State]:
     needed: set[str] = set()
     for key, cell in reversed(list(plan.cells.items())):
         state = _state(cell, store)
-        has_artefact = cell.kind in ARTEFACT_KINDS and store.manifest(cell.kind, key) is not None
-        if state.name == "done" and key in needed and not has_artefact:
+        leaves_artefact = cell.kind in ARTEFACT_KINDS
+        has_artefact = leaves_artefact and store.manifest(cell.kind, key) is not None
+        if state.name == "done" and key in needed and leaves_artefact and not has_artefact:
             state = State("to do", "its artefact is gone from the cache and is needed again")
         elif state.name == "to do" and has_artefact:
             state = State("done", "in the cache")

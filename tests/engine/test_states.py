@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,17 @@ def test_states_in_plan_order(plan: Plan, store: Store) -> None:
     assert set(_named(plan, store).values()) == {"to do"}
     _do(plan, store)
     assert _named(plan, store) == dict.fromkeys(("capture fit", "capture evaluation", "fit", "evaluation"), "done")
+
+
+def test_cells_that_leave_only_numbers_stay_done_where_others_need_them(plan: Plan, store: Store) -> None:
+    """As tasks need similarities."""
+    (evaluation,) = plan.of_kind("evaluation")
+    later = replace(evaluation, key="later", upstream=(evaluation.key,))
+    longer = replace(plan, cells={**plan.cells, "later": later})
+    _do(plan, store)
+    found = states(longer, store)
+    assert found.pop("later").name == "to do"
+    assert {state.name for state in found.values()} == {"done"}
 
 
 def test_an_artefact_that_is_gone_is_made_again_only_if_needed(plan: Plan, store: Store) -> None:
