@@ -35,11 +35,26 @@ if TYPE_CHECKING:
     )
     from harness.decomposition import Codes, Decomposition, load
     from harness.rows import make_rows
-    from harness.scorers import Choose, Embed, Failure, Generate, Latent, LatentWindow, Likelihood
+    from harness.scorers import (
+        Activate,
+        Activated,
+        Choose,
+        Embed,
+        Failure,
+        Generate,
+        Latent,
+        LatentWindow,
+        Likelihood,
+        Promoted,
+        Steer,
+        Unembed,
+    )
     from harness.splits import documents_in_split
     from harness.tasks import ComparedSite, Comparisons, TaskScore
 
 _LAZY = {
+    "Activate": "harness.scorers",
+    "Activated": "harness.scorers",
     "Batch": "harness.contracts",
     "Capture": "harness.capturing",
     "Choose": "harness.scorers",
@@ -57,10 +72,13 @@ _LAZY = {
     "Latent": "harness.scorers",
     "LatentWindow": "harness.scorers",
     "Likelihood": "harness.scorers",
+    "Promoted": "harness.scorers",
     "ReplayedRows": "harness.contracts",
+    "Steer": "harness.scorers",
     "TableRow": "harness.contracts",
     "TaskScore": "harness.tasks",
     "Truth": "harness.contracts",
+    "Unembed": "harness.scorers",
     "Window": "harness.contracts",
     "capture": "harness.capturing",
     "context_of": "harness.contexts",
@@ -73,6 +91,8 @@ _LAZY = {
 
 __all__ = [
     "SITE_KINDS",
+    "Activate",
+    "Activated",
     "Batch",
     "Capture",
     "Choose",
@@ -93,14 +113,17 @@ __all__ = [
     "LatentWindow",
     "Likelihood",
     "PluginError",
+    "Promoted",
     "ReplayedRows",
     "Site",
     "Spec",
+    "Steer",
     "StoreError",
     "TableRow",
     "TaskScore",
     "Truth",
     "Undefined",
+    "Unembed",
     "Window",
     "cache_folder",
     "capture",

@@ -124,7 +124,12 @@ def masked_rows(activations: StoredActivations, fit: StoredActivations, max_norm
 
     A few such rows (attention sinks) hold much of all squared error, and where they fall is chance.
     """
+    return ~(activations.norms <= max_norm(fit, max_norm_multiple))
+
+
+def max_norm(fit: StoredActivations, max_norm_multiple: float) -> float:
+    """A multiple of the median norm of the fit rows."""
     finite = fit.norms[torch.isfinite(fit.norms)].numpy()
     if not len(finite):
         raise StoreError(f"{fit.folder}: no row is finite; in float16 large activations overflow, use bfloat16.")
-    return ~(activations.norms <= max_norm_multiple * float(np.median(finite)))
+    return max_norm_multiple * float(np.median(finite))

@@ -15,6 +15,7 @@ from typing import Any
 from harness.cells import Cell
 from harness.errors import ConfigError
 from harness.keys import canonical_json, content_key
+from harness.scoring_plan import subject_of, unmet
 from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 from harness.task_plan import Judged, asks, task_cells
@@ -210,15 +211,16 @@ class _Planner:
         fit = latents.task["fit"]
         for scorer in self.suite.scorers:
             asked = self.suite.asked_by(scorer)
-            has_atoms = "atoms" not in scorer.needs or "atoms" in method.provides
+            subject = subject_of(scorer, place.captures["interp"].task, self.rows_of(place, "interp"))
+            asks = [*asked, *(["subject"] if subject else [])]
             self.add(
                 {"scorer": scorer.inputs, "latents": latents.key, "encoder": None}
                 | {role: entry.inputs for role, entry in asked.items()},
                 kind="scoring",
                 label=f"{scorer.label} of {latents.label.removeprefix('latents of ')}",
-                group=content_key({"scoring": self.rows_of(place, "interp"), "asks": [*asked]}),
+                group=content_key({"scoring": self.rows_of(place, "interp"), "asks": asks}),
                 task={
-                    "scorer": _call(scorer),
+                    **{"scorer": _call(scorer), "subject": subject},
                     **{"latents": latents.key, "fit": fit, "seed": latents.columns["seed"], "encoder": None},
                     **{role: _call(entry) | {"inputs": entry.inputs} for role, entry in asked.items()},
                 },
@@ -229,9 +231,8 @@ class _Planner:
                     "judge": ", ".join(entry.label for entry in asked.values()) or None,
                     "plugin_version": scorer.version,
                 },
-                upstream=(latents.key, fit),
-                skipped=latents.skipped
-                or (None if has_atoms else f"{scorer.name} needs atoms, which {method.name} lacks"),
+                upstream=(latents.key, fit, *([subject["fit_capture"]] if subject else [])),
+                skipped=latents.skipped or unmet(scorer, method, place.model),
             )
 
     def rows_of(self, place: _Place, split: str = "evaluation") -> dict[str, Any]:

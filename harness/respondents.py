@@ -12,8 +12,9 @@ from harness.embedding import Embedder
 from harness.errors import PluginError
 from harness.judges import Judging
 from harness.response_cache import ResponseCache
-from harness.scorers import Choose, Embed, Generate, Latent, Likelihood, Request
+from harness.scorers import Activate, Choose, Embed, Generate, Latent, Likelihood, Request, Steer, Unembed
 from harness.session import Session
+from harness.subject import Activating, Steering, Subject, Unembedding
 
 
 class Respondent(Protocol):
@@ -33,10 +34,18 @@ class Respondents:
 
     def __init__(self, task: Mapping[str, Any], session: Session) -> None:
         judge = _Judge(task.get("judge"), session)
+        self._subject = Subject(task, session)
         self._of: dict[type, Respondent] = {
             Embed: _Encoder(task["encoder"], session),
             **dict.fromkeys((Choose, Generate, Likelihood), judge),
+            Activate: Activating(self._subject),
+            Steer: Steering(self._subject),
+            Unembed: Unembedding(self._subject),
         }
+
+    def turn_to(self, fit_key: str) -> None:
+        """Say whose latents are asked about from now on."""
+        self._subject.fit_key = fit_key
 
     def knows(self, request: object) -> bool:
         """Whether it is a request at all."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does without torch
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from harness.contracts import TableRow
@@ -131,7 +131,54 @@ class Failure:
     reason: str
 
 
-Request: TypeAlias = Embed | Choose | Generate | Likelihood
+@dataclass(frozen=True)
+class Activate:
+    """Asks what the pole does on texts; the response is a list of `Activated`, one for each text."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Activated:
+    """A text in the tokens of the model that is decomposed, and what the pole does on each of them."""
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    """From 0 on; 0 also where capture keeps no row, as for a window's first token, and on masked rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steer:
+    """Asks what the model says next if something is added to its activations on the prompt's last token, at the site of
+    the decomposition; the response is `[r, v]`, the log-probabilities of the next token for each addition.
+    """
+
+    prompt: str
+    additions: Float[Tensor, "r d"]
+
+
+@dataclass(frozen=True, eq=False)
+class Unembed:
+    """Asks which tokens directions promote most, by the logit lens; the response is a list of `Promoted`, one for each
+    direction.
+    """
+
+    directions: Float[Tensor, "r d"]
+    n_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Promoted:
+    """The tokens that a direction promotes, that of the largest logit first."""
+
+    ids: Int[Tensor, " t"]
+    texts: tuple[str, ...]
+    """With the space before a word, as in windows."""
+    unembedding: Float[Tensor, "t e"]
+    """Their rows of the model's head."""
+
+
+Request: TypeAlias = Embed | Choose | Generate | Likelihood | Activate | Steer | Unembed
 
 
 def prompt_of(request: Choose | Generate | Likelihood) -> str:

@@ -36,8 +36,9 @@ class Spec:
             compared between sites; `"dictionary"`, whose directions are compared between the seeds of a site; or
             `"codes"` of the rows that two sides share, compared both ways. For an evaluation, what it needs beyond
             rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`. For a task, `"values"` of its pairs or
-            their `"rows"`. For a scorer, whom it asks: `"embed"`, an encoder; what judges provide; and `"atoms"` of
-            the decomposition. Where that depends on the parameters, like `identity`, but gives the tuple.
+            their `"rows"`. For a scorer, whom it asks: `"embed"`, an encoder; what judges provide; of the model that is
+            decomposed `"model"` (`Activate`) or `"head"` (`Steer`, `Unembed`); and `"atoms"` of the decomposition.
+            Where that depends on the parameters, like `identity`, but gives the tuple.
         pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
             it asks for this pair. Called when planning: it must not import torch.
     """

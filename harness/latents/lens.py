@@ -8,7 +8,7 @@ same frequent tokens at the top for every direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,14 +36,22 @@ class Lens:
 
     def __call__(self, directions: Float[Tensor, "u d"]) -> list[dict[str, Any]]:
         """For each direction `promoted` and `suppressed` tokens with their logits; or one `reason` for all."""
-        if not hasattr(self._model, "unembed"):
-            return [{"reason": "its rows are stored; there is no model to ask"} for _ in directions]
         try:
-            zero = self._unembed(torch.zeros_like(directions[:1]))
-            parts = [self._unembed(part) - zero for part in directions.split(_DIRECTIONS_AT_ONCE)]
+            return [read for part in self.logits(directions) for read in map(self._read, part)]
         except Undefined as undefined:
             return [{"reason": undefined.reason} for _ in directions]
-        return [read for part in parts for read in map(self._read, part)]
+
+    def logits(self, directions: Float[Tensor, "u d"]) -> Iterator[Float[Tensor, "b v"]]:
+        """The lens of the directions, some at a time.
+
+        Raises:
+            Undefined: there is no model or it has no head; the reason says why.
+        """
+        if not hasattr(self._model, "unembed"):
+            raise Undefined("its rows are stored; there is no model to ask")
+        zero = self._unembed(torch.zeros_like(directions[:1]))
+        for part in directions.split(_DIRECTIONS_AT_ONCE):
+            yield self._unembed(part) - zero
 
     def _unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
         logits: Tensor = self._model.unembed(x)

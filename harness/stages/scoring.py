@@ -37,7 +37,11 @@ def run(cells: list[Cell], session: Session) -> None:
             elif _needs_atoms(cell.task["scorer"], session) and not any(unit.latent.source for unit in units):
                 session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
             else:
-                session.done(cell, _rows(cell.task["scorer"], units, respondents, session))
+                respondents.turn_to(cell.task["fit"])
+                try:
+                    session.done(cell, _rows(cell.task["scorer"], units, respondents, session))
+                except Undefined as undefined:
+                    session.skip(cell, f"{name}: {undefined.reason}")
         session.progress("scored", number + 1, len(cells))
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from harness.decomposition import Codes, Decomposition
 from harness.rows import make_rows
-from harness.scorers import Embed, Generate, Latent, LatentWindow, Likelihood, Request
+from harness.scorers import Choose, Embed, Generate, Latent, LatentWindow, Likelihood
+from harness.testing.subject import WIDTH, direction_of
 
 WINDOW_TOKENS = 12
 WINDOWS_OF_A_CLASS = 20
@@ -87,8 +88,16 @@ def at_random(density: float = 0.05) -> Activations:
     )
 
 
-def latent(activations: Activations, index: int, n: int = WINDOWS_OF_A_CLASS, other: Latent | None = None) -> Latent:
-    """A latent with n windows of each class in each half; its index is the seed of its texts."""
+def latent(
+    activations: Activations,
+    index: int,
+    n: int = WINDOWS_OF_A_CLASS,
+    other: Latent | None = None,
+    direction: Float[Tensor, " d"] | None = None,
+) -> Latent:
+    """A latent with n windows of each class in each half; its index is the seed of its texts, and of its direction if
+    none is given.
+    """
     generator = np.random.default_rng(index)
     found: dict[bool, list[LatentWindow]] = {True: [], False: []}
     for number, tokens in enumerate(_texts(generator)):
@@ -100,13 +109,16 @@ def latent(activations: Activations, index: int, n: int = WINDOWS_OF_A_CLASS, ot
             break
     explain, test = ((*found[True][half], *found[False][half]) for half in (slice(n), slice(n, 2 * n)))
     source = found[True][0].text if n else None
-    return Latent(index, 1, 0.0, explain, test, torch.ones(8) / 8**0.5, source, other)
+    if direction is None:
+        drawn = torch.randn(WIDTH, generator=torch.Generator().manual_seed(index))
+        direction = torch.nn.functional.normalize(drawn, dim=0)
+    return Latent(index, 1, 0.0, explain, test, direction, source, other)
 
 
 def planted(index: int, n: int = WINDOWS_OF_A_CLASS) -> Latent:
     """A latent that stands for one frequent word, and beside it one that stands for nothing."""
     word = f" word{3 + index % 10}"
-    return latent(on_token(word), index, n, latent(at_random(), 10_000 + index, n))
+    return latent(on_token(word), index, n, latent(at_random(), 10_000 + index, n), direction_of(word))
 
 
 def meaningless(index: int) -> Latent:
@@ -128,7 +140,7 @@ def embedded(texts: Sequence[str]) -> Float[Tensor, "n e"]:
     return torch.nn.functional.normalize(found, dim=1)
 
 
-def responded(request: Request) -> Any:
+def responded(request: Embed | Choose | Generate | Likelihood) -> Any:
     """Stands in for whoever answers a request: an encoder that sees shared words, and a judge that does.
 
     The likelier the first choice, the more words what comes after the last blank line shares with what comes before.

@@ -1,4 +1,6 @@
-"""What a scorer has to keep. Encoder and judge are stood in for by what sees which words texts share."""
+"""What a scorer has to keep. Encoder and judge are stood in for by what sees which words texts share, the subject model
+by one whose activations on a word are that word's direction.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,22 @@ from torch import Tensor
 
 from harness.contracts import TableRow
 from harness.errors import Undefined
-from harness.scorers import Choose, Embed, Generate, Latent, LatentWindow, Likelihood
+from harness.scorers import Activate, Choose, Embed, Generate, Latent, LatentWindow, Likelihood, Steer, Unembed
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import latent, meaningless, on_token, planted, responded
+from harness.testing.subject import activated, promoted, steered
 
 N_LATENTS = 16
 _STANDARD_ERRORS = 4
 _TOLERANCE = 1e-9
-_REQUESTS = (Embed, Choose, Generate, Likelihood)
+
+
+_ANSWERS: dict[type, Callable[[Latent, Any], Any]] = {
+    **dict.fromkeys((Embed, Choose, Generate, Likelihood), lambda latent, request: responded(request)),
+    Activate: activated,
+    Steer: steered,
+    Unembed: promoted,
+}
 
 
 class ScorerUnderTest:
@@ -42,9 +52,9 @@ class ScorerUnderTest:
         """What it says of a latent; by a fresh one if none is given. Raises Undefined if it does."""
         scorer = self.make() if scorer is None else scorer
         plan = scorer.plan(of)
-        if not isinstance(plan, list) or not all(isinstance(request, _REQUESTS) for request in plan):
+        if not isinstance(plan, list) or not all(type(request) in _ANSWERS for request in plan):
             raise Broken(f"plan() returned {plan!r:.80}; return a list of requests such as harness.Embed, or none.")
-        found = scorer.reduce(of, plan, [responded(request) for request in plan])
+        found = scorer.reduce(of, plan, _answers(of, plan))
         if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
             raise Broken(f"reduce() returned {found!r:.80}; return a list of harness.TableRow.")
         return found
@@ -112,10 +122,10 @@ def is_pure(under_test: ScorerUnderTest) -> None:
     if first is None:
         raise NotChecked("it has no value for the latents of the kit")
     plan = scorer.plan(of)
-    responses = [responded(request) for request in plan]
+    responses = _answers(of, plan)
     kept = copy.deepcopy(responses)
     scorer.reduce(of, plan, responses)
-    if not all(map(_same, responses, kept)):
+    if not _same(responses, kept):
         raise Broken("reduce() has changed the responses it was given. Work on a copy.")
 
 
@@ -195,6 +205,10 @@ def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
             raise Broken(f"the value is {value} for a latent {what}; raise harness.Undefined(reason).")
 
 
+def _answers(of: Latent, plan: Sequence[Any]) -> list[Any]:
+    return [_ANSWERS[type(request)](of, request) for request in plan]
+
+
 def _range(under_test: ScorerUnderTest) -> tuple[float, float]:
     return getattr(under_test.scorer, "range", (0.0, 1.0))
 
@@ -219,10 +233,12 @@ def _shuffled(of: Latent, generator: np.random.Generator) -> Latent:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality of latents, whose tensors have no truth value."""
+    """Equality of what may hold tensors, which have no truth value."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and torch.equal(a, b)
-    if isinstance(a, Latent):
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if dataclasses.is_dataclass(a):
         return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     return bool(a == b)
 

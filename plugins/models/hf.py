@@ -114,6 +114,21 @@ class HF:
             raise Undefined(self._no_head)
         return self._replayer(f"resid_post.{self.n_layers - 1}").unembed(self._probe, x)
 
+    @torch.no_grad()
+    def unembedding(self, ids: Int[Tensor, " t"]) -> Float[Tensor, "t e"]:
+        """The rows of the head's matrix that make the logits of these tokens.
+
+        Raises:
+            Undefined: nothing here predicts next tokens, or by no such matrix.
+        """
+        if self._no_head is not None:
+            raise Undefined(self._no_head)
+        head = self.module.get_output_embeddings()
+        if head is None or head.weight.is_meta:
+            raise Undefined("the rows of its unembedding can't be read")
+        rows: Tensor = head.weight[ids.to(head.weight.device)].float().cpu()
+        return rows
+
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, with the space before it if it has one."""
         return self.tokens.texts(ids)

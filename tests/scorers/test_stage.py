@@ -209,6 +209,7 @@ def _cell(name: str, latents: str = "latents", seed: int = 0, encoder: str | Non
         "scorer": {"name": name, "params": {}},
         **{"latents": latents, "fit": "fit", "seed": seed},
         "encoder": encoder and {"name": encoder, "params": {}},
+        "subject": None,
     }
     return Cell("scoring", f"{name}-{latents}-{seed}", f"{name} of x", "g", task, {"method": "x", "scorer": name})
 

@@ -1,0 +1,105 @@
+"""Context dependence: is a latent still active on its token when the text around it is gone?
+
+The scramble test of EleutherAI's "Open source automated interpretability for sparse autoencoder features" (2024), which
+asks for unigram features: the strongest token of each active test window is put at a random place but the first among
+19 random tokens, and the model reads that. They are drawn from the silent test windows; a hash of the latent's index,
+its sign and the window's text decides.
+
+    active_out_of_context: the share of these contexts in which the latent is active (above its threshold) on the token.
+        1: the token alone decides, and a list of tokens explains the latent; 0: it is its context that decides. Neither
+        is better.
+    active_out_of_context_random_token: the same with another random token in the token's place, which is what chance
+        gives. Were the latent as active there as elsewhere, it would be at most 1 %: chance is stated as 0.
+
+Texts are cut into tokens anew: contexts in which the token does not come out as the token that it was are not counted,
+in `n` neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import harness
+
+N_RANDOM_TOKENS = 19
+MIN_CONTEXTS = 5
+
+
+@dataclass(frozen=True)
+class _Context:
+    """A token among random ones."""
+
+    before: str
+    token: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        return self.before + self.token + self.after
+
+
+class ContextDependence:
+    """Asks the model whose activations are decomposed."""
+
+    metric = "active_out_of_context"
+    chance = 0.0
+
+    def __init__(self, config: object) -> None: ...
+
+    def plan(self, latent: harness.Latent) -> list[harness.Activate]:
+        """Activations on the contexts with the token, and with a random one."""
+        pairs = _contexts(latent)
+        if len(pairs) < MIN_CONTEXTS:
+            raise harness.Undefined(f"{len(pairs)} active test windows with silent ones, fewer than {MIN_CONTEXTS}")
+        return [harness.Activate(tuple(context.text for context in contexts)) for contexts in zip(*pairs, strict=True)]
+
+    def reduce(
+        self, latent: harness.Latent, requests: list[harness.Activate], responses: list[Any]
+    ) -> list[harness.TableRow]:
+        """The share, and its control."""
+        contexts, others = zip(*_contexts(latent), strict=True)
+        of_contexts, of_others = responses
+        found = _active(contexts, of_contexts, latent.threshold)
+        control = _active(others, of_others, latent.threshold)
+        return [_share(self.metric, found), _share(f"{self.metric}_random_token", control)]
+
+
+def _contexts(latent: harness.Latent) -> list[tuple[_Context, _Context]]:
+    """Of each active test window the token in its context, and a random token in the same."""
+    pool = [token for window in latent.test if not window.is_active for token in window.tokens if token]
+    found = []
+    for window in latent.test:
+        token = window.tokens[window.activations.index(max(window.activations))] if window.is_active else ""
+        if not token or not pool:  # a token without a text is a part of a character
+            continue
+        digest = hashlib.sha256(f"{latent.index}/{latent.sign}/{window.text}".encode()).digest()
+        generator = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+        *drawn, random = (pool[place] for place in generator.integers(len(pool), size=N_RANDOM_TOKENS + 1))
+        place = int(generator.integers(1, N_RANDOM_TOKENS + 1))
+        before, after = "".join(drawn[:place]), "".join(drawn[place:])
+        found.append((_Context(before, token, after), _Context(before, random, after)))
+    return found
+
+
+def _active(contexts: Sequence[_Context], responses: Sequence[harness.Activated], threshold: float) -> list[bool]:
+    """Of the contexts whose token is one for the model, whether the latent is active on it."""
+    found = []
+    for context, response in zip(contexts, responses, strict=True):
+        ends = np.cumsum([len(token) for token in response.tokens]).tolist()
+        starts = [0, *ends[:-1]]
+        spans = dict(zip(zip(starts, ends, strict=True), response.activations, strict=True))
+        span = len(context.before), len(context.before) + len(context.token)
+        if span in spans:
+            found.append(spans[span] > threshold)
+    return found
+
+
+def _share(metric: str, found: list[bool]) -> harness.TableRow:
+    if not found:
+        return harness.TableRow(metric, None, 0, None, "in no context does the token come out as the one that it was")
+    return harness.TableRow(metric, sum(found) / len(found), len(found))

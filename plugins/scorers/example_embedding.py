@@ -1,0 +1,76 @@
+"""Example embedding: are active windows like other active windows?
+
+A sentence encoder compares windows with windows, so no explanation is needed and none is to blame (arXiv 2507.08473 and
+delphi's scorer of that name). The references are the explain windows, E⁺ active and E⁻ silent; the queries are the test
+windows. Of a query q
+
+    Δ(q) = mean_{x∈E⁺} cos(q, x) − mean_{x∈E⁻} cos(q, x).
+
+    auroc: of Δ over active queries against Δ over silent ones; see `auroc`.
+    auroc_random_explanation: the same with the references of another latent.
+
+The encoder sees plain text, without marks where the latent is active. Where delphi draws batches of 10 and 10
+references from one decile, all references count here: there is no noise of drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.scorers.auroc import auroc
+from plugins.scorers.detection import CHANCE, METRIC, check_windows
+
+
+class ExampleEmbedding:
+    """Asks a sentence encoder."""
+
+    metric = METRIC
+    chance = CHANCE
+
+    def __init__(self, config: object) -> None: ...
+
+    def plan(self, latent: harness.Latent) -> list[harness.Embed]:
+        """Embeddings of the test windows, the references, and the other latent's if it has both kinds."""
+        check_windows(latent)
+        asked = [latent.test, latent.explain]
+        if latent.other is not None and {window.is_active for window in latent.other.explain} == {True, False}:
+            asked.append(latent.other.explain)
+        return [harness.Embed(tuple(window.text for window in windows)) for windows in asked]
+
+    def reduce(
+        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+    ) -> list[harness.TableRow]:
+        """The AUROC, and its control."""
+        queries, references, *of_other = responses
+        control, reason = None, "there is no other latent with windows to compare with"
+        if of_other and latent.other is not None:
+            control, reason = _auroc(latent.test, queries, latent.other.explain, of_other[0]), None
+        n = len(latent.test)
+        return [
+            harness.TableRow(METRIC, _auroc(latent.test, queries, latent.explain, references), n, True),
+            harness.TableRow(f"{METRIC}_random_explanation", control, n, None, reason),
+        ]
+
+
+def _auroc(
+    tested: Sequence[harness.LatentWindow],
+    queries: Float[Tensor, "q e"],
+    referred: Sequence[harness.LatentWindow],
+    references: Float[Tensor, "r e"],
+) -> float:
+    """All embeddings are of unit norm: products are cosines."""
+    (of_active, of_silent), (active, silent) = _by_class(tested, queries), _by_class(referred, references)
+    direction = active.mean(dim=0) - silent.mean(dim=0)
+    return auroc((of_active @ direction).tolist(), (of_silent @ direction).tolist())
+
+
+def _by_class(windows: Sequence[harness.LatentWindow], embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """The embeddings of active windows, and of silent ones."""
+    is_active = torch.tensor([window.is_active for window in windows])
+    return embeddings[is_active], embeddings[~is_active]

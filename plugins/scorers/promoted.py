@@ -1,0 +1,34 @@
+"""T: the 20 tokens that a latent's direction promotes most by the logit lens, which some scorers compare with what the
+latent does. The lens takes the direction as it is in the dictionary, the sign of the pole included.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+
+N_TOKENS = 20
+
+
+def direction_of(latent: harness.Latent) -> Float[Tensor, " d"]:
+    """Raises Undefined where there is none."""
+    if latent.direction is None or not latent.direction.any():
+        raise harness.Undefined("the latent has no direction in the residual stream")
+    return latent.direction
+
+
+def own_and_other(latent: harness.Latent) -> harness.Unembed:
+    """T of the latent and, where there is another one with a direction, of that."""
+    directions = [direction_of(latent)]
+    if latent.other is not None and latent.other.direction is not None and latent.other.direction.any():
+        directions.append(latent.other.direction)
+    return harness.Unembed(torch.stack(directions), N_TOKENS)
+
+
+def control_row(metric: str, value: float | None, n: int) -> harness.TableRow:
+    """The metric by the other latent's T, which is None where there is none."""
+    reason = None if value is not None else "there is no other latent with a direction"
+    return harness.TableRow(f"{metric}_random_explanation", value, n, None, reason)

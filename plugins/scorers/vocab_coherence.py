@@ -1,0 +1,73 @@
+"""Vocabulary coherence: do the tokens that a direction promotes belong together?
+
+After the vocabulary projection of Gur-Arieh et al. 2025 (arXiv 2501.08319), without a language model: T are the 20
+tokens that the direction promotes by the logit lens, c(T) the mean cosine between the rows of the model's unembedding,
+over all pairs of T.
+
+    vocab_coherence: (c(T) − μ) / σ, in standard deviations of random directions: μ and σ are of c over T of 100
+        directions drawn evenly from the unit sphere of the residual stream, the same for every latent. Chance is 0;
+        what is above 3 is rare among random directions. The latent's direction is scaled to unit norm too.
+    mean_cosine: c(T) as it is. High in an anisotropic vocabulary for any direction.
+    mean_cosine_random_directions: μ.
+
+A direction that is a row of the unembedding scores high: alike tokens have alike rows. It says what a latent is about
+only as far as later layers let the direction through, which `output_score` asks.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import harness
+from plugins.scorers.promoted import N_TOKENS, direction_of
+
+N_RANDOM = 100
+
+
+class VocabCoherence:
+    """Asks the head of the model whose activations are decomposed."""
+
+    metric = "vocab_coherence"
+    chance = 0.0
+    range = (-float("inf"), float("inf"))
+
+    def __init__(self, config: object) -> None: ...
+
+    def plan(self, latent: harness.Latent) -> list[harness.Unembed]:
+        """The promoted tokens of the latent, and of random directions."""
+        own = torch.nn.functional.normalize(direction_of(latent)[None].float(), dim=1)
+        return [harness.Unembed(own, N_TOKENS), harness.Unembed(_random_directions(own.shape[1]).clone(), N_TOKENS)]
+
+    def reduce(
+        self, latent: harness.Latent, requests: list[harness.Unembed], responses: list[Any]
+    ) -> list[harness.TableRow]:
+        """The coherence, and the cosines that it is made of."""
+        (promoted,), at_random = responses
+        own, random = _mean_cosine(promoted.unembedding), [_mean_cosine(of.unembedding) for of in at_random]
+        mean, deviation = float(np.mean(random)), float(np.std(random, ddof=1))
+        if not deviation > 0:
+            raise harness.Undefined("all random directions promote tokens that are equally alike")
+        return [
+            harness.TableRow(self.metric, (own - mean) / deviation, N_TOKENS, True),
+            harness.TableRow("mean_cosine", own, N_TOKENS),
+            harness.TableRow("mean_cosine_random_directions", mean, len(random)),
+        ]
+
+
+@functools.cache
+def _random_directions(width: int) -> Float[Tensor, "r d"]:
+    drawn = torch.from_numpy(np.random.default_rng(width).standard_normal((N_RANDOM, width)))
+    return torch.nn.functional.normalize(drawn, dim=1).float()
+
+
+def _mean_cosine(rows: Float[Tensor, "t e"]) -> float:
+    """Over pairs of different rows."""
+    unit = torch.nn.functional.normalize(rows.double(), dim=1)
+    n = len(unit)
+    return float((unit.sum(dim=0).square().sum() - unit.square().sum()) / (n * (n - 1)))
