@@ -73,6 +73,13 @@ class TestTies:
         assert (shares > 1e-12).sum() == 3 * 120
 
 
+def test_of_two_degrees_of_membership_the_smaller_is_shared():
+    """Row 0 has two neighbours that tie for one place in x, each to the degree ½, and one neighbour in y: row 1."""
+    members = [([1, 2, 5], [0.5, 0.5, 1.0]), ([1, 5], [1.0, 1.0])]
+    x, y = (neighbours.Members(torch.tensor(p), torch.tensor(d, dtype=torch.float64)) for p, d in members)
+    assert neighbours.overlap(x, y) == neighbours.overlap(y, x) == 0.75
+
+
 @pytest.mark.parametrize("centre", [False, True])
 class TestProperties:
     @settings(max_examples=20, deadline=None)

@@ -46,17 +46,18 @@ def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -
         for line in values.query("metric == 'similarity_reversed'").to_dict("records"):
             found[(line["model_b"], line["site_b"]), (line["model"], line["site"])] = sign * line["value"]
         models, sites = (sorted({place[i] for place, _ in found}) for i in (0, 1))
-        right = [
-            all(found[(a, site), (b, site)] > found[(a, site), (b, other)] for other in sites if other != site)
+        ranks = [
+            1 + sum(found[(a, site), (b, other)] >= found[(a, site), (b, site)] for other in sites if other != site)
             for a in models
             for b in models
             if a != b
             for site in sites
         ]
-        is_score = (tasks["similarity"] == metric) & (tasks["family"] == "narrow") & (tasks["metric"] == "accuracy")
-        line = tasks[is_score & (tasks["task"] == "layer_matching")]
-        assert line["n"].tolist() == [len(right)] == [18]
-        assert line["value"].iloc[0] == pytest.approx(sum(right) / 18)
+        scores = tasks.query(f"task == 'layer_matching' and similarity == '{metric}' and family == 'narrow'")
+        scores = scores.set_index("metric")
+        assert scores.loc["accuracy", "n"] == len(ranks) == 18
+        assert scores.loc["accuracy", "value"] == pytest.approx(ranks.count(1) / 18)
+        assert scores.loc["reciprocal_rank", "value"] == pytest.approx(sum(1 / rank for rank in ranks) / 18)
 
     costs = tasks.query("metric == 'compare_seconds'")
     assert set(costs["similarity"]) == {"cka", "linear_regression", "procrustes", "jaccard"}
