@@ -2,6 +2,8 @@
 
 harness run suite=similarity_benchmark
 python results/reference/similarity.py results/similarity_benchmark
+
+Several folders, of parts of the suite, give a table each; tiers are those of a folder's own lines.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ DEFAULTS = {
 def read(folder: Path) -> pd.DataFrame:
     """The scores, each similarity with a name of its own."""
     scores = pd.read_csv(folder / "task_scores.csv")
+    scores.insert(0, "part", folder.name)
     scores["name"] = [_name(*line) for line in scores[SUBJECT].itertuples(index=False, name=None)]
     return scores
 
@@ -35,7 +38,9 @@ def _name(similarity: str, config: str, method: object, method_config: object) -
         given.pop("compare", None)
     written = similarity + (f"({', '.join(f'{key}={value}' for key, value in given.items())})" if given else "")
     if isinstance(method, str):
-        written += f" of {method}" + (", mean removed" if json.loads(str(method_config)).get("centre") else "")
+        of_method = json.loads(str(method_config))
+        written += f" of {method}, threshold {of_method['threshold']:g}"
+        written += ", mean removed" if of_method.get("centre") else ""
     return written
 
 
@@ -98,12 +103,14 @@ def ranks_table(folder: Path) -> str:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    scores = read(folder)
-    scores.to_csv(HERE / "similarity.csv", index=False, float_format="%.5g")
-    for family in scores.loc[scores["task"] == "layer_matching", "family"].unique():
-        print(f"\n### Layer matching: {family}\n\n{matching_table(scores, family)}")
-    print(f"\n### All tasks\n\n{tasks_table(scores)}\n\n### Ranks and costs\n\n{ranks_table(folder)}")
+    folders = [Path(argument) for argument in sys.argv[1:]]
+    parts = {folder: read(folder) for folder in folders}
+    pd.concat(parts.values()).to_csv(HERE / "similarity.csv", index=False, float_format="%.5g")
+    for folder, scores in parts.items():
+        print(f"\n## {folder.name}")
+        for family in scores.loc[scores["task"] == "layer_matching", "family"].unique():
+            print(f"\n### Layer matching: {family}\n\n{matching_table(scores, family)}")
+        print(f"\n### All tasks\n\n{tasks_table(scores)}\n\n### Ranks and costs\n\n{ranks_table(folder)}")
 
 
 if __name__ == "__main__":
