@@ -71,7 +71,7 @@ class Judging:
         failures = [self._known[request] for request in new if isinstance(self._known[request], Failure)]
         if failures and len(failures) == len(new):
             raise PluginError(
-                f"the judge answered none of {len(new)} requests: {failures[-1].reason}. What it answered before is "
+                f"the judge answered none of {len(new)} requests: {failures[0].reason}. What it answered before is "
                 "kept: run again once it can be reached."
             )
 

@@ -46,6 +46,7 @@ class OpenAIHTTP:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx.Client(headers=headers, timeout=config.timeout_seconds)
         self._failed_in_a_row = 0
+        self._last_reason = ""
         self._lock = threading.Lock()
 
     def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...] | harness.Failure]:
@@ -71,12 +72,18 @@ class OpenAIHTTP:
 
     def _ask(self, request: Any, options: dict[str, Any], read: Callable[[Any], Any]) -> Any:
         if self._failed_in_a_row >= MAX_FAILURES:
-            return harness.Failure(f"not sent: {MAX_FAILURES} requests before it failed in a row")
+            return harness.Failure(
+                f"not sent: {MAX_FAILURES} before it failed in a row, the last by {self._last_reason}"
+            )
         messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
         body = {"model": self._config.model, "messages": messages, "temperature": 0, **options}
         found = self._post(body)
         with self._lock:
-            self._failed_in_a_row = self._failed_in_a_row + 1 if isinstance(found, harness.Failure) else 0
+            if isinstance(found, harness.Failure):
+                self._failed_in_a_row += 1
+                self._last_reason = found.reason
+            else:
+                self._failed_in_a_row = 0
         if not isinstance(found, harness.Failure):
             try:
                 found = read(found["choices"][0])

@@ -120,6 +120,8 @@ def test_after_many_failures_in_a_row_the_rest_is_not_sent(url: str, monkeypatch
     judge = _judge(url, monkeypatch, n_at_once=1)
     found = list(judge.choose(_choose(*["401"] * 30)))
     assert len(Hostile.seen) == 10 and "not sent" in found[-1].reason and len(found) == 30
+    assert "HTTP 401" in found[-1].reason  # and why
+    assert "HTTP 401" in found[-1].reason  # and why
 
 
 def test_texts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
