@@ -110,6 +110,9 @@ class Generate:
     system: str
     user: str
     max_tokens: int
+    schema: str | None = None
+    """A JSON schema, as text, that the answer should follow. Not every judge can be held to one: say in the prompt what
+    is wanted, and parse the answer."""
 
 
 @dataclass(frozen=True)
