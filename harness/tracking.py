@@ -206,7 +206,9 @@ def _table(name: str, table: pd.DataFrame, warn: Warn) -> wandb.Table:
     if len(table) > _MAX_TABLE_ROWS:
         warn(f"W&B shows {_MAX_TABLE_ROWS:,} of the {len(table):,} rows of {name}; the artifact has all of them.")
         table = table.head(_MAX_TABLE_ROWS)
-    return wandb.Table(dataframe=table.astype(object).where(table.notna(), None))
+    cells = table.astype(object).where(table.notna(), None)
+    # Row by row: of a frame wandb looks up every cell, which takes thrice as long.
+    return wandb.Table(columns=[*cells.columns], data=[*cells.itertuples(index=False, name=None)])
 
 
 def _images(plan: Plan, tables: Tables, redaction: Redaction, folder: Path, warn: Warn) -> dict[str, wandb.Image]:
