@@ -33,6 +33,8 @@ class HFConfig:
     disk. No result depends on it by more than rounding."""
     max_memory_gb: float | None = None
     """With `device_map`: main memory that weights may take, the others staying on disk; null takes what is free."""
+    weights_seed: int | None = None
+    """Draws the weights anew, as before any training: the control. They may differ between versions of transformers."""
 
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and (self.device_map is None or self.max_memory_gb <= 0):
@@ -44,12 +46,13 @@ class PackagedConfig:
     """A model whose weights are in an installed package.
 
     `smollm2-135m`: SmolLM2-135M-Instruct from a 4-bit GGUF, a decoder of 30 layers; `minilm-l6`: all-MiniLM-L6-v2, a
-    sentence encoder of 6 layers.
+    sentence encoder of 6 layers. `weights_seed` draws the weights anew, as before any training: the control.
     """
 
     name: Literal["smollm2-135m", "minilm-l6"] = "smollm2-135m"
     dtype: Dtype = "float32"
     device: str = "auto"
+    weights_seed: int | None = None
 
 
 @dataclass
@@ -189,7 +192,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
         config=HFConfig,
-        factory="plugins.models.hf:HF",
+        factory="plugins.models.hf:load",
         identity="plugins.models.planning:hf_identity",
         shape="plugins.models.planning:hf_shape",
     ),

@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+)
 
 from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
 from plugins.models import HFConfig, blocks, hooks
@@ -20,12 +27,22 @@ from plugins.models.planning import find_local
 from plugins.models.replay import Replay, Replayer
 from plugins.models.tokens import Tokens
 
+_WEIGHTLESS = (AutoConfig, AutoTokenizer)
 _PROBE = "The quick brown fox jumps over the lazy dog, 12 times."
 _PROBE_TOKENS = 16
 _HUB_HINT = (
     " It is no local path, and the hub did not give it: check the id, and the connection or HF_HUB_OFFLINE, or give "
     "the path of a folder or GGUF file."
 )
+
+
+def load(config: HFConfig) -> HF:
+    """The model as it was trained, or with its weights drawn anew."""
+    if config.weights_seed is None:
+        return HF(config)
+    from plugins.models.reinitialised import reinitialised
+
+    return HF(reinitialised(config))
 
 
 class HF:
@@ -210,7 +227,7 @@ def find_device() -> str:
 
 def load_tokenizer(config: HFConfig) -> Any:
     """The tokenizer of a checkpoint that has one."""
-    tokenizer = _load(AutoTokenizer, config)
+    tokenizer = load_checkpoint(AutoTokenizer, config)
     folder = find_local(config.path)
     files = {"tokenizer.json", "tokenizer_config.json", *tokenizer.vocab_files_names.values()}
     # Where a folder has none of them, transformers makes up an empty tokenizer.
@@ -222,7 +239,7 @@ def load_tokenizer(config: HFConfig) -> Any:
 def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[nn.Module, list[str]]:
     """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
     options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
-    model, info = _load(auto_class, config, **options, **placement)
+    model, info = load_checkpoint(auto_class, config, **options, **placement)
     missing = sorted(info["missing_keys"])
     weights = model.state_dict()
     for name in missing:
@@ -237,16 +254,16 @@ def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) ->
     return model.eval().requires_grad_(False), missing
 
 
-def _load(auto_class: Any, config: HFConfig, **options: Any) -> Any:
-    """`from_pretrained`, with errors that say what to do."""
+def load_checkpoint(auto_class: Any, config: HFConfig, **options: Any) -> Any:
+    """`from_pretrained` of a model, tokenizer or config, with errors that say what to do."""
     path = find_local(config.path)
     where = config.path if path is None else str(path)
     if where.endswith(".gguf"):
         # A file in a folder or in a repository of the hub; without dequantize its weights would stay packed.
         where, options["gguf_file"] = where.rsplit("/", 1) if "/" in where else (".", where)
-        if auto_class is not AutoTokenizer:
+        if auto_class not in _WEIGHTLESS:
             options["quantization_config"] = GgufConfig(dequantize=True)
-    elif path is not None and auto_class is not AutoTokenizer:
+    elif path is not None and auto_class not in _WEIGHTLESS:
         _check_weights(path)
     try:
         # Given none, transformers would not look for the safetensors that the hub makes of pickled weights.

@@ -9,15 +9,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from harness import file_digest
-from plugins.models import HFConfig, PackagedConfig
+from plugins.models import HFConfig, PackagedConfig, hf
 from plugins.models.cached import made_once
-from plugins.models.hf import HF
 from plugins.models.packages import PACKAGES
 
 
-def load(config: PackagedConfig) -> HF:
+def load(config: PackagedConfig) -> hf.HF:
     """The packaged model, read as any other."""
-    return HF(HFConfig(str(find_folder(config.name)), dtype=config.dtype, device=config.device))
+    folder = str(find_folder(config.name))
+    return hf.load(HFConfig(folder, dtype=config.dtype, device=config.device, weights_seed=config.weights_seed))
 
 
 def find_folder(name: str) -> Path:

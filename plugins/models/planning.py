@@ -31,11 +31,12 @@ _STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")
 def hf_identity(config: HFConfig) -> dict[str, Any]:
     """The contents of a folder or file; for a model on the hub its id and revision."""
     path = find_local(config.path)
+    read = {"dtype": config.dtype, **_drawn(config)}
     if path is None:
-        return {"path": config.path, "revision": config.revision, "dtype": config.dtype}
+        return {"path": config.path, "revision": config.revision, **read}
     if path.is_file():
-        return {"file": file_digest(path), "dtype": config.dtype}
-    return {"files": _digests(path, _MODEL_FILES), "dtype": config.dtype}
+        return {"file": file_digest(path), **read}
+    return {"files": _digests(path, _MODEL_FILES), **read}
 
 
 def hf_shape(config: HFConfig) -> dict[str, int] | None:
@@ -53,7 +54,11 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
     """The package at the one version that is taken."""
-    return {"package": PACKAGES[config.name].requirement, "dtype": config.dtype}
+    return {"package": PACKAGES[config.name].requirement, "dtype": config.dtype, **_drawn(config)}
+
+
+def _drawn(config: HFConfig | PackagedConfig) -> dict[str, int]:
+    return {} if config.weights_seed is None else {"weights_seed": config.weights_seed}
 
 
 def packaged_shape(config: PackagedConfig) -> dict[str, int]:
