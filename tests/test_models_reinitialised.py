@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import tiny_models
 from plugins.models import HFConfig, PackagedConfig, hf, planning
 
 
