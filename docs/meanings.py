@@ -94,7 +94,10 @@ COLUMNS = {
     "sign": "1, or -1 for the negative pole of a signed code.",
     "stratum": "Group of latents of like density that it was drawn from.",
     "weight": "How many latents it stands for.",
+    "density": "Share of rows on which it is active.",
     "chance": "What guesses would score; only main metrics have one.",
+    "lowest": "The least that a main metric can be; null where there is no end.",
+    "highest": "The most.",
 }
 COLUMNS |= {
     f"{name}_b": f"`{name}` of the other side."
@@ -126,10 +129,17 @@ LEADERBOARD = {
 INTERPRETABILITY = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
     **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "metric", "chance")},
-    "value": "Mean over latents, weighted by how many each stands for; mean over seeds.",
-    "low": "Lower end of its 95 % interval. Two seeds say little, and intervals of shares are cut off at 0 and 1.",
+    "value": "Mean over latents, weighted by how many each stands for (Horvitz-Thompson), so that all of the "
+    "dictionary count the same; mean over seeds.",
+    "low": "Lower end of its 95 % interval. Two seeds say little; intervals are cut off where the metric's range ends.",
     "high": "Higher end of it.",
     "interval_over": "`latents`, or `latents and seeds`.",
+    "density_weighted": "Mean over activations: latents count by weight × density, as often as they are met.",
+    "density_weighted_low": "Lower end of its 95 % interval.",
+    "density_weighted_high": "Higher end of it.",
+    "balanced_accuracy": "The scorer's balanced accuracy, where it has one; chance is 0.5. A mean like `value`.",
+    "balanced_accuracy_low": "Lower end of its 95 % interval.",
+    "balanced_accuracy_high": "Higher end of it.",
     "random_explanation": "The same with another latent's explanation: what a score owes to all but the explanation.",
     "random_explanation_low": "Lower end of its 95 % interval.",
     "random_explanation_high": "Higher end of it.",

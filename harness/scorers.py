@@ -39,6 +39,11 @@ class LatentWindow:
     def text(self) -> str:
         return "".join(self.tokens)
 
+    @property
+    def peak_token(self) -> str:
+        """That of the largest activation, the first of them."""
+        return self.tokens[self.activations.index(max(self.activations))]
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -194,7 +199,8 @@ def prompt_of(request: Choose | Generate | Likelihood) -> str:
 class Scorer(Protocol):
     """Rates how well one pole of a latent can be understood. Pure: asks by `plan`, judges by `reduce`.
 
-    Both may raise `Undefined`: the main metric of this latent is then null.
+    Both may raise `Undefined`: the main metric of this latent is then null. The main metric is a share, from 0 to 1,
+    unless the scorer has a `range`, a pair of numbers that may be infinite.
     """
 
     metric: str
@@ -209,3 +215,9 @@ class Scorer(Protocol):
     def reduce(self, latent: Latent, requests: list[Request], responses: list[Any]) -> list[TableRow]:
         """The metrics of one latent. The main metric's control is `<metric>_random_explanation` if there is one."""
         ...
+
+
+def range_of(scorer: Any) -> tuple[float, float]:
+    """Between which numbers its main metric lies."""
+    low, high = getattr(scorer, "range", (0.0, 1.0))
+    return low, high

@@ -81,6 +81,8 @@ _LEADERBOARD = (
 )
 _INTERPRETABILITY = (
     _Measure("value", "value", "mean over latents, weighted by stratum, with its 95 % interval", "{:.3f}".format),
+    _Measure("density_weighted", "by density", "mean over activations: frequent latents count more", "{:.3f}".format),
+    _Measure("balanced_accuracy", "bal. acc.", "mean balanced accuracy over latents; chance is 0.5", "{:.3f}".format),
     _Measure(
         "random_explanation", "random expl.", "the same with another latent's explanation: a control", "{:.3f}".format
     ),

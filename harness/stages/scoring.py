@@ -20,7 +20,7 @@ from harness.isolation import isolated
 from harness.latents.cards import Card, latent_of
 from harness.latents.reading import CARDS
 from harness.respondents import Respondents
-from harness.scorers import Latent, Request
+from harness.scorers import Latent, Request, range_of
 from harness.session import Session, cost
 from harness.store import require
 
@@ -90,7 +90,7 @@ def _unit(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed: in
         return latent_of(own, None if dictionary is None else dictionary[own["index"]], other)
 
     other = _other(card, cards, seed)
-    columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight")}}
+    columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight", "density")}}
     return _Unit(latent(card, None if other is None else latent(other)), columns)
 
 
@@ -154,6 +154,8 @@ def _reduce(scorer: Any, latent: Latent, plan: list[Request] | Undefined, respon
 
 
 def _table_row(found: TableRow, unit: _Unit, scorer: Any) -> dict[str, Any]:
-    """`chance` marks the main metric."""
-    chance = scorer.chance if found.metric == scorer.metric else None
-    return {"table": "interp", **asdict(found), **unit.columns, "chance": chance}
+    """`chance` marks the main metric; `lowest` and `highest` are null where the range has no end."""
+    is_main = found.metric == scorer.metric
+    limits = [end if is_main and math.isfinite(end) else None for end in range_of(scorer)]
+    of_main = {"chance": scorer.chance if is_main else None, "lowest": limits[0], "highest": limits[1]}
+    return {"table": "interp", **asdict(found), **unit.columns, **of_main}

@@ -17,7 +17,18 @@ from torch import Tensor
 
 from harness.contracts import TableRow
 from harness.errors import Undefined
-from harness.scorers import Activate, Choose, Embed, Generate, Latent, LatentWindow, Likelihood, Steer, Unembed
+from harness.scorers import (
+    Activate,
+    Choose,
+    Embed,
+    Generate,
+    Latent,
+    LatentWindow,
+    Likelihood,
+    Steer,
+    Unembed,
+    range_of,
+)
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import latent, meaningless, on_token, planted, responded
 from harness.testing.subject import activated, promoted, steered
@@ -85,14 +96,14 @@ def says_what_it_is(under_test: ScorerUnderTest) -> None:
     metric, chance = getattr(under_test.scorer, "metric", None), getattr(under_test.scorer, "chance", None)
     if not isinstance(metric, str) or not metric:
         raise Broken(f"metric is {metric!r}; give the name of the main metric.")
-    low, high = _range(under_test)
+    low, high = range_of(under_test.scorer)
     if not isinstance(chance, (int, float)) or not low <= chance <= high:
         raise Broken(f"chance is {chance!r}; give the metric's value for guesses, in {(low, high)}.")
 
 
 def gives_its_metric_in_its_range(under_test: ScorerUnderTest) -> None:
     """Its main metric is there once, in [0, 1] or the `range` it states; what is null has a reason, nothing is NaN."""
-    low, high = _range(under_test)
+    low, high = range_of(under_test.scorer)
     for index in range(4):
         of = planted(index)
         value = under_test.value(of)
@@ -207,10 +218,6 @@ def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
 
 def _answers(of: Latent, plan: Sequence[Any]) -> list[Any]:
     return [_ANSWERS[type(request)](of, request) for request in plan]
-
-
-def _range(under_test: ScorerUnderTest) -> tuple[float, float]:
-    return getattr(under_test.scorer, "range", (0.0, 1.0))
 
 
 def _rows_or_none(under_test: ScorerUnderTest, of: Latent, scorer: Any = None) -> list[TableRow] | None:

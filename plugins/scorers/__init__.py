@@ -82,6 +82,14 @@ SPECS: list[harness.Spec] = [
     ),
     harness.Spec(
         kind="scorer",
+        name="senses",
+        version=1,
+        summary="Polysemanticity: in how many kinds of contexts is a latent active, beside as many random ones?",
+        factory="plugins.scorers.senses:Senses",
+        needs=("embed",),
+    ),
+    harness.Spec(
+        kind="scorer",
         name="context_dependence",
         version=1,
         summary="The share of random contexts in which a latent is still active on its token",
@@ -99,7 +107,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="input_score",
-        version=1,
+        version=2,
         summary="The share of active windows whose strongest token is one that the direction promotes",
         factory="plugins.scorers.input_score:InputScore",
         needs=("head",),

@@ -4,7 +4,10 @@ Arad et al. 2025 (arXiv 2505.20063, section 3), with T the 20 tokens that the di
 `promoted`):
 
     input_score: the share of active windows whose strongest token is in T. All active windows count, explain and test:
-        T is read off the direction, and no window has a part in it. Chance is next to 0.
+        T is read off the direction, and no window has a part in it. Chance is stated as 0: of V tokens, 20 drawn
+        evenly hold the strongest one 20/V of the time. What it is for these windows the controls say.
+    input_score_random_direction: the mean over T of 100 directions drawn evenly from the unit sphere. It is above 20/V
+        where such directions promote frequent tokens, or where the vocabulary is small.
     input_score_random_explanation: the same with T of another latent.
 
 High scores are of latents that repeat what the model reads; with a low output score they are of little use for
@@ -19,7 +22,7 @@ from typing import Any
 
 import harness
 from plugins.scorers.detection import MIN_WINDOWS
-from plugins.scorers.promoted import control_row, own_and_other
+from plugins.scorers.promoted import N_TOKENS, control_row, own_and_other, random_directions
 
 
 class InputScore:
@@ -31,28 +34,30 @@ class InputScore:
     def __init__(self, config: object) -> None: ...
 
     def plan(self, latent: harness.Latent) -> list[harness.Unembed]:
-        """The promoted tokens of the latent and of the other one."""
+        """The promoted tokens of the latent and of the other one, and those of random directions."""
         if (n := len(_peaks(latent))) < MIN_WINDOWS:
             raise harness.Undefined(f"{n} active windows, fewer than {MIN_WINDOWS}")
-        return [own_and_other(latent)]
+        asked = own_and_other(latent)
+        return [asked, harness.Unembed(random_directions(asked.directions.shape[1]), N_TOKENS)]
 
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Unembed], responses: list[Any]
     ) -> list[harness.TableRow]:
-        """The share, and its control."""
+        """The share, and its controls."""
         peaks = _peaks(latent)
-        ((own, *other),) = responses
+        (own, *other), at_random = responses
         by_other = _share_in(other[0].texts, peaks) if other else None
+        by_random = sum(_share_in(promoted.texts, peaks) for promoted in at_random) / len(at_random)
         return [
             harness.TableRow(self.metric, _share_in(own.texts, peaks), len(peaks), True),
+            harness.TableRow(f"{self.metric}_random_direction", by_random, len(peaks)),
             control_row(self.metric, by_other, len(peaks)),
         ]
 
 
 def _peaks(latent: harness.Latent) -> list[str]:
     """The strongest token of each active window."""
-    windows = [window for window in (*latent.explain, *latent.test) if window.is_active]
-    return [window.tokens[window.activations.index(max(window.activations))] for window in windows]
+    return [window.peak_token for window in (*latent.explain, *latent.test) if window.is_active]
 
 
 def _share_in(promoted: Sequence[str], tokens: list[str]) -> float:

@@ -4,6 +4,9 @@ latent does. The lens takes the direction as it is in the dictionary, the sign o
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +14,7 @@ from torch import Tensor
 import harness
 
 N_TOKENS = 20
+N_RANDOM = 100
 
 
 def direction_of(latent: harness.Latent) -> Float[Tensor, " d"]:
@@ -32,3 +36,14 @@ def control_row(metric: str, value: float | None, n: int) -> harness.TableRow:
     """The metric by the other latent's T, which is None where there is none."""
     reason = None if value is not None else "there is no other latent with a direction"
     return harness.TableRow(f"{metric}_random_explanation", value, n, None, reason)
+
+
+def random_directions(width: int) -> Float[Tensor, "r d"]:
+    """Drawn evenly from the unit sphere, the same for every latent."""
+    return _drawn(width).clone()
+
+
+@functools.cache
+def _drawn(width: int) -> Float[Tensor, "r d"]:
+    drawn = torch.from_numpy(np.random.default_rng(width).standard_normal((N_RANDOM, width)))
+    return torch.nn.functional.normalize(drawn, dim=1).float()

@@ -16,7 +16,6 @@ only as far as later layers let the direction through, which `output_score` asks
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.scorers.promoted import N_TOKENS, direction_of
-
-N_RANDOM = 100
+from plugins.scorers.promoted import N_TOKENS, direction_of, random_directions
 
 
 class VocabCoherence:
@@ -42,7 +39,7 @@ class VocabCoherence:
     def plan(self, latent: harness.Latent) -> list[harness.Unembed]:
         """The promoted tokens of the latent, and of random directions."""
         own = torch.nn.functional.normalize(direction_of(latent)[None].float(), dim=1)
-        return [harness.Unembed(own, N_TOKENS), harness.Unembed(_random_directions(own.shape[1]).clone(), N_TOKENS)]
+        return [harness.Unembed(own, N_TOKENS), harness.Unembed(random_directions(own.shape[1]), N_TOKENS)]
 
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Unembed], responses: list[Any]
@@ -58,12 +55,6 @@ class VocabCoherence:
             harness.TableRow("mean_cosine", own, N_TOKENS),
             harness.TableRow("mean_cosine_random_directions", mean, len(random)),
         ]
-
-
-@functools.cache
-def _random_directions(width: int) -> Float[Tensor, "r d"]:
-    drawn = torch.from_numpy(np.random.default_rng(width).standard_normal((N_RANDOM, width)))
-    return torch.nn.functional.normalize(drawn, dim=1).float()
 
 
 def _mean_cosine(rows: Float[Tensor, "t e"]) -> float:

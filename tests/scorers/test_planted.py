@@ -21,7 +21,7 @@ PLANTED = {
     "random": [random()] * N_RANDOM,
 }
 OPPOSITES = signed(topic("Biology and health sciences"), topic("People"))
-SCORERS = ("token_lookup", "embedding_retrieval", "embedding_intruder", "atom_provenance")
+SCORERS = ("token_lookup", "embedding_retrieval", "embedding_intruder", "example_embedding", "atom_provenance")
 Latents: TypeAlias = dict[str, list[harness.Latent]]
 Rows: TypeAlias = dict[str, harness.TableRow]
 
@@ -113,7 +113,7 @@ def test_the_poles_of_a_signed_latent_are_told_apart(latents: Latents, embedder:
 
 
 def test_a_random_explanation_explains_nothing(rows: Any) -> None:
-    for name in ("token_lookup", "embedding_retrieval", "atom_provenance"):
+    for name in ("token_lookup", "embedding_retrieval", "example_embedding", "atom_provenance"):
         controls = _values(rows[name], "auroc_random_explanation")
         # That of a topic explains the next topic less than nothing.
         assert abs(np.mean([value for own in controls.values() for value in own]) - 0.5) < 0.1, name
@@ -131,6 +131,13 @@ def test_an_intruder_stands_out_among_windows_with_a_meaning(rows: Any) -> None:
     assert _is_within(scores["random"], 0.2)
     controls = _values(rows["embedding_intruder"], "accuracy_random_windows")
     assert _is_within([value for own in controls.values() for value in own], 0.2)
+
+
+def test_example_embedding_finds_windows_like_others(rows: Any) -> None:
+    scores = _values(rows["example_embedding"], "auroc")
+    assert min(np.mean(scores["token"]), np.mean(scores["topic"])) > 0.75
+    assert np.mean(scores["signed"]) > 0.75
+    assert _is_within(scores["random"], 0.5)  # were the queries among their references: above .9
 
 
 def test_atom_provenance_finds_topics_by_a_source(rows: Any) -> None:

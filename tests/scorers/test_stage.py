@@ -37,6 +37,7 @@ class Lengths:
     """Its metric is the latent's index, after asking for embeddings of the test windows."""
 
     metric, chance = "index", 0.25
+    range = (0.0, float("inf"))
 
     def __init__(self, config: object) -> None:
         self.seen: list[harness.Latent] = []
@@ -233,7 +234,8 @@ def test_every_unit_has_its_rows_and_says_what_it_stands_for(session: Session) -
     assert [row["value"] for row in rows] == [row["latent"] for row in rows]
     assert [row["weight"] for row in rows] == WEIGHTS
     assert [row["stratum"] for row in rows[:5]] == [f"density_{i}" for i in (1, 2, 3, 4, 1)]
-    assert {row["chance"] for row in rows} == {0.25}
+    assert {row["density"] for row in rows} == {0.01}
+    assert {(row["chance"], row["lowest"], row["highest"]) for row in rows} == {(0.25, 0.0, None)}
     assert {row["chance"] for row in record.rows if row["metric"] != "index" and row["table"] == "interp"} == {None}
     (seconds,) = [row for row in record.rows if row["table"] == "cost"]
     assert seconds["metric"] == "scoring_seconds_lengths" and seconds["value"] > 0

@@ -195,11 +195,24 @@ def test_what_the_head_reads_is_said_and_what_means_nothing_is_not(
     scores = {name: _scores(session, name, _task(folder), latent) for name in ("output_score", "input_score")}
     assert scores["output_score"]["output_score"] > 0.9
     assert scores["output_score"]["output_score_random_explanation"] < 0.1
-    assert scores["input_score"] == {"input_score": 1.0, "input_score_random_explanation": 0.0}
+    assert scores["input_score"]["input_score"] == 1.0
+    assert scores["input_score"]["input_score_random_explanation"] == 0.0
     swapped = dataclasses.replace(latent, direction=-planted)  # the sign is the direction's to have
     assert _scores(session, "input_score", _task(folder), swapped)["input_score"] == 0.0
     alone = _scores(session, "output_score", _task(folder), _latent(0, random, token))
     assert alone["output_score_random_explanation"] is None
+
+
+@torch.no_grad()
+def test_random_directions_give_the_chance_of_the_input_score(session: Session, folder: Path, reference: Any) -> None:
+    (token,) = harness.create("model", "hf", path=str(folder), device="cpu").token_texts([TOKEN])
+    latent = _latent(0, torch.randn(32, generator=torch.Generator().manual_seed(1)), token)
+    found = _scores(session, "input_score", _task(folder), latent)["input_score_random_direction"]
+    directions = torch.randn(1000, 32, generator=torch.Generator().manual_seed(2))
+    top = reference.lm_head(reference.model.norm(directions)).topk(20).indices
+    of_token = float((top == TOKEN).any(dim=1).double().mean())
+    assert found is not None and abs(found - of_token) < 4 * (of_token * (1 - of_token) / 100) ** 0.5
+    assert 0 < found < 0.3  # of some hundred tokens 20 are no rare catch
 
 
 def test_coherence_is_in_deviations_of_random_directions(session: Session, folder: Path, reference: Any) -> None:
@@ -227,7 +240,8 @@ def test_a_latent_of_a_token_is_active_in_any_context(session: Session, folder: 
 def test_without_a_head_or_a_model_cells_are_skipped(session: Session, folder: Path) -> None:
     items = [dataclasses.asdict(window) for window in _latent(0, torch.zeros(1), "x").test]
     windows = {"explain": items, "test": items}
-    card = {"index": 0, "sign": 1, "stratum": "density_1", "weight": 1.0, "threshold": 0.0, "source": None} | windows
+    card = {"index": 0, "sign": 1, "stratum": "density_1", "weight": 1.0, "density": 0.1} | windows
+    card |= {"threshold": 0.0, "source": None}
     work = session.store.work_folder("latents", "latents")
     work.mkdir(parents=True)
     (work / "cards.json").write_text(json.dumps({"cards": [card]}))
