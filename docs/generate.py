@@ -26,7 +26,7 @@ from harness.model_similarities import MODEL_SIMILARITY_COLUMNS
 from harness.parameters import describe
 from harness.plugin_manager import BUILT_IN, load_catalog
 from harness.specs import KINDS, Spec
-from harness.suite import SuiteConfig, Tokens, Wandb
+from harness.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -71,6 +71,7 @@ def _suites() -> str:
     for title, config, given in (
         ("Keys", SuiteConfig, defaults),
         ("tokens", Tokens, {}),
+        ("judge_budget", JudgeBudget, defaults["judge_budget"]),
         ("wandb", Wandb, defaults["wandb"]),
     ):
         fields = [{**field, "default": str(given.get(field["name"], field["default"]))} for field in describe(config)]

@@ -26,6 +26,7 @@ KEYS = {
     "device": "`auto` is cuda, then mps, then cpu.",
     "plugin_files": "Python files with plugins of your own, relative to where you stand.",
     "wandb": "See below.",
+    "judge_budget": "See below.",
     "evaluation": "Rows that fits are judged on.",
     "mode": "`online` sends at the end of a run; `offline` leaves files; see also `harness wandb-sync`.",
     "project": "The project on W&B.",
@@ -55,7 +56,9 @@ row with a null value and the reason in `error`; cells that failed or were skipp
 
 REPORTED = """
 `cost` also has the seconds of each evaluation and scorer, `evaluation_seconds_NAME` and `scoring_seconds_NAME`, and
-what a method tells of its own fit, such as `rows_until_full`. `tasks` has the scores that each task defines.
+what a method tells of its own fit, such as `rows_until_full`; and what each scorer had asked of the judge that was not
+known before: `judge_requests_NAME`, `judge_prompt_tokens_NAME`, `judge_answer_tokens_NAME`, `judge_usd_NAME`.
+`tasks` has the scores that each task defines.
 """.strip()
 
 COLUMNS = {

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         document_id,
     )
     from harness.decomposition import Codes, Decomposition, load
+    from harness.response_cache import Recording
     from harness.rows import make_rows
     from harness.scorers import (
         Activate,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         Steer,
         Unembed,
     )
+    from harness.spending import Metered
     from harness.splits import documents_in_split
     from harness.tasks import ComparedSite, Comparisons, TaskScore
 
@@ -72,7 +74,9 @@ _LAZY = {
     "Latent": "harness.scorers",
     "LatentWindow": "harness.scorers",
     "Likelihood": "harness.scorers",
+    "Metered": "harness.spending",
     "Promoted": "harness.scorers",
+    "Recording": "harness.response_cache",
     "ReplayedRows": "harness.contracts",
     "Steer": "harness.scorers",
     "TableRow": "harness.contracts",
@@ -112,8 +116,10 @@ __all__ = [
     "Latent",
     "LatentWindow",
     "Likelihood",
+    "Metered",
     "PluginError",
     "Promoted",
+    "Recording",
     "ReplayedRows",
     "Site",
     "Spec",

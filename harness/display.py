@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
@@ -132,9 +133,15 @@ def costs(needed: Estimate, asked: JudgeCosts) -> list[str]:
     ]
     if asked.n_requests or asked.n_unknown_requests:
         untold = f", and those of {asked.n_unknown_requests} cells" if asked.n_unknown_requests else ""
-        tokens = f"about {asked.n_prompt_tokens:,} prompt tokens"
-        lines.append(f"asked of the judge: up to {asked.n_requests:,} requests, {tokens}{untold}")
+        tokens = f"about {asked.n_prompt_tokens:,} prompt tokens, up to {asked.n_answer_tokens:,} answer tokens"
+        money = "unknown price" if asked.usd is None else f"up to {dollars(asked.usd)}" if asked.usd else "$0"
+        lines.append(f"asked of the judge: up to {asked.n_requests:,} requests, {tokens}, {money}{untold}")
     return lines
+
+
+def dollars(usd: float) -> str:
+    """`$1.24`; rounded up, so that no little cost is none."""
+    return f"${math.ceil(100 * usd) / 100:,.2f}"
 
 
 def size(n_bytes: float) -> str:

@@ -26,6 +26,10 @@ class StoreError(HarnessError):
     """An artefact is missing, corrupt or does not fit on the disk."""
 
 
+class BudgetReached(HarnessError):
+    """What a suite may spend on its judge is spent. What is left to ask stays to do; nothing has failed."""
+
+
 class Undefined(HarnessError):
     """A metric has no value on this input, or a method can't learn from it: more latents than rows, say.
 

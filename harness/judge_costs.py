@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from harness.keys import canonical_json
 from harness.plan import Plan
 from harness.plugin_manager import Catalog
-from harness.scorers import Embed, Latent, LatentWindow, prompt_of
+from harness.scorers import Choose, Generate, Latent, LatentWindow, Likelihood
+from harness.spending import Prices, Usage, at_most
 from harness.store import State
 
 N_WINDOWS = 20
 """Of each class in each half; a test compares it with `latents.sampling`."""
 N_TOKENS = 32
 _WORD = " word"
-_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class JudgeCosts:
     n_requests: int
     n_prompt_tokens: int
     """Roughly: a token is taken for four characters."""
+    n_answer_tokens: int
+    usd: float | None
+    """None where the prices are not known."""
     n_unknown_requests: int
     """Scores by a scorer that can't say what it asks of a latent that is made up."""
 
@@ -43,23 +46,26 @@ def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> Ju
     of_latent = {call: _costs_of_latent(call, catalog) for call in scorers}
     costs = [of_latent[canonical_json(cell.task["scorer"])] for cell in asking]
     known = [cost for cost in costs if cost is not None]
-    n_latents = plan.suite.config.latents
+    n_latents, judge = plan.suite.config.latents, plan.suite.judge
+    whole = sum((cost for cost in known for _ in range(n_latents)), Usage())
     return JudgeCosts(
-        n_requests=n_latents * sum(n for n, _ in known),
-        n_prompt_tokens=n_latents * sum(n_tokens for _, n_tokens in known),
+        n_requests=whole.n_requests,
+        n_prompt_tokens=whole.n_prompt_tokens,
+        n_answer_tokens=whole.n_answer_tokens,
+        usd=Prices.of(judge.params).usd(whole) if judge else 0.0,
         n_unknown_requests=len(costs) - len(known),
     )
 
 
-def _costs_of_latent(call: str, catalog: Catalog) -> tuple[int, int] | None:
-    """The requests of a scorer for one latent, and the tokens of their prompts."""
+def _costs_of_latent(call: str, catalog: Catalog) -> Usage | None:
+    """What the requests of a scorer for one latent take."""
     scorer = json.loads(call)
     try:
         asked = catalog.create("scorer", scorer["name"], scorer["params"]).plan(_made_up(0, _made_up(1)))
-        prompts = [prompt_of(request) for request in asked if not isinstance(request, Embed)]
+        judged = [request for request in asked if isinstance(request, Choose | Generate | Likelihood)]
     except Exception:  # the plugin's own code, on what is no latent of a decomposition
         return None
-    return len(prompts), sum(len(prompt) for prompt in prompts) // _CHARACTERS_PER_TOKEN
+    return sum(map(at_most, judged), Usage())
 
 
 def _made_up(index: int, other: Latent | None = None) -> Latent:

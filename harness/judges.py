@@ -3,26 +3,32 @@
 A judge is a plugin of kind `judge`. Its Spec's `provides` names the methods that it has, among `choose`, `generate` and
 `likelihood`; each takes requests of its kind and gives the responses in their order, as a list, or one after another as
 they come (a generator): what has come by then outlives an interruption. What it can't answer gets a `Failure`. What is
-answered must not depend on what else is asked.
+answered must not depend on what else is asked. A judge that knows what an answer took gives `Metered` answers; prices
+are the parameters that `spending.PRICES` names. What it has to tell the user it says by a RuntimeWarning.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
 
-from harness.errors import PluginError
+from harness.errors import BudgetReached, PluginError
 from harness.isolation import isolated
 from harness.response_cache import ResponseCache
 from harness.scorers import Choose, Failure, Generate, Likelihood, Request, prompt_of
+from harness.session import cost
+from harness.spending import FREE, NOTHING, Metered, Prices, Usage, at_most, taken
+from harness.suite import UNLIMITED, JudgeBudget
 
 _REPORT_EVERY = 16
 
 
 class Judge(Protocol):
-    """A judge that provides everything."""
+    """A judge that provides everything. Any response may be `Metered`."""
 
     def choose(self, requests: Sequence[Choose]) -> Iterable[tuple[float, ...] | Failure]:
         """For each request the natural log-probabilities of its choices."""
@@ -44,15 +50,30 @@ class Judging:
         make: makes the judge; called when something has to be asked.
         cache: what was answered before.
         progress: told (what, how many are answered, of how many).
+        warn: told what the user should know.
+        prices: what its tokens cost.
+        budget: how much the suite of the cache may spend.
     """
 
     def __init__(
-        self, make: Callable[[], Any], cache: ResponseCache, progress: Callable[[str, int, int], None] | None = None
+        self,
+        make: Callable[[], Any],
+        cache: ResponseCache,
+        progress: Callable[[str, int, int], None] | None = None,
+        warn: Callable[[str], None] = print,
+        prices: Prices = FREE,
+        budget: JudgeBudget = UNLIMITED,
     ) -> None:
+        self.usage = NOTHING
+        """What was asked through this, and not known before, took."""
         self._make = make
         self._cache = cache
         self._progress = progress
+        self._warn = warn
+        self._prices = prices
+        self._budget = budget
         self._known: dict[Request, Any] = {}
+        self._expected = NOTHING
 
     @cached_property
     def _judge(self) -> Any:
@@ -63,6 +84,7 @@ class Judging:
 
         Raises:
             PluginError: the judge can't be asked this, has answered amiss, or answered nothing at all.
+            BudgetReached: some were not sent.
         """
         new = self._unanswered(requests)
         for kind, method in {Choose: "choose", Generate: "generate", Likelihood: "likelihood"}.items():
@@ -98,16 +120,84 @@ class Judging:
             raise PluginError(
                 f"{type(self._judge).__name__} has no method {method}(), which the scorer's requests need."
             )
-        with isolated():
-            responses = iter(ask(requests))
-            for number, request in enumerate(requests):
-                response = next(responses, None)
-                _check(request, response, f"{type(self._judge).__name__}.{method}()")
-                self._known[request] = response
-                if not isinstance(response, Failure):
-                    self._cache.keep(request, response)
-                if self._progress and (number + 1) % _REPORT_EVERY == 0:
-                    self._progress("answers of the judge", number + 1, len(requests))
+        where = f"{type(self._judge).__name__}.{method}()"
+        n_answered = 0
+        while n_answered < len(requests):
+            part = requests[n_answered : n_answered + self._n_affordable(requests[n_answered:])]
+            with isolated(), self._warnings():
+                answers = iter(ask(part))
+                for request in part:
+                    self._keep(request, next(answers, None), where)
+                    n_answered += 1
+                    if self._progress and n_answered % _REPORT_EVERY == 0:
+                        self._progress("answers of the judge", n_answered, len(requests))
+
+    def _keep(self, request: Any, answer: Any, where: str) -> None:
+        response = answer.response if isinstance(answer, Metered) else answer
+        _check(request, response, where)
+        usage = taken(request, answer)
+        usd = self._prices.usd(usage)
+        self.usage += usage
+        self._expected += at_most(request) if usage.n_requests else NOTHING
+        self._known[request] = response
+        if isinstance(response, Failure):
+            self._cache.charge(request, usage, usd)
+        else:
+            self._cache.keep(request, response, usage, usd)
+
+    def _n_affordable(self, requests: Sequence[Any]) -> int:
+        """How many may be sent together: as many as stay within the budget at worst, or one while anything is left.
+
+        How much more requests take than was expected is learnt from those before, so the first is sent alone.
+        """
+        if self._budget == UNLIMITED:
+            return len(requests)
+        spent, spent_usd = self._cache.spent()
+        self._check_budget(spent, spent_usd, len(requests))
+        n_tokens, usd = float(spent.n_tokens), spent_usd
+        factor = max(1.0, self.usage.n_tokens / max(1, self._expected.n_tokens))
+        requests = requests[: max(1, self.usage.n_requests)]
+        for n, request in enumerate(requests):
+            most = at_most(request)
+            n_tokens += factor * most.n_tokens
+            usd += factor * (self._prices.usd(most) or 0.0)
+            if self._budget.is_reached(n_tokens, usd):
+                return max(n, 1)
+        return len(requests)
+
+    def _check_budget(self, spent: Usage, usd: float, n_left: int) -> None:
+        if self._budget.is_reached(spent.n_tokens, usd):
+            estimated = f", {spent.n_estimated:,} of them estimated from their characters" if spent.n_estimated else ""
+            raise BudgetReached(
+                f"judge_budget is spent: {spent.n_requests:,} requests of this suite took {spent.n_tokens:,} tokens"
+                f"{estimated}, ${usd:,.2f}. {n_left:,} requests were not sent. What was answered is kept: run again "
+                "with a higher judge_budget."
+            )
+
+    @contextmanager
+    def _warnings(self) -> Iterator[None]:
+        """Pass on what the judge warns of."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RuntimeWarning)
+            try:
+                yield
+            finally:
+                for text in dict.fromkeys(str(warning.message) for warning in caught):
+                    self._warn(text)
+
+
+def usage_rows(name: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:
+    """What a cell had asked, and nobody had before it, as rows of the cost table."""
+    estimated = f"{usage.n_estimated} of {usage.n_requests} requests estimated from their characters"
+    usd = prices.usd(usage)
+    return [
+        cost(f"judge_requests_{name}", usage.n_requests, usage.n_requests),
+        *(
+            cost(f"judge_{part}_tokens_{name}", n_tokens, usage.n_requests, estimated if usage.n_estimated else None)
+            for part, n_tokens in {"prompt": usage.n_prompt_tokens, "answer": usage.n_answer_tokens}.items()
+        ),
+        cost(f"judge_usd_{name}", usd, usage.n_requests, "unknown price" if usd is None else None),
+    ]
 
 
 def _like_beside_like(request: Any) -> tuple[Any, ...]:

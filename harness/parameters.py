@@ -54,11 +54,14 @@ def describe(config: type) -> list[dict[str, Any]]:
 
 
 def describe_changed(config: Any) -> str:
-    """`(k=40, max_atoms=4096)`: the parameters that differ from their defaults; nothing if none does."""
+    """`(k=40, max_atoms=4096)`: the parameters that differ from their defaults; nothing if none does.
+
+    Those with `field(repr=False)` stay out: no result depends on them.
+    """
     changed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if field.init and getattr(config, field.name) not in (field.default, _default_made(field))
+        if field.init and field.repr and getattr(config, field.name) not in (field.default, _default_made(field))
     ]
     return f"({', '.join(changed)})" if changed else ""
 

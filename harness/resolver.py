@@ -18,6 +18,7 @@ from harness import parameters
 from harness.errors import ConfigError, HarnessError
 from harness.plugin_manager import Catalog
 from harness.sites import parse_site
+from harness.spending import PRICES, Prices
 from harness.suite import CAPABILITIES, Entry, ModelEntry, Suite, SuiteConfig
 
 _LISTS = {
@@ -145,6 +146,11 @@ class _Resolver:
         if not found:
             return None
         params = dict(found[0].params)
+        if config.judge_budget.usd is not None and not Prices.of(params).are_known:
+            self.problems.append(
+                f"judge_budget.usd: the prices of judge {found[0].name} are not known. Set its {' and '.join(PRICES)}, "
+                "or judge_budget.tokens instead."
+            )
         if params.get(_DEVICE) == "auto":  # set here, so that the label, a column of tables, does not name it
             params[_DEVICE] = config.device
         return dataclasses.replace(found[0], params=params)

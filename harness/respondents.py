@@ -10,10 +10,12 @@ from torch import Tensor
 
 from harness.embedding import Embedder
 from harness.errors import PluginError
-from harness.judges import Judging
+from harness.judges import Judging, usage_rows
+from harness.keys import content_key
 from harness.response_cache import ResponseCache
 from harness.scorers import Activate, Choose, Embed, Generate, Latent, Likelihood, Request, Steer, Unembed
 from harness.session import Session
+from harness.spending import NOTHING, Prices, Usage
 from harness.subject import Activating, Steering, Subject, Unembedding
 
 
@@ -35,6 +37,7 @@ class Respondents:
     def __init__(self, task: Mapping[str, Any], session: Session) -> None:
         judge = _Judge(task.get("judge"), session)
         self._subject = Subject(task, session)
+        self._judge = judge if task.get("judge") else None
         self._of: dict[type, Respondent] = {
             Embed: _Encoder(task["encoder"], session),
             **dict.fromkeys((Choose, Generate, Likelihood), judge),
@@ -46,6 +49,15 @@ class Respondents:
     def turn_to(self, fit_key: str) -> None:
         """Say whose latents are asked about from now on."""
         self._subject.fit_key = fit_key
+
+    def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
+        """What was asked of the judge and not known before; nothing where there is none."""
+        return self._judge.usage_rows(name, since) if self._judge else []
+
+    @property
+    def usage(self) -> Usage:
+        """What the judge was asked so far."""
+        return self._judge.usage if self._judge else NOTHING
 
     def knows(self, request: object) -> bool:
         """Whether it is a request at all."""
@@ -89,8 +101,22 @@ class _Judge:
     def _judging(self) -> Judging:
         if self._judge is None:
             raise PluginError("the scorer asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
-        cache = ResponseCache(self._session.store.cache / "judges", self._judge["inputs"])
-        return Judging(partial(self._session.create, "judge", self._judge), cache, self._session.progress)
+        store, judge = self._session.store, self._judge
+        cache = ResponseCache(store.cache / "judges", judge["inputs"], content_key({"results": str(store.results)}))
+        make = partial(self._session.create, "judge", judge)
+        budget = self._session.judge_budget
+        return Judging(make, cache, self._session.progress, self._session.warn, self._prices, budget)
+
+    @property
+    def _prices(self) -> Prices:
+        return Prices.of(self._judge["params"])
+
+    @property
+    def usage(self) -> Usage:
+        return self._judging.usage
+
+    def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
+        return usage_rows(name, self.usage - since, self._prices)
 
     def prepare(self, asked: Sequence[tuple[Latent, Request]]) -> None:
         self._judging.ask([request for _, request in asked])

@@ -56,7 +56,8 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
         todo = [plan.cells[key] for key, state in states(plan, store).items() if state.name in ("to do", "failed")]
         display.begin(len(todo))
         config = plan.suite.config
-        with Supervisor(store, config.device, config.plugin_files, _forward(plan, display)) as supervisor:
+        forward = _forward(plan, display)
+        with Supervisor(store, config.device, config.plugin_files, forward, config.judge_budget) as supervisor:
             for group in _groups(todo):
                 ready = [cell for cell in group if not _skip(cell, plan, store, supervisor)]
                 if ready:
@@ -145,6 +146,9 @@ def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
     """Record a cell as skipped if what it needs has failed or was skipped."""
     for key in cell.upstream:
         record = store.record(key)
+        if record is None and key in supervisor.put_off:
+            supervisor.leave(cell, f"{plan.cells[key].label} is still to do")
+            return True
         if record is None:
             raise StoreError(f"{plan.cells[key].label} has no record, though it comes before {cell.label}.")
         if record.status != "done":

@@ -10,10 +10,12 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 from harness.cells import Cell, Record
+from harness.errors import BudgetReached
 from harness.isolation import isolated
 from harness.plugin_manager import Catalog
 from harness.provenance import provenance
 from harness.store import Store
+from harness.suite import UNLIMITED, JudgeBudget
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +30,9 @@ class Session:
     device: torch.device
     log: str
     emit: Callable[[dict[str, Any]], None]
+    judge_budget: JudgeBudget = UNLIMITED
     ended: set[str] = field(default_factory=set)
-    """Keys of the cells of this job that have a record."""
+    """Keys of the cells of this job that have a record, or were put off."""
     started: float = field(default_factory=time.perf_counter)
 
     def create(self, kind: str, call: Mapping[str, Any]) -> Any:
@@ -62,6 +65,11 @@ class Session:
         record = Record("failed", type(error).__name__, text, self.log, [], self.provenance(), self._lap())
         self._end(cell, record)
 
+    def put_off(self, cell: Cell, reason: str) -> None:
+        """A cell that stays to do: the next run takes it up."""
+        self.ended.add(cell.key)
+        self.emit({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
+
     @contextmanager
     def alone(self, cell: Cell) -> Iterator[None]:
         """Whatever a plugin's code raises inside, sys.exit too, costs this cell and no other."""
@@ -69,6 +77,8 @@ class Session:
             yield
         except KeyboardInterrupt:
             raise
+        except BudgetReached as reached:
+            self.put_off(cell, str(reached))
         except BaseException as error:
             self.fail(cell, error, format_exc())
 

@@ -48,6 +48,30 @@ class Wandb:
 
 
 @dataclass(frozen=True)
+class JudgeBudget:
+    """What all runs of a suite together may spend on their judge; null: as much as it takes.
+
+    Once it is reached nothing more is sent. What was answered is kept, and the cells that lack answers stay to do.
+    """
+
+    usd: float | None = None
+    """US dollars; needs a judge whose prices are known."""
+    tokens: int | None = None
+    """Of prompts and answers."""
+
+    def __post_init__(self) -> None:
+        if (self.usd is not None and self.usd < 0) or (self.tokens is not None and self.tokens < 0):
+            raise ValueError(f"usd {self.usd} and tokens {self.tokens} must be at least 0, or null.")
+
+    def is_reached(self, n_tokens: float, usd: float) -> bool:
+        """Whether so much is all there is."""
+        return (self.usd is not None and usd >= self.usd) or (self.tokens is not None and n_tokens >= self.tokens)
+
+
+UNLIMITED = JudgeBudget()
+
+
+@dataclass(frozen=True)
 class SuiteConfig:
     """Every key of a suite."""
 
@@ -72,6 +96,7 @@ class SuiteConfig:
     """The sentence encoder that scorers ask: a model without sites."""
     judge: str | dict | None = None  # type: ignore[type-arg]
     """The language model that scorers ask, such as `local`."""
+    judge_budget: JudgeBudget = field(default_factory=JudgeBudget)
     seeds: list[int] = field(default_factory=lambda: [0])
     context: int = 128
     evaluation_share: float = 0.1

@@ -17,6 +17,7 @@ from harness.cells import Cell, Record
 from harness.errors import HarnessError
 from harness.provenance import provenance
 from harness.store import Store
+from harness.suite import UNLIMITED, JudgeBudget
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -29,7 +30,10 @@ class Supervisor:
     device: str
     plugin_files: list[str]
     on_event: OnEvent
+    judge_budget: JudgeBudget = UNLIMITED
     process: subprocess.Popen[str] | None = field(default=None, init=False)
+    put_off: set[str] = field(default_factory=set, init=False)
+    """Keys of cells that this run leaves to do."""
 
     def __enter__(self) -> Supervisor:
         return self
@@ -38,7 +42,7 @@ class Supervisor:
         self.stop()
 
     def run(self, cells: list[Cell]) -> None:
-        """Do the cells of one group. Every one of them has a record afterwards."""
+        """Do the cells of one group. Every one of them has a record afterwards, or was put off."""
         left = self.attempt(cells)
         for cell in left:
             if self.attempt([cell]):
@@ -56,6 +60,7 @@ class Supervisor:
                 return []
             if event["event"] == "cell":
                 ended.add(event["key"])
+                self.put_off |= {event["key"]} if event["status"] == "to do" else set()
             self.on_event(event)
         self.returncode = process.wait()
         self.stop()
@@ -74,6 +79,11 @@ class Supervisor:
         """Write the record of a cell that no worker can write."""
         self.store.write_record(cell.key, replace(record, provenance=provenance(self.device)))
         self.on_event({"event": "cell", "key": cell.key, "status": record.status, "error": record.error})
+
+    def leave(self, cell: Cell, reason: str) -> None:
+        """A cell that waits for one that was put off, and is so itself."""
+        self.put_off.add(cell.key)
+        self.on_event({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
 
     def start(self) -> subprocess.Popen[str]:
         # -P: a folder named harness or plugins where the user stands must not hide ours.
@@ -97,6 +107,7 @@ class Supervisor:
             "cache": str(self.store.cache),
             "device": self.device,
             "plugin_files": [str(Path(file).absolute()) for file in self.plugin_files],
+            "judge_budget": vars(self.judge_budget),
         }
         with suppress(BrokenPipeError):  # it died at once
             self.send(self.process, setting)

@@ -329,7 +329,7 @@ def _summary(plan: Plan, store: Store) -> int:
         record = store.record(cell.key)
         log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
         complain(f"failed: {cell.label}: {state.reason}{log}")
-    return SOME_FAILED if ended.failed else ALL_DONE
+    return SOME_FAILED if ended.failed or ended.counts["to do"] else ALL_DONE
 
 
 def _named(cells: Sequence[Cell], plan: Plan) -> str:

@@ -22,6 +22,7 @@ from harness.errors import ConfigError
 from harness.plugin_manager import load_catalog
 from harness.session import Session
 from harness.store import Store
+from harness.suite import JudgeBudget
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def main() -> None:
     setting = json.loads(jobs.readline())
     store = Store(Path(setting["results"]), Path(setting["cache"]))
     catalog = load_catalog(tuple(setting["plugin_files"]))
+    budget = JudgeBudget(**setting["judge_budget"])
     try:
         device = _device(setting["device"])
     except (ConfigError, RuntimeError) as error:
@@ -45,7 +47,7 @@ def main() -> None:
         job = json.loads(line)
         cells = [Cell.from_json(cell) for cell in job["cells"]]
         with _Log(store.results / job["log"]):
-            _run(cells, Session(store, catalog, device, job["log"], emit))
+            _run(cells, Session(store, catalog, device, job["log"], emit, budget))
         emit({"event": "job done"})
 
 

@@ -106,7 +106,7 @@ def _needs_atoms(scorer: Mapping[str, Any], session: Session) -> bool:
 
 
 def _rows(call: Any, units: Sequence[_Unit], respondents: Respondents, session: Session) -> list[dict[str, Any]]:
-    started = time.perf_counter()
+    started, asked_before = time.perf_counter(), respondents.usage
     scorer = session.create("scorer", call)
     plans = [_plan(scorer, unit.latent, respondents) for unit in units]
     pairs = [(unit.latent, plan) for unit, plan in zip(units, plans, strict=True) if not isinstance(plan, Undefined)]
@@ -116,7 +116,8 @@ def _rows(call: Any, units: Sequence[_Unit], respondents: Respondents, session: 
         for unit, plan in zip(units, plans, strict=True)
         for found in _reduce(scorer, unit.latent, plan, respondents)
     ]
-    return [*rows, cost(f"scoring_seconds_{call['name']}", time.perf_counter() - started, len(units))]
+    seconds = cost(f"scoring_seconds_{call['name']}", time.perf_counter() - started, len(units))
+    return [*rows, seconds, *respondents.usage_rows(call["name"], asked_before)]
 
 
 def _plan(scorer: Any, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:

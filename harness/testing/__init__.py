@@ -25,9 +25,18 @@ from harness.testing.findings import Finding
 if TYPE_CHECKING:
     from harness.testing.checks import Check
 
-__all__ = ["CHECKED_KINDS", "Finding", "check_method", "check_scorer", "check_similarity", "conforms", "raise_problems"]
+__all__ = [
+    "CHECKED_KINDS",
+    "Finding",
+    "check_judge",
+    "check_method",
+    "check_scorer",
+    "check_similarity",
+    "conforms",
+    "raise_problems",
+]
 
-CHECKED_KINDS = ("method", "similarity", "scorer")
+CHECKED_KINDS = ("method", "similarity", "scorer", "judge")
 Make = Callable[[], Any] | str
 """What makes a fresh instance each time it is called; or the name of something registered, parameters beside it."""
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -50,6 +59,11 @@ def check_similarity(make: Make, /, **params: Any) -> list[Finding]:
 def check_scorer(make: Make, /, **params: Any) -> list[Finding]:
     """Run all checks of scorers on fresh scorers."""
     return _findings("scorer", make, params)
+
+
+def check_judge(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of judges. They ask about fifty short requests, which may cost something."""
+    return _findings("judge", make, params)
 
 
 def raise_problems(findings: Iterable[Finding]) -> None:
@@ -91,24 +105,27 @@ def _checks_of(kind: str) -> list[Check]:
     """Every check of a kind, in the order in which they are written."""
     if kind not in CHECKED_KINDS:
         raise ConfigError(f"there are no checks for {kind!r}.{suggest(kind, CHECKED_KINDS)}")
-    from harness.testing import methods, scorers, similarities
+    from harness.testing import judges, methods, scorers, similarities
 
-    checks: list[Check] = {"method": methods, "similarity": similarities, "scorer": scorers}[kind].CHECKS
+    modules = {"method": methods, "similarity": similarities, "scorer": scorers, "judge": judges}
+    checks: list[Check] = modules[kind].CHECKS
     return checks
 
 
 def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
     """What the checks of a kind are run on; remembers what several of them need."""
     from harness.plugin_manager import load_catalog
+    from harness.testing.judges import JudgeUnderTest
     from harness.testing.scorers import ScorerUnderTest
     from harness.testing.similarities import SimilarityUnderTest
     from harness.testing.trials import MethodUnderTest
 
     needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] | None = None
     if isinstance(make, str):
         catalog, name = load_catalog(plugin_files), make
         catalog.config(kind, name, params)  # what is wrong with the parameters is said before any check
-        needs = catalog.needs(kind, name, params)
+        needs, provides = catalog.needs(kind, name, params), catalog.find(kind, name).spec.provides
 
         def make() -> Any:
             return catalog.create(kind, name, params)
@@ -119,4 +136,6 @@ def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[
         return MethodUnderTest(make)
     if kind == "similarity":
         return SimilarityUnderTest(make, of_decompositions=bool(needs), of_codes="codes" in needs)
+    if kind == "judge":
+        return JudgeUnderTest(make, provides)
     return ScorerUnderTest(make)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -25,11 +26,13 @@ class LocalConfig:
 
 @dataclass
 class OpenAIHTTPConfig:
-    """A model behind an endpoint that speaks OpenAI's chat completions.
+    """A model behind an endpoint that speaks OpenAI's chat completions; for `likelihood` also its completions.
 
     Args:
         model: as the endpoint calls it. It may change behind its name, which stored answers can't notice.
         base_url: up to and without `/chat/completions`.
+        usd_per_million_prompt_tokens: what the endpoint takes for reading; null if not known. No answer depends on it.
+        usd_per_million_answer_tokens: the same for writing.
         key_variable: the environment variable that holds the key; null for an endpoint that wants none.
         n_at_once: requests on their way at a time.
         timeout_seconds: for a connection, and between two pieces of an answer.
@@ -39,11 +42,14 @@ class OpenAIHTTPConfig:
 
     model: str
     base_url: str = "https://api.openai.com/v1"
-    key_variable: str | None = "OPENAI_API_KEY"
-    n_at_once: int = 8
-    timeout_seconds: float = 60.0
-    attempts: int = 6
-    wait_seconds: float = 1.0
+    # What answers do not depend on is no part of the judge's name in tables.
+    key_variable: str | None = field(default="OPENAI_API_KEY", repr=False)
+    usd_per_million_prompt_tokens: float | None = field(default=None, repr=False)
+    usd_per_million_answer_tokens: float | None = field(default=None, repr=False)
+    n_at_once: int = field(default=8, repr=False)
+    timeout_seconds: float = field(default=60.0, repr=False)
+    attempts: int = field(default=6, repr=False)
+    wait_seconds: float = field(default=1.0, repr=False)
 
     def __post_init__(self) -> None:
         address = urlsplit(self.base_url)
@@ -56,6 +62,23 @@ class OpenAIHTTPConfig:
                 f"n_at_once {self.n_at_once} and attempts {self.attempts} must be at least 1, timeout_seconds "
                 f"{self.timeout_seconds} above 0, wait_seconds {self.wait_seconds} not below."
             )
+        prices = (self.usd_per_million_prompt_tokens, self.usd_per_million_answer_tokens)
+        if not all(price is None or (price >= 0 and math.isfinite(price)) for price in prices):
+            raise ValueError(f"usd_per_million_*_tokens {prices} must be at least 0, or null.")
+
+
+@dataclass
+class ReplayConfig:
+    """What a judge has answered before, read from a file: the same scores without the judge, and without its key.
+
+    Args:
+        path: a recording: a copy of `judges/responses.sqlite` in the cache.
+        of: which judge's answers, where the file has several: a part of its description there, such as a model's
+            name.
+    """
+
+    path: str
+    of: str | None = None
 
 
 SPECS: list[harness.Spec] = [
@@ -77,6 +100,16 @@ SPECS: list[harness.Spec] = [
         config=OpenAIHTTPConfig,
         factory="plugins.judges.openai_http:OpenAIHTTP",
         identity="plugins.judges.identity:of_openai_http",
-        provides=("choose", "generate"),
+        provides=("choose", "generate", "likelihood"),
+    ),
+    harness.Spec(
+        kind="judge",
+        name="replay",
+        version=1,
+        summary="what another judge has answered, from a file; what it was never asked is an error",
+        config=ReplayConfig,
+        factory="plugins.judges.replay:Replay",
+        identity="plugins.judges.identity:of_replay",
+        provides=("choose", "generate", "likelihood"),
     ),
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.judges import LocalConfig, OpenAIHTTPConfig
+import harness
+from plugins.judges import LocalConfig, OpenAIHTTPConfig, ReplayConfig
 from plugins.models import HFConfig, PackagedConfig
 from plugins.models.planning import hf_identity, packaged_identity
 
@@ -19,5 +20,10 @@ def of_local(config: LocalConfig) -> dict[str, Any]:
 
 
 def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
-    """Where which model is asked; not with which key, nor how patiently."""
+    """Where which model is asked; not with which key, at which price, nor how patiently."""
     return {"base_url": config.base_url, "model": config.model}
+
+
+def of_replay(config: ReplayConfig) -> Any:
+    """What the recorded judge's answers depend on, wherever the file lies."""
+    return harness.Recording(config.path, config.of).judge

@@ -1,9 +1,17 @@
-"""A judge behind any endpoint that speaks OpenAI's chat completions: a vendor's, vLLM, llama.cpp, Ollama.
+"""A judge behind any endpoint that speaks OpenAI's API: a vendor's, vLLM, llama.cpp, Ollama.
 
 choose: one token is asked for, with the log-probabilities of the 20 likeliest; a choice has the sum of the
 probabilities of those that spell it, spaces aside. Where a choice is none of them, or longer than a token, the response
 is a `Failure`: its probability is not known.
-generate: at temperature 0, which few endpoints make quite repeatable.
+likelihood: the endpoint reads context and text as one prompt, of `/completions`, and gives it back with the
+log-probability of each token (`echo`, which chat has not). The text's tokens are those that begin in it: one that
+begins in the context counts for the context. Where one of them has no log-probability, as the first of a prompt, the
+response is a `Failure`.
+generate: at temperature 0, which few endpoints make quite repeatable. A schema goes along as `response_format`.
+
+What is about to be used is tried first, by one short request for each of choose, likelihood and schemas: an endpoint
+that can't choose or tell likelihoods is an error, one that takes no schemas is asked without. Such trials are in no
+table of costs.
 
 A request that was turned away for the time being (408, 409, 429, 5xx) or got no whole answer is made again, after as
 long as the endpoint asks for (`Retry-After`) or 1, 2, 4 ... seconds, and is a `Failure` after the last attempt. After
@@ -13,20 +21,23 @@ no error.
 
 from __future__ import annotations
 
-import math
-import os
-import threading
-import time
+import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import harness
-from plugins.judges import OpenAIHTTPConfig
+from plugins.judges import OpenAIHTTPConfig, answers
+from plugins.judges.endpoint import Endpoint, Refusal
 
 TOP = 20
-MAX_FAILURES = 10
-_LONGEST_WAIT_SECONDS = 60.0
+CHAT, COMPLETIONS = "chat/completions", "completions"
+_TRIALS = 2
+"""An answer that lacks what was asked for may be an accident once."""
+_CHOICE = harness.Choose("Answer Yes or No.", "Is water wet?", ("Yes", "No"))
+_LIKELIHOOD = harness.Likelihood("The cat sat on", " the mat.")
+_SCHEMA = '{"type": "object", "properties": {"wet": {"type": "boolean"}}, "required": ["wet"]}'
+_OBJECT = harness.Generate("Answer in JSON.", "Is water wet?", 16, _SCHEMA)
 
 
 class OpenAIHTTP:
@@ -34,116 +45,116 @@ class OpenAIHTTP:
 
     def __init__(self, config: OpenAIHTTPConfig) -> None:
         self._config = config
-        self._key = os.environ.get(config.key_variable, "") if config.key_variable else ""
-        if config.key_variable and not self._key:
-            raise harness.ConfigError(
-                f"judge openai_http: ${config.key_variable} is not set. Put the key there; or set key_variable=null."
-            )
-        try:
-            import httpx
-        except ImportError:
-            raise harness.ConfigError("judge openai_http needs httpx: pip install 'decomp-harness[judge]'.") from None
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._client = httpx.Client(headers=headers, timeout=config.timeout_seconds)
-        self._failed_in_a_row = 0
-        self._last_reason = ""
-        self._lock = threading.Lock()
+        self._endpoint = Endpoint(config)
+        self._problems: dict[str, str] = {}
+        """Of what was tried: why it can't be done, or nothing."""
+        self._n_echo_tokens = 0
+        """With an echo most endpoints need write nothing; some refuse that."""
 
-    def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...] | harness.Failure]:
+    def choose(self, requests: Sequence[harness.Choose]) -> Iterator[Any]:
         """The log-probabilities of the choices as the answer's first token."""
-        asked = {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
-        return self._all(requests, lambda request: self._ask(request, asked, lambda found: _choices(request, found)))
+        if requests:
+            self._require("choose", self._try_choose)
+        return self._endpoint.all(requests, self._choose)
 
-    def generate(self, requests: Sequence[harness.Generate]) -> Iterator[str | harness.Failure]:
+    def likelihood(self, requests: Sequence[harness.Likelihood]) -> Iterator[Any]:
+        """The log-probabilities of texts, and their numbers of tokens."""
+        if requests:
+            self._require("likelihood", self._try_likelihood)
+        return self._endpoint.all(requests, self._likelihood)
+
+    def generate(self, requests: Sequence[harness.Generate]) -> Iterator[Any]:
         """The answers."""
-        return self._all(
-            requests, lambda request: self._ask(request, {"max_tokens": request.max_tokens}, lambda found: _text(found))
-        )
+        if any(request.schema for request in requests):
+            self._try_schema()
+        return self._endpoint.all(requests, self._generate)
 
-    def _all(self, requests: Sequence[Any], ask: Callable[[Any], Any]) -> Iterator[Any]:
-        """In order, each as soon as it and those before it are there; no more are on their way than may be."""
-        with ThreadPoolExecutor(self._config.n_at_once) as pool:
-            waiting: list[Future[Any]] = []
-            for request in requests:
-                waiting.append(pool.submit(ask, request))
-                if len(waiting) >= self._config.n_at_once:
-                    yield waiting.pop(0).result()
-            yield from (future.result() for future in waiting)
+    def _choose(self, request: harness.Choose) -> Any:
+        found = self._endpoint.ask(CHAT, _choosing(request))
+        return found if isinstance(found, harness.Failure) else answers.read(found, _chosen(request))
 
-    def _ask(self, request: Any, options: dict[str, Any], read: Callable[[Any], Any]) -> Any:
-        if self._failed_in_a_row >= MAX_FAILURES:
-            return harness.Failure(
-                f"not sent: {MAX_FAILURES} before it failed in a row, the last by {self._last_reason}"
+    def _likelihood(self, request: harness.Likelihood) -> Any:
+        if not request.text:
+            return 0.0, 0
+        found = self._endpoint.ask(COMPLETIONS, _echo(request, self._n_echo_tokens))
+        return found if isinstance(found, harness.Failure) else answers.read(found, _echoed(request))
+
+    def _generate(self, request: harness.Generate) -> Any:
+        takes_schema = not self._problems.get("schema")
+        found = self._endpoint.ask(CHAT, _writing(request, takes_schema))
+        return found if isinstance(found, harness.Failure) else answers.read(found, answers.text)
+
+    def _require(self, capability: str, problem_of: Callable[[], str]) -> None:
+        """Find out once whether it can be asked this; a PluginError where it can't."""
+        if capability not in self._problems:
+            self._problems[capability] = problem_of()
+        if problem := self._problems[capability]:
+            raise harness.PluginError(
+                f"judge openai_http: {self._endpoint} can't be asked to {capability}: {problem}. Check base_url, model "
+                "and key; or take another judge, or scorers that ask for something else. What was answered is kept."
             )
-        messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
-        body = {"model": self._config.model, "messages": messages, "temperature": 0, **options}
-        found = self._post(body)
-        with self._lock:
+
+    def _try_choose(self) -> str:
+        for _ in range(_TRIALS):
+            found = self._endpoint.post(CHAT, _choosing(_CHOICE))
             if isinstance(found, harness.Failure):
-                self._failed_in_a_row += 1
-                self._last_reason = found.reason
-            else:
-                self._failed_in_a_row = 0
-        if not isinstance(found, harness.Failure):
+                return found.reason
             try:
-                found = read(found["choices"][0])
-            except (KeyError, IndexError, TypeError, ValueError) as error:
-                found = harness.Failure(f"the answer lacks what was asked for ({type(error).__name__}: {error})")
-        return found
-
-    def _post(self, body: dict[str, Any]) -> Any:
-        """The answer's JSON."""
-        reason = ""
-        for attempt in range(self._config.attempts):
-            if attempt:
-                time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
-            wait = self._config.wait_seconds * 2**attempt
-            try:
-                response = self._client.post(f"{self._config.base_url.rstrip('/')}/chat/completions", json=body)
-                if response.is_success:
-                    return response.json()
-            except (OSError, ValueError, self._errors) as error:  # no connection, a stall, an answer cut short
-                reason = self._hide(f"{type(error).__name__}: {error}")
+                if found["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+                    return ""
+            except answers.UNREADABLE:
                 continue
-            reason = self._hide(f"HTTP {response.status_code}: {response.text[:200]}")
-            if response.status_code not in (408, 409, 429) and response.status_code < 500:
-                break
-            wait = _seconds(response.headers.get("Retry-After"), wait)
-        return harness.Failure(reason)
+        return "its answers lack `top_logprobs`"
 
-    @property
-    def _errors(self) -> type[Exception]:
-        import httpx
+    def _try_likelihood(self) -> str:
+        problem = ""
+        for self._n_echo_tokens in (0, 1):
+            found = self._endpoint.post(COMPLETIONS, _echo(_LIKELIHOOD, self._n_echo_tokens))
+            if not isinstance(found, harness.Failure):
+                found = answers.read(found, _echoed(_LIKELIHOOD))
+                found = found.response if isinstance(found, harness.Metered) else found
+            if not isinstance(found, harness.Failure):
+                return ""
+            problem = f"no `echo` with `logprobs` from /{COMPLETIONS} ({found.reason})"
+        return problem
 
-        return httpx.HTTPError
-
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, "[hidden]") if self._key else text
-
-
-def _seconds(header: str | None, otherwise: float) -> float:
-    """`Retry-After` where it is a number of seconds."""
-    try:
-        found = float(header or "")
-    except ValueError:  # a date
-        return otherwise
-    return found if math.isfinite(found) and found >= 0 else otherwise
-
-
-def _choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness.Failure:
-    """The log-probabilities of the choices among those of the first token."""
-    top = answer["logprobs"]["content"][0]["top_logprobs"]
-    found = []
-    for choice in request.choices:
-        spelt = [math.exp(float(token["logprob"])) for token in top if token["token"].strip() == choice]
-        if not sum(spelt):
-            return harness.Failure(f"{choice!r} is none of the {len(top)} likeliest tokens")
-        found.append(math.log(sum(spelt)))
-    return tuple(found)
+    def _try_schema(self) -> None:
+        if "schema" in self._problems:
+            return
+        found = self._endpoint.post(CHAT, _writing(_OBJECT, with_schema=True))
+        self._problems["schema"] = found.reason if isinstance(found, Refusal) else ""
+        if isinstance(found, Refusal):
+            warnings.warn(
+                f"judge openai_http: {self._endpoint} takes no `response_format` of a JSON schema ({found.reason}); it "
+                "is asked without.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
-def _text(answer: Any) -> str:
-    content = answer["message"]["content"]
-    if not isinstance(content, str):
-        raise ValueError("no text")
-    return content
+def _chosen(request: harness.Choose) -> Callable[[Any], Any]:
+    return lambda answer: answers.choices(request, answer)
+
+
+def _echoed(request: harness.Likelihood) -> Callable[[Any], Any]:
+    return lambda answer: answers.likelihood(request, answer)
+
+
+def _choosing(request: harness.Choose) -> dict[str, Any]:
+    return {"messages": _messages(request), "max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+
+
+def _writing(request: harness.Generate, with_schema: bool) -> dict[str, Any]:
+    body = {"messages": _messages(request), "max_tokens": request.max_tokens}
+    if request.schema and with_schema:
+        schema = {"name": "answer", "schema": json.loads(request.schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def _echo(request: harness.Likelihood, n_tokens: int) -> dict[str, Any]:
+    return {"prompt": request.context + request.text, "max_tokens": n_tokens, "echo": True, "logprobs": 1}
+
+
+def _messages(request: harness.Choose | harness.Generate) -> list[dict[str, str]]:
+    return [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import harness
-from harness.judges import Judging
+from harness.errors import BudgetReached
+from harness.judges import Judging, usage_rows
+from harness.plugin_manager import load_catalog
 from harness.response_cache import ResponseCache
+from harness.spending import Prices
+from harness.suite import JudgeBudget
 
 JUDGE = {"name": "scripted", "version": 1}
 CHOICES = [harness.Choose("s", f"user {i}", ("Yes", "No")) for i in range(10)]
@@ -109,3 +116,106 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     assert other.exitcode == 0
     cache = ResponseCache(tmp_path, JUDGE)
     assert [cache.find(harness.Likelihood("", str(i))) for i in range(300)] == [[float(i), 1] for i in range(300)]
+
+
+class Priced(Scripted):
+    """Tells what its answers take: 90 and 10 tokens, failures too."""
+
+    def choose(self, requests: Any) -> Iterator[Any]:
+        return (harness.Metered(response, 90, 10) for response in super().choose(requests))
+
+
+PRICES = Prices(prompt=1000.0, answer=10_000.0)  # 0.19 dollars a request
+
+
+def _priced(folder: Path, judge: Any, suite: str = "a", **budget: Any) -> Judging:
+    return Judging(lambda: judge, ResponseCache(folder, JUDGE, suite), prices=PRICES, budget=JudgeBudget(**budget))
+
+
+@pytest.mark.parametrize(("budget", "n_asked"), [({"tokens": 350}, 4), ({"tokens": 400}, 4), ({"usd": 0.58}, 4)])
+def test_a_budget_stops_before_the_next_request(budget: dict[str, Any], n_asked: int, tmp_path: Path) -> None:
+    judge = Priced(fails=["user 3"])
+    with pytest.raises(
+        BudgetReached, match=r"requests of this suite took 400 tokens, \$0.76. 6 requests were not sent"
+    ):
+        _priced(tmp_path, judge, **budget).ask(CHOICES)
+    assert len(judge.asked) == n_asked
+    again, other = Priced(), Priced()
+    with pytest.raises(BudgetReached):
+        _priced(tmp_path, again, **budget).ask(CHOICES)
+    assert not again.asked  # runs of one suite share what it may spend
+    known = _priced(tmp_path, again, **budget)
+    known.ask([request for request in CHOICES[:4] if request.user != "user 3"])  # what is known costs nothing
+    _priced(tmp_path, other, suite="b", tokens=10_000).ask(CHOICES)
+    assert len(other.asked) == 7  # of another suite: asked is what failed, and what was not sent
+    raised = Priced()
+    _priced(tmp_path, raised, tokens=10_000).ask(CHOICES)
+    assert not raised.asked
+
+
+def test_what_was_used_is_told(tmp_path: Path) -> None:
+    judging = _priced(tmp_path, Priced(fails=["user 3"]))
+    judging.ask([*CHOICES, *OTHERS])
+    rows = {row["metric"]: (row["value"], row["reason"]) for row in usage_rows("x", judging.usage, PRICES)}
+    said = "2 of 12 requests estimated from their characters"
+    assert rows["judge_requests_x"] == (12, None)
+    assert rows["judge_prompt_tokens_x"] == (900 + 1 + 1, said) and rows["judge_answer_tokens_x"] == (100 + 1, said)
+    assert rows["judge_usd_x"] == (pytest.approx((902 * 1000 + 101 * 10_000) / 1e6), None)
+    assert usage_rows("x", judging.usage, Prices(None, 1.0))[-1]["reason"] == "unknown price"
+    warm = _priced(tmp_path, Priced())
+    warm.ask([*CHOICES[:3], *OTHERS])
+    assert warm.usage.n_requests == 0
+
+
+def test_warnings_of_a_judge_reach_the_user(tmp_path: Path) -> None:
+    class Warns(Scripted):
+        def generate(self, requests: Any) -> list[str]:
+            warnings.warn("no schemas here", RuntimeWarning, stacklevel=2)
+            return super().generate(requests)
+
+    told: list[str] = []
+    Judging(Warns, ResponseCache(tmp_path, JUDGE), warn=told.append).ask(OTHERS)
+    assert told == ["no schemas here"]
+
+
+def test_a_file_without_a_ledger_goes_on_working(tmp_path: Path) -> None:
+    _judging(tmp_path, Scripted()).ask(CHOICES)
+    with closing(sqlite3.connect(tmp_path / "responses.sqlite")) as file:
+        file.execute("drop table ledger")
+    _judging(tmp_path, Scripted(breaks_after=0)).ask(CHOICES)
+
+
+def _recorded(folder: Path, *judges: Any) -> str:
+    for judge in judges:
+        _judging(folder, Scripted(), judge).ask([*CHOICES, *OTHERS])
+    with closing(sqlite3.connect(folder / "responses.sqlite")) as file:
+        file.execute(f"vacuum into '{folder}/recording.sqlite'")
+    return f"{folder}/recording.sqlite"
+
+
+def test_a_recording_answers_as_the_judge_did_and_nothing_else(tmp_path: Path) -> None:
+    path = _recorded(tmp_path, JUDGE, JUDGE | {"name": "another"})
+    replayed = Judging(
+        lambda: harness.create("judge", "replay", path=path, of="scripted"), ResponseCache(tmp_path / "own", {})
+    )
+    judging = _judging(tmp_path, Scripted(breaks_after=0))
+    for request in (*CHOICES, *OTHERS):
+        assert replayed.response(request) == judging.response(request)
+    with pytest.raises(harness.PluginError, match="no answer to a Generate request"):
+        replayed.response(harness.Generate("s", "u", 6))
+    catalog = load_catalog()
+    params = {"path": path, "of": "scripted"}
+    assert catalog.identity("judge", "replay", catalog.config("judge", "replay", params)) == JUDGE
+
+
+def test_a_recording_must_be_one_of_one_judge(tmp_path: Path) -> None:
+    path = _recorded(tmp_path, JUDGE, JUDGE | {"name": "another"})
+    (tmp_path / "text").write_text("no database, though it is long enough to be one" * 100)
+    for params, message in (
+        ({"path": path}, "2 judges"),
+        ({"path": path, "of": "nobody"}, "0 judges .* There are: .*another"),
+        ({"path": str(tmp_path / "nothing")}, "there is no file"),
+        ({"path": str(tmp_path / "text")}, "can't be read"),
+    ):
+        with pytest.raises(harness.ConfigError, match=message):
+            harness.create("judge", "replay", **params)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,9 +21,13 @@ import pytest
 
 import harness
 from harness.judges import Judging
+from harness.parameters import describe_changed
+from harness.plugin_manager import load_catalog
 from harness.response_cache import ResponseCache
+from harness.testing import check_judge, raise_problems
 
 KEY = "a-secret-of-the-test"
+TRIAL = "Is water wet?"
 TOP = [{"token": token, "logprob": log(p)} for token, p in (("Yes", 0.5), (" Yes", 0.25), ("No", 0.125))]
 
 
@@ -27,28 +35,41 @@ class Hostile(BaseHTTPRequestHandler):
     """What the user's text says is what happens, the first time at least."""
 
     seen: ClassVar[list[tuple[str, float]]] = []
+    bodies: ClassVar[list[dict[str, Any]]] = []
+    lacks: ClassVar[str] = ""
 
     def log_message(self, *args: Any) -> None: ...
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = asked["messages"][1]["content"]
+        self.bodies.append(asked)
+        text = asked["messages"][1]["content"] if "messages" in asked else asked["prompt"]
         is_first = text not in [seen for seen, _ in self.seen]
         self.seen.append((text, time.monotonic()))
         answer: dict[str, Any] = {
             "message": {"content": f"about {text}"},
             "logprobs": {"content": [{"top_logprobs": TOP}]},
         }
+        if "prompt" in asked:
+            answer = _echo(asked)
         status, headers = 200, {}
         if text == "401" or (is_first and text in ("429", "500")):
             status, headers = int(text), {"Retry-After": "0.3"} if text == "429" else {}
         if text == "stall" and is_first:
             time.sleep(1)
-        if text == "no logprobs":
+        if text == "no logprobs" or self.lacks == "logprobs":
             answer["logprobs"] = None
+        if text == "NaN":
+            answer["logprobs"] = {"content": [{"top_logprobs": [{"token": "Yes", "logprob": float("nan")}]}]}
+        if (self.lacks == "schema" and "response_format" in asked) or (
+            self.lacks == "no tokens" and _wants_none(asked)
+        ):
+            status = 400
         if text == "no No":
             answer["logprobs"] = {"content": [{"top_logprobs": TOP[:2]}]}
-        body = json.dumps({"choices": [answer], "you sent": self.headers["Authorization"]}).encode()
+        answers = {"no answers": [], "two answers": [answer] * 2}.get(text, [answer])
+        usage = None if text == "no usage" else {"prompt_tokens": 100, "completion_tokens": 10}
+        body = json.dumps({"choices": answers, "usage": usage, "you sent": self.headers["Authorization"]}).encode()
         if text == "truncated" or (text == "truncated once" and is_first):
             body = body[:40]
         self.send_response(status)
@@ -60,9 +81,28 @@ class Hostile(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+def _wants_none(asked: dict[str, Any]) -> bool:
+    return bool(asked.get("echo")) and asked["max_tokens"] == 0
+
+
+def _echo(asked: dict[str, Any]) -> dict[str, Any]:
+    """Each word with the space before it is a token, of log-probability -1, -2, ...; the first has none."""
+    prompt: str = asked["prompt"]
+    tokens = re.findall(r"\s?\S+|\s", prompt) + [" more"] * asked["max_tokens"]
+    tokens = ["<s>", *tokens] if "start" in prompt else tokens
+    offsets = list(itertools.accumulate(map(len, tokens), initial=0))[:-1]
+    logprobs = [None, *(-float(place) for place in range(1, len(tokens)))]
+    if "short list" in prompt:
+        logprobs.pop()
+    text = "something else" if "no echo" in prompt else prompt + " more" * asked["max_tokens"]
+    return {"text": text, "logprobs": {"tokens": tokens, "token_logprobs": logprobs, "text_offset": offsets}}
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
     Hostile.seen.clear()
+    Hostile.bodies.clear()
+    Hostile.lacks = ""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -86,7 +126,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = ("fine", "429", "500", "stall", "truncated once")
-    badly = ("401", "truncated", "no logprobs", "no No")
+    badly = ("401", "truncated", "no logprobs", "no No", "no answers", "two answers", "NaN")
     requests = _choose(*well, *badly)
 
     def judging() -> Judging:
@@ -100,10 +140,11 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
     assert all(isinstance(reason, harness.Failure) for reason in reasons)
     assert "HTTP 401" in reasons[0].reason and "JSON" in reasons[1].reason
     assert "lacks what was asked for" in reasons[2].reason and "'No' is none of the 2" in reasons[3].reason
+    assert "0 answers" in reasons[4].reason and "2 answers" in reasons[5].reason and "nan" in reasons[6].reason
     assert not any(KEY in reason.reason for reason in reasons)
     counts = Counter(text for text, _ in Hostile.seen)
     assert counts == {"fine": 1, **dict.fromkeys(("429", "500", "stall", "truncated", "truncated once"), 2)} | {
-        **dict.fromkeys(("401", "no logprobs", "no No"), 1)
+        **dict.fromkeys((*(set(badly) - {"truncated"}), TRIAL), 1)
     }
     first, second = (at for text, at in Hostile.seen if text == "429")
     assert second - first >= 0.3
@@ -119,15 +160,112 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
 def test_after_many_failures_in_a_row_the_rest_is_not_sent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = _judge(url, monkeypatch, n_at_once=1)
     found = list(judge.choose(_choose(*["401"] * 30)))
-    assert len(Hostile.seen) == 10 and "not sent" in found[-1].reason and len(found) == 30
-    assert "HTTP 401" in found[-1].reason  # and why
+    assert len(Hostile.seen) == 11 and "not sent" in found[-1].reason and len(found) == 30
     assert "HTTP 401" in found[-1].reason  # and why
 
 
 def test_texts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = _judge(url, monkeypatch)
     texts = [f"text {i}" for i in range(10)]
-    assert list(judge.generate([harness.Generate("s", text, 5) for text in texts])) == [f"about {t}" for t in texts]
+    found = list(judge.generate([harness.Generate("s", text, 5) for text in texts]))
+    assert found == [harness.Metered(f"about {text}", 100, 10) for text in texts]
+    assert list(judge.generate([harness.Generate("s", "no usage", 5)])) == ["about no usage"]
+
+
+LIKELY = [harness.Likelihood("The river", " is long"), harness.Likelihood("start of it", " is long")]
+
+
+@pytest.mark.parametrize("lacks", ["", "no tokens"])
+def test_likelihood_is_that_of_the_tokens_that_begin_in_the_text(
+    lacks: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the endpoint writes a token more, and one in front of the prompt."""
+    Hostile.lacks = lacks
+    judge = _judge(url, monkeypatch)
+    crossing = harness.Likelihood("The riv", "er is long")
+    found = [answer.response for answer in judge.likelihood([*LIKELY, crossing])]
+    assert found == [(-2.0 - 3.0, 2), (-4.0 - 5.0, 2), (-2.0 - 3.0, 2)]
+    assert len(Hostile.bodies) == 3 + (2 if lacks else 1)  # tried once, or again with a token
+    assert list(judge.likelihood([harness.Likelihood("a context", "")])) == [(0.0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("context", "text", "reason"),
+    [
+        ("", "The river", "no log-probability"),
+        ("The riv", "er", "no token begins"),
+        ("There is no echo", " here", "does not echo"),
+        ("There is a short list", " here", "lacks what was asked for"),
+    ],
+)
+def test_no_likelihood_is_made_up(
+    context: str, text: str, reason: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = _judge(url, monkeypatch).likelihood([harness.Likelihood(context, text)])
+    assert isinstance(found.response, harness.Failure) and reason in found.response.reason
+
+
+def test_what_an_endpoint_cannot_do_is_one_error_before_anything_is_asked(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hostile.lacks = "logprobs"
+    judge = _judge(url, monkeypatch)
+    for ask in (lambda: judge.choose(_choose(*"abcdefgh")), lambda: judge.likelihood(LIKELY)):
+        for _ in range(2):
+            with pytest.raises(harness.PluginError, match=rf"{url} \(m\) can't be asked to") as caught:
+                list(ask())
+            assert KEY not in str(caught.value)
+    assert len(Hostile.bodies) == 4  # two of each, and never again
+
+
+def test_an_endpoint_that_takes_no_schema_is_asked_without(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [harness.Generate("s", text, 5, '{"type": "object"}') for text in "abc"]
+    sent = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
+    list(_judge(url, monkeypatch).generate(requests))
+    assert [body.get("response_format") for body in Hostile.bodies[1:]] == [sent] * 3
+    Hostile.lacks, judge = "schema", _judge(url, monkeypatch)
+    with pytest.warns(RuntimeWarning, match="takes no `response_format`"):
+        found = list(judge.generate(requests))
+    assert [answer.response for answer in found] == ["about a", "about b", "about c"]
+    assert list(judge.generate(requests)) == found  # and says so once
+    assert not any("response_format" in body for body in Hostile.bodies[-6:])
+
+
+ASKING = """
+import sys
+from pathlib import Path
+import harness
+from harness.judges import Judging
+from harness.response_cache import ResponseCache
+
+url, folder = sys.argv[1:]
+make = lambda: harness.create("judge", "openai_http", model="m", base_url=url, key_variable=None)
+judging = Judging(make, ResponseCache(Path(folder), {"judge": "m"}))
+judging.ask([harness.Choose("s", text, ("Yes", "No")) for text in "abcdef"])
+"""
+
+
+def test_another_process_asks_nothing_twice(url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", ASKING, url, str(tmp_path)], check=True)
+    assert Counter(text for text, _ in Hostile.seen) == Counter(("a", "b", "c", "d", "e", "f", TRIAL))
+
+
+def test_it_conforms(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = check_judge(lambda: _judge(url, monkeypatch))
+    raise_problems(findings)
+    assert all(finding.outcome == "holds" for finding in findings)
+
+
+def test_prices_are_no_part_of_what_answers_depend_on(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    priced = {"model": "m", "base_url": url, "usd_per_million_prompt_tokens": 2.0, "usd_per_million_answer_tokens": 8.0}
+    plain = {"model": "m", "base_url": url}
+    catalog = load_catalog()
+    configs = [catalog.config("judge", "openai_http", params) for params in (plain, priced)]
+    assert len({str(catalog.identity("judge", "openai_http", config)) for config in configs}) == 1
+    assert len({describe_changed(config) for config in configs}) == 1
+    with pytest.raises(harness.ConfigError, match="at least 0"):
+        catalog.config("judge", "openai_http", plain | {"usd_per_million_prompt_tokens": -1.0})
 
 
 def test_a_missing_key_and_secrets_in_an_address_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from harness.plugin_manager import Catalog, Registered
 from harness.session import Session
 from harness.stages import scoring
 from harness.store import Store
+from harness.suite import JudgeBudget
 
 N_LATENTS = 6
 WEIGHTS = [4.0, 4.0, 2.5, 2.5, 7.0, 7.0]
@@ -289,6 +290,24 @@ def test_a_judge_is_asked_once_even_by_another_run(session: Session) -> None:
     assert sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
     (record,) = _run(session, _cell("asksajudge"))
     assert record.error_type == "PluginError" and "needs=('choose',)" in str(record.error)
+
+
+def test_a_spent_budget_leaves_cells_to_do(session: Session) -> None:
+    """And what was answered before it was spent is not asked again."""
+    Chooser.asked.clear()
+    events: list[dict[str, Any]] = []
+    judge = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version": 1}}
+    asking = _cell("asksajudge")
+    asking = dataclasses.replace(asking, task={**asking.task, "judge": judge})
+    poor = dataclasses.replace(session, judge_budget=JudgeBudget(tokens=1), emit=events.append)
+    scoring.run([asking], poor)
+    assert session.store.record(asking.key) is None and len(Chooser.asked) == 1
+    (event,) = [event for event in events if event["event"] == "cell"]
+    assert event["status"] == "to do" and "2 requests were not sent" in event["error"]
+    (record,) = _run(session, asking)
+    assert record.status == "done" and sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
+    costs = {row["metric"]: row["value"] for row in record.rows if row["table"] == "cost"}
+    assert costs["judge_requests_asksajudge"] == 2 and costs["judge_usd_asksajudge"] == 0
 
 
 def test_undefined_units_are_null_with_the_reason(session: Session) -> None:

@@ -1,0 +1,77 @@
+"""What the JSON of OpenAI's completions says. What can't be read raises a ValueError, TypeError or the like."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import harness
+
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+
+
+def read(found: Any, of_answer: Callable[[Any], Any]) -> Any:
+    """The response in an endpoint's JSON, with what it took where that is told; a Failure where it can't be read."""
+    try:
+        n = len(found["choices"])
+        response = of_answer(found["choices"][0]) if n == 1 else harness.Failure(f"{n} answers instead of one")
+    except UNREADABLE as error:
+        response = harness.Failure(f"the answer lacks what was asked for ({type(error).__name__}: {error})")
+    try:
+        n_prompt, n_answer = found["usage"]["prompt_tokens"], found["usage"].get("completion_tokens", 0)
+    except UNREADABLE:
+        return response
+    is_told = all(isinstance(n, int) and n >= 0 for n in (n_prompt, n_answer))
+    return harness.Metered(response, n_prompt, n_answer) if is_told else response
+
+
+def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness.Failure:
+    """The log-probabilities of the choices among those of the first token."""
+    top = [
+        (token["token"].strip(), _finite(token["logprob"]))
+        for token in answer["logprobs"]["content"][0]["top_logprobs"]
+    ]
+    found = []
+    for choice in request.choices:
+        spelt = sum(math.exp(logprob) for text, logprob in top if text == choice)
+        if not spelt:
+            return harness.Failure(f"{choice!r} is none of the {len(top)} likeliest tokens")
+        found.append(math.log(spelt))
+    return tuple(found)
+
+
+def text(answer: Any) -> str:
+    """What was written."""
+    content = answer["message"]["content"]
+    if not isinstance(content, str):
+        raise ValueError("no text")
+    return content
+
+
+def likelihood(request: harness.Likelihood, answer: Any) -> tuple[float, int] | harness.Failure:
+    """The log-probability of the text's tokens, which are those that begin in it, in an echo of the whole prompt.
+
+    A token that begins in the context and ends in the text is the context's: its probability is not the text's alone.
+    """
+    prompt = request.context + request.text
+    if not answer["text"].startswith(prompt):
+        return harness.Failure("the endpoint does not echo the prompt")
+    tokens, logprobs, offsets = (answer["logprobs"][name] for name in ("tokens", "token_logprobs", "text_offset"))
+    # Some count a token in front of the text, which marks its start, among its characters.
+    ends = list(itertools.accumulate(map(len, tokens), initial=0))
+    n_before = max("".join(tokens).find(prompt), 0) if offsets == ends[:-1] else 0
+    begin, end = len(request.context) + n_before, len(prompt) + n_before
+    own = [logprob for logprob, offset in zip(logprobs, offsets, strict=True) if begin <= offset < end]
+    if not own:
+        return harness.Failure("no token begins in the text")
+    if None in own:
+        return harness.Failure("a token has no log-probability; the first has none where there is no context")
+    return math.fsum(map(_finite, own)), len(own)
+
+
+def _finite(value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no log-probability")
+    return float(value)

@@ -1,0 +1,103 @@
+"""An address that is asked for JSON, several things at once, and patiently."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import harness
+from plugins.judges import OpenAIHTTPConfig
+
+MAX_FAILURES = 10
+_LONGEST_WAIT_SECONDS = 60.0
+_PASSING = (408, 409, 429)
+
+
+class Refusal(harness.Failure):
+    """The endpoint won't: asked again it would say the same."""
+
+
+class Endpoint:
+    """Where a judge's requests go. Its key stands in no text that comes from here."""
+
+    def __init__(self, config: OpenAIHTTPConfig) -> None:
+        self._config = config
+        self._key = os.environ.get(config.key_variable, "") if config.key_variable else ""
+        if config.key_variable and not self._key:
+            raise harness.ConfigError(
+                f"judge openai_http: ${config.key_variable} is not set. Put the key there; or set key_variable=null."
+            )
+        try:
+            import httpx
+        except ImportError:
+            raise harness.ConfigError("judge openai_http needs httpx: pip install 'decomp-harness[judge]'.") from None
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._errors = httpx.HTTPError
+        self._client = httpx.Client(headers=headers, timeout=config.timeout_seconds)
+        self._failed_in_a_row = 0
+        self._last_reason = ""
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return f"{self._config.base_url} ({self._config.model})"
+
+    def all(self, requests: Sequence[Any], ask: Callable[[Any], Any]) -> Iterator[Any]:
+        """In order, each as soon as it and those before it are there; no more are on their way than may be."""
+        with ThreadPoolExecutor(self._config.n_at_once) as pool:
+            waiting: list[Future[Any]] = []
+            for request in requests:
+                waiting.append(pool.submit(ask, request))
+                if len(waiting) >= self._config.n_at_once:
+                    yield waiting.pop(0).result()
+            yield from (future.result() for future in waiting)
+
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer's JSON, or a Failure; nothing is sent after too many of these in a row."""
+        if self._failed_in_a_row >= MAX_FAILURES:
+            return harness.Failure(
+                f"not sent: {MAX_FAILURES} before it failed in a row, the last by {self._last_reason}"
+            )
+        found = self.post(path, body)
+        with self._lock:
+            is_failure = isinstance(found, harness.Failure)
+            self._failed_in_a_row = self._failed_in_a_row + 1 if is_failure else 0
+            self._last_reason = found.reason if is_failure else ""
+        return found
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer's JSON, or a Failure."""
+        reason = ""
+        for attempt in range(self._config.attempts):
+            if attempt:
+                time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
+            wait = self._config.wait_seconds * 2**attempt
+            try:
+                whole = {"model": self._config.model, "temperature": 0, **body}
+                response = self._client.post(f"{self._config.base_url.rstrip('/')}/{path}", json=whole)
+                if response.is_success:
+                    return response.json()
+            except (OSError, ValueError, self._errors) as error:  # no connection, a stall, an answer cut short
+                reason = self._hide(f"{type(error).__name__}: {error}")
+                continue
+            reason = self._hide(f"HTTP {response.status_code}: {response.text[:200]}")
+            if response.status_code not in _PASSING and response.status_code < 500:
+                return Refusal(reason)
+            wait = _seconds(response.headers.get("Retry-After"), wait)
+        return harness.Failure(reason)
+
+    def _hide(self, text: str) -> str:
+        return text.replace(self._key, "[hidden]") if self._key else text
+
+
+def _seconds(header: str | None, otherwise: float) -> float:
+    """`Retry-After` where it is a number of seconds."""
+    try:
+        found = float(header or "")
+    except ValueError:  # a date
+        return otherwise
+    return found if math.isfinite(found) and found >= 0 else otherwise
