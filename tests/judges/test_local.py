@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import harness
+from harness.testing import check_judge, raise_problems
 from plugins.judges import LocalConfig
 from plugins.judges.local import Local
 from plugins.models.packages import PACKAGES
@@ -117,3 +118,9 @@ def test_it_generates_the_likeliest_answer(judge: Local) -> None:
     choices = (answer, *(word for word in ("Yes", "No", "river") if word != answer))
     (found,) = judge.choose([harness.Choose(SYSTEM, "What is this?", choices)])
     assert found[0] == max(found)
+
+
+def test_it_conforms(folder: Path) -> None:
+    findings = check_judge(lambda: Local(LocalConfig(str(folder), device="cpu")))
+    raise_problems(findings)
+    assert all(finding.outcome == "holds" for finding in findings)
