@@ -49,13 +49,14 @@ def test_requests_are_those_of_full_latents() -> None:
     n_methods, n_texts, n_explanations = 2, 40, 3
     assert costs.n_requests == n_methods * N_LATENTS * 2 * n_texts * n_explanations
     assert 50 < costs.n_prompt_tokens / costs.n_requests < 300
+    assert costs.n_answer_tokens == costs.n_requests and costs.usd == 0  # one token each, of a judge that is run here
     assert costs.n_unknown_requests == 0
     asked = harness.create("scorer", "choice_detection").plan(planted(0, n=20))
     assert len(asked) == n_texts * n_explanations
 
 
 def test_a_suite_that_asks_nobody_costs_nothing() -> None:
-    assert _costs(scorers=["token_lookup"], judge=None) == JudgeCosts(0, 0, 0)
+    assert _costs(scorers=["token_lookup"], judge=None) == JudgeCosts(0, 0, 0, 0.0, 0)
 
 
 def test_it_needs_no_torch() -> None:
