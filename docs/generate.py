@@ -27,6 +27,7 @@ from harness.parameters import describe
 from harness.plugin_manager import BUILT_IN, load_catalog
 from harness.specs import KINDS, Spec
 from harness.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
+from harness.verdicts import VERDICT_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -163,6 +164,7 @@ def _tables() -> str:
         "Columns of `tasks` besides": _meanings("COLUMNS", tables.TASK_COLUMNS),
         "Columns of `leaderboard.csv`": meanings.LEADERBOARD,
         "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
+        "Columns of `verdicts.parquet`": _meanings("VERDICTS", VERDICT_COLUMNS),
         "Columns of `task_scores.csv`": meanings.TASK_SCORES,
         "Columns of `similarity_ranks.csv`": meanings.SIMILARITY_RANKS,
         "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS),

@@ -50,8 +50,10 @@ TABLES = """
 `results/NAME/tables/TABLE.parquet` and `.csv`: one row is a cell (a fit, an evaluation and so on) and one metric of it.
 There is a table for every evaluation, and `similarity`, `interp`, `tasks` and `cost`. What could not be computed has a
 row with a null value and the reason in `error`; cells that failed or were skipped have one row and no metric.
-`leaderboard.csv` and `interpretability.csv` are summaries: a line per method and place; `task_scores.csv` and
-`similarity_ranks.csv` are those of tasks; `model_similarities.csv` has a line per similarity, score and two models.
+`verdicts.parquet`, beside `tables/`, has a row for each test window and each scorer that gave its opinion of it; as
+`.csv` it would be too large. `leaderboard.csv` and `interpretability.csv` are summaries: a line per method and place;
+`task_scores.csv` and `similarity_ranks.csv` are those of tasks; `model_similarities.csv` has a line per similarity,
+score and two models.
 """.strip()
 
 REPORTED = """
@@ -146,6 +148,9 @@ INTERPRETABILITY = {
     "random_explanation": "The same with another latent's explanation: what a score owes to all but the explanation.",
     "random_explanation_low": "Lower end of its 95 % interval.",
     "random_explanation_high": "Higher end of it.",
+    "difference_to_random": "Value less that, latent by latent.",
+    "difference_to_random_low": "Lower end of its 95 % interval.",
+    "difference_to_random_high": "Higher end of it.",
     "floor": "What the floor, `token_lookup`, scores on the same latents.",
     "lift": "Value less floor, latent by latent.",
     "lift_low": "Lower end of its 95 % interval.",
@@ -155,6 +160,19 @@ INTERPRETABILITY = {
     "n_seeds": "How many.",
     "dead_share": "Share of latents that are active on no row.",
     "rare_share": "Share of latents that are active too rarely to be scored.",
+}
+
+VERDICTS = {
+    **{name: COLUMNS[name] for name in ("suite", "cell", "family", "model", "site", "fit_tokens", "method")},
+    **{name: COLUMNS[name] for name in ("method_config", "seed", "scorer", "scorer_config", "judge", "latent", "sign")},
+    "window": "Place of the window among the card's test windows, from 0 on.",
+    "document": "Of the window.",
+    "sample": "How it was chosen: `top`, `quantile`, `random` if active, else `silent`, `near_latent` or `near_text`.",
+    "label": "What was right to say: that the latent is active, or for fuzzing that the marks are where it is.",
+    "says": "What was said; null where there was no answer.",
+    "score": "How surely, on the scorer's own scale; larger where true is likelier.",
+    "shown": "The text as it was shown, where it is not the window's.",
+    "reason": "Why there was no answer.",
 }
 
 TASK_SCORES = {

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Promoted,
         Steer,
         Unembed,
+        Verdict,
     )
     from harness.spending import Metered
     from harness.splits import documents_in_split
@@ -83,6 +84,7 @@ _LAZY = {
     "TaskScore": "harness.tasks",
     "Truth": "harness.contracts",
     "Unembed": "harness.scorers",
+    "Verdict": "harness.scorers",
     "Window": "harness.contracts",
     "capture": "harness.capturing",
     "context_of": "harness.contexts",
@@ -130,6 +132,7 @@ __all__ = [
     "Truth",
     "Undefined",
     "Unembed",
+    "Verdict",
     "Window",
     "cache_folder",
     "capture",

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import torch
@@ -17,6 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.decomposition import Codes, Decomposition
+
+if TYPE_CHECKING:
+    from harness.scorers import Verdict
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,8 @@ class TableRow:
     reason: str | None = None
     documents: DocumentSums | None = None
     """Given for metrics that leaderboards compare; without it a metric gets no interval."""
+    verdicts: Sequence[Verdict] = ()
+    """What a scorer said of the windows that the metric was made of."""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,17 @@ drawing latents explains. With one seed the interval is about latents alone; `in
 one degree of freedom and long tails; an interval ends where the metric's range does.
 
 The lift is the score less the floor's on the same unit and against the same negatives, which the parameter `negatives`
-of a scorer names; its interval is that of the paired differences.
+of a scorer names; its interval is that of the paired differences. So is `difference_to_random`, the score less that of
+another latent's explanation.
+
+A judge is too weak for latents where chance lies in the interval of the mean that a scorer gets by asking it, or where
+another latent's explanation does as well: 0 lies in the interval of the difference, or above it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,6 +53,7 @@ _COLUMNS = (
     *("density_weighted", "density_weighted_low", "density_weighted_high"),
     *("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"),
     *("random_explanation", "random_explanation_low", "random_explanation_high"),
+    *("difference_to_random", "difference_to_random_low", "difference_to_random_high"),
     *("floor", "lift", "lift_low", "lift_high", "n_latents", "n_undefined", "n_seeds"),
 )
 
@@ -66,9 +71,26 @@ def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFra
     """
     lines = [
         {**dict(zip(_LINE, key, strict=True)), **_line(units)}
-        for key, units in _units(table, floors).groupby(_LINE, sort=False, dropna=False)
+        for key, units in scored_units(table, floors).groupby(_LINE, sort=False, dropna=False)
     ]
     return pd.DataFrame(lines, columns=[*_LINE, *_COLUMNS]).merge(shares(table), on=FIT, how="left")
+
+
+def judge_too_weak(line: Mapping[Any, Any]) -> str | None:
+    """Why a judge tells nothing of these latents; None where it does, or where there is no interval to say so.
+
+    Args:
+        line: of `interpretability`, about a scorer that asked a judge.
+    """
+    low, high, chance = line["low"], line["high"], line["chance"]
+    if pd.notna(low) and low <= chance <= high:
+        return f"judge too weak: chance {chance:.3g} lies in [{low:.3g}, {high:.3g}]"
+    low, high = line["difference_to_random_low"], line["difference_to_random_high"]
+    if pd.notna(low) and low <= 0:
+        return (
+            f"judge too weak: another latent's explanation does as well, the difference is in [{low:.3g}, {high:.3g}]"
+        )
+    return None
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -78,8 +100,8 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     return means.unstack("metric", sort=False).reindex(columns=_SHARES).reset_index()
 
 
-def _units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
-    """Every unit's main metric with each scorer, and beside it the control, the floor and the lift."""
+def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
+    """Every unit's main metric with each scorer, and beside it the control, the floor, and how far it is above them."""
     scored = table[table["chance"].notna()]  # only main metrics have one
     scored = scored.assign(negatives=scored["scorer_config"].map(_negatives))
     controls = table[table["metric"].fillna("").str.endswith(_CONTROL)]
@@ -89,7 +111,8 @@ def _units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
     units = _beside(units, table[table["metric"] == _BALANCED], _BALANCED, [*FIT, *SCORER])
     units = _beside(units, scored[is_floor], "floor", [*FIT, "metric", "negatives"])
     units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # nothing to be told of a floor's own lift
-    return units.assign(lift=units["value"] - units["floor"])
+    above = units["value"] - units["random_explanation"]
+    return units.assign(difference_to_random=above, lift=units["value"] - units["floor"])
 
 
 def _negatives(scorer_config: str) -> str:
@@ -114,6 +137,7 @@ def _line(units: pd.DataFrame) -> dict[str, Any]:
         ("density_weighted", "value", "density", bounds),
         (_BALANCED, _BALANCED, None, (0.0, 1.0)),
         ("random_explanation", "random_explanation", None, bounds),
+        ("difference_to_random", "difference_to_random", None, (-width, width)),
         ("lift", "lift", None, (-width, width)),
     ):
         seeds = _seeds(units, column, counts)

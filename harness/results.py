@@ -14,8 +14,10 @@ from harness.leaderboard import evaluations, leaderboard, similarities
 from harness.model_similarities import model_similarities
 from harness.plan import Plan
 from harness.store import Store
+from harness.suite import Suite
 from harness.tables import build_tables, write_tables
 from harness.task_board import ranks, task_scores
+from harness.verdicts import Verdicts
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,22 @@ class Results:
     evaluations: dict[str, pd.DataFrame]
     task_scores: pd.DataFrame
     similarity_ranks: pd.DataFrame
+    verdicts: Verdicts
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
         tables = build_tables(plan, store)
-        floors = [scorer.name for scorer in plan.suite.scorers if "floor" in scorer.provides]
         scores = task_scores(plan, store)
         return cls(
             tables,
             leaderboard(plan, store, tables),
             similarities(tables),
             model_similarities(plan, tables["similarity"]),
-            interpretability(tables["interp"], floors),
+            interpretability(tables["interp"], floors_of(plan.suite)),
             evaluations(tables),
             scores,
             ranks(scores, plan, tables),
+            Verdicts(plan, store),
         )
 
     @property
@@ -77,10 +80,16 @@ class Results:
         }
 
     def write(self, folder: Path) -> None:
-        """The tables under `tables/`, the boards beside it."""
+        """The tables under `tables/`; the boards, and what was said of single windows, beside it."""
         write_tables(self.tables, folder / "tables")
+        self.verdicts.write(folder)
         for name, board in self.boards.items():
             board.to_csv(folder / f"{name}.csv", index=False)
+
+
+def floors_of(suite: Suite) -> list[str]:
+    """The scorers that the lift of the others is taken over."""
+    return [scorer.name for scorer in suite.scorers if "floor" in scorer.provides]
 
 
 def _lines(board: pd.DataFrame) -> Any:

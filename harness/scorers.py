@@ -186,6 +186,23 @@ class Promoted:
     """Their rows of the model's head."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a scorer, or the judge that it asked, said of one test window."""
+
+    window: LatentWindow
+    """One of the latent's test windows, random or hard; the harness knows it again by its text and activations."""
+    label: bool
+    """What was right to say: for most scorers whether the window is active."""
+    says: bool | None
+    """What was said; None where there was no answer, and then `reason` says why."""
+    score: float | None = None
+    """How surely, on the scorer's own scale; larger where True is likelier."""
+    shown: str | None = None
+    """The text as it was shown, where it is not the window's: with marks, say."""
+    reason: str | None = None
+
+
 Request: TypeAlias = Embed | Choose | Generate | Likelihood | Activate | Steer | Unembed
 
 
@@ -213,7 +230,9 @@ class Scorer(Protocol):
         ...
 
     def reduce(self, latent: Latent, requests: list[Request], responses: list[Any]) -> list[TableRow]:
-        """The metrics of one latent. The main metric's control is `<metric>_random_explanation` if there is one."""
+        """The metrics of one latent. The main metric's control is `<metric>_random_explanation` if there is one. Its
+        own row may carry `verdicts`, what was said of single windows.
+        """
         ...
 
 

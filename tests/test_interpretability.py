@@ -15,6 +15,7 @@ from harness.interpretability import (
     degrees_of_freedom,
     drawn_means,
     interpretability,
+    judge_too_weak,
     mean,
     replicates,
 )
@@ -254,3 +255,20 @@ def test_the_lift_is_over_the_floor_against_the_same_negatives() -> None:
         assert lines.loc[config, "floor"] == pytest.approx(floor)
         assert lines.loc[config, "lift"] == pytest.approx(0.8 - floor)
     assert pd.isna(lines.loc['{"negatives": "near_latent"}', "lift"])  # no floor was taken on these
+
+
+@pytest.mark.parametrize(
+    ("value", "control", "why"),
+    [(0.5, 0.4, "chance 0.5 lies in"), (0.7, 0.5, None), (0.7, 0.7, "another latent's explanation does as well")],
+)
+def test_a_judge_is_too_weak_where_it_guesses_or_any_explanation_will_do(
+    value: float, control: float, why: str | None
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.05, (2, 40))
+    units = [_unit("judge", i, value + a, control + b) for i, (a, b) in enumerate(noise.T)]
+    (line,) = interpretability(_table(*units), []).to_dict("records")
+    assert line["difference_to_random"] == pytest.approx(line["value"] - line["random_explanation"])
+    found = judge_too_weak(line)
+    assert (found is None) == (why is None) and (why or "") in (found or "")
+    (few,) = interpretability(_table(*units[: MIN_LATENTS - 1]), []).to_dict("records")
+    assert judge_too_weak(few) is None  # no interval says so

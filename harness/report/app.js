@@ -1,4 +1,3 @@
-"use strict";
 // Sorts the tables and shows latents. Text from corpora and models enters the page as text nodes only.
 
 const PAGE = 50;
@@ -99,8 +98,8 @@ function columns() {
     { heading: "active rows", value: (c) => c.n_active, show: (c) => short(c.n_active) },
     { heading: "documents", value: (c) => c.n_documents, show: (c) => short(c.n_documents) },
     { heading: "largest", meaning: "largest activation", value: (c) => c.max, show: (c) => short(c.max) },
-    ...decompositions[list.n].scorers.map((scorer) => ({
-      heading: scorer.replaceAll("_", " "), value: (c) => c.scores[scorer], show: (c) => short(c.scores[scorer]),
+    ...decompositions[list.n].scorers.map((scorer, i) => ({
+      heading: scorerName(scorer), meaning: scorer.weak, value: (c) => c.scores[i], show: (c) => short(c.scores[i]),
     })),
   ].map((column) => ({ ...column, isNumber: column.value !== null && !column.isText }));
 }
@@ -123,7 +122,8 @@ function drawHeads() {
 function chosenCards() {
   const wanted = find("filter").value.trim().toLowerCase();
   const cards = list.cards.map((card, i) => ({ ...card, i }));
-  const chosen = cards.filter((card) => card.text.includes(wanted) || card.stratum.includes(wanted) || String(card.index) === wanted);
+  const isWanted = (card) => card.text.includes(wanted) || card.stratum.includes(wanted) || String(card.index) === wanted;
+  const chosen = cards.length ? cards.filter(isWanted).filter(inRange(columns())) : [];
   if (list.key) chosen.sort((a, b) => compare(list.key(a), list.key(b), list.direction));
   return chosen;
 }
@@ -160,6 +160,7 @@ async function choose(n) {
     `${total.toLocaleString("en")} ${chosen.signed ? "poles of signed latents" : "latents"} on ${chosen.n_rows.toLocaleString("en")} rows of ` +
     `${chosen.n_documents.toLocaleString("en")} documents: ${dead.toLocaleString("en")} dead, ${rare.toLocaleString("en")} rare; ${chosen.n_cards} sampled evenly from four strata of density.`;
   drawHeads();
+  drawRange(columns());
   try {
     const cards = await load(String(n));
     if (list.n === n) Object.assign(list, { cards });
@@ -179,7 +180,7 @@ function rowsTable(caption, heads, rows) {
   return make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
 }
 
-function context(window_, card) {
+function context(window_, card, marks) {
   const text = make("div", { class: "context", dir: "auto" });
   window_.tokens.forEach((token, i) => {
     const strength = window_.activations[i] / card.max;
@@ -188,19 +189,20 @@ function context(window_, card) {
     span.style.setProperty("--strength", Math.min(1, strength).toFixed(3));
     text.append(span);
   });
-  return make("li", {}, make("small", { title: `document ${window_.document}` }, window_.sample), text);
+  return make("li", {}, make("small", { title: `document ${window_.document}` }, window_.sample), make("div", {}, text, ...verdictMarks(marks)));
 }
 
-const contexts = (windows, card) => make("ul", { class: "contexts" }, ...windows.map((one) => context(one, card)));
-
-function half(title, drawn, windows, card) {
+// Verdicts are of test windows, by their places in the card.
+function half(title, drawn, windows, card, verdicts = new Map()) {
+  const places = new Map(windows.map((one, place) => [one, place]));
+  const contexts = (shown) => make("ul", { class: "contexts" }, ...shown.map((one) => context(one, card, verdicts.get(places.get(one)))));
   const peak = (one) => Math.max(...one.activations);
   const active = windows.filter((one) => one.is_active).sort((a, b) => peak(b) - peak(a));
   const silent = windows.filter((one) => !one.is_active);
   return [
     heading(title), make("p", { class: "hint" }, drawn),
-    active.length ? contexts(active, card) : make("p", { class: "hint" }, "No window where it is active."),
-    make("details", {}, make("summary", {}, silent.length === 1 ? "1 window where it is silent" : `${silent.length} windows where it is silent`), contexts(silent, card)),
+    active.length ? contexts(active) : make("p", { class: "hint" }, "No window where it is active."),
+    make("details", {}, make("summary", {}, silent.length === 1 ? "1 window where it is silent" : `${silent.length} windows where it is silent`), contexts(silent)),
   ];
 }
 
@@ -234,16 +236,6 @@ function nearest(card) {
   return [rowsTable("by cosine in the dictionary", ["latent", "cosine"], card.nearest.map((one) => [link(one.index), short(one.cosine)]))];
 }
 
-function scores(card) {
-  if (!card.scores.length) return [];
-  const lines = card.scores.map((one) => [
-    make("span", { title: one.judge ? `judge: ${one.judge}` : "asks nobody" }, `${one.scorer.replaceAll("_", " ")}: ${one.metric.replaceAll("_", " ")}`),
-    make("span", { title: one.reason ?? "" }, one.value === null ? `– (${one.reason})` : short(one.value)),
-    short(one.chance),
-  ]);
-  return [heading("Scores"), rowsTable("on the test windows", ["scorer", "value", "chance"], lines)];
-}
-
 function source(card) {
   if (!card.source) return [];
   const { document: id, before, token, after } = card.source;
@@ -251,6 +243,8 @@ function source(card) {
 }
 
 function drawCard(n, card) {
+  const { scorers } = decompositions[n];
+  const verdicts = verdictsByWindow(card, scorers);
   const tokens = card.top_tokens.map((one) => [tokenChip(one.token), `${one.n_active} of ${one.n}`, percent(one.n_active / one.n), short(one.mean)]);
   const facts = {
     density: percent(card.density), stratum: card.stratum, "active above": short(card.threshold), largest: short(card.max),
@@ -261,13 +255,12 @@ function drawCard(n, card) {
   find("card").replaceChildren(
     make("div", { class: "card-head" }, make("div", {}, title, make("p", {}, decompositions[n].label)), close),
     make("div", { class: "card-body" },
-      make("div", {}, ...source(card),
+      make("div", {}, ...source(card), ...scores(card, scorers),
         ...half("Windows that explain it", "From the top of its activations, evenly from their quantiles, or at random. The stronger the colour, the larger the activation.", card.explain, card),
-        ...half("Windows that test it", "Of other documents.", card.test, card)),
+        ...half("Windows that test it", `Of other documents.${verdicts.size ? " What scorers said of each, by their numbers: ✓ right, ✗ wrong, – no answer." : ""}`, card.test, card, verdicts)),
       make("div", { class: "side" },
         heading("Activity"), make("dl", {}, ...Object.entries(facts).flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])),
         histogram(card.histogram), make("p", { class: "hint" }, "Activations of all rows; heights are logarithms."),
-        ...scores(card),
         heading("Top tokens"), rowsTable("P: how often the token has it active", ["token", "active", "P", "mean"], tokens),
         heading("Logit lens"), ...lens(card.lens),
         heading("Nearest latents"), ...nearest(card))));
@@ -304,8 +297,13 @@ function named(one) {
 if (decompositions.length) {
   find("decomposition").append(...decompositions.map((one, n) => make("option", { value: n }, named(one))));
   find("decomposition").addEventListener("change", (event) => choose(Number(event.target.value)));
-  find("filter").addEventListener("input", () => { list.page = 0; drawList(); });
-  find("clear").addEventListener("click", () => { find("filter").value = ""; list.page = 0; drawList(); find("filter").focus(); });
+  for (const id of ["filter", "ranged", "from", "to"]) find(id).addEventListener("input", () => { list.page = 0; drawList(); });
+  find("clear").addEventListener("click", () => {
+    for (const id of ["filter", "from", "to"]) find(id).value = "";
+    list.page = 0;
+    drawList();
+    find("filter").focus();
+  });
   find("browser").addEventListener("submit", (event) => event.preventDefault());
   find("previous").addEventListener("click", () => { list.page -= 1; drawList(); });
   find("next").addEventListener("click", () => { list.page += 1; drawList(); });

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import pandas as pd
+from typing import Any
 
 from harness.cells import Cell
 from harness.display import visible
 from harness.plan import Plan
+from harness.report.scores import Scores
 from harness.report.sheets import Labels
 from harness.store import Store
 
 _LISTED = ("index", "sign", "stratum", "density", "n_active", "n_documents", "max")
 _MARKUP = re.compile("[<>&\u2028\u2029]")
 """What could end a script or begin a tag, should a file ever be put into a page."""
-
-Scores: TypeAlias = defaultdict[tuple[int, int], list[dict[str, Any]]]
-"""What scorers found of each unit."""
 
 
 def script_json(data: Any) -> str:
@@ -36,26 +31,25 @@ def script_json(data: Any) -> str:
     return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
 
 
-def write_latents(folder: Path, plan: Plan, store: Store, interp: pd.DataFrame, labels: Labels) -> list[dict[str, Any]]:
+def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores, labels: Labels) -> list[dict[str, Any]]:
     """Write `<n>.js` and `<n>/<i>.js`; returns what the page has to know of each decomposition.
 
     Args:
         folder: where to.
         plan: its cells of kind `latents` are shown.
         store: their artefacts; one that is gone from the cache is listed without cards.
-        interp: scores by latent.
-        labels: how methods and scorers are written.
+        scores: what scorers found of each latent.
+        labels: how methods are written.
     """
     folder.mkdir()
-    of_cell = {key: cell.task["latents"] for key, cell in plan.cells.items() if cell.kind == "scoring"}
-    scored = interp[interp["latent"].notna()].assign(latents=lambda lines: lines["cell"].map(of_cell))
     shown = []
     for n, cell in enumerate(cell for cell in plan.of_kind("latents") if _is_done(store, cell.key)):
         about: dict[str, Any] = {"label": _label(cell, labels)}
         path = store.artefact("latents", cell.key) / "cards.json"
         if path.exists():
-            scores = _scores(scored[scored["latents"] == cell.key], labels)
-            about |= _write_decomposition(folder, n, json.loads(path.read_text()), scores)
+            scorers, of_units = scores.of_latents(cell.key)
+            about |= {"scorers": _as_read(scorers)}
+            about |= _write_decomposition(folder, n, json.loads(path.read_text()), of_units)
         shown.append(about | {"missing": not path.exists()})
     return shown
 
@@ -72,28 +66,17 @@ def _is_done(store: Store, key: str) -> bool:
     return record is not None and record.status == "done"
 
 
-def _scores(lines: pd.DataFrame, labels: Labels) -> Scores:
-    found: Scores = defaultdict(list)
-    for line in lines.to_dict("records"):
-        score = {name: _plain(line[name]) for name in ("judge", "metric", "value", "chance")}
-        scorer = labels[line["scorer"], line["scorer_config"]]
-        found[line["latent"], line["sign"]].append({"scorer": scorer, **score, "reason": _plain(line["error"])})
-    return found
-
-
-def _write_decomposition(folder: Path, n: int, content: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+def _write_decomposition(
+    folder: Path, n: int, content: Mapping[str, Any], scores: Mapping[tuple[int, int], Sequence[dict[str, Any]]]
+) -> dict[str, Any]:
     (folder / str(n)).mkdir()
     listed = []
     for i, card in enumerate(map(_as_read, content["cards"])):
-        own = scores[card["index"], card["sign"]]
-        _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": _as_read(own)})
-        # Only a scorer's main metric says what chance is.
-        mains = {score["scorer"]: score["value"] for score in own if score["chance"] is not None}
-        listed.append(_listed(card) | {"scores": mains})
+        own = _as_read(scores.get((card["index"], card["sign"]), []))
+        _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": own})
+        listed.append(_listed(card) | {"scores": {score["scorer"]: score["value"] for score in own}})
     _write(folder / f"{n}.js", str(n), listed)
-    scorers = list(dict.fromkeys(scorer for line in listed for scorer in line["scores"]))
-    about = {name: content[name] for name in ("units", "n_rows", "n_documents", "signed")}
-    return {**about, "scorers": scorers, "n_cards": len(listed)}
+    return {**{name: content[name] for name in ("units", "n_rows", "n_documents", "signed")}, "n_cards": len(listed)}
 
 
 def _as_read(value: Any) -> Any:
@@ -115,10 +98,6 @@ def _listed(card: Mapping[str, Any]) -> dict[str, Any]:
     logits = [item["token"] for side in ("promoted", "suppressed") for item in lens.get(side, ())]
     words = [*tokens, *logits, *(source.get(part, "") for part in ("before", "token", "after"))]
     return {**{name: card[name] for name in _LISTED}, "tokens": tokens[:5], "text": " ".join(words).lower()}
-
-
-def _plain(value: Any) -> Any:
-    return None if pd.isna(value) else value
 
 
 def _write(path: Path, name: str, content: Any) -> None:

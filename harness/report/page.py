@@ -25,6 +25,7 @@ from harness.redaction import Redaction
 from harness.report import sheets
 from harness.report.latents import script_json, write_latents
 from harness.report.model_sheets import model_sheets
+from harness.report.scores import Scores
 from harness.report.task_sheets import task_sheets
 from harness.results import Results
 from harness.runner import outcome
@@ -36,6 +37,7 @@ _PLOTS = {
     ("fit_seconds", "unexplained_variance"): "Unexplained variance against fit seconds",
     ("l0", "ce_increase"): "CE increase against L0",
 }
+_SCRIPTS = ("scores.js", "app.js")
 _PLACE = ["family", "model", "site"]
 
 
@@ -54,7 +56,8 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
     work.mkdir(parents=True)
     try:
         labels, tables = sheets.labels_of(plan), results.tables
-        latents = write_latents(work / "latents", plan, store, tables["interp"], labels)
+        scores = Scores(plan, results, labels)
+        latents = write_latents(work / "latents", plan, store, scores, labels)
         content = {
             **_head(plan, store, tables),
             "places": list(_places(results.leaderboard, labels)),
@@ -66,7 +69,7 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
             "tasks": list(task_sheets(results, labels)),
             "similarities": list(_similarities(results.similarities, labels)),
             "models": list(model_sheets(results.model_similarities, labels)),
-            "scores": list(_scores(results.interpretability, labels)),
+            "scores": list(_scores(results.interpretability, scores, labels)),
             "latents": latents,
             "costs": list(sheets.cost_sheets(tables["cost"], labels)),
             "counts": sorted(outcome(plan, store).counts.items()),
@@ -86,7 +89,8 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
 
 def _render(content: Mapping[str, Any]) -> bytes:
     assets = files("harness.report")
-    style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "app.js"))
+    style, *scripts = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *_SCRIPTS))
+    script = "".join(scripts)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_readable
     )
@@ -156,10 +160,11 @@ def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[s
         yield {"title": title, "map": drawn, "sheet": sheets.pairs_sheet(lines, title)}
 
 
-def _scores(scores: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
-    for (_, model, site), lines in scores.groupby(_PLACE, sort=False):
+def _scores(board: pd.DataFrame, scores: Scores, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+    for (_, model, site), lines in board.groupby(_PLACE, sort=False):
         over = sorted(lines["interval_over"].dropna().unique())
         hint = f"95 % intervals over {' or '.join(over)}." if over else "Too few latents for intervals."
         place = f"{model} {site}"
-        sheet = sheets.interpretability_sheet(lines, labels, f"Scores of latents of {place}")
-        yield {"model": model, "site": site, "hint": hint, "sheet": sheet}
+        weak = [scores.too_weak(line) for line in lines.to_dict("records")]
+        sheet = sheets.interpretability_sheet(lines, weak, labels, f"Scores of latents of {place}")
+        yield {"model": model, "site": site, "hint": hint, "has_weak": any(weak), "sheet": sheet}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -137,8 +137,8 @@ def evaluation_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet
     return Sheet(caption, columns, rows)
 
 
-def interpretability_sheet(lines: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
-    """What scorers found at one model and site."""
+def interpretability_sheet(lines: pd.DataFrame, too_weak: Sequence[str | None], labels: Labels, caption: str) -> Sheet:
+    """What scorers found at one model and site, and of which lines the judge is too weak."""
     several = lines["fit_tokens"].nunique() > 1
     headings = ["method", *(["fit tokens"] if several else []), "scorer", "metric", "judge"]
     columns = [Column(heading, is_number=False) for heading in headings]
@@ -148,10 +148,11 @@ def interpretability_sheet(lines: pd.DataFrame, labels: Labels, caption: str) ->
             label(labels[line["method"], line["method_config"]]),
             *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
             label(labels[line["scorer"], line["scorer_config"]]),
-            *(text(line[name]) for name in ("metric", "judge")),
+            text(line["metric"]),
+            replace(text(line["judge"]), note=why or ""),
             *(measured(line, measure.name, measure.write) for measure in _INTERPRETABILITY),
         ]
-        for line in lines.to_dict("records")
+        for line, why in zip(lines.to_dict("records"), too_weak, strict=True)
     ]
     return Sheet(caption, columns, rows)
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -17,12 +17,13 @@ from harness.contracts import TableRow
 from harness.decomposition import load
 from harness.errors import PluginError, Undefined
 from harness.isolation import isolated
-from harness.latents.cards import Card, latent_of
+from harness.latents.cards import Card, latent_of, window_of
 from harness.latents.reading import CARDS
 from harness.respondents import Respondents
 from harness.scorers import Latent, Request, range_of
 from harness.session import Session, cost
 from harness.store import require
+from harness.verdicts import Places, write_cell
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -39,7 +40,9 @@ def run(cells: list[Cell], session: Session) -> None:
             else:
                 respondents.turn_to(cell.task["fit"])
                 try:
-                    session.done(cell, _rows(cell.task["scorer"], units, respondents, session))
+                    rows, verdicts = _rows(cell.task["scorer"], units, respondents, session)
+                    write_cell(session.store, cell.key, verdicts)  # first: a record says that all of a cell is there
+                    session.done(cell, rows)
                 except Undefined as undefined:
                     session.skip(cell, f"{name}: {undefined.reason}")
         session.progress("scored", number + 1, len(cells))
@@ -51,6 +54,7 @@ class _Unit:
 
     latent: Latent
     columns: dict[str, Any]
+    places: Places
 
 
 class _Sampled:
@@ -91,7 +95,8 @@ def _unit(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed: in
 
     other = _other(card, cards, seed)
     columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight", "density")}}
-    return _Unit(latent(card, None if other is None else latent(other)), columns)
+    whole = latent(card, None if other is None else latent(other))
+    return _Unit(whole, columns, Places([window_of(item) for item in card["test"]]))
 
 
 def _other(card: Card, cards: Sequence[Card], seed: int) -> Card | None:
@@ -105,19 +110,24 @@ def _needs_atoms(scorer: Mapping[str, Any], session: Session) -> bool:
     return "atoms" in session.catalog.needs("scorer", **scorer)
 
 
-def _rows(call: Any, units: Sequence[_Unit], respondents: Respondents, session: Session) -> list[dict[str, Any]]:
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+def _rows(call: Any, units: Sequence[_Unit], respondents: Respondents, session: Session) -> tuple[Rows, Rows]:
+    """Those of the table, and the verdicts on single windows."""
     started, asked_before = time.perf_counter(), respondents.usage
     scorer = session.create("scorer", call)
     plans = [_plan(scorer, unit.latent, respondents) for unit in units]
     pairs = [(unit.latent, plan) for unit, plan in zip(units, plans, strict=True) if not isinstance(plan, Undefined)]
     respondents.prepare([(latent, request) for latent, plan in pairs for request in plan])
-    rows = [
-        _table_row(found, unit, scorer)
-        for unit, plan in zip(units, plans, strict=True)
-        for found in _reduce(scorer, unit.latent, plan, respondents)
-    ]
+    rows, verdicts = [], []
+    for unit, plan in zip(units, plans, strict=True):
+        for found in _reduce(scorer, unit.latent, plan, respondents):
+            rows.append(_table_row(found, unit, scorer))
+            of_unit = {name: unit.columns[name] for name in ("latent", "sign")}
+            verdicts += [of_unit | unit.places.row(verdict) for verdict in found.verdicts]
     seconds = cost(f"scoring_seconds_{call['name']}", time.perf_counter() - started, len(units))
-    return [*rows, seconds, *respondents.usage_rows(call["name"], asked_before)]
+    return [*rows, seconds, *respondents.usage_rows(call["name"], asked_before)], verdicts
 
 
 def _plan(scorer: Any, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
@@ -159,4 +169,6 @@ def _table_row(found: TableRow, unit: _Unit, scorer: Any) -> dict[str, Any]:
     is_main = found.metric == scorer.metric
     limits = [end if is_main and math.isfinite(end) else None for end in range_of(scorer)]
     of_main = {"chance": scorer.chance if is_main else None, "lowest": limits[0], "highest": limits[1]}
-    return {"table": "interp", **asdict(found), **unit.columns, **of_main}
+    measured = asdict(replace(found, verdicts=()))  # these have a file of their own
+    del measured["verdicts"]
+    return {"table": "interp", **measured, **unit.columns, **of_main}

@@ -120,6 +120,23 @@ def gives_its_metric_in_its_range(under_test: ScorerUnderTest) -> None:
                 )
 
 
+def says_what_it_may_of_windows(under_test: ScorerUnderTest) -> None:
+    """Verdicts, if it gives any, are about the latent's test windows; a score is a number, no answer has a reason."""
+    for index in range(4):
+        of = planted(index)
+        for verdict in [v for row in _rows_or_none(under_test, of) or () for v in row.verdicts]:
+            if not any(_same_text(verdict.window, window) for window in (*of.test, *of.near_test)):
+                raise Broken(f"a verdict is about {verdict.window.text!r:.60}, which is none of latent.test.")
+            if verdict.score is not None and not math.isfinite(verdict.score):
+                raise Broken(f"a verdict has the score {verdict.score}; give a number, or None.")
+            if verdict.says is None and not verdict.reason:
+                raise Broken("a verdict that says nothing has no reason; say why in Verdict(..., reason=...).")
+
+
+def _same_text(a: LatentWindow, b: LatentWindow) -> bool:
+    return (a.document, a.tokens, a.activations) == (b.document, b.tokens, b.activations)
+
+
 def is_pure(under_test: ScorerUnderTest) -> None:
     """The plan and the rows are the same each time, whatever was scored before; nothing that is given is changed."""
     of, scorer = planted(0), under_test.make()
@@ -253,6 +270,7 @@ def _same(a: Any, b: Any) -> bool:
 CHECKS: list[Check] = [
     says_what_it_is,
     gives_its_metric_in_its_range,
+    says_what_it_may_of_windows,
     is_pure,
     repeats_itself,
     is_at_chance_for_noise,

@@ -64,18 +64,26 @@ class ChoiceScorer(ABC):
         self, latent: harness.Latent, requests: list[harness.Choose], responses: list[Any]
     ) -> list[harness.TableRow]:
         """The metrics of `detection`, and what share was answered."""
-        windows = [window for window, _ in self.cases(latent)]
+        windows, texts = zip(*self.cases(latent), strict=True)
         by_case = [responses[place :: len(windows)] for place in range(len(windows))]
-        kept = [place for place, own in enumerate(by_case) if not any(isinstance(a, harness.Failure) for a in own)]
+        failures = [next((a for a in own if isinstance(a, harness.Failure)), None) for own in by_case]
+        kept = [place for place, failure in enumerate(failures) if failure is None]
+        unanswered = [
+            harness.Verdict(window, window.is_active, None, shown=text, reason=failure.reason)
+            for window, text, failure in zip(windows, texts, failures, strict=True)
+            if failure is not None
+        ]
         answered = harness.TableRow("answered", len(kept) / len(windows), len(windows), True)
         shown = dataclasses.replace(latent, test=tuple(windows[place] for place in kept))
         for is_active in (True, False):
             n = sum(window.is_active is is_active for window in shown.test)
             if n < MIN_WINDOWS:
                 reason = f"the judge answered for {n} of the texts to {'accept' if is_active else 'refuse'}"
-                return [harness.TableRow(METRIC, None, n, True, f"{reason}, fewer than {MIN_WINDOWS}"), answered]
+                reason = f"{reason}, fewer than {MIN_WINDOWS}"
+                return [harness.TableRow(METRIC, None, n, True, reason, verdicts=unanswered), answered]
         own, *other = _calibrated([by_case[place] for place in kept])
-        return [*rows_at_cut(shown, 0.0, own, other[0] if other else None), answered]
+        main, *rest = rows_at_cut(shown, 0.0, own, other[0] if other else None, [texts[place] for place in kept])
+        return [dataclasses.replace(main, verdicts=[*main.verdicts, *unanswered]), *rest, answered]
 
 
 def _calibrated(answers: Sequence[Sequence[tuple[float, float]]]) -> list[list[float]]:

@@ -5,6 +5,8 @@ balanced_accuracy: over the test windows, cut where the explain windows are cut 
     these, yet a cut from windows that were kept out of it came to no more (.61 against .62 on SAE latents).
 auroc_random_explanation: the auroc that the explanation of another latent has on the same test windows. It is not
     always ½: that active windows are longer than silent ones, for instance, shows up here.
+
+The verdict on a window is whether its score is above that cut.
 """
 
 from __future__ import annotations
@@ -37,19 +39,40 @@ def detection_rows(
 
 
 def rows_at_cut(
-    latent: harness.Latent, threshold: float, of_test: Scores, of_test_by_other: Scores | None
+    latent: harness.Latent,
+    threshold: float,
+    of_test: Scores,
+    of_test_by_other: Scores | None,
+    shown: Sequence[str] | None = None,
 ) -> list[harness.TableRow]:
-    """The same where it is known at which score to cut."""
+    """The same where it is known at which score to cut; `shown` are the texts that were shown, if not the windows'."""
     n = len(latent.test)
+    verdicts = verdicts_at_cut(latent.test, threshold, of_test, shown)
     test = _by_class(latent.test, of_test)
     control, reason = None, "there is no other latent with an explanation"
     if of_test_by_other is not None:
         control, reason = auroc(*_by_class(latent.test, of_test_by_other)), None
     return [
-        harness.TableRow(METRIC, auroc(*test), n, True),
+        harness.TableRow(METRIC, auroc(*test), n, True, verdicts=verdicts),
         harness.TableRow("balanced_accuracy", balanced_accuracy(*test, threshold), n, True),
         harness.TableRow(f"{METRIC}_random_explanation", control, n, None, reason),
     ]
+
+
+def verdicts_at_cut(
+    windows: Sequence[harness.LatentWindow], threshold: float, scores: Scores, shown: Sequence[str] | None = None
+) -> list[harness.Verdict]:
+    """That a window is active where its score is above the threshold."""
+    cases = zip(windows, scores, shown or [window.text for window in windows], strict=True)
+    return [
+        harness.Verdict(window, window.is_active, bool(score > threshold), float(score), shown=_other(text, window))
+        for window, score, text in cases
+    ]
+
+
+def _other(text: str, window: harness.LatentWindow) -> str | None:
+    """The text that was shown, if it is not the window's."""
+    return None if text == window.text else text
 
 
 def chosen_windows(latent: harness.Latent, negatives: str) -> harness.Latent:

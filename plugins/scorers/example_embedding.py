@@ -9,6 +9,8 @@ windows. Of a query q
     auroc: of Δ over active queries against Δ over silent ones; see `auroc`.
     auroc_random_explanation: the same with the references of another latent.
 
+The verdict on a window is whether Δ is above 0.
+
 The encoder sees plain text, without marks where the latent is active. Where delphi draws batches of 10 and 10
 references from one decile, all references count here: there is no noise of drawing.
 """
@@ -24,7 +26,7 @@ from torch import Tensor
 
 import harness
 from plugins.scorers.auroc import auroc
-from plugins.scorers.detection import CHANCE, METRIC, check_windows
+from plugins.scorers.detection import CHANCE, METRIC, check_windows, verdicts_at_cut
 
 
 class ExampleEmbedding:
@@ -52,8 +54,10 @@ class ExampleEmbedding:
         if of_other and latent.other is not None:
             control, reason = _auroc(latent.test, queries, latent.other.explain, of_other[0]), None
         n = len(latent.test)
+        own = _auroc(latent.test, queries, latent.explain, references)
+        verdicts = verdicts_at_cut(latent.test, 0.0, (queries @ _direction(latent.explain, references)).tolist())
         return [
-            harness.TableRow(METRIC, _auroc(latent.test, queries, latent.explain, references), n, True),
+            harness.TableRow(METRIC, own, n, True, verdicts=verdicts),
             harness.TableRow(f"{METRIC}_random_explanation", control, n, None, reason),
         ]
 
@@ -65,9 +69,14 @@ def _auroc(
     references: Float[Tensor, "r e"],
 ) -> float:
     """All embeddings are of unit norm: products are cosines."""
-    (of_active, of_silent), (active, silent) = _by_class(tested, queries), _by_class(referred, references)
-    direction = active.mean(dim=0) - silent.mean(dim=0)
+    (of_active, of_silent), direction = _by_class(tested, queries), _direction(referred, references)
     return auroc((of_active @ direction).tolist(), (of_silent @ direction).tolist())
+
+
+def _direction(windows: Sequence[harness.LatentWindow], embeddings: Float[Tensor, "n e"]) -> Float[Tensor, " e"]:
+    """Its product with a query is Δ of the query."""
+    active, silent = _by_class(windows, embeddings)
+    return active.mean(dim=0) - silent.mean(dim=0)
 
 
 def _by_class(windows: Sequence[harness.LatentWindow], embeddings: Tensor) -> tuple[Tensor, Tensor]:

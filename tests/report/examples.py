@@ -15,6 +15,7 @@ from harness.report import write_report
 from harness.results import Results
 from harness.session import cost, row
 from harness.store import Store
+from harness.verdicts import write_cell
 
 LONE_SURROGATE = "\ud800"  # half a character, as cutting up text may leave it; tables can't hold one
 HOSTILE = "<script>alert(1)</script>\"'</script><img src=x onerror=alert(2)>]]>\u2028&amp;\u202ecba\u200b"
@@ -30,15 +31,16 @@ N_DOCUMENTS = 30
 N_SCORED = 16
 
 
-def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, Store]:
+def finished(folder: Path, hostile: str = "", n_cards: int = 6, judge: str | None = None) -> tuple[Plan, Store]:
     """Every cell done but one that failed and one metric that is undefined; `hostile` is put wherever text comes from
-    outside: labels, errors, tokens, documents.
+    outside: labels, errors, tokens, documents. A judge, if one is named, is asked by a scorer more and guesses.
     """
     raw = raw_suite(
         folder,
         tokens={"fit": 1000, "evaluation": 200, "interp": 300},
         methods=[{"method": "atomic", "k": [2, 4]}, {"method": "dense", "k": 8}],
-        scorers=["lookup", "retrieval"],
+        scorers=["lookup", "retrieval", *(["asking"] if judge else [])],
+        **({"judge": judge} if judge else {}),
         encoder={"model": "toy", "path": model_folder(folder / "e", "e"), "label": "encoder"},
         sites=["resid_post.1"],
     )
@@ -60,6 +62,8 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6) -> tuple[Plan, S
             (artefact / "cards.json").write_text(
                 json.dumps(cards(n_cards, generator, hostile and hostile + LONE_SURROGATE))
             )
+        if cell.kind == "scoring":
+            write_cell(store, cell.key, _verdicts(str(cell.columns["scorer"]), hostile))
     return plan, store
 
 
@@ -134,12 +138,25 @@ def _scores(scorer: str, generator: np.random.Generator, hostile: str) -> list[d
     rows = []
     for i in range(N_SCORED):
         unit = {"latent": 7 * i, "sign": -1 if i % 2 else 1, "stratum": f"density_{1 + i % 4}", "weight": 12.5}
-        value = 0.5 + 0.02 * i + (0 if scorer == "lookup" else 0.05 * generator.standard_normal())
+        value = 0.5 + (0 if scorer == "asking" else 0.02 * i)
+        value += 0 if scorer == "lookup" else 0.05 * generator.standard_normal()
         main = row("interp", "auroc", value, 40, True)
         if i == N_SCORED - 1:
             main = row("interp", "auroc", None, 0, True, f"too few windows {hostile}")
         control = row("interp", "auroc_random_explanation", 0.5 + 0.02 * generator.standard_normal(), 40, None)
         rows += [main | unit | {"chance": 0.5}, control | unit]
+    return rows
+
+
+def _verdicts(scorer: str, hostile: str) -> list[dict[str, Any]]:
+    """Of the five test windows of each unit: right, right, wrong; of the silent ones no answer, and two at once."""
+    said = [(True, True), (True, True), (True, False), (False, None), (False, False), (False, True)]
+    rows = []
+    for i in range(N_SCORED - 1 if scorer == "retrieval" else 0):
+        for place, (label, says) in enumerate(said):
+            row = {"latent": 7 * i, "sign": -1 if i % 2 else 1, "window": min(place, 4), "label": label, "says": says}
+            asked = {"score": place + 0.5} if says is not None else {"reason": f"HTTP 500 {hostile}"}
+            rows.append({**row, **asked, "shown": f"a <<mark>> {hostile}" if place == 5 else None})
     return rows
 
 

@@ -83,6 +83,51 @@ def test_the_list_of_latents_is_paged_sorted_and_filtered(report: Path, visit: A
     assert rows.count() == 50 and page.locator("#clear").is_hidden()
 
 
+def test_the_list_is_kept_to_a_range_of_any_number_it_shows(report: Path, visit: Any) -> None:
+    page = visit(report, **WIDE).page
+    rows = page.locator("#listing tbody tr")
+    page.locator("#shown", has_text="1 to 50 of 60").wait_for()
+    names = page.locator("#ranged option").all_inner_texts()
+    assert names == ["latent", "density", "active rows", "documents", "largest", "lookup", "retrieval"]
+    page.locator("#ranged").select_option("lookup")
+    page.get_by_label("from").fill("0.6")
+    page.get_by_label("to", exact=True).fill("0.7")
+    assert sorted(_column(page, "#listing", 8)) == ["0.6", "0.62", "0.64", "0.66", "0.68", "0.7"]
+    page.locator("#listing th", has_text="density").get_by_role("button").click()
+    densities = [float(text.rstrip("%")) for text in _column(page, "#listing", 3)]
+    assert densities == sorted(densities) and len(densities) == 6
+    page.get_by_label("Filter").fill("word7")  # together
+    assert rows.count() == 1
+    page.locator("#ranged").select_option("density")  # as shares, not percent
+    assert rows.count() == 0
+    page.get_by_role("button", name="Clear the filter").click()
+    page.get_by_label("to", exact=True).fill("0.001")
+    assert set(_column(page, "#listing", 3)) == {"0.1%"}
+
+
+def test_a_card_shows_what_scorers_said_of_each_window(report: Path, visit: Any) -> None:
+    visited = visit(report, "#latent/0/1", **WIDE)
+    card = visited.page.locator("dialog[open]")
+    card.locator(".verdict").first.wait_for()
+    table = card.locator(".scores tbody tr")
+    first, second = (table.nth(i).locator("td").all_inner_texts() for i in range(2))
+    assert first[:3] == ["1", "lookup: auroc", "0.52"] and second[0] == "2" and second[3] == "0.5"
+    assert "to" in first[-1]  # the interval of the mean
+    assert float(second[2]) - 0.52 == pytest.approx(float(second[5].replace("−", "-")), abs=0.002)
+    card.locator("summary").last.click()
+    said = card.get_by_role("group", name="verdicts")
+    by_text = {}
+    for group in said.all():
+        sample = group.locator("xpath=ancestor::li").locator("small").first.inner_text()
+        by_text.setdefault(sample, []).append(group.inner_text().split())
+    assert by_text == {"top": [["2✓"]], "quantile": [["2✓"]], "random": [["2✗"]], "silent": [["2–"], ["2✓", "2✗"]]}
+    marks = card.locator(".verdict")
+    assert marks.filter(has_text="✗").first.get_attribute("aria-label") == "retrieval: no, score 2.5: wrong"
+    assert marks.filter(has_text="–").get_attribute("title").startswith("retrieval: no answer (HTTP 500")
+    assert "shown “a <<mark>>" in marks.last.get_attribute("title")
+    assert visited.complaints == []
+
+
 def test_the_list_starts_where_there_are_latents(tmp_path: Path, visit: Any) -> None:
     plan, store = finished(tmp_path, n_cards=1)
     path = store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json"
@@ -148,6 +193,9 @@ def test_hostile_text_is_only_text(hostile_report: Path, visit: Any) -> None:
         page.reload()
         page.locator("dialog[open] .context").first.wait_for()
         page.locator("dialog[open] summary").first.click()
+        page.locator("dialog[open] summary").last.click()
+    title = page.locator(".verdict", has_text="–").get_attribute("title")
+    assert "HTTP 500 <script>alert(1)</script>" in title and "\u2028" not in title and "\ufffdcba\ufffd" in title
     assert visited.complaints == []
     assert page.locator("img").count() == 0
     assert page.locator("script:not([src])").count() == 2  # the data and the program, as written
@@ -175,6 +223,10 @@ def test_it_fits_a_phone_and_is_readable(report: Path, visit: Any, scheme: str) 
     assert (paper > ink) == (scheme == "light") and _contrast(ink, paper) > 7
     muted = _luminance(page, "getComputedStyle(document.querySelector('.hint')).color")
     assert _contrast(muted, paper) > 4.5
+    for kind in ("right", "wrong", "none"):
+        colour = _luminance(page, f"getComputedStyle(document.querySelector('.verdict.{kind}')).color")
+        panel = _luminance(page, "getComputedStyle(document.querySelector('dialog')).backgroundColor")
+        assert _contrast(colour, panel) > 4.5
     for sign in ("positive", "negative"):  # at full strength
         style = f"getComputedStyle(document.documentElement).getPropertyValue('--{sign}')"
         assert _contrast(ink, _luminance(page, style)) > 4.5

@@ -124,12 +124,24 @@ def test_cards_lie_beside_the_page(report: Path) -> None:
     assert "word7" not in report.read_text(encoding="utf-8")
     card = json.loads((folder / "0" / "1.js").read_text().partition(" = ")[2].rstrip(";\n"))
     assert card["index"] == 7 and card["scores"][0]["value"] == 0.52 and len(card["test"]) == 5
+    assert [len(score["verdicts"]) for score in card["scores"]] == [0, 6]
 
 
 def test_a_score_that_is_undefined_has_its_reason(report: Path) -> None:
     card = (report.parent / "latents" / "0" / f"{N_SCORED - 1}.js").read_text().partition(" = ")[2].rstrip(";\n")
     score = json.loads(card)["scores"][0]
     assert score["value"] is None and score["reason"].startswith("too few windows")
+
+
+def test_a_judge_that_guesses_is_said_to_be_too_weak_and_an_encoder_is_not(tmp_path: Path) -> None:
+    page = report_of(*finished(tmp_path, n_cards=1, judge="chooser")).read_text(encoding="utf-8")
+    about = json.loads(page.partition('id="decompositions">')[2].partition("</script>")[0])
+    asking = about[0]["scorers"][2]
+    assert asking["judge"] == "chooser" and asking["low"] < 0.5 < asking["high"]
+    assert asking["weak"] == f"judge too weak: chance 0.5 lies in [{asking['low']:.3g}, {asking['high']:.3g}]"
+    assert [scorer["weak"] for scorer in about[0]["scorers"][:2]] == [None, None]
+    sheet, _, _ = page.partition('id="interpretability"')[2].partition("</section>")
+    assert f"<small>{asking['weak']}</small>" in sheet and "scorers that ask no judge tell which" in sheet
 
 
 def test_cards_that_are_gone_are_said_to_be_gone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 import torch
 
@@ -128,6 +129,26 @@ class Chooser:
         return [(-float(request.user.split()[-1]), -1.0) for request in requests]
 
 
+class Opines(Silent):
+    """Says of each test window, the last first, what it is; of the last that it can't tell; and is fooled by one."""
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        (main, *rest), windows = self.judge(latent), latent.test[::-1]
+        said = [
+            harness.Verdict(window, window.is_active, window.is_active, i / 2) for i, window in enumerate(windows[1:])
+        ]
+        turned = dataclasses.replace(windows[1], is_active=not windows[1].is_active)
+        more = [harness.Verdict(turned, turned.is_active, True, shown="a <<b>> \ud800")]
+        more += [harness.Verdict(windows[0], windows[0].is_active, None, reason="no answer")]
+        return [dataclasses.replace(main, verdicts=[*said, *more]), *rest]
+
+
+class OpinesElsewhere(Silent):
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        main, *rest = self.judge(latent)
+        return [dataclasses.replace(main, verdicts=[harness.Verdict(latent.explain[0], False, False)]), *rest]
+
+
 class Unfit(Silent):
     """Returns what no scorer may."""
 
@@ -164,7 +185,20 @@ class Tiny:
 
 
 def _catalog() -> Catalog:
-    scorers = (Lengths, Silent, Spoils, Raises, Quits, AsksInVain, AsksAJudge, Unfit, Broken, Mute)
+    scorers = (
+        Lengths,
+        Silent,
+        Spoils,
+        Raises,
+        Quits,
+        AsksInVain,
+        AsksAJudge,
+        Opines,
+        OpinesElsewhere,
+        Unfit,
+        Broken,
+        Mute,
+    )
     specs = [harness.Spec("scorer", cls.__name__.lower(), 1, "of this test", cls) for cls in scorers]
     specs.append(harness.Spec("scorer", "needy", 1, "of this test", Silent, needs=("atoms",)))
     specs.append(harness.Spec("model", "tiny", 1, "of this test", Tiny))
@@ -319,6 +353,23 @@ def test_undefined_units_are_null_with_the_reason(session: Session) -> None:
     reasons = [row["reason"] for row in _interp(asking) if row["latent"] == 1]
     assert reasons == ["the text ' ' has no tokens to embed"] * 2
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_is_said_of_windows_lies_beside_the_record(session: Session) -> None:
+    opines, _, elsewhere = _run(session, *map(_cell, ("opines", "silent", "opineselsewhere")))
+    assert elsewhere.error_type == "PluginError" and "none of the latent's test" in str(elsewhere.error)
+    assert all("verdicts" not in row for row in opines.rows)
+    path = session.store.record_path("opines-latents-0").with_suffix(".parquet")
+    assert not session.store.record_path("silent-latents-0").with_suffix(".parquet").exists()
+    table = pd.read_parquet(path)
+    assert len(table) == 7 * 4  # of the two poles of latent 2 nothing was asked
+    own = table[(table["latent"] == 1) & (table["sign"] == -1)]
+    assert own["window"].tolist() == [4, 3, 2, 1, 0, 4, 5]  # of the card, whatever the order
+    assert own["label"].tolist() == [False, True, False, True, False, True, True]
+    assert own["says"].tolist() == [False, True, False, True, False, True, None]
+    assert own["score"].tolist()[:5] == [0.0, 0.5, 1.0, 1.5, 2.0] and own["score"].isna().sum() == 2
+    assert own["shown"].dropna().tolist() == ["a <<b>> ?"] and own["reason"].dropna().tolist() == ["no answer"]
+    assert set(own["document"]) == {f"d{i}" for i in range(6, 12)}
 
 
 def test_a_scorer_that_raises_costs_its_own_cell(session: Session) -> None:
