@@ -15,6 +15,7 @@ KEYS = {
     "similarities": "Each compares all pairs of sites; those that need decompositions, each method's fits there.",
     "evaluations": "Each judges every fit.",
     "scorers": "Each rates the sampled latents of every fit; needs `tokens.interp`.",
+    "explainers": "Each explains them in words; scorers that need an explanation are asked with each one's.",
     "tasks": "Each judges every similarity by a question with a known answer; only pairs they ask for are compared.",
     "seeds": "Every method learns once with each. Several give intervals and tiers.",
     "context": "Tokens of a window; documents are cut into windows.",
@@ -57,9 +58,10 @@ score and two models.
 """.strip()
 
 REPORTED = """
-`cost` also has the seconds of each evaluation and scorer, `evaluation_seconds_NAME` and `scoring_seconds_NAME`, and
-what a method tells of its own fit, such as `rows_until_full`; and what each scorer had asked of the judge that was not
-known before: `judge_requests_NAME`, `judge_prompt_tokens_NAME`, `judge_answer_tokens_NAME`, `judge_usd_NAME`.
+`cost` also has the seconds of each evaluation, explainer and scorer, `evaluation_seconds_NAME`,
+`explanation_seconds_NAME` and `scoring_seconds_NAME`, and what a method tells of its own fit, such as
+`rows_until_full`; and what each explainer and scorer had asked of the judge that was not known before:
+`judge_requests_NAME`, `judge_prompt_tokens_NAME`, `judge_answer_tokens_NAME`, `judge_usd_NAME`.
 `tasks` has the scores that each task defines.
 """.strip()
 
@@ -85,16 +87,17 @@ COLUMNS = {
     "log": "What was printed, in the results folder.",
     "device": "Where it was computed.",
     "harness_version": "Of this package.",
-    "plugin_version": "Of the method, model, similarity or scorer; raised when its results change.",
+    "plugin_version": "Of the method, model, similarity, scorer or explainer; raised when its results change.",
     "git_sha": "Commit of the harness's checkout; null when installed from a wheel.",
     "created_at": "When it was computed, in UTC.",
     "similarity": "Name of the similarity.",
     "similarity_config": "Its parameters, as JSON.",
     "task": "Name of the task.",
     "task_config": "Its parameters, as JSON.",
-    "scorer": "Name of the scorer; null for counts of latents.",
+    "scorer": "Name of the scorer; null for counts of latents, and for explanations.",
     "scorer_config": "Its parameters, as JSON.",
     "judge": "The model, encoder or judge, that it asked; null if it asks nobody.",
+    "explainer": "What wrote the explanations that it used, and by what model; null if it uses none.",
     "latent": "Number of the latent: its row in the dictionary.",
     "sign": "1, or -1 for the negative pole of a signed code.",
     "stratum": "Group of latents of like density that it was drawn from.",
@@ -133,7 +136,7 @@ LEADERBOARD = {
 
 INTERPRETABILITY = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
-    **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "metric", "chance")},
+    **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "explainer", "metric", "chance")},
     "value": "Mean over latents, weighted by how many each stands for (Horvitz-Thompson), so that all of the "
     "dictionary count the same; mean over seeds.",
     "low": "Lower end of its 95 % interval. Two seeds say little; intervals are cut off where the metric's range ends.",
@@ -242,6 +245,7 @@ INTERP = {
     "units": "Poles of latents that there are: two for each latent of a signed code, one otherwise.",
     "dead_share": "Share of them that are active on no row.",
     "rare_share": "Share of them that are active in too few windows to be scored.",
+    "explained_share": "Share of the sampled ones that the explainer found an explanation for.",
 }
 
 COST = {

@@ -174,13 +174,16 @@ def _latents(
     lines = pd.MultiIndex.from_frame(fits[FIT])
     missing = interp[interp["value"].isna() & interp["error"].notna()]
     notes: dict[str, None] = {}
-    for key, of_scorer in scores.fillna({"judge": ""}).groupby([*SCORER, "metric"], sort=False):
-        scorer, config, judge, metric = map(str, key)
+    for key, of_scorer in scores.fillna({"judge": "", "explainer": ""}).groupby([*SCORER, "metric"], sort=False):
+        scorer, config, judge, explainer, metric = map(str, key)
         by = f" by {judge}" if judge else ""
+        if scores["explainer"].nunique() > 1 and explainer:
+            by += f", explained by {explainer}"
         name = f"{labels[scorer, config]} {metric}".replace("_", " ") + by
         values = of_scorer.set_index(FIT)["value"].reindex(lines)
         shown[f"{name} (chance\N{NO-BREAK SPACE}{of_scorer['chance'].iloc[0]:g})"] = values.to_list()
         why = missing[(missing["scorer"] == scorer) & (missing["scorer_config"] == config)]
+        why = why[why["explainer"].fillna("") == explainer]
         why = why.merge(values.index[values.isna()].to_frame(index=False), on=FIT)
         notes |= dict.fromkeys(f"{name}: {reason}" for reason in why["error"])
     for share, heading in _SHARES.items():

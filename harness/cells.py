@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from harness.disk import writing
 
-Kind = Literal["capture", "fit", "evaluation", "latents", "scoring", "similarity", "task"]
+Kind = Literal["capture", "fit", "evaluation", "latents", "explanation", "scoring", "similarity", "task"]
 UPSTREAM_FAILED = "UpstreamFailed"
 """The error type of a cell that was skipped because what it needs had failed."""
 Status = Literal["done", "failed", "skipped"]

@@ -75,9 +75,8 @@ def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
 
 def _timing(cell: Cell) -> str:
     """Cells with one name take about equally long per token."""
-    what = {"capture": "model", "similarity": "similarity", "scoring": "scorer", "task": "task"}.get(
-        cell.kind, "method"
-    )
+    own = {"capture": "model", "scoring": "scorer", **{kind: kind for kind in ("similarity", "task")}}
+    what = {**own, "explanation": "explainer"}.get(cell.kind, "method")
     return f"{cell.kind}/{cell.columns[what]}"
 
 
@@ -85,7 +84,7 @@ def _tokens(cell: Cell, plan: Plan) -> int:
     return int(
         cell.task.get("tokens")
         or (cell.kind == "fit" and cell.columns["fit_tokens"])
-        or (cell.kind in ("latents", "scoring") and plan.suite.config.tokens.interp)
+        or (cell.kind in ("latents", "explanation", "scoring") and plan.suite.config.tokens.interp)
         or plan.suite.config.tokens.evaluation
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cells import Cell
 from harness.errors import ConfigError, suggest
 from harness.keys import canonical_json
+from harness.latents.explanations import of_latents
 from harness.plan import Plan
 from harness.plugin_manager import load_catalog
 from harness.store import Store, require
@@ -81,7 +82,9 @@ class Explained:
         own = [card for card in content["cards"] if str(card["index"]) == latent]
         cards = [card for card in own if wanted in (None, card["sign"])]
         card = cards[0] if cards else self._make(latent, wanted or 1, content["signed"])
-        return card | {"scores": self._scores(card["index"], card["sign"])}
+        unit = card["index"], card["sign"]
+        explanations = of_latents(self.plan, self.store, self.cell.key).get(unit, [])  # of units that were drawn
+        return card | {"explanations": explanations, "scores": self._scores(*unit)}
 
     def _make(self, latent: str, sign: int, signed: bool) -> Card:
         from harness.decomposition import load
@@ -116,7 +119,8 @@ class Explained:
                 if (row.get("latent"), row.get("sign")) == (index, sign):
                     known = {name: row[name] for name in ("metric", "value", "chance", "reason")}
                     scorer = labels[cell.columns["scorer"], cell.columns["scorer_config"]]
-                    scores.append({"scorer": scorer, "judge": cell.columns["judge"], **known})
+                    by = {name: cell.columns[name] for name in ("judge", "explainer")}
+                    scores.append({"scorer": scorer, **by, **known})
         return scores
 
 

@@ -1,16 +1,20 @@
 """What a plan will ask its judge, told before anything is asked. Needs no torch.
 
-Scorers are pure, so they can be asked what they would ask: of a latent that is made up, with as many windows as latents
-are shown by at most. Real latents have fewer, some requests are the same for several latents, and what was answered
-before is not asked again: the numbers are upper bounds, but for texts with tokens longer than `_WORD`.
+Scorers and explainers are pure, so they can be asked what they would ask: of a latent that is made up, with as many
+windows as latents are shown by at most. Real latents have fewer, some requests are the same for several latents, and
+what was answered before is not asked again: the numbers are upper bounds, but for texts with tokens longer than
+`_WORD`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from harness.cells import Cell
+from harness.explainers import to_explain
 from harness.keys import canonical_json
 from harness.plan import Plan
 from harness.plugin_manager import Catalog
@@ -26,7 +30,7 @@ _WORD = " word"
 
 @dataclass(frozen=True)
 class JudgeCosts:
-    """Upper bounds over the scores that are to do."""
+    """Upper bounds over the scores and explanations that are to do."""
 
     n_requests: int
     n_prompt_tokens: int
@@ -35,16 +39,15 @@ class JudgeCosts:
     usd: float | None
     """None where the prices are not known."""
     n_unknown_requests: int
-    """Scores by a scorer that can't say what it asks of a latent that is made up."""
+    """Cells whose plugin can't say what it asks of a latent that is made up."""
 
 
 def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> JudgeCosts:
     """Over the cells that a run would do."""
     todo = [plan.cells[key] for key, state in states.items() if state.name in ("to do", "failed")]
-    asking = [cell for cell in todo if cell.kind == "scoring" and "judge" in cell.task]
-    scorers = {canonical_json(cell.task["scorer"]) for cell in asking}
-    of_latent = {call: _costs_of_latent(call, catalog) for call in scorers}
-    costs = [of_latent[canonical_json(cell.task["scorer"])] for cell in asking]
+    asking = [_asking(cell, plan) for cell in todo if cell.kind in ("explanation", "scoring") and "judge" in cell.task]
+    of_latent = {who: _costs_of_latent(who, catalog) for who in set(asking)}
+    costs = [of_latent[who] for who in asking]
     known = [cost for cost in costs if cost is not None]
     n_latents, judge = plan.suite.config.latents, plan.suite.judge
     whole = sum((cost for cost in known for _ in range(n_latents)), Usage())
@@ -57,18 +60,40 @@ def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> Ju
     )
 
 
-def _costs_of_latent(call: str, catalog: Catalog) -> Usage | None:
-    """What the requests of a scorer for one latent take."""
-    scorer = json.loads(call)
+def _asking(cell: Cell, plan: Plan) -> str:
+    """Who asks a cell's judge: its calls by their part, as JSON."""
+    calls = {part: cell.task[part] for part in ("scorer", "explainer") if part in cell.task}
+    if "explanation" in cell.task:
+        calls["explainer"] = plan.cells[cell.task["explanation"]].task["explainer"]
+    return canonical_json(calls)
+
+
+def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
+    """What the requests of a scorer or explainer for one latent take."""
+    calls = json.loads(asking)
     try:
-        asked = catalog.create("scorer", scorer["name"], scorer["params"]).plan(_made_up(0, _made_up(1)))
+        latent = _made_up(0)
+        if "explainer" in calls:
+            explainer = catalog.create("explainer", **calls["explainer"])
+            asked = explainer.plan(to_explain(latent))
+            if "scorer" in calls:
+                latent = replace(latent, explanation=_longest(explainer, latent, asked))
+        if "scorer" in calls:
+            asked = catalog.create("scorer", **calls["scorer"]).plan(replace(latent, other=replace(latent, index=1)))
         judged = [request for request in asked if isinstance(request, Choose | Generate | Likelihood)]
     except Exception:  # the plugin's own code, on what is no latent of a decomposition
         return None
     return sum(map(at_most, judged), Usage())
 
 
-def _made_up(index: int, other: Latent | None = None) -> Latent:
+def _longest(explainer: Any, latent: Latent, asked: list[Any]) -> str:
+    """What an explainer says; if it asks somebody, as many words as that may write."""
+    if not asked:
+        return str(explainer.reduce(to_explain(latent), [], []))
+    return _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))
+
+
+def _made_up(index: int) -> Latent:
     """A latent with full windows, in each of which one token is active, at another place each time."""
 
     def window(number: int, is_active: bool) -> LatentWindow:
@@ -76,4 +101,4 @@ def _made_up(index: int, other: Latent | None = None) -> Latent:
         return LatentWindow(f"document {number}", (_WORD,) * N_TOKENS, tuple(activations), is_active, "random")
 
     half = tuple(window(number, is_active) for is_active in (True, False) for number in range(N_WINDOWS))
-    return Latent(index, 1, 0.0, half, half, other=other)
+    return Latent(index, 1, 0.0, half, half)

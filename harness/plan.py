@@ -15,7 +15,7 @@ from typing import Any
 from harness.cells import Cell
 from harness.errors import ConfigError
 from harness.keys import canonical_json, content_key
-from harness.scoring_plan import subject_of, unmet
+from harness.scoring_plan import LatentsRead
 from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 from harness.task_plan import Judged, asks, task_cells
@@ -23,7 +23,16 @@ from harness.tasks import ComparedSite
 from harness.whole_plan import Part, whole_pairs
 
 # Raised when a stage's own code changes results; the cells it made become stale.
-STAGE_VERSIONS = {"capture": 1, "fit": 1, "evaluation": 1, "latents": 2, "scoring": 2, "similarity": 2, "task": 2}
+STAGE_VERSIONS = {
+    "capture": 1,
+    "fit": 1,
+    "evaluation": 1,
+    "latents": 2,
+    "explanation": 1,
+    "scoring": 2,
+    "similarity": 2,
+    "task": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,12 @@ def build_plan(suite: Suite) -> Plan:
     fits = [(place, fit) for place in places for fit in planner.fits(place)]
     for place, (method, cell) in fits:
         planner.evaluations(place, method, cell)
-    # All latents before all scores: with some of them done, a group of scores would else come before its latents.
-    read = [
-        (place, method, planner.latents(place, cell)) for place, (method, cell) in fits if "interp" in place.captures
-    ]
-    for place, method, latents in read:
-        planner.scores(place, method, latents)
+    # Kind by kind: with some of them done, a group of scores would else come before its latents.
+    read = [planner.latents(place, method, cell) for place, (method, cell) in fits if "interp" in place.captures]
+    explained = [(latents, [planner.add(**fields) for fields in latents.explanations()]) for latents in read]
+    for latents, explanations in explained:
+        for fields in latents.scores(explanations):
+            planner.add(**fields)
     # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
     compared = [place for place in places if place.fit_tokens == budgets[-1]]
     planner.representation_pairs(compared)
@@ -132,8 +141,8 @@ class _Planner:
             "context": config.context if corpus else None,
         }
         task = {
-            "model": _call(model.entry),
-            "corpus": corpus and _call(corpus),
+            "model": model.entry.call,
+            "corpus": corpus and corpus.call,
             "max_disk_gb": config.max_disk_gb,
             **{key: source[key] for key in ("split", "documents", "tokens", "context")},
         }
@@ -164,7 +173,7 @@ class _Planner:
                 kind="fit",
                 label=f"fit {method.label} on {place.label}{self.note_of('fit', place.fit_tokens)}, seed {seed}",
                 group=content_key({"stream": stream}),
-                task={"method": _call(method), **stream},
+                task={"method": method.call, **stream},
                 columns={**place.columns, "fit_tokens": place.fit_tokens, **_method_columns(method, seed)},
                 upstream=(capture.key,),
                 skipped=capture.skipped,
@@ -180,7 +189,7 @@ class _Planner:
                 label=f"{evaluation.label} of {fit.label.removeprefix('fit ')}",
                 group=content_key({"rows": rows}),
                 task={
-                    **{"evaluation": _call(evaluation), "fit": fit.key, **rows},
+                    **{"evaluation": evaluation.call, "fit": fit.key, **rows},
                     "source": place.captures["evaluation"].task,
                 },
                 columns={**fit.columns, "evaluation": evaluation.name},
@@ -188,10 +197,11 @@ class _Planner:
                 skipped=fit.skipped,
             )
 
-    def latents(self, place: _Place, fit: Cell) -> Cell:
+    def latents(self, place: _Place, method: Entry, fit: Cell) -> LatentsRead:
         rows = self.rows_of(place, "interp")
         what = {"fit": fit.key, **rows, "n_latents": self.suite.config.latents}
-        return self.add(
+        source = place.captures["interp"].task
+        cell = self.add(
             what,
             kind="latents",
             label=f"latents of {fit.label.removeprefix('fit ')}",
@@ -199,41 +209,14 @@ class _Planner:
             task={
                 **what,
                 "seed": fit.columns["seed"],
-                "source": place.captures["interp"].task,
+                "source": source,
                 "fit_source": place.captures["fit"].task,
             },
             columns=fit.columns,
             upstream=(fit.key, rows["capture"], rows["fit_capture"]),
             skipped=fit.skipped,
         )
-
-    def scores(self, place: _Place, method: Entry, latents: Cell) -> None:
-        fit = latents.task["fit"]
-        for scorer in self.suite.scorers:
-            asked = self.suite.asked_by(scorer)
-            subject = subject_of(scorer, place.captures["interp"].task, self.rows_of(place, "interp"))
-            asks = [*asked, *(["subject"] if subject else [])]
-            self.add(
-                {"scorer": scorer.inputs, "latents": latents.key, "encoder": None}
-                | {role: entry.inputs for role, entry in asked.items()},
-                kind="scoring",
-                label=f"{scorer.label} of {latents.label.removeprefix('latents of ')}",
-                group=content_key({"scoring": self.rows_of(place, "interp"), "asks": asks}),
-                task={
-                    **{"scorer": _call(scorer), "subject": subject},
-                    **{"latents": latents.key, "fit": fit, "seed": latents.columns["seed"], "encoder": None},
-                    **{role: _call(entry) | {"inputs": entry.inputs} for role, entry in asked.items()},
-                },
-                columns={
-                    **latents.columns,
-                    "scorer": scorer.name,
-                    "scorer_config": canonical_json(dict(scorer.params)),
-                    "judge": ", ".join(entry.label for entry in asked.values()) or None,
-                    "plugin_version": scorer.version,
-                },
-                upstream=(latents.key, fit, *([subject["fit_capture"]] if subject else [])),
-                skipped=latents.skipped or unmet(scorer, method, place.model),
-            )
+        return LatentsRead(self.suite, place.model, method, source, rows, cell)
 
     def rows_of(self, place: _Place, split: str = "evaluation") -> dict[str, Any]:
         """The rows of a split at a place, and the fit rows whose norms decide which are masked."""
@@ -324,7 +307,7 @@ class _Planner:
             kind="similarity",
             label=f"{metric.label} of {label}",
             group=content_key(group),
-            task={"similarity": _call(metric), **sides},
+            task={"similarity": metric.call, **sides},
             columns={
                 **columns_a,
                 **{f"{name}_b": value for name, value in columns_b.items()},
@@ -335,10 +318,6 @@ class _Planner:
             upstream=tuple(dict.fromkeys(upstream)),
             skipped=skipped,
         )
-
-
-def _call(entry: Entry) -> dict[str, Any]:
-    return {"name": entry.name, "params": dict(entry.params)}
 
 
 def _method_columns(method: Entry, seed: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _LISTS = {
     "similarity": "similarities",
     "evaluation": "evaluations",
     "scorer": "scorers",
+    "explainer": "explainers",
     "task": "tasks",
 }
 # Set by the machine or by the suite as a whole; no result depends on it.
@@ -75,6 +76,8 @@ class _Resolver:
             encoder = self.from_preset("model", config.encoder, "encoder")
             config = dataclasses.replace(config, corpus=corpus, models=models, encoder=encoder)
             found = self.models(config)
+            askers = [*entries["scorer"], *entries["explainer"]]
+            self.explained(entries["scorer"], entries["explainer"])
             return Suite(
                 config=config,
                 corpus=self.corpus(corpus, raw.get("corpus") is None, found),
@@ -83,9 +86,10 @@ class _Resolver:
                 similarities=tuple(entries["similarity"]),
                 evaluations=tuple(entries["evaluation"]),
                 scorers=tuple(entries["scorer"]),
+                explainers=tuple(entries["explainer"]),
                 tasks=tuple(entries["task"]),
-                encoder=self.encoder(config, entries["scorer"]),
-                judge=self.judge(config, entries["scorer"]),
+                encoder=self.encoder(config, askers),
+                judge=self.judge(config, askers),
             )
         return None
 
@@ -111,9 +115,16 @@ class _Resolver:
             self.problems.append("corpus: one corpus per suite; a list is not a sweep here.")
         return found[0] if found else None
 
-    def encoder(self, config: SuiteConfig, scorers: list[Entry]) -> ModelEntry | None:
-        """The encoder where a scorer asks it; otherwise it is not even looked for."""
-        asking = [scorer.name for scorer in scorers if "embed" in scorer.needs]
+    def explained(self, scorers: list[Entry], explainers: list[Entry]) -> None:
+        """Scorers that need explanations have an explainer."""
+        needy = [scorer.name for scorer in scorers if "explanation" in scorer.needs]
+        if needy and not explainers:
+            names = ", ".join(self.catalog.names("explainer"))
+            self.problems.append(f"explainers: missing; {needy[0]} needs explanations. Name some of: {names}.")
+
+    def encoder(self, config: SuiteConfig, askers: list[Entry]) -> ModelEntry | None:
+        """The encoder where a scorer or explainer asks it; otherwise it is not even looked for."""
+        asking = [asker.name for asker in askers if "embed" in asker.needs]
         if not asking:
             return None
         if config.encoder is None:
@@ -125,17 +136,17 @@ class _Resolver:
             return found[0] if found else None
         return None
 
-    def judge(self, config: SuiteConfig, scorers: list[Entry]) -> Entry | None:
-        """The judge where a scorer asks it; it must be able to answer what every scorer asks."""
-        needs = {need: scorer.name for scorer in scorers for need in scorer.needs if need in CAPABILITIES}
+    def judge(self, config: SuiteConfig, askers: list[Entry]) -> Entry | None:
+        """The judge where a scorer or explainer asks it; it must be able to answer what every one asks."""
+        needs = {need: asker.name for asker in askers for need in asker.needs if need in CAPABILITIES}
         if not needs:
             return None
         judges = {name: self.catalog.find("judge", name).spec.provides for name in self.catalog.names("judge")}
         able = [name for name, provided in judges.items() if needs.keys() <= set(provided)]
-        advice = f"Set judge={able[0]}." if able else "No judge here provides all that the scorers need."
+        advice = f"Set judge={able[0]}." if able else "No judge here provides all that is needed."
         if config.judge is None:
-            need, scorer = next(iter(needs.items()))
-            self.problems.append(f"judge: missing; {scorer} needs one that provides {need!r}. {advice}")
+            need, asker = next(iter(needs.items()))
+            self.problems.append(f"judge: missing; {asker} needs one that provides {need!r}. {advice}")
             return None
         found = self.expand("judge", config.judge, "judge")
         if len(found) > 1:

@@ -1,4 +1,4 @@
-"""Those who answer what scorers ask: one for each kind of request, loaded when first asked."""
+"""Those who answer what scorers and explainers ask: one for each kind of request, loaded when first asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from harness.embedding import Embedder
-from harness.errors import PluginError
+from harness.errors import PluginError, Undefined
+from harness.isolation import isolated
 from harness.judges import Judging, usage_rows
 from harness.keys import content_key
 from harness.response_cache import ResponseCache
@@ -74,6 +75,18 @@ class Respondents:
         return [self._of[type(request)].answer(latent, request) for request in requests]
 
 
+def planned(asker: Any, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
+    """What a scorer or an explainer asks about a latent, or why it asks nothing."""
+    try:
+        with isolated():
+            plan = asker.plan(latent)
+    except Undefined as undefined:
+        return undefined
+    if not isinstance(plan, list) or not all(map(respondents.knows, plan)):
+        raise PluginError(f"{type(asker).__name__}.plan() returned {plan!r:.80}, not a list of requests such as Embed.")
+    return plan
+
+
 class _Encoder:
     def __init__(self, encoder: Any, session: Session) -> None:
         self._encoder = encoder
@@ -82,7 +95,7 @@ class _Encoder:
     @cached_property
     def _embedder(self) -> Embedder:
         if self._encoder is None:
-            raise PluginError("the scorer asks for embeddings. Say needs=('embed',) in its Spec.")
+            raise PluginError("the plugin asks for embeddings. Say needs=('embed',) in its Spec.")
         return Embedder(self._session.create("model", self._encoder))
 
     def prepare(self, asked: Sequence[tuple[Latent, Embed]]) -> None:
@@ -100,7 +113,7 @@ class _Judge:
     @cached_property
     def _judging(self) -> Judging:
         if self._judge is None:
-            raise PluginError("the scorer asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
+            raise PluginError("the plugin asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
         store, judge = self._session.store, self._judge
         cache = ResponseCache(store.cache / "judges", judge["inputs"], content_key({"results": str(store.results)}))
         make = partial(self._session.create, "judge", judge)

@@ -65,6 +65,13 @@ class Latent:
     near_explain: tuple[LatentWindow, ...] = ()
     near_test: tuple[LatentWindow, ...] = ()
     """Silent windows that are hard to tell from active ones, of the documents of each half; see `against`."""
+    explanation: str | None = None
+    """What an explainer says of the explain windows; there for scorers whose Spec says needs=("explanation",)."""
+
+    @property
+    def random_explanation(self) -> str | None:
+        """The other latent's explanation, which controls this one's; None where there is none."""
+        return None if self.other is None else self.other.explanation
 
     def against(self, negatives: str) -> Latent:
         """The same with other silent windows among `explain` and `test`, and among those of `other`.

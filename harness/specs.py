@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import PluginError, suggest
 from harness.parameters import field_types
 
-KINDS = ("method", "similarity", "scorer", "model", "corpus", "evaluation", "task", "judge")
+KINDS = ("method", "similarity", "scorer", "explainer", "model", "corpus", "evaluation", "task", "judge")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -36,9 +36,10 @@ class Spec:
             compared between sites; `"dictionary"`, whose directions are compared between the seeds of a site; or
             `"codes"` of the rows that two sides share, compared both ways. For an evaluation, what it needs beyond
             rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`. For a task, `"values"` of its pairs or
-            their `"rows"`. For a scorer, whom it asks: `"embed"`, an encoder; what judges provide; of the model that is
-            decomposed `"model"` (`Activate`) or `"head"` (`Steer`, `Unembed`); and `"atoms"` of the decomposition.
-            Where that depends on the parameters, like `identity`, but gives the tuple.
+            their `"rows"`. For a scorer or an explainer, whom it asks: `"embed"`, an encoder; what judges provide; of
+            the model that is decomposed `"model"` (`Activate`) or `"head"` (`Steer`, `Unembed`); and `"atoms"` of the
+            decomposition. For a scorer also `"explanation"`: it is then asked once for each explainer of the suite.
+            Where needs depend on the parameters, like `identity`, but gives the tuple.
         pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
             it asks for this pair. Called when planning: it must not import torch.
     """

@@ -26,7 +26,7 @@ from harness.plan import Plan
 
 MANIFEST = "manifest.json"
 _CHECKSUM = "sha256"
-ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents"}
+ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class SuiteConfig:
     similarities: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     evaluations: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    explainers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     """What similarities are judged by. With tasks, only the pairs of sites that they ask for are compared."""
     whole_models: bool = False
@@ -158,6 +159,11 @@ class Entry:
     """Of a task: whether it asks for two sites."""
 
     @property
+    def call(self) -> dict[str, Any]:
+        """How a task names it."""
+        return {"name": self.name, "params": dict(self.params)}
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """The entry's part of a content address."""
         return {"kind": self.kind, "name": self.name, "version": self.version, "parameters": self.identity}
@@ -193,17 +199,18 @@ class Suite:
     similarities: tuple[Entry, ...]
     evaluations: tuple[Entry, ...]
     scorers: tuple[Entry, ...] = ()
+    explainers: tuple[Entry, ...] = ()
     tasks: tuple[Entry, ...] = ()
     encoder: ModelEntry | None = None
-    """There if a scorer asks it."""
+    """There if a scorer or explainer asks it."""
     judge: Entry | None = None
-    """There if a scorer asks it."""
+    """There if a scorer or explainer asks it."""
 
-    def asked_by(self, scorer: Entry) -> dict[str, Entry]:
-        """Whom a scorer asks, by the part they play."""
+    def asked_by(self, asker: Entry) -> dict[str, Entry]:
+        """Whom a scorer or explainer asks, by the part they play."""
         asked = {}
-        if self.encoder is not None and "embed" in scorer.needs:
+        if self.encoder is not None and "embed" in asker.needs:
             asked["encoder"] = replace(self.encoder.entry, label=self.encoder.label)
-        if self.judge is not None and set(CAPABILITIES) & set(scorer.needs):
+        if self.judge is not None and set(CAPABILITIES) & set(asker.needs):
             asked["judge"] = self.judge
         return asked

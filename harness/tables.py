@@ -21,7 +21,7 @@ COLUMNS = (
 SIMILARITY_COLUMNS = ("similarity", "similarity_config", *(f"{name}_b" for name in SIDE))
 _OF_UNIT = ("latent", "sign", "stratum", "weight", "density")
 _OF_MAIN = ("chance", "lowest", "highest")
-INTERP_COLUMNS = ("scorer", "scorer_config", "judge", *_OF_UNIT, *_OF_MAIN)
+INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "explainer", *_OF_UNIT, *_OF_MAIN)
 TASK_COLUMNS = ("task", "task_config", "similarity", "similarity_config")
 TABLES = ("reconstruction", "cost", "similarity", "interp")
 _OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS, "tasks": TASK_COLUMNS}
@@ -78,9 +78,8 @@ def _home_table(cell: Cell) -> str:
     """Where a cell without numbers is listed."""
     if cell.kind == "evaluation":
         return str(cell.columns["evaluation"])
-    return {"similarity": "similarity", "latents": "interp", "scoring": "interp", "task": "tasks"}.get(
-        cell.kind, "cost"
-    )
+    of_latents = dict.fromkeys(("latents", "explanation", "scoring"), "interp")
+    return {"similarity": "similarity", "task": "tasks", **of_latents}.get(cell.kind, "cost")
 
 
 def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:

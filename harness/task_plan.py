@@ -123,9 +123,9 @@ def task_cells(
                 "group": content_key({"task": task.inputs, "judged": subject.id}),
                 "task": {
                     **what,
-                    "task": {"name": task.name, "params": dict(task.params)},
-                    "similarity": {"name": subject.similarity.name, "params": dict(subject.similarity.params)},
-                    "method": subject.method and {"name": subject.method.name, "params": dict(subject.method.params)},
+                    "task": task.call,
+                    "similarity": subject.similarity.call,
+                    "method": subject.method and subject.method.call,
                     "seed": subject.seed,
                     "of_codes": "codes" in subject.similarity.needs,
                 },

@@ -107,7 +107,8 @@ def summary(plan: Plan, tables: Tables, redaction: Redaction) -> dict[str, float
             leaders[line["model"], line["site"]].append(f"{line['label']} at L0 {line['l0']:.1f}")
     labels = _labels(plan, redaction)
     for line in _lines(plan, tables.get("interpretability"), redaction):
-        metric = f"{labels[line['scorer'], line['scorer_config']]} {line['metric']}"
+        by = f" {line['explainer']}" if len(plan.suite.explainers) > 1 and not pd.isna(line["explainer"]) else ""
+        metric = f"{labels[line['scorer'], line['scorer_config']]}{by} {line['metric']}"
         found |= _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]})
     return found | {_key("first_tier", *place): ", ".join(lines) for place, lines in leaders.items()}
 

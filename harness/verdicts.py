@@ -32,7 +32,7 @@ _OF_CELL = {
     "fit_tokens": pa.int64(),
     **dict.fromkeys(("method", "method_config"), pa.string()),
     "seed": pa.int64(),
-    **dict.fromkeys(("scorer", "scorer_config", "judge"), pa.string()),
+    **dict.fromkeys(("scorer", "scorer_config", "judge", "explainer"), pa.string()),
 }
 _OWN = {
     **dict.fromkeys(("latent", "sign", "window"), pa.int64()),

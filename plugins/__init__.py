@@ -6,7 +6,7 @@ import importlib
 
 import harness
 
-_KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorers", "tasks", "judges")
+_KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorers", "tasks", "judges", "explainers")
 
 
 @harness.hookimpl

@@ -46,6 +46,9 @@ def draw_card(label: str, card: Mapping[str, Any], has_colour: bool) -> Iterator
     if card["source"]:
         origin = card["source"]
         yield Text.assemble("\nSource: ", visible(origin["before"]), _marked(origin["token"]), visible(origin["after"]))
+    for one in card["explanations"]:
+        said = visible(one["text"]) if one["text"] is not None else f"none: {one['reason']}"
+        yield Text(f"\nExplained by {one['explainer']}: {said}")
     contexts = Table.grid(padding=(0, 2))
     for window in card["explain"]:
         if window["is_active"]:
@@ -57,8 +60,9 @@ def draw_card(label: str, card: Mapping[str, Any], has_colour: bool) -> Iterator
     near = ", ".join(f"{item['index']} ({item['cosine']:.2f})" for item in card["nearest"])
     yield Text(f"Nearest latents (cosine): {near or 'none'}")
     if card["scores"]:
-        rows = [[s["scorer"], s["judge"], s["metric"], s["value"], s["chance"], s["reason"]] for s in card["scores"]]
-        yield display.table("\nScores", ["scorer", "judge", "metric", "value", "chance", "why not"], rows)
+        columns = ["scorer", "judge", "explainer", "metric", "value", "chance", "reason"]
+        rows = [[score[column] for column in columns] for score in card["scores"]]
+        yield display.table("\nScores", [*columns[:-1], "why not"], rows)
 
 
 def draw_window(window: Mapping[str, Any], card: Mapping[str, Any], has_colour: bool) -> Text:

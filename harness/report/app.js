@@ -236,6 +236,11 @@ function nearest(card) {
   return [rowsTable("by cosine in the dictionary", ["latent", "cosine"], card.nearest.map((one) => [link(one.index), short(one.cosine)]))];
 }
 
+function explanations(card) {
+  const said = (one) => one.text ?? make("span", { class: "hint" }, `none: ${one.reason}`);
+  return card.explanations.flatMap((one) => [heading(`Explained by ${one.explainer}`), make("p", { class: "source", dir: "auto" }, said(one))]);
+}
+
 function source(card) {
   if (!card.source) return [];
   const { document: id, before, token, after } = card.source;
@@ -255,7 +260,7 @@ function drawCard(n, card) {
   find("card").replaceChildren(
     make("div", { class: "card-head" }, make("div", {}, title, make("p", {}, decompositions[n].label)), close),
     make("div", { class: "card-body" },
-      make("div", {}, ...source(card), ...scores(card, scorers),
+      make("div", {}, ...explanations(card), ...source(card), ...scores(card, scorers),
         ...half("Windows that explain it", "From the top of its activations, evenly from their quantiles, or at random. The stronger the colour, the larger the activation.", card.explain, card),
         ...half("Windows that test it", `Of other documents.${verdicts.size ? " What scorers said of each, by their numbers: ✓ right, ✗ wrong, – no answer." : ""}`, card.test, card, verdicts)),
       make("div", { class: "side" },

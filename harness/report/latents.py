@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.cells import Cell
 from harness.display import visible
+from harness.latents.explanations import of_latents
 from harness.plan import Plan
 from harness.report.scores import Scores
 from harness.report.sheets import Labels
@@ -49,7 +50,11 @@ def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores, labels
         if path.exists():
             scorers, of_units = scores.of_latents(cell.key)
             about |= {"scorers": _as_read(scorers)}
-            about |= _write_decomposition(folder, n, json.loads(path.read_text()), of_units)
+            explained = of_latents(plan, store, cell.key)
+            content = json.loads(path.read_text())
+            for card in content["cards"]:
+                card["explanations"] = explained.get((card["index"], card["sign"]), [])
+            about |= _write_decomposition(folder, n, content, of_units)
         shown.append(about | {"missing": not path.exists()})
     return shown
 
@@ -97,6 +102,7 @@ def _listed(card: Mapping[str, Any]) -> dict[str, Any]:
     tokens = [item["token"] for item in card["top_tokens"]]
     logits = [item["token"] for side in ("promoted", "suppressed") for item in lens.get(side, ())]
     words = [*tokens, *logits, *(source.get(part, "") for part in ("before", "token", "after"))]
+    words += [one["text"] or "" for one in card["explanations"]]
     return {**{name: card[name] for name in _LISTED}, "tokens": tokens[:5], "text": " ".join(words).lower()}
 
 

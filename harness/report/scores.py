@@ -33,6 +33,7 @@ class Scores:
         self._all = _by_cell(interp)
         self._lines = {_key(line): line for line in results.interpretability.to_dict("records")}
         self._judges = judged_scorers(plan)
+        self._several = len(plan.suite.explainers) > 1
 
     def of_latents(self, key: str) -> tuple[list[dict[str, Any]], dict[Unit, list[dict[str, Any]]]]:
         """What each scorer says of them together; and of every unit its scores, `scorer` being a place in that list."""
@@ -54,8 +55,11 @@ class Scores:
         columns = cell.columns
         line = self._lines.get(_key(columns), {})
         weak = line and self.too_weak(line)
+        name = self._labels[columns["scorer"], columns["scorer_config"]]
+        if self._several and columns["explainer"]:
+            name += f", explained by {columns['explainer']}"
         return {
-            "name": self._labels[columns["scorer"], columns["scorer_config"]],
+            "name": name,
             "judge": columns["judge"],
             "metric": line.get("metric"),
             **{name: _plain(line.get(name)) for name in _OF_ALL},

@@ -140,7 +140,7 @@ def evaluation_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet
 def interpretability_sheet(lines: pd.DataFrame, too_weak: Sequence[str | None], labels: Labels, caption: str) -> Sheet:
     """What scorers found at one model and site, and of which lines the judge is too weak."""
     several = lines["fit_tokens"].nunique() > 1
-    headings = ["method", *(["fit tokens"] if several else []), "scorer", "metric", "judge"]
+    headings = ["method", *(["fit tokens"] if several else []), "scorer", "metric", "judge", "explainer"]
     columns = [Column(heading, is_number=False) for heading in headings]
     columns += [Column(measure.heading, measure.meaning) for measure in _INTERPRETABILITY]
     rows = [
@@ -150,6 +150,7 @@ def interpretability_sheet(lines: pd.DataFrame, too_weak: Sequence[str | None], 
             label(labels[line["scorer"], line["scorer_config"]]),
             text(line["metric"]),
             replace(text(line["judge"]), note=why or ""),
+            text(line["explainer"]),
             *(measured(line, measure.name, measure.write) for measure in _INTERPRETABILITY),
         ]
         for line, why in zip(lines.to_dict("records"), too_weak, strict=True)

@@ -16,6 +16,7 @@ Importing this package is cheap: the checks, which need torch, are imported when
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKED_KINDS",
     "Finding",
+    "check_explainer",
     "check_judge",
     "check_method",
     "check_scorer",
@@ -36,7 +38,14 @@ __all__ = [
     "raise_problems",
 ]
 
-CHECKED_KINDS = ("method", "similarity", "scorer", "judge")
+_MODULES = {
+    "method": "methods",
+    "similarity": "similarities",
+    "scorer": "scorers",
+    "explainer": "explainers",
+    "judge": "judges",
+}
+CHECKED_KINDS = tuple(_MODULES)
 Make = Callable[[], Any] | str
 """What makes a fresh instance each time it is called; or the name of something registered, parameters beside it."""
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -64,6 +73,11 @@ def check_scorer(make: Make, /, **params: Any) -> list[Finding]:
 def check_judge(make: Make, /, **params: Any) -> list[Finding]:
     """Run all checks of judges. They ask about fifty short requests, which may cost something."""
     return _findings("judge", make, params)
+
+
+def check_explainer(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of explainers on fresh explainers."""
+    return _findings("explainer", make, params)
 
 
 def raise_problems(findings: Iterable[Finding]) -> None:
@@ -105,16 +119,13 @@ def _checks_of(kind: str) -> list[Check]:
     """Every check of a kind, in the order in which they are written."""
     if kind not in CHECKED_KINDS:
         raise ConfigError(f"there are no checks for {kind!r}.{suggest(kind, CHECKED_KINDS)}")
-    from harness.testing import judges, methods, scorers, similarities
-
-    modules = {"method": methods, "similarity": similarities, "scorer": scorers, "judge": judges}
-    checks: list[Check] = modules[kind].CHECKS
-    return checks
+    return list(importlib.import_module(f"harness.testing.{_MODULES[kind]}").CHECKS)
 
 
 def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
     """What the checks of a kind are run on; remembers what several of them need."""
     from harness.plugin_manager import load_catalog
+    from harness.testing.explainers import ExplainerUnderTest
     from harness.testing.judges import JudgeUnderTest
     from harness.testing.scorers import ScorerUnderTest
     from harness.testing.similarities import SimilarityUnderTest
@@ -138,4 +149,4 @@ def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[
         return SimilarityUnderTest(make, of_decompositions=bool(needs), of_codes="codes" in needs)
     if kind == "judge":
         return JudgeUnderTest(make, provides)
-    return ScorerUnderTest(make)
+    return ExplainerUnderTest(make) if kind == "explainer" else ScorerUnderTest(make)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ WINDOW_TOKENS = 12
 WINDOWS_OF_A_CLASS = 20
 N_WORDS = 200
 _E = 256
+_SAID = 3
 
 Activations: TypeAlias = Callable[[Sequence[str], np.random.Generator], Sequence[float]]
 """What a latent does on the tokens of a window."""
@@ -112,7 +114,17 @@ def latent(
     if direction is None:
         drawn = torch.randn(WIDTH, generator=torch.Generator().manual_seed(index))
         direction = torch.nn.functional.normalize(drawn, dim=0)
-    return Latent(index, 1, 0.0, explain, test, direction, source, other)
+    return Latent(index, 1, 0.0, explain, test, direction, source, other, explanation=_said(explain))
+
+
+def _said(windows: Sequence[LatentWindow]) -> str | None:
+    """An explanation: the tokens on which a latent is most active, taken together."""
+    sums: dict[str, float] = defaultdict(float)
+    for window in windows:
+        for token, activation in zip(window.tokens, window.activations, strict=True):
+            sums[token.strip()] += activation
+    best = sorted(sums, key=lambda token: -sums[token])[:_SAID]
+    return ", ".join(token for token in best if sums[token] > 0) or None
 
 
 def planted(index: int, n: int = WINDOWS_OF_A_CLASS) -> Latent:

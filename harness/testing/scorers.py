@@ -62,10 +62,8 @@ class ScorerUnderTest:
     def rows(self, of: Latent, scorer: Any = None) -> list[TableRow]:
         """What it says of a latent; by a fresh one if none is given. Raises Undefined if it does."""
         scorer = self.make() if scorer is None else scorer
-        plan = scorer.plan(of)
-        if not isinstance(plan, list) or not all(type(request) in _ANSWERS for request in plan):
-            raise Broken(f"plan() returned {plan!r:.80}; return a list of requests such as harness.Embed, or none.")
-        found = scorer.reduce(of, plan, _answers(of, plan))
+        plan = checked_plan(scorer, of)
+        found = scorer.reduce(of, plan, respond(of, plan))
         if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
             raise Broken(f"reduce() returned {found!r:.80}; return a list of harness.TableRow.")
         return found
@@ -142,7 +140,7 @@ def is_pure(under_test: ScorerUnderTest) -> None:
     of, scorer = planted(0), under_test.make()
     before = copy.deepcopy(of)
     first = _rows_or_none(under_test, of, scorer)
-    if not _same(of, before):
+    if not same(of, before):
         raise Broken("the latent was changed: others look at the same one. Work on a copy.")
     _rows_or_none(under_test, planted(1), scorer)
     if _rows_or_none(under_test, of, scorer) != first:
@@ -150,10 +148,10 @@ def is_pure(under_test: ScorerUnderTest) -> None:
     if first is None:
         raise NotChecked("it has no value for the latents of the kit")
     plan = scorer.plan(of)
-    responses = _answers(of, plan)
+    responses = respond(of, plan)
     kept = copy.deepcopy(responses)
     scorer.reduce(of, plan, responses)
-    if not _same(responses, kept):
+    if not same(responses, kept):
         raise Broken("reduce() has changed the responses it was given. Work on a copy.")
 
 
@@ -213,10 +211,14 @@ def does_not_mind_the_order_of_windows(under_test: ScorerUnderTest) -> None:
 
 
 def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
-    """Few windows, no dictionary, no source, no other latent: a value or harness.Undefined(reason), nothing else."""
+    """Few windows, no dictionary, source, other latent or explanation: a value or harness.Undefined(reason)."""
     bare = dataclasses.replace(planted(0), direction=None, source=None, other=None)
     for what, of in {
         "without direction, source and other latent": bare,
+        "without an explanation": dataclasses.replace(planted(0), explanation=None),
+        "whose other has no explanation": dataclasses.replace(
+            planted(0), other=dataclasses.replace(planted(1), explanation=None)
+        ),
         "of the negative pole": dataclasses.replace(planted(0), sign=-1),
         "with one window of each class": latent(on_token(" word3"), 0, n=1),
         "without windows": dataclasses.replace(bare, explain=(), test=()),
@@ -233,7 +235,16 @@ def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
             raise Broken(f"the value is {value} for a latent {what}; raise harness.Undefined(reason).")
 
 
-def _answers(of: Latent, plan: Sequence[Any]) -> list[Any]:
+def checked_plan(asker: Any, of: Latent) -> list[Any]:
+    """What a scorer or explainer asks about a latent."""
+    plan = asker.plan(of)
+    if not isinstance(plan, list) or not all(type(request) in _ANSWERS for request in plan):
+        raise Broken(f"plan() returned {plan!r:.80}; return a list of requests such as harness.Embed, or none.")
+    return plan
+
+
+def respond(of: Latent, plan: Sequence[Any]) -> list[Any]:
+    """What those who are stood in for answer."""
     return [_ANSWERS[type(request)](of, request) for request in plan]
 
 
@@ -256,14 +267,14 @@ def _shuffled(of: Latent, generator: np.random.Generator) -> Latent:
     return dataclasses.replace(of, explain=shuffle(of.explain), test=shuffle(of.test), other=other)
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Equality of what may hold tensors, which have no truth value."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and torch.equal(a, b)
     if isinstance(a, list):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(same, a, b))
     if dataclasses.is_dataclass(a):
-        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     return bool(a == b)
 
 

@@ -32,11 +32,11 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="embedding_retrieval",
-        version=1,
-        summary="A sentence encoder finds active windows by an explanation made of n-grams and contexts",
+        version=2,
+        summary="A sentence encoder finds active windows by an explanation of the latent",
         config=DetectionConfig,
         factory="plugins.scorers.embedding_retrieval:EmbeddingRetrieval",
-        needs=("embed",),
+        needs=("embed", "explanation"),
     ),
     harness.Spec(
         kind="scorer",
@@ -60,9 +60,9 @@ SPECS: list[harness.Spec] = [
         kind="scorer",
         name="choice_detection",
         version=1,
-        summary="A judge says, window by window, whether an explanation made of n-grams and contexts holds",
+        summary="A judge says, window by window, whether an explanation of the latent holds",
         factory="plugins.scorers.choice_detection:ChoiceDetection",
-        needs=("choose",),
+        needs=("choose", "explanation"),
     ),
     harness.Spec(
         kind="scorer",
@@ -70,7 +70,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A judge tells by an explanation active tokens from others that are marked in the same windows",
         factory="plugins.scorers.choice_fuzzing:ChoiceFuzzing",
-        needs=("choose",),
+        needs=("choose", "explanation"),
     ),
     harness.Spec(
         kind="scorer",

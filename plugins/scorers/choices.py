@@ -50,8 +50,8 @@ class ChoiceScorer(ABC):
         """All texts with the explanation, with none, and with that of the other latent if there is one."""
         check_windows(latent)
         explanations = [explanation(latent), NOTHING]
-        if latent.other is not None:
-            explanations.append(explanation(latent.other))
+        if latent.random_explanation is not None:
+            explanations.append(latent.random_explanation)
         cases = self.cases(latent)
         return [self._request(about, text) for about in explanations for _, text in cases]
 

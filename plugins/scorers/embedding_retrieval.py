@@ -1,8 +1,4 @@
-"""Embedding retrieval: does a text made from some active windows find the others?
-
-The explanation is written by rule and not by a language model (see `explanations`): a lower bound of what a good
-explanation would reach, and the same for everyone who runs it.
-"""
+"""Embedding retrieval: does the explanation of a latent, made from some active windows, find the others?"""
 
 from __future__ import annotations
 
@@ -12,8 +8,12 @@ from plugins.scorers.retrieval import Retrieval
 
 
 class EmbeddingRetrieval(Retrieval):
-    """The explanation is made of n-grams and contexts."""
+    """The explanation is an explainer's."""
 
     def explanation(self, latent: harness.Latent) -> str:
-        """What is written from the explain windows."""
+        """What is said of the explain windows."""
         return explanation(latent)
+
+    def random_explanation(self, other: harness.Latent) -> str | None:
+        """What is said of those of another latent."""
+        return other.explanation

@@ -37,9 +37,9 @@ class Retrieval(ABC):
     def explanation(self, latent: harness.Latent) -> str:
         """A text; raises Undefined where a latent has none."""
 
+    @abstractmethod
     def random_explanation(self, other: harness.Latent) -> str | None:
         """What is said of another latent; None where nothing can be."""
-        return self.explanation(other)
 
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]

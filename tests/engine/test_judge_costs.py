@@ -28,6 +28,7 @@ def _raw(**changes: Any) -> dict[str, Any]:
         "methods": [{"method": "pca", "n_components": 4}, {"method": "kmeans", "n_latents": 4, "k": 1}],
         "scorers": ["token_lookup", "choice_detection", "choice_fuzzing"],
         "latents": N_LATENTS,
+        "explainers": ["token_statistics"],
         "judge": "local",
     } | changes
 
@@ -61,11 +62,12 @@ def test_a_suite_that_asks_nobody_costs_nothing() -> None:
 
 def test_it_needs_no_torch() -> None:
     code = """
-import sys
+import json, sys
 from harness.judge_costs import _costs_of_latent
 from harness.plugin_manager import load_catalog
 for name in ("choice_detection", "choice_fuzzing"):
-    assert _costs_of_latent('{"name": "%s", "params": {}}' % name, load_catalog())
+    calls = {"scorer": {"name": name, "params": {}}, "explainer": {"name": "token_statistics", "params": {}}}
+    assert _costs_of_latent(json.dumps(calls), load_catalog())
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -162,9 +162,30 @@ def test_a_judge_is_part_of_the_scores_that_ask_it_and_of_no_others(tmp_path: Pa
     assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="nobody"))) == _keys(unjudged)
 
 
+def test_scorers_that_need_explanations_are_asked_with_each_explainers(tmp_path: Path) -> None:
+    scorers = ["lookup", "reading"]
+    one = plan_of(_scored_suite(tmp_path, scorers=scorers, explainers=["rule"]))
+    two = plan_of(_scored_suite(tmp_path, scorers=scorers, explainers=["author", "rule"], judge="talker"))
+    other = plan_of(_scored_suite(tmp_path, scorers=scorers, explainers=["rule"]), rule=2)
+    assert _keys(one) < _keys(two)  # another explainer makes nothing stale
+    assert {one.cells[key].columns.get("scorer") for key in _keys(one) - _keys(other)} == {None, "reading"}
+    assert len(two.of_kind("explanation")) == 2 * len(two.of_kind("latents"))
+    found = {(cell.columns["scorer"], cell.columns["explainer"]) for cell in two.of_kind("scoring")}
+    assert found == {("lookup", None), ("reading", "rule"), ("reading", "author by talker")}
+    assert len({cell.label for cell in two.cells.values()}) == len(two.cells)
+    for cell in two.of_kind("scoring"):
+        if explanation := cell.task.get("explanation"):
+            assert explanation in cell.upstream
+            assert two.cells[explanation].columns["explainer"] == cell.columns["explainer"]
+            assert two.cells[explanation].task["latents"] == cell.task["latents"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"scorers": ["reading"]}, "explainers: missing; reading needs explanations. Name some of: author, rule."),
+        ({"explainers": ["author"]}, "judge: missing; author needs one that provides 'generate'. Set judge=talker."),
+        ({"explainers": ["author"], "judge": "chooser"}, "chooser lacks 'generate', which author needs. Set judge=t"),
         ({"scorers": ["asking"]}, "judge: missing; asking needs one that provides 'choose'. Set judge=chooser."),
         ({"scorers": ["asking", "writing"], "judge": "chooser"}, "chooser lacks 'generate', which writing needs. Set "),
         ({"scorers": ["asking"], "judge": "choser"}, "unknown judge 'choser'. Did you mean 'chooser'"),

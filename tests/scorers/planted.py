@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -98,4 +99,13 @@ def plant(codes: Codes, index: int = 0, sign: int = 1, n_windows: int = 20) -> h
     for key, windows in found.items():
         found[key] = [windows[place] for place in generator.permutation(len(windows))[:n_windows]]
     explain, test = (tuple(found[half, True] + found[half, False]) for half in ("explain", "test"))
-    return harness.Latent(index, sign, 0.0, explain, test)
+    latent = harness.Latent(index, sign, 0.0, explain, test)
+    return dataclasses.replace(latent, explanation=explained(latent))
+
+
+def explained(latent: harness.Latent) -> str | None:
+    """The explanation that scorers are given by default."""
+    try:
+        return str(harness.create("explainer", "token_statistics").reduce(latent, [], []))
+    except harness.Undefined:
+        return None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import harness
 from plugins.scorers.embedding_intruder import N_ACTIVE, _trials
-from plugins.scorers.explanations import explanation
+from scorers.planted import explained
 
 N = 10
 
@@ -33,7 +33,8 @@ def _latent(index: int = 0, n_active: int = N, **changes: Any) -> harness.Latent
         )
         for half in ("explain", "test")
     }
-    return dataclasses.replace(harness.Latent(index, 1, 0.0, **halves), **changes)
+    latent = dataclasses.replace(harness.Latent(index, 1, 0.0, **halves), **changes)
+    return dataclasses.replace(latent, explanation=explained(latent))
 
 
 def _answers(requests: list[harness.Embed], embed: Any) -> list[Tensor]:
@@ -69,7 +70,7 @@ def test_the_encoder_is_asked_for_explanations_from_explain_windows_and_for_all_
     (own, other), explain, test = (
         request.texts for request in harness.create("scorer", "embedding_retrieval").plan(latent)
     )
-    assert own == other == explanation(latent)
+    assert own == other == latent.explanation
     assert "explain-active-0 " in own and "test-" not in own
     assert explain == tuple(window.text for window in latent.explain)
     assert test == tuple(window.text for window in latent.test)
@@ -85,16 +86,12 @@ def test_the_cut_is_found_on_explain_windows() -> None:
     assert rows["balanced_accuracy"].value == 0.5
 
 
-def test_an_explanation_names_ngrams_and_shows_contexts() -> None:
-    tokens = tuple(f" w{i}" for i in range(20))
-    strong, weak = tuple(5.0 * (i == 9) for i in range(20)), tuple(1.0 * (i == 0) for i in range(20))
-    windows = (
-        harness.LatentWindow("a", tokens, weak, True, "random"),
-        harness.LatentWindow("b", tokens, strong, True, "top"),
-    )
-    ngrams, contexts = explanation(harness.Latent(0, 1, 0.0, windows, ())).split(": ")
-    assert ngrams.split(", ")[0] == "w9"
-    assert contexts == f"{' '.join(f'w{i}' for i in range(4, 15))} ... w0 w1 w2 w3 w4 w5"
+def test_without_an_explanation_there_is_no_score_and_without_the_others_no_control() -> None:
+    with pytest.raises(harness.Undefined, match="no explanation"):
+        harness.create("scorer", "embedding_retrieval").plan(dataclasses.replace(_latent(), explanation=None))
+    other = dataclasses.replace(_latent(1), explanation=None)
+    control = _rows("embedding_retrieval", _latent(other=other), _by_kind)["auroc_random_explanation"]
+    assert (control.value, control.reason) == (None, "there is no other latent with an explanation")
 
 
 def test_provenance_explains_the_positive_pole_by_the_source() -> None:

@@ -16,7 +16,7 @@ import harness
 from harness.cells import Cell, Record
 from harness.plugin_manager import Catalog, Registered
 from harness.session import Session
-from harness.stages import scoring
+from harness.stages import explanation, scoring
 from harness.store import Store
 from harness.suite import JudgeBudget
 
@@ -117,6 +117,49 @@ class AsksAJudge(Silent):
         return [harness.TableRow("index", -yes, 1, True)]
 
 
+class Explains:
+    """Says the latent's index; nothing of latent 2. Asks a judge first."""
+
+    def __init__(self, config: object) -> None: ...
+
+    def plan(self, latent: harness.Latent) -> list[Any]:
+        assert (latent.test, latent.near_test, latent.other) == ((), (), None) and latent.explain
+        return [harness.Choose("s", f"latent {latent.index}", ("Yes", "No"))]
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> str:
+        assert responses == [(-float(latent.index), -1.0)]
+        if latent.index == 2:
+            raise harness.Undefined("nothing to say")
+        return f"number {latent.index}"
+
+
+class Says(Explains):
+    """No text."""
+
+    said: ClassVar[Any] = None
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> str:
+        return self.said
+
+
+class Blank(Says):
+    said: ClassVar[Any] = " \n"
+
+
+class Reads(Silent):
+    """Its metric is the number in the explanation, its control that in the other's."""
+
+    def plan(self, latent: harness.Latent) -> list[Any]:
+        assert latent.explanation is not None
+        return []
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        own, other = latent.explanation, latent.random_explanation
+        assert own is not None
+        rows = [harness.TableRow("index", float(own.split()[1]), len(latent.test), True)]
+        return rows + ([harness.TableRow("index_random_explanation", float(other.split()[1]), 1)] if other else [])
+
+
 class Chooser:
     """Says the number that it is shown; remembers what it was asked."""
 
@@ -201,6 +244,10 @@ def _catalog() -> Catalog:
     )
     specs = [harness.Spec("scorer", cls.__name__.lower(), 1, "of this test", cls) for cls in scorers]
     specs.append(harness.Spec("scorer", "needy", 1, "of this test", Silent, needs=("atoms",)))
+    specs.append(harness.Spec("scorer", "reads", 1, "of this test", Reads, needs=("explanation",)))
+    specs += [
+        harness.Spec("explainer", cls.__name__.lower(), 1, "of this test", cls) for cls in (Explains, Says, Blank)
+    ]
     specs.append(harness.Spec("model", "tiny", 1, "of this test", Tiny))
     specs.append(harness.Spec("judge", "chooser", 1, "of this test", Chooser, provides=("choose",)))
     catalog = Catalog()
@@ -393,3 +440,52 @@ def test_cells_that_cannot_be_scored_are_skipped(session: Session) -> None:
 def test_a_single_latent_has_no_other(session: Session) -> None:
     (record,) = _run(session, _cell("silent", "alone"))
     assert (record.status, record.error_type) == ("failed", "AssertionError")  # this scorer insists on one
+
+
+JUDGE = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version": 1}}
+
+
+def _explain(session: Session, name: str = "explains", latents: str = "latents") -> Record:
+    task = {key: value for key, value in _cell("reads", latents, encoder=None).task.items() if key != "scorer"}
+    task |= {"explainer": {"name": name, "params": {}}, "judge": JUDGE}
+    cell = Cell("explanation", f"{name}-{latents}", f"{name} of x", "g", task, {"method": "x", "explainer": name})
+    explanation.run([cell], session)
+    record = session.store.record(cell.key)
+    assert record is not None
+    return record
+
+
+def test_explanations_are_made_once_and_read_by_scorers(session: Session) -> None:
+    Chooser.asked.clear()
+    first = _explain(session)
+    assert first.status == "done", first.error
+    assert sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
+    share = next(row for row in first.rows if row["metric"] == "explained_share")
+    assert (share["value"], share["n"]) == (4 / 6, 6)
+    assert any(row["metric"] == "explanation_seconds_explains" for row in first.rows)
+    again = _explain(session)  # another suite, or this one once more
+    assert (again.status, again.rows) == ("done", first.rows)
+    reads = _cell("reads", encoder=None)
+    reads = dataclasses.replace(reads, task={**reads.task, "explanation": "explains-latents"})
+    (record,) = _run(session, reads)
+    found = {(row["latent"], row["sign"]): (row["value"], row["reason"]) for row in _interp(record)}
+    assert found == {
+        **{(index, sign): (float(index), None) for index in (0, 1) for sign in (1, -1)},
+        **{(2, sign): (None, "no explanation: nothing to say") for sign in (1, -1)},
+    }
+    controls = [row["value"] for row in _interp(record, "index_random_explanation")]
+    (lengths,) = _run(session, _cell("lengths"))
+    others = [row["value"] for row in _interp(lengths, "index_random_explanation") if row["latent"] != 2]
+    assert controls == [other for other in others if other != 2] and controls
+
+
+@pytest.mark.parametrize("name", ["says", "blank"])
+def test_an_explainer_that_says_nothing_fails(session: Session, name: str) -> None:
+    record = _explain(session, name)
+    assert record.error_type == "PluginError" and "not a text. Raise harness.Undefined" in str(record.error)
+    assert session.store.manifest("explanation", f"{name}-latents") is None
+
+
+def test_nothing_is_explained_where_nothing_was_sampled(session: Session) -> None:
+    record = _explain(session, latents="none")
+    assert (record.status, record.error) == ("skipped", "no latent of x has enough windows to be explained")

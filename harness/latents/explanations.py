@@ -1,0 +1,66 @@
+"""What an explainer said of the units of a decomposition: the content of an `explanation` artefact."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from harness.cells import write_json
+from harness.errors import Undefined
+from harness.plan import Plan
+from harness.scorers import Latent
+from harness.store import Store
+
+_FILE = "explanations.json"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of one unit: a text, or the reason why there is none."""
+
+    index: int
+    sign: int
+    text: str | None
+    reason: str | None = None
+
+
+Explanations: TypeAlias = Mapping[tuple[int, int], Explanation]
+"""By index and sign."""
+
+
+def write_explanations(folder: Path, explanations: list[Explanation]) -> None:
+    """Into an artefact that is being made."""
+    write_json(folder / _FILE, [asdict(explanation) for explanation in explanations])
+
+
+def read_explanations(folder: Path) -> Explanations:
+    """Of an artefact."""
+    found = [Explanation(**item) for item in json.loads((folder / _FILE).read_text())]
+    return {(explanation.index, explanation.sign): explanation for explanation in found}
+
+
+def of_latents(plan: Plan, store: Store, latents: str) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """What every explainer said of the units of a `latents` cell, as JSON, by index and sign; what is there of it."""
+    found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for cell in plan.of_kind("explanation"):
+        if cell.task["latents"] == latents and store.manifest("explanation", cell.key) is not None:
+            for unit, own in read_explanations(store.artefact("explanation", cell.key)).items():
+                found[unit].append({"explainer": cell.columns["explainer"], "text": own.text, "reason": own.reason})
+    return dict(found)
+
+
+def explained(latent: Latent, explanations: Explanations) -> Latent:
+    """The latent with its explanation, and with that of its other latent if there is one.
+
+    Raises:
+        Undefined: it has none.
+    """
+    own = explanations[latent.index, latent.sign]
+    if own.text is None:
+        raise Undefined(f"no explanation: {own.reason}")
+    other = latent.other and replace(latent.other, explanation=explanations[latent.other.index, latent.other.sign].text)
+    return replace(latent, explanation=own.text, other=other)

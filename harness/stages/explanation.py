@@ -1,0 +1,75 @@
+"""Explanations: what an explainer says of the sampled latents of a decomposition, made once for all that read it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+from harness.cells import Cell
+from harness.errors import PluginError, Undefined
+from harness.explainers import to_explain
+from harness.isolation import isolated
+from harness.latents.explanations import Explanation, write_explanations
+from harness.latents.units import Unit, Units
+from harness.respondents import Respondents, planned
+from harness.scorers import Latent, Request
+from harness.session import Session, cost, row
+
+
+def run(cells: list[Cell], session: Session) -> None:
+    """Explain the latents of decompositions that were not explained yet."""
+    units, respondents = Units(session.store), Respondents(cells[0].task, session)
+    with session.missing(cells) as missing:
+        for number, cell in enumerate(missing):
+            with session.alone(cell):
+                try:
+                    respondents.turn_to(cell.task["fit"])
+                    _explain(cell, units.of(cell.task), respondents, session)
+                except Undefined as undefined:
+                    session.skip(cell, undefined.reason)
+            session.progress("explained", number + 1, len(missing))
+
+
+def _explain(cell: Cell, units: list[Unit], respondents: Respondents, session: Session) -> None:
+    if not units:
+        raise Undefined(f"no latent of {cell.columns['method']} has enough windows to be explained")
+    started, asked_before = time.perf_counter(), respondents.usage
+    name = cell.task["explainer"]["name"]
+    explainer = session.create("explainer", cell.task["explainer"])
+    latents = [to_explain(unit.latent) for unit in units]
+    plans = [planned(explainer, latent, respondents) for latent in latents]
+    asked = [(latent, plan) for latent, plan in zip(latents, plans, strict=True) if not isinstance(plan, Undefined)]
+    respondents.prepare([(latent, request) for latent, plan in asked for request in plan])
+    found = [_reduce(explainer, latent, plan, respondents) for latent, plan in zip(latents, plans, strict=True)]
+    work = session.store.work_folder("explanation", cell.key)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    write_explanations(work, found)
+    rows = [*_rows(found, name, time.perf_counter() - started), *respondents.usage_rows(name, asked_before)]
+    provenance = session.provenance()
+    session.store.commit("explanation", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
+    session.done(cell, rows, provenance)
+
+
+def _reduce(explainer: Any, latent: Latent, plan: list[Request] | Undefined, respondents: Respondents) -> Explanation:
+    try:
+        if isinstance(plan, Undefined):
+            raise plan
+        responses = respondents.answer(latent, plan)
+        with isolated():
+            text = explainer.reduce(latent, plan, responses)
+    except Undefined as undefined:
+        return Explanation(latent.index, latent.sign, None, undefined.reason)
+    if not isinstance(text, str) or not text.strip():
+        raise PluginError(
+            f"{type(explainer).__name__}.reduce() returned {text!r:.80}, not a text. Raise harness.Undefined(reason) "
+            "where there is no explanation."
+        )
+    return Explanation(latent.index, latent.sign, text)
+
+
+def _rows(found: list[Explanation], name: str, seconds: float) -> list[dict[str, Any]]:
+    n, n_explained = len(found), sum(explanation.text is not None for explanation in found)
+    share = row("interp", "explained_share", n_explained / n, n, higher_is_better=True)
+    return [share, cost(f"explanation_seconds_{name}", seconds, n)]
