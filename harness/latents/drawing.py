@@ -47,8 +47,8 @@ def draw_card(label: str, card: Mapping[str, Any], has_colour: bool) -> Iterator
         origin = card["source"]
         yield Text.assemble("\nSource: ", visible(origin["before"]), _marked(origin["token"]), visible(origin["after"]))
     for one in card["explanations"]:
-        said = visible(one["text"]) if one["text"] is not None else f"none: {one['reason']}"
-        yield Text(f"\nExplained by {one['explainer']}: {said}")
+        said = one["text"] if one["text"] is not None else f"none: {one['reason']}"
+        yield Text(f"\nExplained by {one['explainer']}: {visible(said)}")
     contexts = Table.grid(padding=(0, 2))
     for window in card["explain"]:
         if window["is_active"]:

@@ -6,7 +6,7 @@ number is ⌈10 a / a_max⌉, with a its activation and a_max the largest in the
 Windows without an active token are not shown.
 
 The explanation is the first line of the answer, without quotation marks. An answer without letters or digits in that
-line, one that is longer than 200 characters, and none at all leave the latent without an explanation: what is no
+line, one that is longer than 300 characters, and none at all leave the latent without an explanation: what is no
 explanation is not scored as one.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 import harness
 from plugins.scorers.choice_fuzzing import MARKS, marked
 
-MAX_TOKENS = 48
-MAX_CHARACTERS = 200
+MAX_TOKENS = 32
+MAX_CHARACTERS = 300
 LEVELS = 10
 
 SYSTEM = (

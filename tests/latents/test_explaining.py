@@ -65,11 +65,13 @@ def test_a_sampled_latent_has_its_card_and_scores(explain: Any) -> None:
     card = _json(explain("method=pca", "--json"))["cards"][0]
     words = ("method=pca", f"latent={card['index']}", f"sign={card['sign']}")
     found = _json(explain(*words, "--json"))
-    scores = found.pop("scores")
+    scores, (explanation,) = found.pop("scores"), found.pop("explanations")
     assert found == card
+    assert explanation["explainer"] == "token_statistics" and explanation["reason"] is None and explanation["text"]
     assert {score["scorer"] for score in scores} == {"token_lookup"} and any(score["chance"] == 0.5 for score in scores)
     code, output, _ = explain(*words)
     assert code == 0 and "Promoted next tokens" in output and "token_lookup" in output and "«" in output
+    assert "Explained by token_statistics: " in output
 
 
 def test_a_latent_that_was_not_sampled_is_made_on_the_spot(explain: Any) -> None:
@@ -136,6 +138,7 @@ def _hostile_card(sign: int = 1) -> dict[str, Any]:
         **{"n_active": 3, "n_documents": 2, "histogram": {"edges": [0.0, 1.0], "counts": [3]}, "top_tokens": tokens},
         **{"lens": {"promoted": lens, "suppressed": lens}, "nearest": [], "explain": [window], "test": []},
         **{"source": {"document": "d", "before": HOSTILE[1], "token": HOSTILE[0], "after": HOSTILE[4]}, "scores": []},
+        "explanations": [{"explainer": "x", "text": None, "reason": "".join(HOSTILE)}],
     }
 
 
