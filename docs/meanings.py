@@ -167,7 +167,8 @@ INTERPRETABILITY = {
 
 VERDICTS = {
     **{name: COLUMNS[name] for name in ("suite", "cell", "family", "model", "site", "fit_tokens", "method")},
-    **{name: COLUMNS[name] for name in ("method_config", "seed", "scorer", "scorer_config", "judge", "latent", "sign")},
+    **{name: COLUMNS[name] for name in ("method_config", "seed", "scorer", "scorer_config", "judge", "explainer")},
+    **{name: COLUMNS[name] for name in ("latent", "sign")},
     "window": "Place of the window among the card's test windows, from 0 on.",
     "document": "Of the window.",
     "sample": "How it was chosen: `top`, `quantile`, `random` if active, else `silent`, `near_latent` or `near_text`.",
