@@ -106,10 +106,11 @@ def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
     scored = scored.assign(negatives=scored["scorer_config"].map(_negatives))
     controls = table[table["metric"].fillna("").str.endswith(_CONTROL)]
     controls = controls.assign(metric=controls["metric"].str.removesuffix(_CONTROL))
-    is_floor = scored["scorer"].isin(floors)
+    of_floors = table[table["scorer"].isin(floors)]  # all metrics: what is main to a scorer may not be to its floor
+    of_floors = of_floors.assign(negatives=of_floors["scorer_config"].map(_negatives))
     units = _beside(scored, controls, "random_explanation", _LINE)
     units = _beside(units, table[table["metric"] == _BALANCED], _BALANCED, [*FIT, *SCORER])
-    units = _beside(units, scored[is_floor], "floor", [*FIT, "metric", "negatives"])
+    units = _beside(units, of_floors, "floor", [*FIT, "metric", "negatives"])
     units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # nothing to be told of a floor's own lift
     above = units["value"] - units["random_explanation"]
     return units.assign(difference_to_random=above, lift=units["value"] - units["floor"])

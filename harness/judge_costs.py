@@ -18,7 +18,7 @@ from harness.explainers import to_explain
 from harness.keys import canonical_json
 from harness.plan import Plan
 from harness.plugin_manager import Catalog
-from harness.scorers import Choose, Generate, Latent, LatentWindow, Likelihood
+from harness.scorers import NEAR, Choose, Generate, Latent, LatentWindow, Likelihood
 from harness.spending import Prices, Usage, at_most
 from harness.store import State
 
@@ -96,9 +96,13 @@ def _longest(explainer: Any, latent: Latent, asked: list[Any]) -> str:
 def _made_up(index: int) -> Latent:
     """A latent with full windows, in each of which one token is active, at another place each time."""
 
-    def window(number: int, is_active: bool) -> LatentWindow:
-        activations = [float(is_active and place == number) for place in range(N_TOKENS)]
-        return LatentWindow(f"document {number}", (_WORD,) * N_TOKENS, tuple(activations), is_active, "random")
+    def windows(sample: str, is_active: bool = False) -> tuple[LatentWindow, ...]:
+        activations = [[float(is_active and place == n) for place in range(N_TOKENS)] for n in range(N_WINDOWS)]
+        return tuple(
+            LatentWindow(f"document {n}", (_WORD,) * N_TOKENS, tuple(own), is_active, sample)
+            for n, own in enumerate(activations)
+        )
 
-    half = tuple(window(number, is_active) for is_active in (True, False) for number in range(N_WINDOWS))
-    return Latent(index, 1, 0.0, half, half)
+    half = (*windows("random", is_active=True), *windows("silent"))
+    near = tuple(window for sample in NEAR for window in windows(sample))
+    return Latent(index, 1, 0.0, half, half, near_explain=near, near_test=near)

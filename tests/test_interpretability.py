@@ -30,11 +30,14 @@ def _row(metric: str, value: float | None, **columns: Any) -> dict[str, Any]:
     return {**METHOD, "seed": 0, "metric": metric, "value": value, **columns}
 
 
+UNIT = {"stratum": "density_1", "weight": 1.0, "density": 0.01}
+
+
 def _unit(scorer: str, latent: int, value: float | None, control: float | None = None, **columns: Any) -> list[Any]:
     """A scored unit: its main metric, one that is not, and the control."""
     judge = None if scorer == "floor" else "encoder"
     own = {"scorer": scorer, "scorer_config": "{}", "judge": judge, "latent": latent, "sign": 1}
-    own |= {"stratum": "density_1", "weight": 1.0, "density": 0.01, **columns}
+    own |= {**UNIT, **columns}
     main: dict[str, Any] = {"metric": "auroc", "chance": 0.5, "lowest": 0.0, "highest": 1.0}
     main |= {key: own.pop(key) for key in main if key in own}
     control_name = f"{main['metric']}_random_explanation"
@@ -97,6 +100,19 @@ def test_the_lift_is_paired_by_unit_and_metric() -> None:
     assert judge["interval_over"] == "latents"
     assert pd.isna(lines.loc["floor", "lift"]) and pd.isna(lines.loc["floor", "floor"])
     assert pd.isna(lines.loc["other_metric", "lift"])
+
+
+def test_the_floor_may_give_a_metric_that_is_not_its_main_one() -> None:
+    """Here half its AUROC of .6; against other negatives there is none."""
+    main = {"metric": "balanced_accuracy", "chance": 0.5, "lowest": 0.0, "highest": 1.0}
+    units = [_unit("floor", i, 0.6) for i in range(4)]
+    units += [[_row(value=0.5, scorer="judge", scorer_config="{}", latent=i, sign=1, **UNIT, **main)] for i in range(4)]
+    hard = {"scorer": "judge", "scorer_config": '{"negatives": "near_text"}'}
+    units += [[_row(value=0.5, latent=i, sign=1, **hard, **UNIT, **main)] for i in range(4)]
+    lines = interpretability(_table(*units), ["floor"]).set_index(["scorer", "scorer_config"])
+    own = lines.loc[("judge", "{}")]
+    assert own["floor"] == pytest.approx(0.3) and own["lift"] == pytest.approx(0.2)
+    assert pd.isna(lines.loc[("judge", hard["scorer_config"]), "lift"])
 
 
 def test_seeds_are_averaged_and_units_of_two_seeds_never_paired() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -160,6 +161,8 @@ def responded(request: Embed | Choose | Generate | Likelihood) -> Any:
     if isinstance(request, Embed):
         return embedded(request.texts)
     if isinstance(request, Generate):
+        if request.schema is not None:
+            return json.dumps(_fitting(json.loads(request.schema), request.user))
         return " ".join(request.user.split()[: request.max_tokens])
     if isinstance(request, Likelihood):
         n = len(request.text.split())
@@ -167,6 +170,15 @@ def responded(request: Embed | Choose | Generate | Likelihood) -> Any:
     before, _, after = request.user.rpartition("\n\n")
     likeness = _likeness(before, after)
     return tuple(likeness - 2 if place == 0 else -1.0 - likeness for place in range(len(request.choices)))
+
+
+def _fitting(schema: Any, seed: str) -> Any:
+    """Something of objects, lists and what is enumerated that a JSON schema allows; the seed decides."""
+    if "enum" in schema:
+        return schema["enum"][hashlib.sha256(seed.encode()).digest()[0] % len(schema["enum"])]
+    if schema["type"] == "object":
+        return {name: _fitting(own, f"{seed}/{name}") for name, own in schema["properties"].items()}
+    return [_fitting(schema["items"], f"{seed}/{place}") for place in range(schema["minItems"])]
 
 
 def _likeness(text: str, other: str) -> float:

@@ -5,6 +5,7 @@ only: the active ones where Yes is right, and where No is right those at the pla
 active, none of which is active here. Each window lends its places to one other, so that over all texts the places of
 right and wrong marks, their numbers, and the windows are the same: neither marks nor texts alone tell them apart. (In
 delphi wrong marks are all at one place, in silent windows.) Windows for which there is no partner are left out.
+Nothing that is shown is silent, so the kind of negatives would make no difference.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 import harness
-from plugins.scorers.choices import Case, ChoiceScorer
+from plugins.scorers.calibrated import Case
+from plugins.scorers.choices import ChoiceScorer
 from plugins.scorers.detection import MIN_WINDOWS
 
 MARKS = "<<", ">>"
@@ -29,22 +31,34 @@ class ChoiceFuzzing(ChoiceScorer):
     system = "You decide whether the words marked with << >> in a text have a pattern. Answer Yes or No."
     question = "Do the marked words have the pattern? Answer Yes or No."
 
+    def __init__(self, config: object) -> None:
+        super().__init__()
+
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """Each window with its own places marked, and with those of its partner."""
-        windows = [window for window in latent.test if window.is_active]
-        places = [_active_places(window, latent.threshold) for window in windows]
-        pairs = partners(places, [len(window.tokens) for window in windows])
-        if len(pairs) < MIN_WINDOWS:
-            raise harness.Undefined(
-                f"{len(pairs)} active test windows can lend the places of their active tokens to another, fewer than "
-                f"{MIN_WINDOWS}"
-            )
-        right = [(windows[lender], marked(windows[lender], places[lender])) for lender, _ in pairs]
-        wrong = [
-            (dataclasses.replace(windows[borrower], is_active=False), marked(windows[borrower], places[lender]))
-            for lender, borrower in pairs
-        ]
-        return [*right, *wrong]
+        """Right marks and wrong ones."""
+        return matched_marks(latent)
+
+
+def matched_marks(latent: harness.Latent) -> list[Case]:
+    """Each active test window with its own places marked, and with those of its partner.
+
+    Raises:
+        Undefined: too few windows have a partner.
+    """
+    windows = [window for window in latent.test if window.is_active]
+    places = [_active_places(window, latent.threshold) for window in windows]
+    pairs = partners(places, [len(window.tokens) for window in windows])
+    if len(pairs) < MIN_WINDOWS:
+        raise harness.Undefined(
+            f"{len(pairs)} active test windows can lend the places of their active tokens to another, fewer than "
+            f"{MIN_WINDOWS}"
+        )
+    right = [(windows[lender], marked(windows[lender], places[lender])) for lender, _ in pairs]
+    wrong = [
+        (dataclasses.replace(windows[borrower], is_active=False), marked(windows[borrower], places[lender]))
+        for lender, borrower in pairs
+    ]
+    return [*right, *wrong]
 
 
 def partners(places: Sequence[set[int]], lengths: Sequence[int]) -> list[tuple[int, int]]:

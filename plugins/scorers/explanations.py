@@ -1,4 +1,4 @@
-"""The explanation of a latent that a scorer is given."""
+"""The explanations that a scorer is given of a latent, and of the one that controls it."""
 
 from __future__ import annotations
 
@@ -10,3 +10,9 @@ def explanation(latent: harness.Latent) -> str:
     if latent.explanation is None:
         raise harness.Undefined("the latent has no explanation")
     return latent.explanation
+
+
+def explanations(latent: harness.Latent) -> list[str]:
+    """The latent's own and, if there is one, the random one; raises Undefined where its own is missing."""
+    random = latent.random_explanation
+    return [explanation(latent), *([] if random is None else [random])]

@@ -65,7 +65,7 @@ def test_it_needs_no_torch() -> None:
 import json, sys
 from harness.judge_costs import _costs_of_latent
 from harness.plugin_manager import load_catalog
-for name in ("choice_detection", "choice_fuzzing"):
+for name in ("choice_detection", "choice_fuzzing", "surprisal", "simulation", "intruder", "detection", "fuzzing"):
     calls = {"scorer": {"name": name, "params": {}}, "explainer": {"name": "token_statistics", "params": {}}}
     assert _costs_of_latent(json.dumps(calls), load_catalog())
 sys.exit("torch" in sys.modules)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import harness
-from plugins.scorers.embedding_intruder import N_ACTIVE, _trials
+from plugins.scorers.trials import N_ACTIVE, trials
 from scorers.planted import explained
 
 N = 10
@@ -146,13 +146,13 @@ def test_an_encoder_that_tells_nothing_guesses() -> None:
 @pytest.mark.parametrize("n_active", [5, 8, 11])
 def test_the_four_are_of_one_band_and_every_silent_window_is_tried(n_active: int) -> None:
     active, silent = list(range(n_active)), list(range(n_active, n_active + N))
-    trials = _trials(active, silent)
-    assert sorted(trial[-1] for trial in trials) == silent
-    for trial in trials:
+    found = trials(active, silent)
+    assert sorted(trial[-1] for trial in found) == silent
+    for trial in found:
         four = trial[:-1]
         assert len(set(four)) == N_ACTIVE and set(four) <= set(active)
         assert max(four) - min(four) <= -(-n_active // (n_active // N_ACTIVE)) - 1
-    assert set(itertools.chain(*trials)) == {*active, *silent}  # none is left out
+    assert set(itertools.chain(*found)) == {*active, *silent}  # none is left out
 
 
 @pytest.mark.parametrize("name", ["embedding_retrieval", "embedding_intruder", "atom_provenance"])

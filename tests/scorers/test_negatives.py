@@ -31,7 +31,9 @@ def _half(half: str) -> dict[str, tuple[harness.LatentWindow, ...]]:
 
 
 def _latent(index: int = 0, **changes: Any) -> harness.Latent:
-    latent = harness.Latent(index, 1, 0.0, **_half("explain"), **_half("test"), source="random end")
+    latent = harness.Latent(
+        index, 1, 0.0, **_half("explain"), **_half("test"), source="random end", explanation="random end"
+    )
     return dataclasses.replace(latent, **changes)
 
 

@@ -1,0 +1,26 @@
+"""Detection: does a judge recognise active windows by the explanation, several at a time?
+
+Detection as published (Paulo et al. 2024, arXiv 2410.13928, 3.3.1): see `generated` for what is asked and what counts.
+For judges that can write JSON; small ones can be asked by `choice_detection`, whose scores can be ranked.
+"""
+
+from __future__ import annotations
+
+import harness
+from plugins.scorers import DetectionConfig
+from plugins.scorers.calibrated import Case
+from plugins.scorers.generated import GeneratedScorer
+
+
+class GeneratedDetection(GeneratedScorer):
+    """Shows test windows as they are."""
+
+    system = "You decide which of some texts have a pattern. Answer in JSON."
+    question = "the text has the pattern"
+
+    def __init__(self, config: DetectionConfig) -> None:
+        super().__init__(config.negatives)
+
+    def cases(self, latent: harness.Latent) -> list[Case]:
+        """Active test windows and silent ones."""
+        return [(window, window.text) for window in latent.test]

@@ -1,0 +1,125 @@
+"""Simulation: does a judge foretell by the explanation how active a latent is on a token?
+
+The simulation of Bills et al. 2023, "Language models can explain neurons in language models", as small judges can do
+it. A judge sees a test window with one token marked and answers with a digit; with p(k) its probability of the digit k
+the simulated activation is its expectation
+
+    E[a] = Σ_k k p(k) / Σ_k p(k)     for k from 0 to 9.
+
+    ev_correlation: Pearson's correlation of the simulated and the true activations, over all tokens that were asked
+        about. Chance is 0.
+    ev_correlation_random_explanation: the same with the explanation of another latent.
+
+It is asked about up to 5 active windows and 5 silent ones, and about 8 tokens of each: the strongest of an active one,
+and others at random. So the published score differs in three ways. There, one prompt asks about all tokens of a window
+at once, each after the judge has read the ones before it; it takes log-probabilities of a prompt, which few endpoints
+give, and a judge that can follow a table. There, all tokens count, while here strong ones are more frequent than
+they are in text, which makes correlations higher. And there, digits go up to 10, which some tokenizers begin
+with the token of 1, so that its probability would count for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import harness
+from plugins.scorers import DetectionConfig
+from plugins.scorers.asking import NO_OTHER, generator_of
+from plugins.scorers.choice_fuzzing import marked
+from plugins.scorers.detection import chosen_windows
+from plugins.scorers.explanations import explanations
+
+SYSTEM = "You say how strongly a marked word in a text has a pattern. Answer with a digit from 0 to 9."
+QUESTION = "How strongly does the word marked with << >> have the pattern, from 0 (not at all) to 9 (fully)?"
+CHOICES = tuple("9876543210")
+WINDOWS_OF_A_CLASS = 5
+N_TOKENS = 8
+MIN_TOKENS = 20
+_ALIKE = 1e-9
+"""Simulated activations that differ by less differ by rounding."""
+
+
+class Simulation:
+    """Asks a judge for digits."""
+
+    metric = "ev_correlation"
+    chance = 0.0
+    range = (-1.0, 1.0)
+
+    def __init__(self, config: DetectionConfig) -> None:
+        self._negatives = config.negatives
+
+    def plan(self, latent: harness.Latent) -> list[harness.Choose]:
+        """All tokens with the explanation, and with that of the other latent if there is one."""
+        latent = chosen_windows(latent, self._negatives)
+        asked = _asked(latent)
+        return [_request(about, window, place) for about in explanations(latent) for window, place in asked]
+
+    def reduce(
+        self, latent: harness.Latent, requests: list[harness.Choose], responses: list[Any]
+    ) -> list[harness.TableRow]:
+        """The correlation, its control, and what share was answered."""
+        latent = chosen_windows(latent, self._negatives)
+        true = [window.activations[place] for window, place in _asked(latent)]
+        n = len(true)
+        control = harness.TableRow(f"{self.metric}_random_explanation", None, n, None, NO_OTHER)
+        if latent.random_explanation is not None:
+            control = _correlation(control.metric, true, responses[n:], None)
+        n_answered = sum(not isinstance(response, harness.Failure) for response in responses[:n])
+        return [
+            _correlation(self.metric, true, responses[:n], True),
+            control,
+            harness.TableRow("answered", n_answered / n, n, True),
+        ]
+
+
+def _asked(latent: harness.Latent) -> list[tuple[harness.LatentWindow, int]]:
+    """The windows and places of the tokens that are asked about."""
+    generator = generator_of(latent, "simulation")
+    found = []
+    for kind in (True, False):
+        windows = [window for window in latent.test if window.is_active is kind]
+        for number in generator.permutation(len(windows))[:WINDOWS_OF_A_CLASS]:
+            places = generator.permutation(len(windows[number].tokens)).tolist()
+            if kind:
+                places.sort(key=lambda place: place != _strongest(windows[number]))  # keeps the order of the others
+            found += [(windows[number], place) for place in places[:N_TOKENS]]
+    return found
+
+
+def _strongest(window: harness.LatentWindow) -> int:
+    return window.activations.index(max(window.activations))
+
+
+def _request(about: str, window: harness.LatentWindow, place: int) -> harness.Choose:
+    shown = " ".join(marked(window, [place]).split())
+    return harness.Choose(SYSTEM, f"Pattern: {about}\n\nText: {shown}\n{QUESTION}", CHOICES)
+
+
+def _correlation(
+    metric: str, true: Sequence[float], responses: Sequence[Any], higher_is_better: bool | None
+) -> harness.TableRow:
+    """Of what was answered; a constant has no correlation."""
+    pairs = [pair for pair in zip(true, responses, strict=True) if not isinstance(pair[1], harness.Failure)]
+    n = len(pairs)
+    if n < MIN_TOKENS:
+        reason = f"the judge answered for {n} tokens, fewer than {MIN_TOKENS}"
+        return harness.TableRow(metric, None, n, higher_is_better, reason)
+    activations = np.array([activation for activation, _ in pairs])
+    simulated = _expected(np.array([response for _, response in pairs]))
+    for values, reason in (
+        (simulated, "the judge says the same of every token"),
+        (activations, "every token is alike"),
+    ):
+        if np.ptp(values) < _ALIKE:
+            return harness.TableRow(metric, None, n, higher_is_better, reason)
+    return harness.TableRow(metric, float(np.corrcoef(simulated, activations)[0, 1]), n, higher_is_better)
+
+
+def _expected(log_probabilities: np.ndarray) -> np.ndarray:
+    """E[a] of each row, of log-probabilities that need not add up to 1."""
+    weights = np.exp(log_probabilities - log_probabilities.max(axis=1, keepdims=True))
+    return np.asarray((weights @ np.array(CHOICES, dtype=float)) / weights.sum(axis=1))
