@@ -44,14 +44,16 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
     """One line per task, family, metric and similarity.
 
     `low` and `high` are a 95 % interval over models, `tier` ranks similarities that can be told apart by a task's main
-    metric on one family, and `difference_to_control` is the value less that of the family's untrained control.
+    metric on one family, `difference_to_best` is the value less that of the similarity which is best there, on the same
+    models, and `difference_to_control` the value less that of the family's untrained control.
     """
     answers = _answers(plan, store)
     controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
     lines = []
     for question, found in answers.items():
         named = dict(zip(QUESTION, question, strict=True))
-        ranked = _tiers({subject: answer for subject, answer in found.items() if answer.is_main})
+        mains = {subject: answer for subject, answer in found.items() if answer.is_main}
+        ranked, best = _tiers(mains), _best(mains)
         control = answers.get((*question[:2], controls.get(named["family"]), named["metric"]), {})
         for subject, answer in found.items():
             line = {**named, **dict(zip(JUDGED, subject, strict=True)), "value": answer.sums.value, "n": answer.n}
@@ -61,11 +63,16 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
                 "tier": ranked.get(subject),
             }
             line |= _ends("", answer.replicates, answer.bounds)
-            if subject in control:
-                line |= _difference(answer, control[subject])
+            if best is not None and answer.is_main:
+                line |= _difference("difference_to_best", answer, best, best.replicates)
+            if (untrained := control.get(subject)) is not None:
+                # Drawn apart, but from one sequence of draws; in reverse order they are independent.
+                drawn = None if untrained.replicates is None else untrained.replicates[::-1]
+                line |= _difference("difference_to_control", answer, untrained, drawn)
             lines.append(line)
-    columns = [*QUESTION, *JUDGED, "value", "low", "high", "tier", "difference_to_control", "difference_to_control_low"]
-    columns += ["difference_to_control_high", "n", "higher_is_better", "is_main"]
+    columns = [*QUESTION, *JUDGED, "value", "low", "high", "tier"]
+    columns += [f"difference_to_{other}{end}" for other in ("best", "control") for end in ("", "_low", "_high")]
+    columns += ["n", "higher_is_better", "is_main"]
     return pd.DataFrame(lines, columns=columns).astype({"tier": "Int64", "fit_tokens": "Int64"})
 
 
@@ -132,16 +139,17 @@ def _tiers(found: Mapping[Subject, _Answer]) -> dict[Subject, int | None]:
     return dict(zip(found, tiers(means, drawn), strict=True))
 
 
-def _difference(answer: _Answer, control: _Answer) -> dict[str, float | None]:
-    """Models of a family and of its control are drawn apart."""
-    drawn = None
-    if answer.replicates is not None and control.replicates is not None:
-        # Both come from one sequence of draws; in reverse order they are independent.
-        drawn = answer.replicates - control.replicates[::-1]
-    return {
-        "difference_to_control": answer.sums.value - control.sums.value,
-        **_ends("difference_to_control_", drawn, (-np.inf, np.inf)),
-    }
+def _best(found: Mapping[Subject, _Answer]) -> _Answer | None:
+    return max(
+        found.values(), key=lambda one: one.sums.value if one.higher_is_better else -one.sums.value, default=None
+    )
+
+
+def _difference(name: str, answer: _Answer, other: _Answer, drawn: Replicates | None) -> dict[str, float | None]:
+    """The answer less another one, `drawn` being the other's replicates that stand beside the answer's."""
+    both = None if answer.replicates is None or drawn is None else answer.replicates - drawn
+    span = answer.bounds[1] - answer.bounds[0]
+    return {name: answer.sums.value - other.sums.value, **_ends(f"{name}_", both, (-span, span))}
 
 
 def _ends(prefix: str, drawn: Replicates | None, bounds: tuple[float, float]) -> dict[str, float | None]:

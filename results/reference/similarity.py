@@ -55,15 +55,16 @@ def matching_table(scores: pd.DataFrame, family: str) -> str:
     """Layer matching on one family, with the difference to its control and the score as it is published."""
     own = scores[(scores["task"] == "layer_matching") & (scores["family"] == family)]
     lines = [
-        "| similarity | tier | accuracy, cross pairs | less the untrained control | all pairs, as published "
-        "| reciprocal rank | layer error |",
-        "|---|---|---|---|---|---|---|",
+        "| similarity | tier | accuracy, cross pairs | less the best | less the untrained control "
+        "| all pairs, as published | reciprocal rank | layer error |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     wide = own.pivot_table(index="name", columns="metric", values="value", sort=False, dropna=False)
     main = own[own["metric"] == "accuracy"].sort_values("value", ascending=False, kind="stable")
     for line in (line for _, line in main.iterrows()):
         tier = "–" if pd.isna(line["tier"]) else f"{line['tier']:.0f}"
-        cells = [line["name"], tier, with_interval(line), with_interval(line, "difference_to_control_")]
+        cells = [line["name"], tier, with_interval(line)]
+        cells += [with_interval(line, f"difference_to_{other}_") for other in ("best", "control")]
         cells += [
             f"{wide.loc[line['name'], name]:.2f}" for name in ("accuracy_all_pairs", "reciprocal_rank", "layer_error")
         ]
@@ -77,6 +78,7 @@ def tasks_table(scores: pd.DataFrame) -> str:
     main = scores[scores["is_main"] & ~scores["family"].isin(controls)]
     heads = main[["task", "family", "metric", "higher_is_better"]].drop_duplicates().to_dict("records")
     titles = [f"{h['task']}: {h['family']} ({h['metric']} {'↑' if h['higher_is_better'] else '↓'})" for h in heads]
+    titles = [title.replace(" | ", " and ") for title in titles]
     lines = ["| similarity | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
     for name, own in main.groupby("name", sort=False):
         cells = []
@@ -90,15 +92,10 @@ def tasks_table(scores: pd.DataFrame) -> str:
 def ranks_table(folder: Path) -> str:
     """Mean rank over all tasks, and what one comparison costs."""
     ranks = pd.read_csv(folder / "similarity_ranks.csv")
-    lines = ["| similarity | mean rank | seconds of one comparison | MB |", "|---|---|---|---|"]
+    lines = ["| similarity | mean rank | seconds of one comparison |", "|---|---|---|"]
     for line in ranks.to_dict("records"):
         name = _name(*(line[key] for key in SUBJECT))
-        cells = [
-            f"{line['mean_rank']:.2f}",
-            f"{line['compare_seconds']:.3f}",
-            f"{line['compare_memory_bytes'] / 1e6:.0f}",
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {line['mean_rank']:.2f} | {line['compare_seconds']:.3f} |")
     return "\n".join(lines)
 
 

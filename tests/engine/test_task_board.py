@@ -93,6 +93,18 @@ def test_scores_tiers_and_differences(tmp_path: Path) -> None:
         scores.loc[("matching", "raw", "angle"), "difference_to_control"]
     )
     assert scores.loc["order"]["tier"].tolist() == [1, 1, 1, 1]
+    ends = ["", "_low", "_high"]
+    assert [best[f"difference_to_best{end}"] for end in ends] == [0, 0, 0]
+    # All models differ by the same: paired, that is certain, however unsure either value is.
+    assert [worse[f"difference_to_best{end}"] for end in ends] == pytest.approx([-0.4] * 3)
+
+
+def test_best_is_the_least_where_less_is_better(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    values = VALUES | {("order", "angle", "trained"): [0.1, 0.15, 0.11]}
+    scores = task_scores(plan, recorded(plan, tmp_path, values)).set_index(["task", "family", "similarity"])
+    found = [scores.loc[("order", "trained", name), "difference_to_best"] for name in ("angle", "other")]
+    assert found == pytest.approx([0, 0.08])
 
 
 def test_ranks_leave_out_controls_and_share_ties(tmp_path: Path) -> None:
