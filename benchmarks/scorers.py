@@ -48,11 +48,12 @@ def latents(n: int) -> list[harness.Latent]:
         sample = "random" if is_active else "silent"
         return harness.LatentWindow(document, tokens, tuple(activations.astype(float).tolist()), is_active, sample)
 
-    found = []
+    explainer, found = harness.create("explainer", "token_statistics"), []
     for index in range(n):
         places = generator.permutation(len(texts))[:N_WINDOWS].reshape(2, -1)
         halves = [tuple(window(int(place), i % 2 == 0) for i, place in enumerate(half)) for half in places]
-        found.append(harness.Latent(index, 1, 0.0, *halves))
+        latent = harness.Latent(index, 1, 0.0, *halves)
+        found.append(dataclasses.replace(latent, explanation=explainer.reduce(latent, [], [])))
     return [dataclasses.replace(one, other=other) for one, other in itertools.pairwise([*found, found[0]])]
 
 

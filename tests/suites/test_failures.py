@@ -155,7 +155,7 @@ def test_a_method_that_can_not_be_had_from_these_rows_is_skipped_for_good(harnes
         assert len(skipped) == 1 and skipped["error"].str.contains("n_latents is 100000, but the stream has only").all()
     _, output, _ = harness_cli("plan", *suite, "--json")
     large = {label: state for label, state in states(output).items() if "n_latents=100000" in label}
-    assert len(large) == 5 and set(large.values()) == {"skipped"}
+    assert len(large) == 6 and set(large.values()) == {"skipped"}
 
 
 def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:

@@ -29,7 +29,7 @@ def test_smoke_end_to_end(harness_cli: Cli, smoke_run: Finished, tmp_path: Path)
 
     assert smoke_run.code == 0, smoke_run.errors
     assert "variance" in smoke_run.output
-    assert "67 done, 2 skipped. Tables: results/smoke/tables" in smoke_run.output
+    assert "77 done, 4 skipped. Tables: results/smoke/tables" in smoke_run.output
     skipped = "skipped 2: token_lookup of mean on random-gpt2 resid_post.1, seed 0, token_lookup of mean"
     assert skipped in smoke_run.errors and "warning" not in smoke_run.errors
     assert "seed 0: no latent of mean has enough windows to be scored" in smoke_run.errors
@@ -109,6 +109,7 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
         "reconstruction",
         "downstream",
         "latents",
+        "token_statistics",
         "token_lookup",
     }  # as it was run
     assert "differs" not in errors
@@ -208,7 +209,7 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
 
 def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:
     code, output, errors = harness_cli("run", "suite=smoke", "models.0.sites=[resid_post.9]", "methods=[mean]")
-    assert code == 0 and "8 skipped" in output
+    assert code == 0 and "9 skipped" in output
     (line,) = [line for line in errors.splitlines() if line.startswith("skipped")]
-    assert line.startswith("skipped 8: capture random-gpt2 resid_post.9 (fit), ")
+    assert line.startswith("skipped 9: capture random-gpt2 resid_post.9 (fit), ")
     assert line.endswith("and 1 more: random-gpt2 has 4 blocks, 0 to 3")
