@@ -132,12 +132,14 @@ def _priced(folder: Path, judge: Any, suite: str = "a", **budget: Any) -> Judgin
     return Judging(lambda: judge, ResponseCache(folder, JUDGE, suite), prices=PRICES, budget=JudgeBudget(**budget))
 
 
-@pytest.mark.parametrize(("budget", "n_asked"), [({"tokens": 350}, 4), ({"tokens": 400}, 4), ({"usd": 0.58}, 4)])
+@pytest.mark.parametrize(
+    ("budget", "n_asked"),
+    [({"tokens": 350}, 4), ({"tokens": 400}, 4), ({"tokens": 450}, 5), ({"tokens": 601}, 7), ({"usd": 0.58}, 4)],
+)
 def test_a_budget_stops_before_the_next_request(budget: dict[str, Any], n_asked: int, tmp_path: Path) -> None:
     judge = Priced(fails=["user 3"])
-    with pytest.raises(
-        BudgetReached, match=r"requests of this suite took 400 tokens, \$0.76. 6 requests were not sent"
-    ):
+    told = rf"took {n_asked * 100} tokens, \${n_asked * 0.19:.2f}. {10 - n_asked} requests were not sent"
+    with pytest.raises(BudgetReached, match=f"requests of this suite {told}"):
         _priced(tmp_path, judge, **budget).ask(CHOICES)
     assert len(judge.asked) == n_asked
     again, other = Priced(), Priced()
@@ -145,9 +147,9 @@ def test_a_budget_stops_before_the_next_request(budget: dict[str, Any], n_asked:
         _priced(tmp_path, again, **budget).ask(CHOICES)
     assert not again.asked  # runs of one suite share what it may spend
     known = _priced(tmp_path, again, **budget)
-    known.ask([request for request in CHOICES[:4] if request.user != "user 3"])  # what is known costs nothing
+    known.ask([request for request in CHOICES[:n_asked] if request.user != "user 3"])  # what is known costs nothing
     _priced(tmp_path, other, suite="b", tokens=10_000).ask(CHOICES)
-    assert len(other.asked) == 7  # of another suite: asked is what failed, and what was not sent
+    assert len(other.asked) == 11 - n_asked  # of another suite: asked is what failed, and what was not sent
     raised = Priced()
     _priced(tmp_path, raised, tokens=10_000).ask(CHOICES)
     assert not raised.asked
