@@ -30,13 +30,16 @@ def matrix(lines: pd.DataFrame) -> str:
     """A score of all models, each value with its null."""
     names = list(SHORT.values())
     found = {
-        frozenset((SHORT[line["model"]], SHORT[line["model_b"]])): f"{line['value']:.2f} ({round(line['null'], 2) + 0.0:.2f})"
-        for line in lines.to_dict("records")
+        frozenset((SHORT[line["model"]], SHORT[line["model_b"]])): _cell(line) for line in lines.to_dict("records")
     }
     rows = [["", *names[1:]], ["---"] * len(names)]
     for place, name in enumerate(names[:-1]):
         rows.append([name, *(found[frozenset((name, b))] if b in names[place + 1 :] else "" for b in names[1:])])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(line: dict[str, float]) -> str:
+    return f"{line['value']:.2f} ({round(line['null'], 2) + 0.0:.2f})"  # no minus before a 0
 
 
 def main() -> None:
