@@ -34,7 +34,7 @@ docs: $(READY)
 
 # Quality at equal budgets has a script of its own, which takes an hour: benchmarks/sae_quality.py.
 bench: $(READY)
-	for name in capture layer_matching many_saes matching_pursuit scorers similarity similarity_memory sparse_latents \
+	for name in capture choices layer_matching many_saes matching_pursuit scorers similarity similarity_memory sparse_latents \
 			streaming topk_step; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; done
 

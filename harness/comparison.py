@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -127,22 +126,37 @@ class PairValue(Value):
             if hasattr(self.metric, "anchor_places"):
                 self.metric.anchors(*self.pair.take(self.metric.anchor_places(self.n)))
 
-    def update(self, rows: Mapping[str, Float[Tensor, "b d"]], part: slice) -> None:
-        """Add a block of rows to a metric that takes blocks."""
-        one, other, kept = rows[self.pair.one.name], rows[self.pair.other.name], self.pair.kept[part]
-        self.step(lambda: self.metric.update(one[kept.to(one.device)], other[kept.to(other.device)]))
+    def update(self, rows: Mapping[str, Float[Tensor, "b d"]], part: slice, sides: Sides) -> None:
+        """Add a block of rows to a metric that takes blocks; `sides` holds what was said of sides of this block."""
+        kept = self.pair.kept[part]
+
+        def rows_of(view: View) -> Tensor:
+            of_view = rows[view.name]
+            return of_view[kept.to(of_view.device)]
+
+        def of_side(side: str, view: View) -> Any:
+            return sides.of(self._side_key(view), lambda: self.metric.of_side(side, rows_of(view)))
+
+        one, other = self.pair.one, self.pair.other
+        if hasattr(self.metric, "update_sides"):
+            self.step(lambda: self.metric.update_sides(of_side("x", one), of_side("y", other)))
+        else:
+            self.step(lambda: self.metric.update(rows_of(one), rows_of(other)))
 
     def end(self, statistics: Mapping[Any, Statistics]) -> dict[str, Any]:
         """The table row; needs all blocks to have been given."""
         if self.statistics_kind is not None:
             return self.row(lambda: self.metric.compute_from(statistics[self.statistics_kind].of(self.pair)))
-        if hasattr(self.metric, "of_side"):
+        if hasattr(self.metric, "of_sides"):
             return self.row(
                 lambda: self.metric.of_sides(self._side("x", self.pair.one), self._side("y", self.pair.other))
             )
         return self.row(self.metric.compute if self.takes_blocks else lambda: self.metric(*self.pair.take()))
 
     def _side(self, side: str, view: View) -> Any:
-        kept = self.pair.kept
-        key = self._call, view.name, hashlib.sha256(kept.cpu().numpy().tobytes()).digest()
-        return self._sides.of(key, lambda: self.metric.of_side(side, view.take(kept.nonzero().flatten())))
+        kept = self.pair.kept.nonzero().flatten()
+        return self._sides.of(self._side_key(view), lambda: self.metric.of_side(side, view.take(kept)))
+
+    def _side_key(self, view: View) -> tuple[str, str, bytes]:
+        """Equal for sides of which metrics say the same: the anchors, too, are given by which rows are kept."""
+        return self._call, view.name, self.pair.kept_digest

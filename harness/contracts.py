@@ -153,7 +153,9 @@ class Similarity(Protocol):
     - `statistics`, a class as `JointStatistics` describes, and `compute_from(of_pair)`: the value from what that class
       says of one pair. Metrics that name the same class share its work, for all pairs of places, in one reading;
     - `of_side(side, rows)`, one or several tensors, and `of_sides(of_x, of_y)`, the value from what that says of either
-      side ("x", "y"; named for messages only). A side's work is then done once for all that it is compared with.
+      side ("x", "y"). A side's work is then done once for all that it is compared with;
+    - where it streams, `update_sides(of_x, of_y)` in place of `of_sides`: `update` by what `of_side` says of new rows,
+      which may depend on the anchors of that side and on no other state.
     """
 
     higher_is_more_similar: bool

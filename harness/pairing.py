@@ -6,6 +6,7 @@ bit whichever other pairs a job compares.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,6 +55,11 @@ class Pair:
     def kept(self) -> Bool[Tensor, " n"]:
         """True for the rows that neither side masks."""
         return ~(self.one.masked | self.other.masked)
+
+    @cached_property
+    def kept_digest(self) -> bytes:
+        """The same for pairs that keep the same places."""
+        return hashlib.sha256(self.kept.cpu().numpy().tobytes()).digest()
 
     @cached_property
     def n_rows(self) -> int:

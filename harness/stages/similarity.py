@@ -148,8 +148,9 @@ def _read(values: list[PairValue], session: Session) -> dict[Any, Statistics]:
         masked = {name: view.masked[part].to(session.device) for name, view in views.items()}
         for kind in statistics.values():
             kind.update(rows, masked)
+        of_block = Sides(_SIDES_BYTES)
         for value in fed:
-            value.update(rows, part)
+            value.update(rows, part, of_block)
         session.progress("rows compared", min(n, start + _BLOCK_ROWS), n)
     return statistics
 

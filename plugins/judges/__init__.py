@@ -85,7 +85,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="judge",
         name="local",
-        version=1,
+        version=2,
         summary="a causal language model of transformers, run here: SmolLM2-135M-Instruct if no other is named",
         config=LocalConfig,
         factory="plugins.judges.local:Local",

@@ -56,6 +56,11 @@ class Row:
         """How long `rest` is with padding."""
         return -(-len(self.rest) // _LENGTH_STEP) * _LENGTH_STEP
 
+    @property
+    def n_kept(self) -> int:
+        """How many last places are looked at: few numbers, so that rows of like shape meet in a batch."""
+        return min(self.n_padded, 1 << (self.n_scored - 1).bit_length())
+
 
 class Local:
     """Scores and continues prompts."""
@@ -112,7 +117,7 @@ class Local:
                 for row, found in zip(batch, self._continue(read, batch), strict=True):
                     for target in wanted[row]:
                         places = torch.tensor(target)[:, None]
-                        wanted[row][target] = float(found.gather(1, places).double().sum())
+                        wanted[row][target] = float(found[-row.n_scored :].gather(1, places).double().sum())
         return [wanted[row][target] for row, (_, target) in zip(rows, asked, strict=True)]
 
     @torch.no_grad()
@@ -123,8 +128,8 @@ class Local:
 
     @torch.no_grad()
     def _continue(self, read: Any, rows: Sequence[Row]) -> Float[Tensor, "n s v"]:
-        """The log-probabilities of the tokens after the scored places of up to a batch of rows of one shape."""
-        n_read, n_tokens, n_scored = len(rows[0].beginning), rows[0].n_padded, rows[0].n_scored
+        """The log-probabilities of the tokens after the last places of up to a batch of rows of one shape."""
+        n_read, n_tokens, n_kept = len(rows[0].beginning), rows[0].n_padded, rows[0].n_kept
         ids = torch.full((_BATCH_ROWS, n_tokens), self._prompts.padding)
         mask = torch.zeros(_BATCH_ROWS, n_read + n_tokens, dtype=torch.long)
         mask[:, :n_read] = 1
@@ -139,9 +144,9 @@ class Local:
             position_ids=(mask.cumsum(dim=1) - 1)[:, n_read:].to(self._device),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=n_scored,
+            logits_to_keep=n_kept,
         ).logits
-        return logits[: len(rows), -n_scored:].float().log_softmax(dim=-1).cpu()
+        return logits[: len(rows), -n_kept:].float().log_softmax(dim=-1).cpu()
 
 
 def _parts(requests: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -153,7 +158,7 @@ def _by_beginning(rows: Sequence[Row]) -> dict[Ids, list[list[Row]]]:
     """Batches of rows of one shape."""
     groups: dict[Ids, dict[tuple[int, int], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        groups[row.beginning][row.n_padded, row.n_scored].append(row)
+        groups[row.beginning][row.n_padded, row.n_kept].append(row)
     return {
         beginning: [
             group[first : first + _BATCH_ROWS]

@@ -111,9 +111,7 @@ class MinibatchCka(_Cka):
     def compute_from(self, sums: KernelProducts) -> float:
         """CKA from sums over minibatches."""
         self._check_n_rows(sums.n_rows)
-        (xx, xy), (_, yy) = sums.products.tolist()
-        size_x, size_y = sums.norms.tolist()
-        return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
+        return _ratio(sums.xy, (sums.xx, _ROUNDING * sums.norm_x), (sums.yy, _ROUNDING * sums.norm_y))
 
 
 class RbfCka(_Cka):

@@ -25,23 +25,38 @@ MIN_ROWS = 4
 _EPS = torch.finfo(torch.float64).eps
 
 
-@dataclass(frozen=True)
+@dataclass
 class KernelProducts:
-    """Of one pair, over all minibatches."""
+    """Of one pair, over all minibatches; plain numbers, since there are many pairs and each minibatch adds little."""
 
-    n_rows: int
+    n_rows: int = 0
     """In the minibatches that count."""
-    products: Float[Tensor, "2 2"]
-    """Σ of [K̃K̃, K̃L̃; L̃K̃, L̃L̃]."""
-    norms: Float[Tensor, " 2"]
-    """Σ‖K‖² and Σ‖L‖² before U-centring: what the rounding errors of the products are small against."""
+    xx: float = 0.0
+    """Σ K̃K̃"""
+    xy: float = 0.0
+    """Σ K̃L̃"""
+    yy: float = 0.0
+    """Σ L̃L̃"""
+    norm_x: float = 0.0
+    """Σ‖K‖² before U-centring: what the rounding errors of the products are small against."""
+    norm_y: float = 0.0
+    """Σ‖L‖²"""
+
+    def add(self, n_rows: int, products: list[list[float]], norms: list[float], i: int, j: int) -> None:
+        """Add a minibatch whose kernels i and j are those of the sides."""
+        self.n_rows += n_rows
+        self.xx += products[i][i]
+        self.xy += products[i][j]
+        self.yy += products[j][j]
+        self.norm_x += norms[i]
+        self.norm_y += norms[j]
 
 
 class MinibatchKernels:
     """Minibatches are consecutive rows, whatever blocks they come in; the last may be smaller."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
-        self._sums = {pair: _nothing() for pair in pairs}
+        self._sums = {pair: KernelProducts() for pair in pairs}
         self._waiting: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
 
     @torch.no_grad()
@@ -79,17 +94,17 @@ class MinibatchKernels:
 
     def _add_pairs(self, pairs: Sequence[tuple[str, str]], rows: Mapping[str, Float[Tensor, "n d"]]) -> None:
         number = {place: i for i, place in enumerate(rows)}
-        n = len(next(iter(rows.values())))
-        kernels = torch.stack([_kernel(x) for x in rows.values()])
-        norms = kernels.square().sum(dim=(1, 2))
+        n, device = (first := next(iter(rows.values()))).shape[0], first.device
+        kernels = torch.empty(len(rows), n, n, dtype=torch.float64, device=device)
+        for kernel, x in zip(kernels, rows.values(), strict=True):
+            kernel.copy_(_kernel(x))
+        norms = torch.linalg.vector_norm(kernels, dim=(1, 2)).square()
+        if not norms.isfinite().all():
+            raise harness.Undefined("the squares of some rows leave the range of their dtype; rescale them")
         centred = u_centre(kernels).flatten(1)
-        products = centred @ centred.T
+        products, of_norms = (centred @ centred.T).tolist(), norms.tolist()
         for x, y in pairs:
-            own = [number[x], number[y]]
-            so_far = self._sums[x, y]
-            self._sums[x, y] = KernelProducts(
-                so_far.n_rows + n, so_far.products + products[own][:, own].cpu(), so_far.norms + norms[own].cpu()
-            )
+            self._sums[x, y].add(n, products, of_norms, number[x], number[y])
 
 
 def u_centre(kernels: Float[Tensor, "*p n n"]) -> Float[Tensor, "*p n n"]:
@@ -107,18 +122,12 @@ def u_centre(kernels: Float[Tensor, "*p n n"]) -> Float[Tensor, "*p n n"]:
 
 
 def _kernel(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    wide = x.double()
-    mean = wide.mean(dim=0)
-    centred = wide - mean
+    """In the dtype of the rows, or float32."""
+    centred = x.double()
+    mean = centred.mean(dim=0)
+    centred -= mean  # lent rows stay as they are: those of float64 are copied by the mask that chose them
     # Spread that float64 could not have told from none at this distance from the origin.
-    if centred.square().sum() <= len(x) * (8 * _EPS * mean.norm()) ** 2:
+    if torch.linalg.vector_norm(centred) <= len(x) ** 0.5 * 8 * _EPS * mean.norm():
         centred.zero_()
     z = centred.to(torch.promote_types(x.dtype, torch.float32))
-    kernel = (z @ z.T).double()
-    if not kernel.isfinite().all():
-        raise harness.Undefined("the squares of some rows leave the range of their dtype; rescale them")
-    return kernel
-
-
-def _nothing() -> KernelProducts:
-    return KernelProducts(0, torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    return z @ z.T

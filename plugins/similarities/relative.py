@@ -22,6 +22,8 @@ several drawings, as the authors do over ten.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -125,16 +127,23 @@ class Relative(_Anchored):
         check_aligned(x, y)
         if not self._frames:
             raise harness.ConfigError("relative: give the anchors first, s.anchors(ax, ay), then the rows.")
-        for blocks in zip(x.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
-            self._n_rows += len(blocks[0])
-            broken = {side: torch.zeros(len(blocks[0]), dtype=torch.bool, device=x.device) for side in self._n_broken}
-            for frames in self._frames:
-                units = [frame.relative(rows) for frame, rows in zip(frames, blocks, strict=True)]
-                for frame, unit in zip(frames, units, strict=True):
-                    broken[frame.side] |= unit.isnan().any(dim=1)
-                self._total += float(torch.linalg.vecdot(*units).clamp(-1, 1).sum())
-            for side, is_broken in broken.items():
-                self._n_broken[side] += int(is_broken.sum())
+        for of_x, of_y in zip(x.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
+            self.update_sides(self.of_side("x", of_x), self.of_side("y", of_y))
+
+    @torch.no_grad()
+    def of_side(self, side: str, rows: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n a"], ...]:
+        """The rows' relative vectors for each seed, of unit norm; NaN where there is none."""
+        return tuple(frames[side == "y"].relative(rows) for frames in self._frames)
+
+    @torch.no_grad()
+    def update_sides(self, of_x: Sequence[Float[Tensor, "n a"]], of_y: Sequence[Float[Tensor, "n a"]]) -> None:
+        """Add rows by what `of_side` says of either side."""
+        self._n_rows += len(of_x[0])
+        self._total += sum(
+            float(torch.linalg.vecdot(*units).clamp(-1, 1).sum()) for units in zip(of_x, of_y, strict=True)
+        )
+        for side, units in (("x", of_x), ("y", of_y)):
+            self._n_broken[side] += int(torch.stack([unit[:, 0].isnan() for unit in units]).any(dim=0).sum())
 
     def merge(self, other: Relative) -> None:
         """Add the rows that `other` has compared by the same anchors."""
