@@ -19,9 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _GROUP = 64
-_MATRIX = "f4[:, ::1]"
-# What `_pursue` and `_judge` begin with.
-_ARRAYS = f"{_MATRIX}, {_MATRIX}, b1[:, ::1], {_MATRIX}, {_MATRIX}, {_MATRIX}, i8[:, ::1], f4[::1]"
+_MATRIX, _ROW = "f4[:, ::1]", "f4[::1]"
 # Fewer rows are done before another thread has started.
 _ROWS_PER_THREAD = 16
 
@@ -29,7 +27,6 @@ _ROWS_PER_THREAD = 16
 def pursue(
     unit: Float[Tensor, "b d"],
     correlations: Float[Tensor, "b m"],
-    barred: Bool[Tensor, "b p"],
     atoms: Float[Tensor, "c d"],
     gram: Float[Tensor, "c c"],
     values: Float[Tensor, "b k"],
@@ -47,7 +44,7 @@ def pursue(
     is at `tolerance` or below stops, and, with `non_negative`, one without a correlation above `least`. Correlations
     within `margin` of each other are compared anew.
     """
-    tensors = [tensor.numpy() for tensor in (unit, correlations, barred, atoms, gram, values, indices, error)]
+    tensors = [tensor.numpy() for tensor in (unit, correlations, atoms, gram, values, indices, error)]
     numbers = [np.float32(number) for number in (tolerance, margin, least)]
     n_parts = max(1, min(torch.get_num_threads(), len(unit) // _ROWS_PER_THREAD))
     cuts = [len(unit) * part // n_parts for part in range(n_parts + 1)]
@@ -61,10 +58,9 @@ def pursue(
 
 
 def judge(
-    unit: Float[Tensor, "p d"],
-    correlations: Float[Tensor, "p m"],
     atoms: Float[Tensor, "c d"],
     gram: Float[Tensor, "c c"],
+    places: range,
     k: int,
     *,
     threshold: float,
@@ -72,15 +68,13 @@ def judge(
     least: float,
     non_negative: bool,
 ) -> Bool[Tensor, " p"]:
-    """Which rows have an error above the threshold, where row i, the last but p − i of the atoms, may be taken by later
-    rows only, and only if its own error is above the threshold. As for `pursue`.
+    """Which of the atoms at these places have an error above the threshold after k steps with the atoms before them, of
+    those at these places only the ones whose own error is above it. As for `pursue`.
     """
-    n = len(unit)
-    barred = torch.ones(n, n, dtype=torch.bool).triu()
-    values, indices, error = unit.new_empty(n, k), torch.empty(n, k, dtype=torch.long), unit.new_ones(n)
-    tensors = [tensor.numpy() for tensor in (unit, correlations, barred, atoms, gram, values, indices, error)]
-    _judge(*tensors, *map(np.float32, (threshold, margin, least)), non_negative)
-    return error > threshold
+    is_above = np.zeros(len(places), np.bool_)
+    numbers = map(np.float32, (threshold, margin, least))
+    _judge(atoms.numpy(), gram.numpy(), places.start, k, *numbers, non_negative, is_above)
+    return torch.from_numpy(is_above)
 
 
 def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -135,9 +129,11 @@ def _group_maxima(bits: Any, mask: Any, maxima: Any) -> None:
         maxima[-1] = largest
 
 
-@_compiled("i8(i4[::1], i4, i4[::1], f4, f4[::1], f4[:, ::1], b1)")
+@_compiled(f"i8(i4[::1], i4, i4[::1], f4, {_ROW}, {_MATRIX}, b1)")
 def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, atoms: Any, non_negative: Any) -> int:
-    """The first place of the largest strength; where others come within the margin, of the largest in float64."""
+    """The first place of the largest strength; where others come within the margin, of the largest in float64. Of
+    strengths of 0, which barred atoms have, the first.
+    """
     _group_maxima(bits, mask, maxima)
     best = 0
     for group in range(len(maxima)):
@@ -149,7 +145,7 @@ def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, at
     least = np.empty(1, np.float32)
     least.view(np.int32)[0] = maxima[best]
     least[0] = max(least[0] - margin, np.float32(0))
-    within = least.view(np.int32)[0]
+    within = max(least.view(np.int32)[0], np.int32(1))
     n_close = 0
     for group in range(len(maxima)):
         if maxima[group] >= within:
@@ -169,11 +165,53 @@ def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, at
     return pick
 
 
-@_compiled(f"({_ARRAYS}, f4, f4, f4, b1, i8, i8)")
+@_compiled(f"f4({_ROW}, {_ROW}, i8[::1], {_MATRIX}, {_MATRIX}, {_ROW}, i8[::1], f4, f4, f4, f4, b1)")
+def _pursue_row(
+    residual: Any,
+    row: Any,
+    barred: Any,
+    atoms: Any,
+    gram: Any,
+    values: Any,
+    indices: Any,
+    error: Any,
+    tolerance: Any,
+    margin: Any,
+    least: Any,
+    non_negative: Any,
+) -> Any:
+    """The error in the end. `residual` and `row`, its correlations with the first m atoms, change with it; the atoms at
+    the places `barred` may not be taken.
+    """
+    m, k = len(row), len(values)
+    # Floats from 0 up are ordered as the integers of the same bits are, of which LLVM compares many at once. The mask
+    # leaves a number's strength: all but its sign, or all.
+    mask = np.int32(-1) if non_negative else np.int32(0x7FFFFFFF)
+    maxima = np.empty(-(-m // _GROUP), np.int32)
+    for step in range(k):
+        if not error > tolerance:  # it may be NaN
+            break
+        for j in barred:
+            row[j] = 0
+        pick = _strongest(row.view(np.int32), mask, maxima, margin, residual, atoms, non_negative)
+        if non_negative and row[pick] <= least:
+            break
+        coefficient = _dot(residual, atoms[pick])
+        _subtract(residual, coefficient, atoms[pick])
+        values[step] = coefficient
+        indices[step] = pick
+        error = _dot(residual, residual)
+        if step + 1 < k:
+            _subtract(row, coefficient, gram[pick, :m])
+    return error
+
+
+@_compiled(
+    f"({_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, i8[:, ::1], {_ROW}, f4, f4, f4, b1, i8, i8)",
+)
 def _pursue(
     unit: Any,
     correlations: Any,
-    barred: Any,
     atoms: Any,
     gram: Any,
     values: Any,
@@ -187,61 +225,36 @@ def _pursue(
     end: Any,
 ) -> None:
     """The rows from start to end."""
-    m, n_barred = correlations.shape[1], barred.shape[1]
-    # Floats from 0 up are ordered as the integers of the same bits are, of which LLVM compares many at once. The mask
-    # leaves a number's strength: all but its sign, or all; those of negative integers may not be taken.
-    everything = correlations.view(np.int32)
-    every_bit = np.int32(-1)
-    mask = every_bit if non_negative else np.int32(0x7FFFFFFF)
-    allowed = np.empty(m, np.int32)
-    maxima = np.empty(-(-m // _GROUP), np.int32)
-    residual = np.empty(unit.shape[1], np.float32)
+    none = np.empty(0, np.int64)
     for place in range(start, end):
-        residual[:] = unit[place]
-        row = correlations[place]
-        for step in range(values.shape[1]):
-            if not error[place] > tolerance:  # it may be NaN
-                break
-            if n_barred:
-                allowed[:] = everything[place] & mask
-                for j in range(n_barred):
-                    if barred[place, j]:
-                        allowed[m - n_barred + j] = -1
-                pick = _strongest(allowed, every_bit, maxima, margin, residual, atoms, non_negative)
-                if allowed[pick] < 0:
-                    break
-            else:
-                pick = _strongest(everything[place], mask, maxima, margin, residual, atoms, non_negative)
-            if non_negative and row[pick] <= least:
-                break
-            coefficient = _dot(residual, atoms[pick])
-            _subtract(residual, coefficient, atoms[pick])
-            values[place, step] = coefficient
-            indices[place, step] = pick
-            error[place] = _dot(residual, residual)
-            if step + 1 < values.shape[1]:
-                _subtract(row, coefficient, gram[pick, :m])
+        residual = unit[place].copy()
+        outcome = values[place], indices[place], error[place]
+        numbers = tolerance, margin, least, non_negative
+        error[place] = _pursue_row(residual, correlations[place], none, atoms, gram, *outcome, *numbers)
 
 
-@_compiled(f"({_ARRAYS}, f4, f4, f4, b1)")
+@_compiled(f"({_MATRIX}, {_MATRIX}, i8, i8, f4, f4, f4, b1, b1[::1])")
 def _judge(
-    unit: Any,
-    correlations: Any,
-    barred: Any,
     atoms: Any,
     gram: Any,
-    values: Any,
-    indices: Any,
-    error: Any,
+    first: Any,
+    k: Any,
     threshold: Any,
     margin: Any,
     least: Any,
     non_negative: Any,
+    is_above: Any,
 ) -> None:
-    for place in range(len(unit)):
-        _pursue(
-            *(unit, correlations, barred, atoms, gram, values, indices, error),
-            *(threshold, margin, least, non_negative, place, place + 1),
-        )
-        if error[place] <= threshold:
-            barred[place + 1 :, place] = True
+    """One atom after the other, from the first place on. Its correlations are its row of the Gram matrix."""
+    values, indices = np.empty(k, np.float32), np.empty(k, np.int64)
+    barred, n_barred = np.empty(len(is_above), np.int64), 0
+    for i in range(len(is_above)):
+        place = first + i
+        residual, row = atoms[place].copy(), gram[place, :place].copy()
+        outcome = values, indices, np.float32(1)
+        numbers = threshold, margin, least, non_negative
+        error = _pursue_row(residual, row, barred[:n_barred], atoms, gram, *outcome, *numbers)
+        is_above[i] = error > threshold
+        if not is_above[i]:
+            barred[n_barred] = place
+            n_barred += 1

@@ -11,8 +11,6 @@ candidate is what this very pursuit could not explain.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -80,15 +78,15 @@ def _admitted(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: f
     error = pursuit.encode(unit, tolerance=threshold).error
     above = (error > threshold).nonzero().squeeze(1)
     order = above[error[above].argsort(descending=True, stable=True)]
-    n, candidates = pursuit.n_atoms, unit[order]
-    pursuit.extend(candidates)
-    judge = pursuit.judge if pursuit.is_compiled else partial(_judge_together, pursuit)
-    entered = judge(candidates, threshold)
+    n = pursuit.n_atoms
+    pursuit.extend(unit[order])
+    judge = MatchingPursuit.judge if pursuit.is_compiled else _judge_together
+    entered = judge(pursuit, len(order), threshold)
     pursuit.truncate(n)
     return order[entered]
 
 
-def _judge_together(pursuit: MatchingPursuit, candidates: Float[Tensor, "c d"], threshold: float) -> Bool[Tensor, " c"]:
+def _judge_together(pursuit: MatchingPursuit, n_candidates: int, threshold: float) -> Bool[Tensor, " c"]:
     """Which candidates enter; they are the last atoms of the pursuit.
 
     Judging one after the other takes a pursuit for each. The same comes out of judging all at once: give
@@ -97,7 +95,7 @@ def _judge_together(pursuit: MatchingPursuit, candidates: Float[Tensor, "c d"], 
     what it says is settled; a candidate that is rejected is barred, and only the rows that had taken it are pursued
     again. The earliest unsettled one always settles.
     """
-    n = pursuit.n_atoms - len(candidates)
+    n, candidates = pursuit.n_atoms - n_candidates, pursuit.atoms[pursuit.n_atoms - n_candidates :]
     barred = torch.ones(len(candidates), len(candidates), dtype=torch.bool, device=candidates.device).triu()
     taken = torch.zeros(len(candidates), pursuit.k, dtype=torch.long, device=candidates.device)
     error = candidates.new_zeros(len(candidates))

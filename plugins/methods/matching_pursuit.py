@@ -132,19 +132,21 @@ class MatchingPursuit:
         if self.n_atoms:
             if barred is None:
                 barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
+            is_compiled = self.is_compiled and not barred.shape[1]
             width = max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1))
-            size = _chunk_rows("compiled" if self.is_compiled else x.device.type, width)
+            size = _chunk_rows("compiled" if is_compiled else x.device.type, width)
             tensors = (unit, values, indices, error, barred)
-            pursue = self._pursue_compiled if self.is_compiled else self._pursue
+            pursue = self._pursue_compiled if is_compiled else self._pursue
             for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
                 pursue(*part, tolerance=tolerance)
         return Pursuit(values.mul_(norms), indices, error)
 
-    def judge(self, candidates: Float[Tensor, "p d"], threshold: float) -> Bool[Tensor, " p"]:
-        """Which of the last p atoms, these rows, are explained too badly by the atoms before them; the others may not
-        be taken. Compiled, that is by one row after the other.
+    def judge(self, n: int, threshold: float) -> Bool[Tensor, " n"]:
+        """Which of the last n atoms are explained too badly by the atoms before them; the others may not be taken.
+        Compiled, that is by one after the other.
         """
-        tensors = (candidates, self._correlate(candidates), self._atoms, self._gram, self.k)
+        places = range(self.n_atoms - n, self.n_atoms)
+        tensors = (self._atoms, self._gram, places, self.k)
         return compiled_pursuit.judge(*tensors, threshold=threshold, **self._bounds, non_negative=self.non_negative)
 
     @property
@@ -153,9 +155,10 @@ class MatchingPursuit:
         return {"margin": _DOUBT_EPS * eps, "least": _SPANNED_EPS * eps}
 
     def _pursue_compiled(
-        self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
+        self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, _: Tensor, *, tolerance: float
     ) -> None:
-        tensors = (unit, self._correlate(unit), barred.contiguous(), self._atoms, self._gram, values, indices, error)
+        """Of rows for which no atom is barred."""
+        tensors = (unit, self._correlate(unit), self._atoms, self._gram, values, indices, error)
         compiled_pursuit.pursue(*tensors, tolerance=tolerance, **self._bounds, non_negative=self.non_negative)
 
     def _pursue(
