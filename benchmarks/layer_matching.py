@@ -1,8 +1,9 @@
 """Layer matching of one family of models: a suite of the harness against the published procedure.
 
-Ours is `harness run` in an empty folder, from rows on disk to the scores, with captures, cells and report. Theirs is
-what Leask et al. 2025 (arXiv 2505.17769) do, written plainly: for every ordered pair of models and of layers both are
-loaded from disk and compared. Both use linear CKA, SVCCA and relative representations as textbooks have them.
+Ours is `harness run` in an empty folder, from rows on disk to the scores, with captures, cells, report, and a second
+value of each pair on shuffled rows. Theirs is what Leask et al. 2025 (arXiv 2505.17769) do: for every ordered pair of
+models and of layers both are loaded from disk and compared, by linear CKA, SVCCA, relative representations and linear
+regression; either written plainly, in float32, or by calling this harness's own metrics on every two matrices.
 Run: `python benchmarks/layer_matching.py [--models 5 --sites 6 --rows 5000]`.
 """
 
@@ -13,17 +14,22 @@ import io
 import itertools
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from measuring import Table, parser, quiet_medians
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
 
 import harness
 from harness import cli
 
 D = 256
-SIMILARITIES = ("cka", "svcca", "relative")
+
+Metrics = dict[str, Callable[[Tensor, Tensor], float]]
 
 
 def write_family(folder: Path, n_models: int, n_sites: int, n_rows: int) -> list[Path]:
@@ -53,9 +59,48 @@ def write_family(folder: Path, n_models: int, n_sites: int, n_rows: int) -> list
     return models
 
 
-def published(models: list[Path], n_sites: int, n_rows: int) -> dict[str, float]:
+def plain_cka(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
+    """Kornblith et al. 2019 (arXiv 1905.00414), section 3."""
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    return float((x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm()))
+
+
+def plain_svcca(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
+    """Raghu et al. 2017 (arXiv 1706.05806): the directions with .99 of the variance, and their correlations."""
+    kept = []
+    for rows in (x, y):
+        left, sizes, _ = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+        share = sizes.square().cumsum(dim=0) / sizes.square().sum()
+        kept.append(left[:, : int((share < 0.99).sum()) + 1])
+    return float(torch.linalg.svdvals(kept[0].T @ kept[1]).mean())
+
+
+def plain_relative(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
+    """Moschella et al. 2022 (arXiv 2209.15430), section 3, with 300 anchors."""
+    anchors = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:300]
+    x, y = functional.normalize(x), functional.normalize(y)
+    return float(functional.cosine_similarity(x @ x[anchors].T, y @ y[anchors].T).mean())
+
+
+def plain_regression(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
+    """R² of y by least squares on x, in sample."""
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    residual = y - x @ torch.linalg.lstsq(x, y).solution
+    return 1 - float(residual.square().sum() / y.square().sum())
+
+
+PLAIN: Metrics = {
+    "cka": plain_cka,
+    "svcca": plain_svcca,
+    "relative": plain_relative,
+    "linear_regression": plain_regression,
+}
+PARAMS = {"linear_regression": {"estimate": "in_sample"}}
+OWN: Metrics = {name: harness.create("similarity", name, **PARAMS.get(name, {})) for name in PLAIN}
+
+
+def published(models: list[Path], n_sites: int, n_rows: int, metrics: Metrics) -> dict[str, float]:
     """The share of layers that are most alike to their own, for each similarity."""
-    metrics = {name: harness.create("similarity", name) for name in SIMILARITIES}
     right: dict[str, list[bool]] = {name: [] for name in metrics}
     for a, b in itertools.product(models, repeat=2):
         for i in range(n_sites):
@@ -67,6 +112,18 @@ def published(models: list[Path], n_sites: int, n_rows: int) -> dict[str, float]
             for name, found in values.items():
                 right[name].append(max(range(n_sites), key=found.__getitem__) == i)
     return {name: sum(answers) / len(answers) for name, answers in right.items()}
+
+
+def largest_difference(models: list[Path], n_rows: int) -> float:
+    """Between the plain metrics and the harness's, on two layers of two models."""
+    x, y = (load_file(model / f"resid_post.{k}.safetensors")["x"][:n_rows] for k, model in enumerate(models[:2]))
+    return max(abs(PLAIN[name](x, y) - OWN[name](x, y)) for name in PLAIN)
+
+
+def called(name: str) -> str:
+    """A similarity as a suite lists it."""
+    params = "".join(f", {key}: {value}" for key, value in PARAMS.get(name, {}).items())
+    return f"{{similarity: {name}{params}}}"
 
 
 def suite(models: list[Path], n_sites: int, n_rows: int) -> None:
@@ -82,7 +139,7 @@ def suite(models: list[Path], n_sites: int, n_rows: int) -> None:
                 [
                     *("run", "suite=smoke", "name=matching", f"models=[{listed}]", f"sites=[{sites}]"),
                     *(f"tokens={{fit: {n_rows}, evaluation: {n_rows}, interp: 0}}", "evaluation_share=0.45"),
-                    *(f"similarities=[{','.join(SIMILARITIES)}]", "tasks=[layer_matching]", "methods=[mean]"),
+                    *(f"similarities=[{','.join(map(called, PLAIN))}]", "tasks=[layer_matching]", "methods=[mean]"),
                     *("evaluations=[]", "scorers=[]", "wandb.mode=disabled"),
                 ]
             )
@@ -102,14 +159,19 @@ def main() -> None:
     shape = arguments.sites, arguments.rows
     with tempfile.TemporaryDirectory() as folder:
         models = write_family(Path(folder), arguments.models, *shape)
-        runs = {"harness run": lambda: suite(models, *shape), "as published": lambda: published(models, *shape)}
+        runs: dict[str, Callable[[], object]] = {
+            "harness run": lambda: suite(models, *shape),
+            "in plain torch": lambda: published(models, *shape, PLAIN),
+            "with this harness's metrics": lambda: published(models, *shape, OWN),
+        }
+        print(f"plain metrics and the harness's differ by {largest_difference(models, arguments.rows):.1e} at most")
         seconds = quiet_medians(runs, arguments.rounds, loaded=arguments.loaded)
     work = f"layer matching of {arguments.models} models × {arguments.sites} sites, {arguments.rows} rows, d {D}"
-    ours, theirs = (
-        "harness run: cka, svcca, relative, with nulls",
-        "each ordered pair loaded and compared, as published",
-    )
-    Table(arguments).add(work, (ours, seconds["harness run"]), (theirs, seconds["as published"]))
+    ours, *theirs = seconds
+    table = Table(arguments)
+    for other in theirs:
+        against = f"each ordered pair loaded and compared, {other}", seconds[other]
+        table.add(work, ("harness run: four similarities, with nulls", seconds[ours]), against)
 
 
 if __name__ == "__main__":

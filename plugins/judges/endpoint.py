@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import harness
@@ -22,6 +24,14 @@ class Refusal(harness.Failure):
     """The endpoint won't: asked again it would say the same."""
 
 
+@dataclass(frozen=True)
+class _Passing(harness.Failure):
+    """Asked again it may answer."""
+
+    wait_seconds: float | None = None
+    """As long as the endpoint asks for, if it does."""
+
+
 class Endpoint:
     """Where a judge's requests go. Its key stands in no text that comes from here."""
 
@@ -34,11 +44,21 @@ class Endpoint:
             )
         try:
             import httpx
-        except ImportError:
-            raise harness.ConfigError("judge openai_http needs httpx: pip install 'decomp-harness[judge]'.") from None
+            import tenacity
+        except ImportError as error:
+            raise harness.ConfigError(
+                f"judge openai_http needs {error.name}: pip install 'decomp-harness[judge]'."
+            ) from None
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._errors = httpx.HTTPError
         self._client = httpx.Client(headers=headers, timeout=config.timeout_seconds)
+        growing = tenacity.wait_exponential(config.wait_seconds)
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda found: isinstance(found, _Passing)),
+            stop=tenacity.stop_after_attempt(config.attempts),
+            wait=lambda state: min(_asked_for(state, growing(state)), _LONGEST_WAIT_SECONDS),
+            retry_error_callback=lambda state: harness.Failure(state.outcome.result().reason),
+        )
         self._failed_in_a_row = 0
         self._last_reason = ""
         self._lock = threading.Lock()
@@ -70,34 +90,37 @@ class Endpoint:
         return found
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The answer's JSON, or a Failure."""
-        reason = ""
-        for attempt in range(self._config.attempts):
-            if attempt:
-                time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
-            wait = self._config.wait_seconds * 2**attempt
-            try:
-                whole = {"model": self._config.model, "temperature": 0, **body}
-                response = self._client.post(f"{self._config.base_url.rstrip('/')}/{path}", json=whole)
-                if response.is_success:
-                    return response.json()
-            except (OSError, ValueError, self._errors) as error:  # no connection, a stall, an answer cut short
-                reason = self._hide(f"{type(error).__name__}: {error}")
-                continue
-            reason = self._hide(f"HTTP {response.status_code}: {response.text[:200]}")
-            if response.status_code not in _PASSING and response.status_code < 500:
-                return Refusal(reason)
-            wait = _seconds(response.headers.get("Retry-After"), wait)
-        return harness.Failure(reason)
+        """The answer's JSON, or a Failure after the last attempt."""
+        return self._retrying(self._post_once, path, {"model": self._config.model, "temperature": 0, **body})
+
+    def _post_once(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            response = self._client.post(f"{self._config.base_url.rstrip('/')}/{path}", json=body)
+            if response.is_success:
+                return response.json()
+        except (OSError, ValueError, self._errors) as error:  # no connection, a stall, an answer cut short
+            return _Passing(self._hide(f"{type(error).__name__}: {error}"))
+        reason = self._hide(f"HTTP {response.status_code}: {response.text[:200]}")
+        if response.status_code not in _PASSING and response.status_code < 500:
+            return Refusal(reason)
+        return _Passing(reason, _seconds(response.headers.get("Retry-After", "")))
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "[hidden]") if self._key else text
 
 
-def _seconds(header: str | None, otherwise: float) -> float:
-    """`Retry-After` where it is a number of seconds."""
+def _asked_for(state: Any, otherwise: float) -> float:
+    seconds: float | None = state.outcome.result().wait_seconds
+    return otherwise if seconds is None else seconds
+
+
+def _seconds(retry_after: str) -> float | None:
+    """`Retry-After`, which is a number of seconds or a date."""
     try:
-        found = float(header or "")
-    except ValueError:  # a date
-        return otherwise
-    return found if math.isfinite(found) and found >= 0 else otherwise
+        found = float(retry_after)
+    except ValueError:
+        try:
+            found = (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):  # neither; or a date without a zone
+            return None
+    return max(0.0, found) if math.isfinite(found) else None

@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import log
 from pathlib import Path
@@ -25,6 +27,7 @@ from harness.parameters import describe_changed
 from harness.plugin_manager import load_catalog
 from harness.response_cache import ResponseCache
 from harness.testing import check_judge, raise_problems
+from plugins.judges.endpoint import _seconds
 
 KEY = "a-secret-of-the-test"
 TRIAL = "Is water wet?"
@@ -275,3 +278,21 @@ def test_a_missing_key_and_secrets_in_an_address_are_said_at_once(monkeypatch: p
     with pytest.raises(harness.ConfigError, match="holds a secret") as caught:
         harness.create("judge", "openai_http", model="m", base_url="http://user:hush@host/v1")
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("7", 7),
+        ("0.5", 0.5),
+        ("-3", 0),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), pytest.approx(3600, abs=60)),
+        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0),
+        ("Sun, 06 Nov 1994 08:49:37", None),
+        ("soon", None),
+        ("inf", None),
+        ("", None),
+    ],
+)
+def test_how_long_an_endpoint_asks_for(retry_after: str, seconds: object) -> None:
+    assert _seconds(retry_after) == seconds
