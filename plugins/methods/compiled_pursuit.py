@@ -7,16 +7,15 @@ torch's steps: what is within the margin of doubt is decided in float64.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from plugins.methods.compilation import compiled
 
 _GROUP = 64
 _MATRIX, _ROW = "f4[:, ::1]", "f4[::1]"
@@ -77,28 +76,8 @@ def judge(
     return torch.from_numpy(is_above)
 
 
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile on import, which no fit's seconds hold, for arrays of these types whose rows lie one after the other."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        # Sums may be taken in another order, many numbers at once: the last bits of a result may differ from torch's.
-        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
-        try:
-            return numba.njit(signature, cache=True, **options)(function)
-        except RuntimeError:
-            warnings.warn(
-                "matching pursuit is compiled anew in each process: numba has no folder to keep it in. Set "
-                "NUMBA_CACHE_DIR to one that can be written.",
-                RuntimeWarning,
-                stacklevel=1,  # one place for all functions, so that it is said once
-            )
-            return numba.njit(signature, **options)(function)
-
-    return decorate
-
-
 # In functions of their own: within the loop over rows LLVM takes one number at a time.
-@_compiled("f4(f4[::1], f4[::1])")
+@compiled("f4(f4[::1], f4[::1])")
 def _dot(a: Any, b: Any) -> Any:
     total = np.float32(0)
     for i in range(len(a)):
@@ -106,13 +85,13 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
-@_compiled("(f4[::1], f4, f4[::1])")
+@compiled("(f4[::1], f4, f4[::1])")
 def _subtract(row: Any, coefficient: Any, other: Any) -> None:
     for j in range(len(row)):
         row[j] -= coefficient * other[j]
 
 
-@_compiled("(i4[::1], i4, i4[::1])")
+@compiled("(i4[::1], i4, i4[::1])")
 def _group_maxima(bits: Any, mask: Any, maxima: Any) -> None:
     m = len(bits)
     for group in range(m // _GROUP):
@@ -129,7 +108,7 @@ def _group_maxima(bits: Any, mask: Any, maxima: Any) -> None:
         maxima[-1] = largest
 
 
-@_compiled(f"i8(i4[::1], i4, i4[::1], f4, {_ROW}, {_MATRIX}, b1)")
+@compiled(f"i8(i4[::1], i4, i4[::1], f4, {_ROW}, {_MATRIX}, b1)")
 def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, atoms: Any, non_negative: Any) -> int:
     """The first place of the largest strength; where others come within the margin, of the largest in float64. Of
     strengths of 0, which barred atoms have, the first.
@@ -165,7 +144,7 @@ def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, at
     return pick
 
 
-@_compiled(f"f4({_ROW}, {_ROW}, i8[::1], {_MATRIX}, {_MATRIX}, {_ROW}, i8[::1], f4, f4, f4, f4, b1)")
+@compiled(f"f4({_ROW}, {_ROW}, i8[::1], {_MATRIX}, {_MATRIX}, {_ROW}, i8[::1], f4, f4, f4, f4, b1)")
 def _pursue_row(
     residual: Any,
     row: Any,
@@ -206,7 +185,7 @@ def _pursue_row(
     return error
 
 
-@_compiled(
+@compiled(
     f"({_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, i8[:, ::1], {_ROW}, f4, f4, f4, b1, i8, i8)",
 )
 def _pursue(
@@ -233,7 +212,7 @@ def _pursue(
         error[place] = _pursue_row(residual, correlations[place], none, atoms, gram, *outcome, *numbers)
 
 
-@_compiled(f"({_MATRIX}, {_MATRIX}, i8, i8, f4, f4, f4, b1, b1[::1])")
+@compiled(f"({_MATRIX}, {_MATRIX}, i8, i8, f4, f4, f4, b1, b1[::1])")
 def _judge(
     atoms: Any,
     gram: Any,

@@ -178,7 +178,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="topk_sae",
-        version=2,
+        version=3,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
         config=TopKSAEConfig,
         factory="plugins.methods.sae.topk:TopKSAE",

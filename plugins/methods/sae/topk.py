@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
+from plugins.methods.compiled_topk import can_be_compiled, largest_places
 from plugins.methods.sae import TopKSAEConfig
 from plugins.methods.sae.learner import Forward, SAELearner
 from plugins.methods.sae.sparse import Support
@@ -51,7 +52,9 @@ class TopKSAE(SAELearner):
 
     def support(self, pre: Float[Tensor, "b m"]) -> Support:
         """Where the codes are."""
-        return Support.of_each_row(pre.topk(self.config.k, dim=1, sorted=False).indices, self.config.n_latents)
+        k = self.config.k
+        latents = largest_places(pre, k) if can_be_compiled(pre) else pre.topk(k, dim=1, sorted=False).indices
+        return Support.of_each_row(latents, self.config.n_latents)
 
     def reconstruct(
         self, y: Float[Tensor, "b d"], pre: Float[Tensor, "b m"], support: Support, codes: Float[Tensor, " e"]

@@ -1,0 +1,95 @@
+"""The k largest of each row's positive numbers on a CPU, compiled by numba: one pass, where torch sorts as it goes.
+
+The k-th largest of the maxima of groups of 32 numbers is a floor: at least k numbers reach it, and few more do, so that
+only these are looked at again. Numbers are compared as the integers of the same bits, whose order is that of floats
+from 0 up, and below which all negative ones lie.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plugins.methods.compilation import compiled
+
+_GROUP = 32
+_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+
+
+def can_be_compiled(x: Tensor) -> bool:
+    """Whether `largest_places` takes it."""
+    return x.device.type == "cpu" and x.dtype in _BITS and x.is_contiguous()
+
+
+def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
+    """Where the k largest numbers of each row are, in no order, found on as many threads as torch has.
+
+    Which of equal ones is left open, and which negative ones where fewer than k are above 0.
+    """
+    places = torch.empty(len(x), k, dtype=torch.long)
+    bits, out = x.view(_BITS[x.dtype]).numpy(), places.numpy()
+    n_parts = max(1, min(torch.get_num_threads(), len(x)))
+    cuts = [len(x) * part // n_parts for part in range(n_parts + 1)]
+    with ThreadPoolExecutor(n_parts) as threads:
+        list(threads.map(lambda part: _largest_places(bits, out, cuts[part], cuts[part + 1]), range(n_parts)))
+    return places
+
+
+@compiled("(i2[::1], i2[::1])", "(i4[::1], i4[::1])")
+def _group_maxima(row: Any, maxima: Any) -> None:
+    m = len(row)
+    # Of a fixed length, so that LLVM takes many numbers at once.
+    for group in range(m // _GROUP):
+        largest = row[group * _GROUP]
+        for j in range(_GROUP):
+            number = row[group * _GROUP + j]
+            largest = number if number > largest else largest
+        maxima[group] = largest
+    if m % _GROUP:
+        maxima[-1] = row[m - m % _GROUP :].max()
+
+
+@compiled("i8(i2[::1], i8)", "i8(i4[::1], i8)")
+def _kth_largest(numbers: Any, k: Any) -> Any:
+    """By bisection: counting is many numbers at once."""
+    low, high = np.int64(numbers.min()), np.int64(numbers.max())
+    while low < high:
+        middle = (low + high + 1) >> 1
+        n_above = 0
+        for i in range(len(numbers)):
+            n_above += numbers[i] >= middle
+        if n_above >= k:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@compiled("(i2[:, ::1], i8[:, ::1], i8, i8)", "(i4[:, ::1], i8[:, ::1], i8, i8)")
+def _largest_places(bits: Any, places: Any, start: Any, end: Any) -> None:
+    m, k = bits.shape[1], places.shape[1]
+    maxima = np.empty(-(-m // _GROUP), bits.dtype)
+    found, found_at = np.empty(m + 1, bits.dtype), np.empty(m + 1, np.int64)
+    for i in range(start, end):
+        row, out = bits[i], places[i]
+        _group_maxima(row, maxima)
+        floor = _kth_largest(maxima, k) if len(maxima) >= k else np.int64(row.min())
+        n = 0
+        for group in range(len(maxima)):
+            if maxima[group] >= floor:
+                for j in range(group * _GROUP, min((group + 1) * _GROUP, m)):
+                    found[n], found_at[n] = row[j], j
+                    n += row[j] >= floor
+        last, n_out = _kth_largest(found[:n], k), 0
+        for j in range(n):
+            out[n_out] = found_at[j]
+            n_out += found[j] > last
+        for j in range(n):
+            if n_out < k and found[j] == last:
+                out[n_out] = found_at[j]
+                n_out += 1
