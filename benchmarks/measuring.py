@@ -43,13 +43,13 @@ def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
-def quiet_medians(runs: Runs, rounds: int, *, loaded: bool = False) -> dict[str, float]:
-    """Median wall seconds of each, all run in turn, after a round that only warms up.
+def quiet_medians(runs: Runs, rounds: int, *, loaded: bool = False, warm_up: bool = True) -> dict[str, float]:
+    """Median wall seconds of each, all run in turn, after a round that only warms up unless that was done before.
 
     A run counts if the other processes of the machine used less than a tenth of a core during it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for attempt in range(1 + rounds * _MAX_TRIES):
+    for attempt in range(0 if warm_up else 1, 1 + rounds * _MAX_TRIES):
         for name, run in runs.items():
             if attempt and len(seconds[name]) == rounds:
                 continue

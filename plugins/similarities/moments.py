@@ -154,8 +154,8 @@ class JointMoments:
         sums = self._sums[x, y] if (x, y) in self._sums else self._sums[y, x].T
         if not int(sums[-1, -1]) == own_x.n_rows == own_y.n_rows:
             raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
-        centred = _moved(sums, own_x.mean - self._pilots[x], own_y.mean - self._pilots[y])
-        return CentredMoments(own_x, own_y, centred[:-2, :-2], float(centred[-2, -2]))
+        steps = own_x.mean - self._pilots[x], own_y.mean - self._pilots[y]
+        return CentredMoments(own_x, own_y, _products_moved(sums, *steps), _norm_products_moved(sums, *steps))
 
     def _original(self, place: str) -> str:
         return self._same_rows.get(place, place)
@@ -279,6 +279,20 @@ def _moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> Float[
 def _moved_left(sums: Float[Tensor, "d1+2 d2+2"], b: Float[Tensor, " d1"]) -> Float[Tensor, "d1+2 d2+2"]:
     z, norm, one = sums[:-2], sums[-2], sums[-1]
     return torch.cat([z - torch.outer(b, one), (norm - 2 * b @ z + b.dot(b) * one)[None], one[None]])
+
+
+def _products_moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> Float[Tensor, "d1 d2"]:
+    """Of `_moved` the products alone: two updates of rank 1."""
+    z, one = sums[:-2], sums[-1]
+    by_one = z[:, -1] - one[-1] * b_x
+    return torch.addr(z[:, :-2], b_x, one[:-2], alpha=-1).addr_(by_one, b_y, alpha=-1)
+
+
+def _norm_products_moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> float:
+    """Of `_moved` the sum of ‖x‖²‖y‖²."""
+    z, norm, one = sums[:-2], sums[-2], sums[-1]
+    by_norm = norm - 2 * b_x @ z + b_x.dot(b_x) * one
+    return float(by_norm[-2] - 2 * b_y.dot(by_norm[:-2]) + b_y.dot(b_y) * by_norm[-1])
 
 
 def _scatter(sums: Float[Tensor, "d+2 d+2"], pilot: Float[Tensor, " d"]) -> Scatter:
