@@ -34,7 +34,9 @@ from plugins.models import HFConfig
 from plugins.models.hf import find_device, load_module, load_tokenizer
 from plugins.models.packaged import find_folder
 
-_BATCH_ROWS = 8
+# On a CPU 4 rows are read at the rate of 8, and fewer places stay empty where few requests are alike.
+_BATCH_ROWS = {"cpu": 4}
+_BATCH_ROWS_ELSEWHERE = 8
 _LENGTH_STEP = 16
 _REQUESTS_AT_ONCE = 256
 """Among so many, rows of one shape are looked for; when they are answered, they are handed out."""
@@ -73,6 +75,7 @@ class Local:
         if missing:
             raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(missing)}.")
         self._model.to(self._device)
+        self._batch_rows = _BATCH_ROWS.get(self._device.type, _BATCH_ROWS_ELSEWHERE)
         self._prompts = Prompts(load_tokenizer(of_model))
 
     def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...]]:
@@ -111,7 +114,7 @@ class Local:
         rows = [Row(beginning, rest + target[:-1], len(target)) for (beginning, rest), target in asked]
         for row, (_, target) in zip(rows, asked, strict=True):
             wanted[row][target] = 0.0
-        for beginning, batches in _by_beginning([row for row in wanted if row.n_scored]).items():
+        for beginning, batches in _by_beginning([row for row in wanted if row.n_scored], self._batch_rows).items():
             read = self._read(beginning)
             for batch in batches:
                 for row, found in zip(batch, self._continue(read, batch), strict=True):
@@ -130,14 +133,14 @@ class Local:
     def _continue(self, read: Any, rows: Sequence[Row]) -> Float[Tensor, "n s v"]:
         """The log-probabilities of the tokens after the last places of up to a batch of rows of one shape."""
         n_read, n_tokens, n_kept = len(rows[0].beginning), rows[0].n_padded, rows[0].n_kept
-        ids = torch.full((_BATCH_ROWS, n_tokens), self._prompts.padding)
-        mask = torch.zeros(_BATCH_ROWS, n_read + n_tokens, dtype=torch.long)
+        ids = torch.full((self._batch_rows, n_tokens), self._prompts.padding)
+        mask = torch.zeros(self._batch_rows, n_read + n_tokens, dtype=torch.long)
         mask[:, :n_read] = 1
         for place, row in enumerate(rows):
             ids[place, n_tokens - len(row.rest) :] = torch.tensor(row.rest)
             mask[place, n_read + n_tokens - len(row.rest) :] = 1
         cache = copy.deepcopy(read)
-        cache.batch_repeat_interleave(_BATCH_ROWS)
+        cache.batch_repeat_interleave(self._batch_rows)
         logits = self._model(
             input_ids=ids.to(self._device),
             attention_mask=mask.to(self._device),
@@ -154,16 +157,16 @@ def _parts(requests: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield requests[first : first + _REQUESTS_AT_ONCE]
 
 
-def _by_beginning(rows: Sequence[Row]) -> dict[Ids, list[list[Row]]]:
+def _by_beginning(rows: Sequence[Row], batch_rows: int) -> dict[Ids, list[list[Row]]]:
     """Batches of rows of one shape."""
     groups: dict[Ids, dict[tuple[int, int], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[row.beginning][row.n_padded, row.n_kept].append(row)
     return {
         beginning: [
-            group[first : first + _BATCH_ROWS]
+            group[first : first + batch_rows]
             for group in of_shape.values()
-            for first in range(0, len(group), _BATCH_ROWS)
+            for first in range(0, len(group), batch_rows)
         ]
         for beginning, of_shape in groups.items()
     }
