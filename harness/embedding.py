@@ -1,8 +1,8 @@
-"""Sentence embeddings from any model of the harness, for scorers that ask `Embed`.
+"""Sentence embeddings for scorers that ask `Embed`: from any model of the harness, or as a judge gives them.
 
-A text's embedding is the mean of the model's last residual stream over the tokens of its first window, the tokens that
-the tokenizer adds among them and padding not, scaled to unit norm: for all-MiniLM-L6-v2 what its authors'
-sentence-transformers pipeline gives (mean pooling after Reimers & Gurevych 2019, arXiv 1908.10084).
+From a model, a text's embedding is the mean of the model's last residual stream over the tokens of its first window,
+the tokens that the tokenizer adds among them and padding not, scaled to unit norm: for all-MiniLM-L6-v2 what its
+authors' sentence-transformers pipeline gives (mean pooling after Reimers & Gurevych 2019, arXiv 1908.10084).
 
 The texts beside it change no bit of a text's embedding (see `run_alike`).
 """
@@ -55,6 +55,20 @@ class Embedder:
         for part in run_alike(self._model, [window for _, window in first_windows], self._site):
             pooled = _pooled(part.x.double(), part.mask)
             self._known |= {first_windows[place][0]: own for place, own in zip(part.places, pooled, strict=True)}
+
+
+def unit_rows(texts: Sequence[str], embeddings: Sequence[Sequence[float]]) -> Float[Tensor, "n d"]:
+    """Embeddings of texts that something else has made, scaled to unit norm in float64.
+
+    Raises:
+        Undefined: one is zero, which points nowhere.
+    """
+    rows = torch.tensor(embeddings, dtype=torch.float64)
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    if not largest.all():
+        raise Undefined(f"the embedding of {texts[int(largest[:, 0].argmin())]!r:.80} is zero")
+    # Divided first: the squares of very large or small numbers would be infinite or zero.
+    return torch.nn.functional.normalize(rows / largest, dim=1)
 
 
 def _pooled(x: Float[Tensor, "n t d"], mask: Bool[Tensor, "n t"]) -> Float[Tensor, "n d"]:

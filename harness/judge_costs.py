@@ -9,7 +9,7 @@ what was answered before is not asked again: the numbers are upper bounds, but f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +18,10 @@ from harness.explainers import to_explain
 from harness.keys import canonical_json
 from harness.plan import Plan
 from harness.plugin_manager import Catalog
-from harness.scorers import NEAR, Choose, Generate, Latent, LatentWindow, Likelihood
-from harness.spending import Prices, Usage, at_most
+from harness.scorers import NEAR, Choose, Embed, EmbedText, Generate, Latent, LatentWindow, Likelihood, Request
+from harness.spending import JudgeRequest, Prices, Usage, at_most
 from harness.store import State
+from harness.suite import JUDGE
 
 N_WINDOWS = 20
 """Of each class in each half; a test compares it with `latents.sampling`."""
@@ -61,11 +62,11 @@ def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> Ju
 
 
 def _asking(cell: Cell, plan: Plan) -> str:
-    """Who asks a cell's judge: its calls by their part, as JSON."""
+    """Who asks a cell's judge: its calls by their part, as JSON, and whether the judge is the encoder."""
     calls = {part: cell.task[part] for part in ("scorer", "explainer") if part in cell.task}
     if "explanation" in cell.task:
         calls["explainer"] = plan.cells[cell.task["explanation"]].task["explainer"]
-    return canonical_json(calls)
+    return canonical_json(calls | ({"encoder": JUDGE} if cell.task["encoder"] == JUDGE else {}))
 
 
 def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
@@ -80,10 +81,19 @@ def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
                 latent = replace(latent, explanation=_longest(explainer, latent, asked))
         if "scorer" in calls:
             asked = catalog.create("scorer", **calls["scorer"]).plan(replace(latent, other=replace(latent, index=1)))
-        judged = [request for request in asked if isinstance(request, Choose | Generate | Likelihood)]
+        judged = list(_of_judge(asked, calls.get("encoder") == JUDGE))
     except Exception:  # the plugin's own code, on what is no latent of a decomposition
         return None
     return sum(map(at_most, judged), Usage())
+
+
+def _of_judge(asked: Sequence[Request], is_encoder: bool) -> Iterator[JudgeRequest]:
+    """What a judge is asked of all that is."""
+    for request in asked:
+        if isinstance(request, Choose | Generate | Likelihood):
+            yield request
+        elif isinstance(request, Embed) and is_encoder:
+            yield from map(EmbedText, request.texts)
 
 
 def _longest(explainer: Any, latent: Latent, asked: list[Any]) -> str:

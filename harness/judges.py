@@ -1,10 +1,11 @@
 """Judges: language models that scorers ask, and how they are asked, each thing once.
 
-A judge is a plugin of kind `judge`. Its Spec's `provides` names the methods that it has, among `choose`, `generate` and
-`likelihood`; each takes requests of its kind and gives the responses in their order, as a list, or one after another as
-they come (a generator): what has come by then outlives an interruption. What it can't answer gets a `Failure`. What is
-answered must not depend on what else is asked. A judge that knows what an answer took gives `Metered` answers; prices
-are the parameters that `spending.PRICES` names. What it has to tell the user it says by a RuntimeWarning.
+A judge is a plugin of kind `judge`. Its Spec's `provides` names the methods that it has, among `choose`, `generate`,
+`likelihood` and `embed`; each takes requests of its kind and gives the responses in their order, as a list, or one
+after another as they come (a generator): what has come by then outlives an interruption. What it can't answer gets a
+`Failure`. What is answered must not depend on what else is asked. A judge that knows what an answer took gives
+`Metered` answers; prices are the parameters that `spending.PRICES` names. What it has to tell the user it says by a
+RuntimeWarning.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any, Protocol
 from harness.errors import BudgetReached, PluginError
 from harness.isolation import isolated
 from harness.response_cache import ResponseCache
-from harness.scorers import Choose, Failure, Generate, Likelihood, Request, prompt_of
+from harness.scorers import Choose, EmbedText, Failure, Generate, Likelihood, prompt_of
 from harness.session import cost
-from harness.spending import FREE, NOTHING, Metered, Prices, Usage, at_most, taken
+from harness.spending import FREE, NOTHING, JudgeRequest, Metered, Prices, Usage, at_most, taken
 from harness.suite import UNLIMITED, JudgeBudget
 
 _REPORT_EVERY = 16
+_METHODS = {Choose: "choose", Generate: "generate", Likelihood: "likelihood", EmbedText: "embed"}
 
 
 class Judge(Protocol):
@@ -40,6 +42,10 @@ class Judge(Protocol):
 
     def likelihood(self, requests: Sequence[Likelihood]) -> Iterable[tuple[float, int] | Failure]:
         """For each request the log-probability of its text and the number of tokens in it."""
+        ...
+
+    def embed(self, requests: Sequence[EmbedText]) -> Iterable[tuple[float, ...] | Failure]:
+        """For each request the embedding of its text, of any norm but zero and of as many numbers for each text."""
         ...
 
 
@@ -72,14 +78,14 @@ class Judging:
         self._warn = warn
         self._prices = prices
         self._budget = budget
-        self._known: dict[Request, Any] = {}
+        self._known: dict[JudgeRequest, Any] = {}
         self._expected = NOTHING
 
     @cached_property
     def _judge(self) -> Any:
         return self._make()
 
-    def ask(self, requests: Iterable[Request]) -> None:
+    def ask(self, requests: Iterable[JudgeRequest]) -> None:
         """Find out the responses to all of them; only what was never answered is asked.
 
         Raises:
@@ -87,7 +93,7 @@ class Judging:
             BudgetReached: some were not sent.
         """
         new = self._unanswered(requests)
-        for kind, method in {Choose: "choose", Generate: "generate", Likelihood: "likelihood"}.items():
+        for kind, method in _METHODS.items():
             if own := [request for request in new if type(request) is kind]:
                 self._ask(method, sorted(own, key=_like_beside_like))
         failures = [self._known[request] for request in new if isinstance(self._known[request], Failure)]
@@ -97,13 +103,13 @@ class Judging:
                 "kept: run again once it can be reached."
             )
 
-    def response(self, request: Request) -> Any:
+    def response(self, request: JudgeRequest) -> Any:
         """The response to a request; asks it, if it was not asked before."""
         if request not in self._known:
             self.ask([request])
         return self._known[request]
 
-    def _unanswered(self, requests: Iterable[Request]) -> list[Request]:
+    def _unanswered(self, requests: Iterable[JudgeRequest]) -> list[JudgeRequest]:
         new = []
         for request in dict.fromkeys(requests):
             if request not in self._known or isinstance(self._known[request], Failure):  # that may pass
@@ -213,13 +219,19 @@ def _check(request: Any, response: Any, where: str) -> None:
     if isinstance(request, Generate):
         fits = isinstance(response, str)
     else:
-        n = len(request.choices) if isinstance(request, Choose) else 2
-        fits = isinstance(response, tuple) and len(response) == n and all(map(_is_finite, response))
+        fits = isinstance(response, tuple) and all(map(_is_finite, response)) and _fits(request, len(response))
     if not fits:
         raise PluginError(
             f"{where} answered {type(request).__name__} with {response!r:.80}. Give a text to Generate, finite numbers "
-            "to the others (see harness.Choose and harness.Likelihood), or harness.Failure(reason)."
+            "to the others (see harness.Choose, harness.Likelihood and harness.EmbedText), or harness.Failure(reason)."
         )
+
+
+def _fits(request: Choose | Likelihood | EmbedText, n: int) -> bool:
+    """Whether so many numbers are a response."""
+    if isinstance(request, EmbedText):
+        return n > 0
+    return n == (len(request.choices) if isinstance(request, Choose) else 2)
 
 
 def _is_finite(value: Any) -> bool:

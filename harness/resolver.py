@@ -19,7 +19,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.plugin_manager import Catalog
 from harness.sites import parse_site
 from harness.spending import PRICES, Prices
-from harness.suite import CAPABILITIES, Entry, ModelEntry, Suite, SuiteConfig
+from harness.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 
 _LISTS = {
     "method": "methods",
@@ -73,7 +73,9 @@ class _Resolver:
             config = parameters.build(SuiteConfig, raw)
             corpus = self.from_preset("corpus", config.corpus, "corpus")
             models = [self.from_preset("model", item, f"models[{i}]") for i, item in enumerate(config.models)]
-            encoder = self.from_preset("model", config.encoder, "encoder")
+            encoder = config.encoder
+            if encoder != JUDGE:
+                encoder = self.from_preset("model", encoder, "encoder")
             config = dataclasses.replace(config, corpus=corpus, models=models, encoder=encoder)
             found = self.models(config)
             askers = [*entries["scorer"], *entries["explainer"]]
@@ -123,9 +125,9 @@ class _Resolver:
             self.problems.append(f"explainers: missing; {needy[0]} needs explanations. Name some of: {names}.")
 
     def encoder(self, config: SuiteConfig, askers: list[Entry]) -> ModelEntry | None:
-        """The encoder where a scorer or explainer asks it; otherwise it is not even looked for."""
+        """The model that a scorer or explainer asks for embeddings; otherwise it is not even looked for."""
         asking = [asker.name for asker in askers if "embed" in asker.needs]
-        if not asking:
+        if not asking or config.encoder == JUDGE:
             return None
         if config.encoder is None:
             self.problems.append(f"encoder: missing; {asking[0]} asks for embeddings. Set encoder=minilm-l6.")
@@ -138,12 +140,13 @@ class _Resolver:
 
     def judge(self, config: SuiteConfig, askers: list[Entry]) -> Entry | None:
         """The judge where a scorer or explainer asks it; it must be able to answer what every one asks."""
-        needs = {need: asker.name for asker in askers for need in asker.needs if need in CAPABILITIES}
+        needs = {need: asker.name for asker in askers for need in asker.needs if need in config.asked_of_judge}
         if not needs:
             return None
         judges = {name: self.catalog.find("judge", name).spec.provides for name in self.catalog.names("judge")}
         able = [name for name, provided in judges.items() if needs.keys() <= set(provided)]
         advice = f"Set judge={able[0]}." if able else "No judge here provides all that is needed."
+        advice += " Or set encoder=minilm-l6: the judge is then not asked for embeddings." if "embed" in needs else ""
         if config.judge is None:
             need, asker = next(iter(needs.items()))
             self.problems.append(f"judge: missing; {asker} needs one that provides {need!r}. {advice}")

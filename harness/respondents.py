@@ -8,16 +8,29 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from harness.embedding import Embedder
+from harness.embedding import Embedder, unit_rows
 from harness.errors import PluginError, Undefined
 from harness.isolation import isolated
 from harness.judges import Judging, usage_rows
 from harness.keys import content_key
 from harness.response_cache import ResponseCache
-from harness.scorers import Activate, Choose, Embed, Generate, Latent, Likelihood, Request, Steer, Unembed
+from harness.scorers import (
+    Activate,
+    Choose,
+    Embed,
+    EmbedText,
+    Failure,
+    Generate,
+    Latent,
+    Likelihood,
+    Request,
+    Steer,
+    Unembed,
+)
 from harness.session import Session
-from harness.spending import NOTHING, Prices, Usage
+from harness.spending import NOTHING, JudgeRequest, Prices, Usage
 from harness.subject import Activating, Steering, Subject, Unembedding
+from harness.suite import JUDGE
 
 
 class Respondent(Protocol):
@@ -40,7 +53,7 @@ class Respondents:
         self._subject = Subject(task, session)
         self._judge = judge if task.get("judge") else None
         self._of: dict[type, Respondent] = {
-            Embed: _Encoder(task["encoder"], session),
+            Embed: _JudgeAsEncoder(judge) if task["encoder"] == JUDGE else _Encoder(task["encoder"], session),
             **dict.fromkeys((Choose, Generate, Likelihood), judge),
             Activate: Activating(self._subject),
             Steer: Steering(self._subject),
@@ -131,8 +144,32 @@ class _Judge:
     def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
         return usage_rows(name, self.usage - since, self._prices)
 
-    def prepare(self, asked: Sequence[tuple[Latent, Request]]) -> None:
+    def prepare(self, asked: Sequence[tuple[Latent, JudgeRequest]]) -> None:
         self._judging.ask([request for _, request in asked])
 
-    def answer(self, latent: Latent, request: Request) -> Any:
+    def answer(self, latent: Latent, request: JudgeRequest) -> Any:
         return self._judging.response(request)
+
+
+class _JudgeAsEncoder:
+    def __init__(self, judge: _Judge) -> None:
+        self._judge = judge
+        self._widths: set[int] = set()
+        """Of all that was embedded so far."""
+
+    def prepare(self, asked: Sequence[tuple[Latent, Embed]]) -> None:
+        self._judge.prepare([(latent, EmbedText(text)) for latent, request in asked for text in request.texts])
+
+    def answer(self, latent: Latent, request: Embed) -> Tensor:
+        found = [self._judge.answer(latent, EmbedText(text)) for text in request.texts]
+        for text, embedding in zip(request.texts, found, strict=True):
+            if isinstance(embedding, Failure):
+                raise Undefined(f"the judge has no embedding of {text!r:.80}: {embedding.reason}")
+            self._widths.add(len(embedding))
+        if len(self._widths) > 1:
+            raise PluginError(
+                f"the judge's embeddings have {' and '.join(map(str, sorted(self._widths)))} numbers; one model's have "
+                "as many for each text. If another model has taken its name, take judges/responses.sqlite out of the "
+                "cache: it holds what was answered before."
+            )
+        return unit_rows(request.texts, found)

@@ -96,9 +96,18 @@ class Latent:
 
 @dataclass(frozen=True)
 class Embed:
-    """Asks for the sentence embedding of each text; the response is `[n, e]`, of unit norm."""
+    """Asks for the sentence embedding of each text; the response is `[n, e]`, of unit norm, in float64."""
 
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbedText:
+    """What a judge that is the suite's encoder is asked, once for each text of an `Embed`; the response is a tuple of
+    finite numbers, at least one, as many for each text. It may be a `Failure`. Scorers ask `Embed`.
+    """
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -213,8 +222,10 @@ class Verdict:
 Request: TypeAlias = Embed | Choose | Generate | Likelihood | Activate | Steer | Unembed
 
 
-def prompt_of(request: Choose | Generate | Likelihood) -> str:
+def prompt_of(request: Choose | Generate | Likelihood | EmbedText) -> str:
     """All that a judge reads of a request."""
+    if isinstance(request, EmbedText):
+        return request.text
     if isinstance(request, Likelihood):
         return f"{request.context}\n\n{request.text}"
     return f"{request.system}\n\n{request.user}"

@@ -72,7 +72,8 @@ class LatentsRead:
     def _fields(self, kind: str, asker: Entry) -> dict[str, Any]:
         """What cells of either kind have in common."""
         subject = self._subject(asker)
-        asks = [*self.suite.asked_by(asker), *(["subject"] if subject else [])]
+        encoder = self.suite.encoder_of(asker)
+        asks = [*self.suite.asked_by(asker), *(["encoder"] if encoder else []), *(["subject"] if subject else [])]
         return {
             "kind": kind,
             "label": f"{asker.label} of {self.cell.label.removeprefix('latents of ')}",
@@ -83,14 +84,14 @@ class LatentsRead:
 
     def _inputs(self, role: str, asker: Entry) -> dict[str, Any]:
         asked = {part: entry.inputs for part, entry in self.suite.asked_by(asker).items()}
-        return {role: asker.inputs, "latents": self.cell.key, "encoder": None} | asked
+        return {role: asker.inputs, "latents": self.cell.key, "encoder": self.suite.encoder_of(asker)} | asked
 
     def _task(self, role: str, asker: Entry) -> dict[str, Any]:
         asked = {part: entry.call | {"inputs": entry.inputs} for part, entry in self.suite.asked_by(asker).items()}
         return {
             **{role: asker.call, "subject": self._subject(asker)},
             **{"latents": self.cell.key, "fit": self.cell.task["fit"], "seed": self.cell.columns["seed"]},
-            **{"encoder": None, **asked},
+            **{"encoder": self.suite.encoder_of(asker), **asked},
         }
 
     def _subject(self, asker: Entry) -> dict[str, Any] | None:

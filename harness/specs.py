@@ -31,7 +31,7 @@ class Spec:
         shape: for a model: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that
             a plan can check sites and estimate disk.
         provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`. For
-            a judge, what it can be asked: `"choose"`, `"generate"`, `"likelihood"`.
+            a judge, what it can be asked: `"choose"`, `"generate"`, `"likelihood"`, `"embed"`.
         needs: for a similarity, what it needs of two decompositions (empty: it compares representations): `"atoms"`,
             compared between sites; `"dictionary"`, whose directions are compared between the seeds of a site; or
             `"codes"` of the rows that two sides share, compared both ways. For an evaluation, what it needs beyond

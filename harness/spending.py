@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.scorers import Choose, Failure, Generate, Likelihood, prompt_of
+from harness.scorers import Choose, EmbedText, Failure, Generate, Likelihood, prompt_of
 
 PRICES = ("usd_per_million_prompt_tokens", "usd_per_million_answer_tokens")
 """The parameters in which a judge that is paid for is told its prices; null: not known."""
 _CHARACTERS_PER_TOKEN = 4
 _MILLION = 1_000_000
 
-JudgeRequest = Choose | Generate | Likelihood
+JudgeRequest = Choose | Generate | Likelihood | EmbedText
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ NOTHING = Usage()
 
 def at_most(request: JudgeRequest) -> Usage:
     """What a request will take, known before it is sent: its answer's tokens at most, its prompt's roughly."""
-    n_answer_tokens = request.max_tokens if isinstance(request, Generate) else 1
+    if isinstance(request, Generate):
+        n_answer_tokens = request.max_tokens
+    else:
+        n_answer_tokens = 0 if isinstance(request, EmbedText) else 1
     return Usage(1, _n_tokens(prompt_of(request)), n_answer_tokens, 1)
 
 

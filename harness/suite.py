@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from harness.tasks import ComparedSite
 
-CAPABILITIES = ("choose", "generate", "likelihood")
-"""What scorers may need of a judge, and judges provide."""
+CAPABILITIES = ("choose", "generate", "likelihood", "embed")
+"""What scorers may need of a judge, and judges provide; embeddings only where the judge is the suite's encoder."""
+JUDGE = "judge"
+"""As a suite's `encoder`: its judge."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -94,7 +96,7 @@ class SuiteConfig:
     latents: int = 20
     """How many poles of latents of each decomposition are sampled, shown and scored."""
     encoder: str | dict | None = None  # type: ignore[type-arg]
-    """The sentence encoder that scorers ask: a model without sites."""
+    """The sentence encoder that scorers ask: a model without sites; or `judge`, which is then the suite's judge."""
     judge: str | dict | None = None  # type: ignore[type-arg]
     """The language model that scorers ask, such as `local`."""
     judge_budget: JudgeBudget = field(default_factory=JudgeBudget)
@@ -108,6 +110,11 @@ class SuiteConfig:
     device: str = "auto"
     plugin_files: list[str] = field(default_factory=list)
     wandb: Wandb = field(default_factory=Wandb)
+
+    @property
+    def asked_of_judge(self) -> frozenset[str]:
+        """Which needs of scorers the judge is there for."""
+        return frozenset(CAPABILITIES) - (frozenset() if self.encoder == JUDGE else {"embed"})
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -211,6 +218,10 @@ class Suite:
         asked = {}
         if self.encoder is not None and "embed" in asker.needs:
             asked["encoder"] = replace(self.encoder.entry, label=self.encoder.label)
-        if self.judge is not None and set(CAPABILITIES) & set(asker.needs):
+        if self.judge is not None and self.config.asked_of_judge & set(asker.needs):
             asked["judge"] = self.judge
         return asked
+
+    def encoder_of(self, asker: Entry) -> str | None:
+        """`judge` where the judge embeds what a scorer or explainer asks; what else embeds is told by `asked_by`."""
+        return JUDGE if self.config.encoder == JUDGE and "embed" in asker.needs else None

@@ -13,6 +13,7 @@ from harness.interpretability import FIT, SCORER, judge_too_weak, scored_units
 from harness.plan import Plan
 from harness.report.sheets import Labels
 from harness.results import Results, floors_of
+from harness.suite import JUDGE
 
 Unit: TypeAlias = tuple[int, int]
 """A latent's number and sign."""
@@ -73,8 +74,8 @@ class Scores:
 
 
 def judged_scorers(plan: Plan) -> set[tuple[str, str]]:
-    """The scorers that asked a judge, not only an encoder, by name and config."""
-    asking = (cell for cell in plan.of_kind("scoring") if cell.task.get("judge"))
+    """The scorers that asked a judge, and not as an encoder, by name and config."""
+    asking = (cell for cell in plan.of_kind("scoring") if cell.task.get("judge") and cell.task["encoder"] != JUDGE)
     return {(cell.columns["scorer"], cell.columns["scorer_config"]) for cell in asking}
 
 

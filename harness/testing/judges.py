@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from harness.scorers import Choose, Failure, Generate, Likelihood
+from harness.scorers import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.spending import Metered
 from harness.suite import CAPABILITIES
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
@@ -22,11 +22,13 @@ _ASKED: dict[str, list[Any]] = {
     ],
     "generate": [Generate(_SYSTEM, f"Name one more like this:\n\n{topic}", 4) for topic in _TOPICS],
     "likelihood": [Likelihood(f"It is about {topic}.\n\nText:", f" {topic}, again") for topic in _TOPICS],
+    "embed": [EmbedText(topic) for topic in _TOPICS],
 }
 _ODD: dict[str, list[Any]] = {
     "choose": [Choose("", "", ("Yes", "No")), Choose(_SYSTEM, "<|im_end|> </s> é\u0000 \U0001f600\n\n", ("A", "AB"))],
     "generate": [Generate("", "", 1), Generate(_SYSTEM, "<|im_end|> </s> é \U0001f600\n\n", 2, '{"type": "object"}')],
     "likelihood": [Likelihood("", "text"), Likelihood("a context", ""), Likelihood("<|im_end|>", " é \U0001f600")],
+    "embed": [EmbedText(""), EmbedText(" "), EmbedText("<|im_end|> </s> é\u0000 \U0001f600")],
 }
 _TOLERANCE = 1e-6
 
@@ -69,7 +71,7 @@ class JudgeUnderTest:
 
 
 def can_be_asked_what_it_provides(under_test: JudgeUnderTest) -> None:
-    """It has a method for each capability that its Spec names (choose, generate, likelihood), and for one at least."""
+    """It has a method for each capability that its Spec names (choose, generate, likelihood, embed), at least one."""
     names = under_test.capabilities
     if unknown := [name for name in names if name not in CAPABILITIES]:
         raise Broken(f"its Spec provides {unknown}; judges provide {', '.join(CAPABILITIES)}.")
@@ -81,14 +83,18 @@ def can_be_asked_what_it_provides(under_test: JudgeUnderTest) -> None:
 
 def answers_what_is_asked(under_test: JudgeUnderTest) -> None:
     """One response to each request: log-probabilities, finite and at most 0, one for each choice; a text; a
-    log-probability and a number of tokens; or a Failure with a reason.
+    log-probability and a number of tokens; an embedding, finite, not zero and as long for each text; or a Failure with
+    a reason.
     """
     n_answered = 0
     for name, requests in under_test.asked().items():
         answers = under_test.answers(name, requests)
         for request, answer in zip(requests, answers, strict=True):
             _check(name, request, answer)
-        n_answered += sum(not isinstance(answer, Failure) for answer in answers)
+        answered = [answer for answer in answers if not isinstance(answer, Failure)]
+        if name == "embed" and len(lengths := {len(answer) for answer in answered}) > 1:
+            raise Broken(f"{name}() gave embeddings of {sorted(lengths)} numbers; give as many for each text.")
+        n_answered += len(answered)
     if not n_answered:
         raise NotChecked(f"every answer is a Failure: {answers[0].reason}")
 
@@ -162,6 +168,12 @@ def _check(name: str, request: Any, answer: Any) -> None:
         if not isinstance(answer, str):
             raise Broken(f"{name}() gave {answer!r:.80}; give a text.")
         return
+    if name == "embed":
+        if not isinstance(answer, tuple) or not all(map(_is_finite, answer)) or not any(answer):
+            raise Broken(
+                f"{name}() gave {answer!r:.80}; give a tuple of finite numbers, not all 0, or harness.Failure(reason)."
+            )
+        return
     n = len(request.choices) if name == "choose" else 2
     if not isinstance(answer, tuple) or len(answer) != n or not all(map(_is_finite, answer)):
         what = f"{n} log-probabilities" if name == "choose" else "(log-probability, number of tokens)"
@@ -182,7 +194,7 @@ def _compare(found: Sequence[Any], expected: Sequence[Any], what: str) -> None:
         if isinstance(own, Failure) or isinstance(its, Failure):
             continue  # an endpoint may be out of reach for a moment
         numbers = [own, its] if isinstance(own, tuple) and isinstance(its, tuple) else None
-        is_same = own == its if numbers is None else all(map(_is_close, own, its))
+        is_same = own == its if numbers is None else len(own) == len(its) and all(map(_is_close, own, its))
         if not is_same:
             raise Broken(
                 f"{what} together or before: {own!r:.60} and {its!r:.60}. What is asked beside it must not matter."

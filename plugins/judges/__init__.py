@@ -26,12 +26,16 @@ class LocalConfig:
 
 @dataclass
 class OpenAIHTTPConfig:
-    """A model behind an endpoint that speaks OpenAI's chat completions; for `likelihood` also its completions.
+    """A model behind an endpoint that speaks OpenAI's chat completions; for `likelihood` also its completions, for
+    `embed` its embeddings.
 
     Args:
         model: as the endpoint calls it. It may change behind its name, which stored answers can't notice.
         base_url: up to and without `/chat/completions`.
-        usd_per_million_prompt_tokens: what the endpoint takes for reading; null if not known. No answer depends on it.
+        embedding_model: what it is asked for embeddings, where `encoder: judge`; null: the same. All answers are kept
+            under both names.
+        usd_per_million_prompt_tokens: what the endpoint takes for reading, also of what it embeds; null if not known.
+            No answer depends on it.
         usd_per_million_answer_tokens: the same for writing.
         key_variable: the environment variable that holds the key; null for an endpoint that wants none.
         n_at_once: requests on their way at a time.
@@ -42,6 +46,7 @@ class OpenAIHTTPConfig:
 
     model: str
     base_url: str = "https://api.openai.com/v1"
+    embedding_model: str | None = None
     # What answers do not depend on is no part of the judge's name in tables.
     key_variable: str | None = field(default="OPENAI_API_KEY", repr=False)
     usd_per_million_prompt_tokens: float | None = field(default=None, repr=False)
@@ -100,7 +105,7 @@ SPECS: list[harness.Spec] = [
         config=OpenAIHTTPConfig,
         factory="plugins.judges.openai_http:OpenAIHTTP",
         identity="plugins.judges.identity:of_openai_http",
-        provides=("choose", "generate", "likelihood"),
+        provides=("choose", "generate", "likelihood", "embed"),
     ),
     harness.Spec(
         kind="judge",
@@ -110,6 +115,6 @@ SPECS: list[harness.Spec] = [
         config=ReplayConfig,
         factory="plugins.judges.replay:Replay",
         identity="plugins.judges.identity:of_replay",
-        provides=("choose", "generate", "likelihood"),
+        provides=("choose", "generate", "likelihood", "embed"),
     ),
 ]

@@ -1,4 +1,4 @@
-"""What the JSON of OpenAI's completions says. What can't be read raises a ValueError, TypeError or the like."""
+"""What the JSON of OpenAI's completions and embeddings says. What can't be read raises a ValueError or the like."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import harness
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
-def read(found: Any, of_answer: Callable[[Any], Any]) -> Any:
+def read(found: Any, of_answer: Callable[[Any], Any], within: str = "choices") -> Any:
     """The response in an endpoint's JSON, with what it took where that is told; a Failure where it can't be read."""
     try:
-        n = len(found["choices"])
-        response = of_answer(found["choices"][0]) if n == 1 else harness.Failure(f"{n} answers instead of one")
+        n = len(found[within])
+        response = of_answer(found[within][0]) if n == 1 else harness.Failure(f"{n} answers instead of one")
     except UNREADABLE as error:
         response = harness.Failure(f"the answer lacks what was asked for ({type(error).__name__}: {error})")
     try:
@@ -71,7 +71,15 @@ def likelihood(request: harness.Likelihood, answer: Any) -> tuple[float, int] | 
     return math.fsum(map(_finite, own)), len(own)
 
 
+def embedding(answer: Any) -> tuple[float, ...]:
+    """The numbers, of any norm."""
+    numbers = answer["embedding"]
+    if not isinstance(numbers, list) or not numbers:
+        raise ValueError("`embedding` is no list of numbers")
+    return tuple(map(_finite, numbers))
+
+
 def _finite(value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no log-probability")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
     return float(value)

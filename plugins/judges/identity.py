@@ -21,7 +21,8 @@ def of_local(config: LocalConfig) -> dict[str, Any]:
 
 def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
     """Where which model is asked; not with which key, at which price, nor how patiently."""
-    return {"base_url": config.base_url, "model": config.model}
+    own = {} if config.embedding_model in (None, config.model) else {"embedding_model": config.embedding_model}
+    return {"base_url": config.base_url, "model": config.model} | own
 
 
 def of_replay(config: ReplayConfig) -> Any:

@@ -3,6 +3,7 @@
 choose: log p(choice | prompt) = Σ log p(token | prompt, the tokens of the choice before it), in natural logarithms.
 likelihood: the same sum over the tokens of a text after a context.
 generate: the likeliest token at each step, until the model ends its answer.
+embed: not provided, as the states of a causal model make poor embeddings; a suite's `encoder` runs a sentence encoder.
 
 A prompt is what the tokenizer's chat template makes of `system` and `user`, ready for the answer; without a template it
 is both texts and "Answer:". What texts hold that looks like the template's own tokens is taken apart first.

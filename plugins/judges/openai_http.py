@@ -8,10 +8,11 @@ log-probability of each token (`echo`, which chat has not). The text's tokens ar
 begins in the context counts for the context. Where one of them has no log-probability, as the first of a prompt, the
 response is a `Failure`.
 generate: at temperature 0, which few endpoints make quite repeatable. A schema goes along as `response_format`.
+embed: `/embeddings` is asked for one text at a time, as many endpoints round a text otherwise beside others.
 
-What is about to be used is tried first, by one short request for each of choose, likelihood and schemas: an endpoint
-that can't choose or tell likelihoods is an error, one that takes no schemas is asked without. Such trials are in no
-table of costs.
+What is about to be used is tried first, by one short request for each of choose, likelihood, embed and schemas: an
+endpoint that can't choose, tell likelihoods or embed is an error, one that takes no schemas is asked without. Such
+trials are in no table of costs.
 
 A request that was turned away for the time being (408, 409, 429, 5xx) or got no whole answer is made again, after as
 long as the endpoint asks for (`Retry-After`) or 1, 2, 4 ... seconds, and is a `Failure` after the last attempt. After
@@ -31,11 +32,12 @@ from plugins.judges import OpenAIHTTPConfig, answers
 from plugins.judges.endpoint import Endpoint, Refusal
 
 TOP = 20
-CHAT, COMPLETIONS = "chat/completions", "completions"
+CHAT, COMPLETIONS, EMBEDDINGS = "chat/completions", "completions", "embeddings"
 _TRIALS = 2
 """An answer that lacks what was asked for may be an accident once."""
 _CHOICE = harness.Choose("Answer Yes or No.", "Is water wet?", ("Yes", "No"))
 _LIKELIHOOD = harness.Likelihood("The cat sat on", " the mat.")
+_TEXT = harness.EmbedText("The cat sat on the mat.")
 _SCHEMA = '{"type": "object", "properties": {"wet": {"type": "boolean"}}, "required": ["wet"]}'
 _OBJECT = harness.Generate("Answer in JSON.", "Is water wet?", 16, _SCHEMA)
 
@@ -69,6 +71,12 @@ class OpenAIHTTP:
             self._try_schema()
         return self._endpoint.all(requests, self._generate)
 
+    def embed(self, requests: Sequence[harness.EmbedText]) -> Iterator[Any]:
+        """The embeddings."""
+        if requests:
+            self._require("embed", self._try_embed)
+        return self._endpoint.all(requests, self._embed)
+
     def _choose(self, request: harness.Choose) -> Any:
         found = self._endpoint.ask(CHAT, _choosing(request))
         return found if isinstance(found, harness.Failure) else answers.read(found, _chosen(request))
@@ -84,14 +92,22 @@ class OpenAIHTTP:
         found = self._endpoint.ask(CHAT, _writing(request, takes_schema))
         return found if isinstance(found, harness.Failure) else answers.read(found, answers.text)
 
+    def _embed(self, request: harness.EmbedText) -> Any:
+        found = self._endpoint.ask(EMBEDDINGS, self._embedding(request))
+        return found if isinstance(found, harness.Failure) else answers.read(found, answers.embedding, "data")
+
+    def _embedding(self, request: harness.EmbedText) -> dict[str, Any]:
+        return {"model": self._config.embedding_model or self._config.model, "input": request.text}
+
     def _require(self, capability: str, problem_of: Callable[[], str]) -> None:
         """Find out once whether it can be asked this; a PluginError where it can't."""
         if capability not in self._problems:
             self._problems[capability] = problem_of()
         if problem := self._problems[capability]:
             raise harness.PluginError(
-                f"judge openai_http: {self._endpoint} can't be asked to {capability}: {problem}. Check base_url, model "
-                "and key; or take another judge, or scorers that ask for something else. What was answered is kept."
+                f"judge openai_http: {self._endpoint} can't be asked to {capability}: {problem}. Check base_url, key "
+                "and model (or embedding_model); or take another judge, or scorers that ask for something else. What "
+                "was answered is kept."
             )
 
     def _try_choose(self) -> str:
@@ -116,6 +132,19 @@ class OpenAIHTTP:
             if not isinstance(found, harness.Failure):
                 return ""
             problem = f"no `echo` with `logprobs` from /{COMPLETIONS} ({found.reason})"
+        return problem
+
+    def _try_embed(self) -> str:
+        problem = ""
+        for _ in range(_TRIALS):
+            found = self._endpoint.post(EMBEDDINGS, self._embedding(_TEXT))
+            if isinstance(found, harness.Failure):
+                return found.reason
+            found = answers.read(found, answers.embedding, "data")
+            found = found.response if isinstance(found, harness.Metered) else found
+            if not isinstance(found, harness.Failure):
+                return ""
+            problem = f"no embedding from /{EMBEDDINGS} ({found.reason})"
         return problem
 
     def _try_schema(self) -> None:

@@ -35,6 +35,10 @@ class Replay:
             total, n_tokens = self._find(request)
             yield total, n_tokens
 
+    def embed(self, requests: Sequence[harness.EmbedText]) -> Iterator[tuple[float, ...]]:
+        """The recorded embeddings."""
+        return (tuple(self._find(request)) for request in requests)
+
     def _find(self, request: Any) -> Any:
         found = self._recording.find(request)
         if found is None:

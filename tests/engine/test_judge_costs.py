@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 import harness
 from harness import judge_costs
 from harness.judge_costs import JudgeCosts
@@ -54,6 +56,20 @@ def test_requests_are_those_of_full_latents() -> None:
     assert costs.n_unknown_requests == 0
     asked = harness.create("scorer", "choice_detection").plan(planted(0, n=20))
     assert len(asked) == n_texts * n_explanations
+
+
+def test_a_judge_that_is_the_encoder_is_asked_for_each_text() -> None:
+    scorers = ["token_lookup", "embedding_intruder", "example_embedding"]
+    prices = {"usd_per_million_prompt_tokens": 2, "usd_per_million_answer_tokens": 1}
+    http = {"judge": "openai_http", "model": "m"} | prices
+    costs = _costs(scorers=scorers, encoder="judge", judge=http)
+    latent = planted(0, n=20)
+    n_texts = [len(request.texts) for name in scorers[1:] for request in harness.create("scorer", name).plan(latent)]
+    n_methods = 2
+    assert costs.n_requests == n_methods * N_LATENTS * sum(n_texts) and costs.n_unknown_requests == 0
+    assert costs.n_prompt_tokens == costs.n_requests * 40 and costs.n_answer_tokens == 0  # 32 times " word"
+    assert costs.usd == pytest.approx(costs.n_prompt_tokens * 2e-6)
+    assert _costs(scorers=scorers, encoder={"model": "random_weights"}, judge=http) == JudgeCosts(0, 0, 0, 0.0, 0)
 
 
 def test_a_suite_that_asks_nobody_costs_nothing() -> None:

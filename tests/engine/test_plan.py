@@ -19,6 +19,7 @@ from engine.toy_suites import model_folder, plan_of, raw_suite
 from harness.cells import Cell
 from harness.keys import canonical_json, content_key
 from harness.plan import Plan
+from harness.report.scores import judged_scorers
 
 
 def _keys(plan: Plan) -> set[str]:
@@ -162,6 +163,37 @@ def test_a_judge_is_part_of_the_scores_that_ask_it_and_of_no_others(tmp_path: Pa
     assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="nobody"))) == _keys(unjudged)
 
 
+def test_a_judge_that_is_the_encoder_is_part_of_the_scores_that_ask_for_embeddings(tmp_path: Path) -> None:
+    scorers = ["lookup", "retrieval", "asking"]
+    suites: list[dict[str, Any]] = [
+        {"encoder": "judge", "judge": "embedder"},
+        {"encoder": "judge", "judge": {"judge": "embedder", "size": 2}},
+        {"judge": "embedder"},
+    ]
+    by_judge, by_another, by_encoder = (plan_of(_scored_suite(tmp_path, scorers=scorers, **suite)) for suite in suites)
+    lost = {by_judge.cells[key].columns["scorer"] for key in _keys(by_judge) - _keys(by_another)}
+    assert lost == {"retrieval", "asking"}
+    new = {by_judge.cells[key].columns["scorer"] for key in _keys(by_judge) - _keys(by_encoder)}
+    assert new == {"retrieval"}  # what asks for no embeddings is the same whoever embeds
+    scoring = by_judge.of_kind("scoring")
+    assert {(cell.columns["scorer"], cell.columns["judge"]) for cell in scoring} == {
+        ("lookup", None),
+        ("retrieval", "embedder"),
+        ("asking", "embedder"),
+    }
+    for cell in scoring:
+        assert cell.task["encoder"] == ("judge" if cell.columns["scorer"] == "retrieval" else None)
+        assert ("judge" in cell.task) == (cell.columns["scorer"] != "lookup")
+    assert {name for name, _ in judged_scorers(by_judge)} == {"asking"}  # "judge too weak" is not said of an encoder
+    apart = {(cell.columns["scorer"], cell.group) for cell in scoring}  # a group has one encoder
+    assert not {group for name, group in apart if name == "retrieval"} & {g for name, g in apart if name == "asking"}
+
+
+def test_a_judge_that_nobody_asks_to_embed_need_not(tmp_path: Path) -> None:
+    plan = plan_of(_scored_suite(tmp_path, scorers=["lookup", "asking"], encoder="judge", judge="chooser"))
+    assert _keys(plan) == _keys(plan_of(_scored_suite(tmp_path, scorers=["lookup", "asking"], judge="chooser")))
+
+
 def test_scorers_that_need_explanations_are_asked_with_each_explainers(tmp_path: Path) -> None:
     scorers = ["lookup", "reading"]
     one = plan_of(_scored_suite(tmp_path, scorers=scorers, explainers=["rule"]))
@@ -193,6 +225,15 @@ def test_scorers_that_need_explanations_are_asked_with_each_explainers(tmp_path:
         ({"tokens": {"fit": 1000, "evaluation": 200}}, "scorers: tokens.interp is 0"),
         ({"encoder": None}, "encoder: missing; retrieval asks for embeddings"),
         ({"encoder": "nobody"}, "encoder: unknown model 'nobody'"),
+        (
+            {"encoder": "judge"},
+            "judge: missing; .* needs one that provides 'embed'. Set judge=embedder. Or set encoder=",
+        ),
+        (
+            {"encoder": "judge", "judge": "chooser"},
+            "judge: chooser lacks 'embed', which .* needs. Set judge=embedder. Or set encoder=minilm-l6: the judge is",
+        ),
+        ({"encoder": {"preset": "judge"}}, "encoder: unknown model 'judge'"),
         ({"latents": 0}, "latents is 0"),
     ],
 )

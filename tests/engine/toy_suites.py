@@ -74,6 +74,7 @@ SPECS = (
     Spec("explainer", "author", 1, "has a judge write", "x:Y", needs=("generate",)),
     Spec("judge", "chooser", 1, "only chooses", "x:Y", JudgeConfig, provides=("choose",)),
     Spec("judge", "talker", 1, "does all", "x:Y", JudgeConfig, provides=("choose", "generate")),
+    Spec("judge", "embedder", 1, "chooses and embeds", "x:Y", JudgeConfig, provides=("choose", "embed")),
     Spec("model", "toy", 1, "has a path", "x:Y", ModelConfig, identity=_identity, shape=_shape),
     Spec("model", "own_rows", 1, "reads no corpus", "x:Y", provides=("rows",)),
     Spec("corpus", "texts", 1, "has texts", "x:Y", CorpusConfig),

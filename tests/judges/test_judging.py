@@ -22,7 +22,7 @@ from harness.suite import JudgeBudget
 
 JUDGE = {"name": "scripted", "version": 1}
 CHOICES = [harness.Choose("s", f"user {i}", ("Yes", "No")) for i in range(10)]
-OTHERS = [harness.Generate("s", "u", 5), harness.Likelihood("a", "b")]
+OTHERS = [harness.Generate("s", "u", 5), harness.Likelihood("a", "b"), harness.EmbedText("abcdefgh")]
 
 
 class Scripted:
@@ -48,6 +48,10 @@ class Scripted:
         self.asked += requests
         return [(-1.5, 3)] * len(requests)
 
+    def embed(self, requests: Any) -> list[Any]:
+        self.asked += requests
+        return [(-1 / 3, 0, 2e-300)] * len(requests)
+
 
 def _judging(folder: Path, judge: Any, identity: Any = JUDGE) -> Judging:
     return Judging(lambda: judge, ResponseCache(folder, identity))
@@ -61,6 +65,7 @@ def test_nothing_is_asked_twice(tmp_path: Path) -> None:
     warm = _judging(tmp_path, never)
     assert [warm.response(r) for r in (*CHOICES, *OTHERS)] == [cold.response(r) for r in (*CHOICES, *OTHERS)]
     assert warm.response(OTHERS[0]) == "é\n" and warm.response(OTHERS[1]) == (-1.5, 3)
+    assert warm.response(OTHERS[2]) == (-1 / 3, 0, 2e-300)
     assert not never.asked
 
 
@@ -100,6 +105,14 @@ def test_amiss_answers_are_errors(tmp_path: Path, answer: Any) -> None:
     judge.choose = lambda requests: [answer] * len(requests)  # type: ignore[method-assign]
     with pytest.raises(harness.PluginError, match=r"Scripted.choose\(\) answered Choose with"):
         _judging(tmp_path, judge).ask(CHOICES)
+
+
+@pytest.mark.parametrize("answer", [None, (), [1.0], (1.0, float("inf")), "AACAPw==", ((1.0,),)])
+def test_amiss_embeddings_are_errors(tmp_path: Path, answer: Any) -> None:
+    judge = Scripted()
+    judge.embed = lambda requests: [answer] * len(requests)  # type: ignore[method-assign]
+    with pytest.raises(harness.PluginError, match=r"Scripted.embed\(\) answered EmbedText with"):
+        _judging(tmp_path, judge).ask(OTHERS[2:])
 
 
 def _write(folder: Path, first: int) -> None:
@@ -159,10 +172,10 @@ def test_what_was_used_is_told(tmp_path: Path) -> None:
     judging = _priced(tmp_path, Priced(fails=["user 3"]))
     judging.ask([*CHOICES, *OTHERS])
     rows = {row["metric"]: (row["value"], row["reason"]) for row in usage_rows("x", judging.usage, PRICES)}
-    said = "2 of 12 requests estimated from their characters"
-    assert rows["judge_requests_x"] == (12, None)
-    assert rows["judge_prompt_tokens_x"] == (900 + 1 + 1, said) and rows["judge_answer_tokens_x"] == (100 + 1, said)
-    assert rows["judge_usd_x"] == (pytest.approx((902 * 1000 + 101 * 10_000) / 1e6), None)
+    said = "3 of 13 requests estimated from their characters"
+    assert rows["judge_requests_x"] == (13, None)
+    assert rows["judge_prompt_tokens_x"] == (900 + 1 + 1 + 2, said) and rows["judge_answer_tokens_x"] == (101, said)
+    assert rows["judge_usd_x"] == (pytest.approx((904 * 1000 + 101 * 10_000) / 1e6), None)
     assert usage_rows("x", judging.usage, Prices(None, 1.0))[-1]["reason"] == "unknown price"
     warm = _priced(tmp_path, Priced())
     warm.ask([*CHOICES[:3], *OTHERS])

@@ -31,6 +31,7 @@ from plugins.judges.endpoint import _seconds
 
 KEY = "a-secret-of-the-test"
 TRIAL = "Is water wet?"
+TRIAL_TEXT = "The cat sat on the mat."
 TOP = [{"token": token, "logprob": log(p)} for token, p in (("Yes", 0.5), (" Yes", 0.25), ("No", 0.125))]
 
 
@@ -46,7 +47,7 @@ class Hostile(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.bodies.append(asked)
-        text = asked["messages"][1]["content"] if "messages" in asked else asked["prompt"]
+        text = asked["messages"][1]["content"] if "messages" in asked else asked.get("prompt", asked.get("input"))
         is_first = text not in [seen for seen, _ in self.seen]
         self.seen.append((text, time.monotonic()))
         answer: dict[str, Any] = {
@@ -72,7 +73,10 @@ class Hostile(BaseHTTPRequestHandler):
             answer["logprobs"] = {"content": [{"top_logprobs": TOP[:2]}]}
         answers = {"no answers": [], "two answers": [answer] * 2}.get(text, [answer])
         usage = None if text == "no usage" else {"prompt_tokens": 100, "completion_tokens": 10}
-        body = json.dumps({"choices": answers, "usage": usage, "you sent": self.headers["Authorization"]}).encode()
+        found: dict[str, Any] = {"choices": answers, "usage": usage}
+        if self.path.endswith("/embeddings"):
+            found = _embedded(text, self.lacks)
+        body = json.dumps(found | {"you sent": self.headers["Authorization"]}).encode()
         if text == "truncated" or (text == "truncated once" and is_first):
             body = body[:40]
         self.send_response(status)
@@ -82,6 +86,25 @@ class Hostile(BaseHTTPRequestHandler):
         self.end_headers()
         with suppress(BrokenPipeError):  # nobody waited
             self.wfile.write(body)
+
+
+def _embedded(text: str, lacks: str) -> dict[str, Any]:
+    """Of as many numbers whatever the text; but what it says may happen."""
+    numbers: Any = [float(len(text)), -0.5, 1]
+    own = {
+        "NaN": [1.0, float("nan")],
+        "infinite": [1.0, float("inf")],
+        "beyond floats": [1.0, 10**400],
+        "base64": "AACAPw==",
+        "no numbers": [],
+        "nothing": None,
+        "a word": [1.0, "2.0"],
+        "true": [True, 1.0],
+    }.get(text, numbers)
+    data: Any = [{"object": "embedding", "index": 0, "embedding": own}]
+    data = {"no answers": [], "two answers": data * 2, "no data": None, "no embedding": [{}]}.get(text, data)
+    found = {"data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    return {"error": "no such model"} if lacks == "embeddings" else found if text != "no usage" else {"data": data}
 
 
 def _wants_none(asked: dict[str, Any]) -> bool:
@@ -232,6 +255,69 @@ def test_an_endpoint_that_takes_no_schema_is_asked_without(url: str, monkeypatch
     assert [answer.response for answer in found] == ["about a", "about b", "about c"]
     assert list(judge.generate(requests)) == found  # and says so once
     assert not any("response_format" in body for body in Hostile.bodies[-6:])
+
+
+def _embed(*texts: str) -> list[harness.EmbedText]:
+    return [harness.EmbedText(text) for text in texts]
+
+
+def test_each_text_is_embedded_by_itself(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(_judge(url, monkeypatch).embed(_embed("a", "429", "stall", "no usage", "é")))
+    assert found[:3] == [harness.Metered((float(n), -0.5, 1.0), 7, 0) for n in (1, 3, 5)]
+    assert found[3:] == [(8.0, -0.5, 1.0), harness.Metered((1.0, -0.5, 1.0), 7, 0)]
+    assert Hostile.seen[0][0] == TRIAL_TEXT and {body["model"] for body in Hostile.bodies} == {"m"}
+    assert Counter(text for text, _ in Hostile.seen) == {
+        **dict.fromkeys((TRIAL_TEXT, "a", "no usage", "é"), 1),
+        **dict.fromkeys(("429", "stall"), 2),
+    }
+    list(_judge(url, monkeypatch, embedding_model="e").embed(_embed("b")))
+    assert [body["model"] for body in Hostile.bodies[-2:]] == ["e", "e"]
+
+
+def test_no_embedding_is_made_up(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {
+        "NaN": "nan is no finite",
+        "infinite": "inf is no finite",
+        "beyond floats": "lacks what was asked for",
+        "base64": "no list of numbers",
+        "no numbers": "no list of numbers",
+        "nothing": "no list of numbers",
+        "a word": "'2.0' is no finite",
+        "true": "True is no finite",
+        "no answers": "0 answers",
+        "two answers": "2 answers",
+        "no data": "lacks what was asked for",
+        "no embedding": "lacks what was asked for",
+        "401": "HTTP 401",
+        "truncated": "JSON",
+    }
+    judging = Judging(lambda: _judge(url, monkeypatch), ResponseCache(tmp_path, {"judge": "m"}))
+    judging.ask(_embed("fine", *reasons))
+    assert judging.response(harness.EmbedText("fine")) == (4.0, -0.5, 1.0)
+    for text, reason in reasons.items():
+        found = judging.response(harness.EmbedText(text))
+        assert isinstance(found, harness.Failure) and reason in found.reason, text
+
+
+def test_an_endpoint_that_embeds_nothing_is_one_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Hostile.lacks = "embeddings"
+    judge = _judge(url, monkeypatch)
+    for _ in range(2):
+        with pytest.raises(harness.PluginError, match="can't be asked to embed: no embedding from /embeddings"):
+            list(judge.embed(_embed(*"abcdefgh")))
+    assert len(Hostile.bodies) == 2  # and never again
+    assert list(judge.embed([])) == []
+
+
+def test_answers_are_kept_under_the_model_that_embeds(url: str) -> None:
+    catalog = load_catalog()
+
+    def identity(**changes: Any) -> Any:
+        config = catalog.config("judge", "openai_http", {"model": "m", "base_url": url} | changes)
+        return catalog.identity("judge", "openai_http", config)
+
+    assert identity() == identity(embedding_model="m") == {"base_url": url, "model": "m"}
+    assert identity(embedding_model="e") == {"base_url": url, "model": "m", "embedding_model": "e"}
 
 
 ASKING = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import torch
 
 import harness
 from harness.cells import Cell, Record
+from harness.embedding import unit_rows
 from harness.plugin_manager import Catalog, Registered
 from harness.session import Session
 from harness.stages import explanation, scoring
@@ -172,6 +174,27 @@ class Chooser:
         return [(-float(request.user.split()[-1]), -1.0) for request in requests]
 
 
+class Embeds(Chooser):
+    """Texts of one letter more are twice as far from nowhere; some go amiss."""
+
+    amiss: ClassVar[dict[str, Any]] = {}
+
+    def embed(self, requests: Any) -> list[Any]:
+        self.asked.extend(request.text for request in requests)
+        return [self.amiss.get(request.text, (2.0 ** len(request.text), 1e-300, -3.0)) for request in requests]
+
+
+class AsksBoth(AsksAJudge):
+    """The judge and the encoder, which may be the same."""
+
+    def plan(self, latent: harness.Latent) -> list[Any]:
+        return [*super().plan(latent), harness.Embed(("a", "b"))]
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> list[harness.TableRow]:
+        assert responses[1].dtype == torch.float64 and responses[1].shape == (2, 3)
+        return super().reduce(latent, requests[:1], responses[:1])
+
+
 class Opines(Silent):
     """Says of each test window, the last first, what it is; of the last that it can't tell; and is fooled by one."""
 
@@ -236,6 +259,7 @@ def _catalog() -> Catalog:
         Quits,
         AsksInVain,
         AsksAJudge,
+        AsksBoth,
         Opines,
         OpinesElsewhere,
         Unfit,
@@ -250,6 +274,7 @@ def _catalog() -> Catalog:
     ]
     specs.append(harness.Spec("model", "tiny", 1, "of this test", Tiny))
     specs.append(harness.Spec("judge", "chooser", 1, "of this test", Chooser, provides=("choose",)))
+    specs.append(harness.Spec("judge", "embeds", 1, "of this test", Embeds, provides=("choose", "embed")))
     catalog = Catalog()
     for spec in specs:
         catalog.entries[spec.kind, spec.name] = Registered(spec, sys.modules[__name__], "here", "1")
@@ -371,6 +396,69 @@ def test_a_judge_is_asked_once_even_by_another_run(session: Session) -> None:
     assert sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
     (record,) = _run(session, _cell("asksajudge"))
     assert record.error_type == "PluginError" and "needs=('choose',)" in str(record.error)
+
+
+@pytest.fixture
+def embeds() -> Iterator[type[Embeds]]:
+    Embeds.asked.clear()
+    yield Embeds
+    Embeds.amiss.clear()
+
+
+def _embedded(name: str, seed: int = 0, encoder: str | None = "judge") -> Cell:
+    judge = {"name": "embeds", "params": {}, "inputs": {"name": "embeds", "version": 1}}
+    cell = _cell(name, seed=seed)
+    return dataclasses.replace(cell, task={**cell.task, "encoder": encoder, "judge": judge})
+
+
+def test_a_judge_embeds_each_text_once_even_for_another_run(session: Session, embeds: type[Embeds]) -> None:
+    first, both, again = _run(session, _embedded("lengths"), _embedded("asksboth"), _embedded("lengths", seed=1))
+    assert [row["value"] for row in _interp(first)] == [row["latent"] for row in _interp(first)]
+    assert [row["value"] for row in _interp(both)] == [row["latent"] for row in _interp(both)]
+    texts = {*(f"word {i}" for i in range(6, 12)), "a b c"}
+    assert sorted(embeds.asked) == sorted([*texts, "a", "b", "latent 0", "latent 1", "latent 2"])
+    costs = [{row["metric"]: row["value"] for row in of.rows if row["table"] == "cost"} for of in (first, again)]
+    assert [cost["judge_requests_lengths"] for cost in costs] == [len(texts), 0]
+    assert costs[0]["judge_prompt_tokens_lengths"] == sum(-(-len(text) // 4) for text in texts)
+    assert costs[0]["judge_answer_tokens_lengths"] == 0
+    embeds.asked.clear()
+    _run(session, _embedded("lengths"))
+    assert not embeds.asked and not Tiny.asked
+
+
+def test_embeddings_of_a_judge_have_unit_norm() -> None:
+    rows = unit_rows(["a", "b", "c"], [(3, -4.0), (1e-200, 0.0), (1e200, -1e200)])
+    expected = torch.tensor([[0.6, -0.8], [1.0, 0.0], [0.5**0.5, -(0.5**0.5)]], dtype=torch.float64)
+    torch.testing.assert_close(rows, expected, rtol=1e-15, atol=0)
+    with pytest.raises(harness.Undefined, match="the embedding of 'b' is zero"):
+        unit_rows(["a", "b"], [(1.0, 0.0), (0.0, -0.0)])
+
+
+@pytest.mark.parametrize(
+    ("amiss", "reason"),
+    [
+        (harness.Failure("too rude"), "the judge has no embedding of 'word 7': too rude"),
+        ((0.0, 0.0, 0.0), "the embedding of 'word 7' is zero"),
+    ],
+)
+def test_where_a_judge_embeds_nothing_no_score_is_made_up(
+    session: Session, embeds: type[Embeds], amiss: Any, reason: str
+) -> None:
+    embeds.amiss["word 7"] = amiss
+    first, both = _run(session, _embedded("lengths"), _embedded("asksboth"))
+    assert {(row["value"], row["reason"]) for row in _interp(first)} == {(None, reason)}
+    assert {row["reason"] for row in _interp(both)} == {None}  # which did not ask for it
+
+
+def test_embeddings_of_another_width_are_another_models(session: Session, embeds: type[Embeds]) -> None:
+    embeds.amiss["word 7"] = (1.0, 2.0)
+    (record,) = _run(session, _embedded("lengths"))
+    assert record.error_type == "PluginError" and "have 2 and 3 numbers" in str(record.error)
+
+
+def test_a_judge_does_not_embed_for_those_who_do_not_say_that_they_ask(session: Session, embeds: type[Embeds]) -> None:
+    (record,) = _run(session, _embedded("asksboth", encoder=None))
+    assert record.error_type == "PluginError" and "needs=('embed',)" in str(record.error)
 
 
 def test_a_spent_budget_leaves_cells_to_do(session: Session) -> None:

@@ -26,6 +26,12 @@ class Good:
     def likelihood(self, requests: Any) -> list[Any]:
         return [(-float(len(request.text)), len(request.text.split())) for request in requests]
 
+    def embed(self, requests: Any) -> list[Any]:
+        return [self.embedded(request) for request in requests]
+
+    def embedded(self, request: harness.EmbedText) -> Any:
+        return len(request.text) + 1.0, float(request.text.count("a"))
+
     def chosen(self, request: harness.Choose) -> Any:
         return tuple(-len(choice) - len(request.user) / 7 for choice in request.choices)
 
@@ -91,6 +97,44 @@ class Divides(Good):
         return [(-len(request.text) / len(request.context.split()), 1) for request in requests]
 
 
+class EmbedsBeyondNumbers(Good):
+    def embedded(self, request: harness.EmbedText) -> Any:
+        return math.inf, 1.0
+
+
+class EmbedsNowhere(Good):
+    def embedded(self, request: harness.EmbedText) -> Any:
+        return 0.0, 0.0
+
+
+class EmbedsInAList(Good):
+    def embedded(self, request: harness.EmbedText) -> Any:
+        return [1.0, 2.0]
+
+
+class EmbedsLetters(Good):
+    """As many numbers as the text has letters."""
+
+    def embedded(self, request: harness.EmbedText) -> Any:
+        return tuple(map(float, map(ord, request.text))) or (1.0,)
+
+
+class Pads(Good):
+    """To the length of the longest beside it; what both have is the same."""
+
+    def embed(self, requests: Any) -> list[Any]:
+        return [(1.0, *[0.0] * len(requests)) for _ in requests]
+
+
+class Centres(Good):
+    """On the mean of the batch."""
+
+    def embed(self, requests: Any) -> list[Any]:
+        found = super().embed(requests)
+        mean = sum(own[0] for own in found) / max(1, len(found))
+        return [(own[0] - mean, 1.0) for own in found]
+
+
 class ProvidesNothing:
     pass
 
@@ -105,6 +149,12 @@ BROKEN: dict[type, tuple[str, str]] = {
     Draws: ("repeats_itself", "fresh judge"),
     Pops: ("leaves_requests_as_they_are", "Work on a copy"),
     Divides: ("bears_odd_texts", "ZeroDivisionError"),
+    EmbedsBeyondNumbers: ("answers_what_is_asked", "finite numbers"),
+    EmbedsNowhere: ("answers_what_is_asked", "not all 0"),
+    EmbedsInAList: ("answers_what_is_asked", "give a tuple"),
+    EmbedsLetters: ("answers_what_is_asked", "as many for each text"),
+    Pads: ("answers_alone_as_together", "must not matter"),
+    Centres: ("answers_alone_as_together", "must not matter"),
     ProvidesNothing: ("can_be_asked_what_it_provides", "none of the methods"),
 }
 
@@ -122,7 +172,7 @@ def test_a_good_one_conforms(check: Any) -> None:
 
 
 def test_a_method_that_its_spec_names_must_be_there() -> None:
-    finding = run_check(CHECKS[0], JudgeUnderTest(Good, ("choose", "embed")))
-    assert "['embed']" in str(finding.problem)
+    finding = run_check(CHECKS[0], JudgeUnderTest(Good, ("choose", "sing")))
+    assert "['sing']" in str(finding.problem)
     finding = run_check(CHECKS[0], JudgeUnderTest(ProvidesNothing, ("choose",)))
     assert "no such methods" in str(finding.problem)
