@@ -24,6 +24,7 @@ THIRD_PARTY = {
     "filelock",
     "gguf",
     "httpx",
+    "tenacity",
     "huggingface_hub",
     "jaxtyping",
     "jinja2",

@@ -91,7 +91,7 @@ class Endpoint:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The answer's JSON, or a Failure after the last attempt."""
-        return self._retrying(self._post_once, path, {"model": self._config.model, "temperature": 0, **body})
+        return self._retrying(self._post_once, path, {"model": self._config.model, **body})
 
     def _post_once(self, path: str, body: dict[str, Any]) -> Any:
         try:

@@ -170,11 +170,11 @@ def _echoed(request: harness.Likelihood) -> Callable[[Any], Any]:
 
 
 def _choosing(request: harness.Choose) -> dict[str, Any]:
-    return {"messages": _messages(request), "max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+    return {**_likeliest(1), "messages": _messages(request), "logprobs": True, "top_logprobs": TOP}
 
 
 def _writing(request: harness.Generate, with_schema: bool) -> dict[str, Any]:
-    body = {"messages": _messages(request), "max_tokens": request.max_tokens}
+    body: dict[str, Any] = {**_likeliest(request.max_tokens), "messages": _messages(request)}
     if request.schema and with_schema:
         schema = {"name": "answer", "schema": json.loads(request.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -182,7 +182,11 @@ def _writing(request: harness.Generate, with_schema: bool) -> dict[str, Any]:
 
 
 def _echo(request: harness.Likelihood, n_tokens: int) -> dict[str, Any]:
-    return {"prompt": request.context + request.text, "max_tokens": n_tokens, "echo": True, "logprobs": 1}
+    return {**_likeliest(n_tokens), "prompt": request.context + request.text, "echo": True, "logprobs": 1}
+
+
+def _likeliest(n_tokens: int) -> dict[str, Any]:
+    return {"temperature": 0, "max_tokens": n_tokens}
 
 
 def _messages(request: harness.Choose | harness.Generate) -> list[dict[str, str]]:
