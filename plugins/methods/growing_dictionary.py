@@ -63,10 +63,12 @@ class GrowingDictionary:
             )
         full, cut = self.rows_until_full, self._n_seen_before_cut
         if full is not None and (full if cut is None else cut) < _EARLY * self._n_rows:
+            n_left = self._n_rows - full
+            lost = f"the other {n_left} taught it nothing" if n_left else "for some of the last there was no room"
             warnings.warn(
                 f"{self._method}: the dictionary was full ({self._config.max_atoms} atoms) after {full} of "
-                f"{self._n_rows} rows; the other {self._n_rows - full} taught it nothing. Raise max_atoms, or raise "
-                f"threshold (now {self._config.threshold}) so that fewer rows become atoms.",
+                f"{self._n_rows} rows; {lost}. Raise max_atoms, or raise threshold (now {self._config.threshold}) so "
+                "that fewer rows become atoms.",
                 RuntimeWarning,
                 stacklevel=2,
             )
