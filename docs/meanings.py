@@ -104,7 +104,8 @@ COLUMNS = {
     "weight": "How many latents it stands for.",
     "density": "Share of rows on which it is active.",
     "chance": "What guesses would score; only main metrics have one.",
-    "lowest": "The least that a main metric can be; null where there is no end.",
+    "lowest": "The least that a main metric, or another one with a line on leaderboards, can be; null where there is "
+    "no end.",
     "highest": "The most.",
 }
 COLUMNS |= {
@@ -172,10 +173,11 @@ VERDICTS = {
     "window": "Place of the window among the card's test windows, from 0 on.",
     "document": "Of the window.",
     "sample": "How it was chosen: `top`, `quantile`, `random` if active, else `silent`, `near_latent` or `near_text`.",
-    "label": "What was right to say: that the latent is active, or for fuzzing that the marks are where it is.",
+    "label": "What was right to say: that the latent is active; for fuzzing that the marks are where it is; for "
+    "`intruder` and `embedding_intruder`, which tell of silent windows alone, that the window does not belong.",
     "says": "What was said; null where there was no answer.",
     "score": "How surely, on the scorer's own scale; larger where true is likelier.",
-    "shown": "The text as it was shown, where it is not the window's.",
+    "shown": "The text as it was shown, where it is not the window's; all that were shown together, for `intruder`.",
     "reason": "Why there was no answer.",
 }
 

@@ -181,7 +181,8 @@ def _latents(
             by += f", explained by {explainer}"
         name = f"{labels[scorer, config]} {metric}".replace("_", " ") + by
         values = of_scorer.set_index(FIT)["value"].reindex(lines)
-        shown[f"{name} (chance\N{NO-BREAK SPACE}{of_scorer['chance'].iloc[0]:g})"] = values.to_list()
+        chance = of_scorer["chance"].iloc[0]
+        shown[name if pd.isna(chance) else f"{name} (chance\N{NO-BREAK SPACE}{chance:g})"] = values.to_list()
         why = missing[(missing["scorer"] == scorer) & (missing["scorer_config"] == config)]
         why = why[why["explainer"].fillna("") == explainer]
         why = why.merge(values.index[values.isna()].to_frame(index=False), on=FIT)

@@ -19,6 +19,9 @@ class Explainer(Protocol):
 
     Both may raise `Undefined`: this latent then has no explanation, as where a judge's answer is a `Failure` or can't
     be read. An apology must not pass for an explanation.
+
+    It may have `max_characters`, a number that what it says is never longer than; the costs of a plan are bounded by
+    it where judges may write much before they answer.
     """
 
     def plan(self, latent: Latent) -> list[Request]:

@@ -63,7 +63,7 @@ weight (1, or its density), and their values."""
 
 
 def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
-    """One line per fit (seeds together) and scorer.
+    """One line per fit (seeds together) and scorer, and one for each other metric that the scorer wants a line of.
 
     Args:
         table: `interp`.
@@ -101,8 +101,11 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
-    """Every unit's main metric with each scorer, and beside it the control, the floor, and how far it is above them."""
-    scored = table[table["chance"].notna()]  # only main metrics have one
+    """Every unit's main metric with each scorer, and beside it the control, the floor, and how far it is above them.
+
+    The same of other metrics that the scorer wants a line of; these have no chance.
+    """
+    scored = table[table[["chance", "lowest", "highest"]].notna().any(axis=1)]  # main metrics have a chance
     scored = scored.assign(negatives=scored["scorer_config"].map(_negatives))
     controls = table[table["metric"].fillna("").str.endswith(_CONTROL)]
     controls = controls.assign(metric=controls["metric"].str.removesuffix(_CONTROL))

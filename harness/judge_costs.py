@@ -100,7 +100,8 @@ def _longest(explainer: Any, latent: Latent, asked: list[Any]) -> str:
     """What an explainer says; if it asks somebody, as many words as that may write."""
     if not asked:
         return str(explainer.reduce(to_explain(latent), [], []))
-    return _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))
+    longest = _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))
+    return longest[: getattr(explainer, "max_characters", None)]
 
 
 def _made_up(index: int) -> Latent:

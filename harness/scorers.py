@@ -236,6 +236,9 @@ class Scorer(Protocol):
 
     Both may raise `Undefined`: the main metric of this latent is then null. The main metric is a share, from 0 to 1,
     unless the scorer has a `range`, a pair of numbers that may be infinite.
+
+    It may have `also`, other metrics that leaderboards have a line of, with their ranges by name; one end of a range at
+    least is finite.
     """
 
     metric: str
@@ -252,6 +255,11 @@ class Scorer(Protocol):
         own row may carry `verdicts`, what was said of single windows.
         """
         ...
+
+
+def also_of(scorer: Any) -> dict[str, tuple[float, float]]:
+    """The metrics that leaderboards have a line of besides the main one, and between which numbers they lie."""
+    return dict(getattr(scorer, "also", {}))
 
 
 def range_of(scorer: Any) -> tuple[float, float]:

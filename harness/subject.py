@@ -8,8 +8,9 @@ the work is done request by request.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from harness.running import run_alike
 from harness.scorers import Activate, Activated, Latent, Promoted, Steer, Unembed
 from harness.session import Session
 from harness.store import require
+
+# Of 20 windows of 32 tokens each, 4,096 wide: 170 MB.
+_REQUESTS_AT_ONCE = 16
 
 
 class Subject:
@@ -86,29 +90,44 @@ class Subject:
 
 
 class Activating:
-    """Answers `Activate`."""
+    """Answers `Activate`. The windows of many requests are run together, which leaves few batches half empty."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
+        self._known: dict[tuple[int, int, Activate], list[Activated]] = {}
 
     def prepare(self, asked: Sequence[tuple[Latent, Activate]]) -> None:
-        """Nothing: each latent's texts are its own, and fill batches by themselves."""
-        _ = self._subject.model
+        """Run the texts; what was prepared before is forgotten."""
+        self._known = {}
+        for first in range(0, len(asked), _REQUESTS_AT_ONCE):
+            part = asked[first : first + _REQUESTS_AT_ONCE]
+            for (latent, request), found in zip(part, self._activated(part), strict=True):
+                self._known[latent.index, latent.sign, request] = found
 
     def answer(self, latent: Latent, request: Activate) -> list[Activated]:
-        placed = self._subject.place(request.texts)
+        return list(self._known[latent.index, latent.sign, request])
+
+    def _activated(self, asked: Sequence[tuple[Latent, Activate]]) -> Iterator[list[Activated]]:
+        """The response to each request; codes are found request by request."""
+        placed = [self._subject.place(request.texts) for _, request in asked]
+        rows = iter(self._rows([own for of_request in placed for own in of_request]))
+        for (latent, request), of_request in zip(asked, placed, strict=True):
+            x = list(islice(rows, len(of_request)))
+            activations = self._subject.codes(latent, torch.cat(x)) if x else torch.empty(0)
+            found = [Activated((), ()) for _ in request.texts]
+            for own, values in zip(of_request, activations.split([len(part) for part in x]), strict=True):
+                number = int(own.document)
+                found[number] = _extended(found[number], request.texts[number], own, values.tolist())
+            yield found
+
+    def _rows(self, placed: Sequence[Placed]) -> list[Float[Tensor, "t d"]]:
+        """Those of each window."""
         rows: list[Tensor] = [torch.empty(0)] * len(placed)
         for ran in run_alike(self._subject.model, [own.window for own in placed], self._subject.site):
             for number, x in zip(ran.places, ran.x, strict=True):
                 keep = torch.from_numpy(placed[number].keep)
                 rows[number] = x[: len(keep)][keep].float()
-        activations = self._subject.codes(latent, torch.cat(rows)) if placed else torch.empty(0)
-        parts = activations.split([len(own) for own in rows])
-        found = [Activated((), ()) for _ in request.texts]
-        for own, values in zip(placed, parts, strict=True):
-            number = int(own.document)
-            found[number] = _extended(found[number], request.texts[number], own, values.tolist())
-        return found
+        return rows
 
 
 class Steering:

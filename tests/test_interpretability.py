@@ -75,6 +75,23 @@ def test_the_value_is_weighted_by_stratum_and_undefined_units_are_only_counted()
     assert all(pd.isna(line[name]) for name in nothing)
 
 
+def test_a_metric_with_an_end_but_no_chance_has_a_line_of_its_own() -> None:
+    """With an interval that ends there, and next to it the main metric's line as it was."""
+    generator = np.random.default_rng(0)
+    senses = 1 + 0.2 * generator.random(20) ** 8
+    own: dict[str, Any] = {"scorer": "judge", "scorer_config": "{}", "judge": "encoder", "sign": 1, **UNIT}
+    also = [_row("senses", float(n), lowest=1.0, latent=i, **own) for i, n in enumerate(senses)]
+    mains = [_unit("judge", i, 0.5 + i / 100) for i in range(20)]
+    (alone,) = interpretability(_table(*mains), []).to_dict("records")
+    both = interpretability(_table(*mains, *also), []).set_index("metric")
+    assert len(both) == 2 and both.loc["auroc"].dropna().to_dict().items() <= alone.items()
+    line = both.loc["senses"]
+    assert line["value"] == pytest.approx(senses.mean()) and line["n_latents"] == 20
+    assert 1 <= line["low"] < line["value"] < line["high"]
+    nothing = ("chance", "floor", "lift", "random_explanation", "difference_to_random")
+    assert line[list(nothing)].isna().all() and judge_too_weak(line) is None
+
+
 def test_the_lift_is_paired_by_unit_and_metric() -> None:
     """Latents differ by far more than the scorers do, yet the lift is known well."""
     generator = np.random.default_rng(0)

@@ -63,6 +63,16 @@ def test_directions_go_through_norm_and_head(family: str, tmp_path: Path) -> Non
     torch.testing.assert_close(model.unembed(x), logits, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_blocks_run_once_whatever_is_asked(tmp_path: Path) -> None:
+    model, _ = _load("llama", tmp_path)
+    x = torch.randn(3, model.width, generator=torch.Generator().manual_seed(0))
+    first, run = model.unembed(x), []
+    for block in model.blocks:
+        block.call.module.mlp.register_forward_hook(lambda *_: run.append(1))
+    assert torch.equal(model.unembed(x), first) and len(model.unembed(x[:1])) == 1 and not run
+
+
 def test_models_without_a_head_say_so(tmp_path: Path) -> None:
     model = harness.create("model", "hf", path=str(save_tiny_model("bert", tmp_path)))
     with pytest.raises(harness.Undefined, match="bert has no language-model head"):

@@ -9,7 +9,7 @@ same frequent tokens at the top for every direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ class Lens:
     """Asks the model, which is loaded when first needed."""
 
     load_model: Callable[[], Any]
+    _zero: Float[Tensor, "1 v"] | None = field(default=None, init=False)
 
     @cached_property
     def _model(self) -> Any:
@@ -49,9 +50,10 @@ class Lens:
         """
         if not hasattr(self._model, "unembed"):
             raise Undefined("its rows are stored; there is no model to ask")
-        zero = self._unembed(torch.zeros_like(directions[:1]))
+        if self._zero is None:
+            self._zero = self._unembed(torch.zeros_like(directions[:1]))
         for part in directions.split(_DIRECTIONS_AT_ONCE):
-            yield self._unembed(part) - zero
+            yield self._unembed(part) - self._zero
 
     def _unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
         logits: Tensor = self._model.unembed(x)

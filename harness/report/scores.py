@@ -30,9 +30,10 @@ class Scores:
         self._verdicts = results.verdicts
         interp = results.tables["interp"]
         interp = interp[interp["latent"].notna()]
-        self._mains = _by_cell(scored_units(interp, floors_of(plan.suite)))
+        units, lines = scored_units(interp, floors_of(plan.suite)), results.interpretability
+        self._mains = _by_cell(units[units["chance"].notna()])
         self._all = _by_cell(interp)
-        self._lines = {_key(line): line for line in results.interpretability.to_dict("records")}
+        self._lines = {_key(line): line for line in lines[lines["chance"].notna()].to_dict("records")}
         self._judges = judged_scorers(plan)
         self._several = len(plan.suite.explainers) > 1
 

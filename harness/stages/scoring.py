@@ -15,7 +15,7 @@ from harness.isolation import isolated
 from harness.latents.explanations import Explanations, explained, read_explanations
 from harness.latents.units import Unit, Units
 from harness.respondents import Respondents, planned
-from harness.scorers import Latent, Request, range_of
+from harness.scorers import Latent, Request, also_of, range_of
 from harness.session import Session, cost
 from harness.store import require
 from harness.verdicts import write_cell
@@ -87,7 +87,7 @@ def _ask(scorer: Any, latent: Latent, explanations: Explanations | None, respond
 
 
 def _reduce(scorer: Any, n_test: int, asked: _Asked, respondents: Respondents) -> list[TableRow]:
-    """The metrics of one latent; only the main one, null, where it can't be scored."""
+    """The metrics of one latent; only those of leaderboards, null, where it can't be scored."""
     try:
         if isinstance(asked, Undefined):
             raise asked
@@ -96,7 +96,8 @@ def _reduce(scorer: Any, n_test: int, asked: _Asked, respondents: Respondents) -
         with isolated():
             found = scorer.reduce(latent, plan, responses)
     except Undefined as undefined:
-        return [TableRow(scorer.metric, None, n_test, True, undefined.reason)]
+        also = [TableRow(metric, None, n_test, None, undefined.reason) for metric in also_of(scorer)]
+        return [TableRow(scorer.metric, None, n_test, True, undefined.reason), *also]
     where = f"{type(scorer).__name__}.reduce()"
     if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
         raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
@@ -109,10 +110,14 @@ def _reduce(scorer: Any, n_test: int, asked: _Asked, respondents: Respondents) -
 
 
 def _table_row(found: TableRow, unit: Unit, scorer: Any) -> dict[str, Any]:
-    """`chance` marks the main metric; `lowest` and `highest` are null where the range has no end."""
+    """`chance` marks the main metric; `lowest` and `highest` are null where the range has no end.
+
+    Both are null for metrics that leaderboards have no line of.
+    """
     is_main = found.metric == scorer.metric
-    limits = [end if is_main and math.isfinite(end) else None for end in range_of(scorer)]
-    of_main = {"chance": scorer.chance if is_main else None, "lowest": limits[0], "highest": limits[1]}
+    ends = {**also_of(scorer), scorer.metric: range_of(scorer)}.get(found.metric, (-math.inf, math.inf))
+    lowest, highest = (end if math.isfinite(end) else None for end in ends)
+    of_main = {"chance": scorer.chance if is_main else None, "lowest": lowest, "highest": highest}
     measured = asdict(replace(found, verdicts=()))  # these have a file of their own
     del measured["verdicts"]
     return {"table": "interp", **measured, **unit.columns, **of_main}

@@ -27,6 +27,7 @@ from harness.scorers import (
     Likelihood,
     Steer,
     Unembed,
+    also_of,
     range_of,
 )
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
@@ -97,11 +98,17 @@ def says_what_it_is(under_test: ScorerUnderTest) -> None:
     low, high = range_of(under_test.scorer)
     if not isinstance(chance, (int, float)) or not low <= chance <= high:
         raise Broken(f"chance is {chance!r}; give the metric's value for guesses, in {(low, high)}.")
+    for name, ends in also_of(under_test.scorer).items():
+        if name == metric or not any(map(math.isfinite, ends)):
+            raise Broken(f"also is {{{name!r}: {ends}}}; give other metrics, with one finite end of their range.")
 
 
 def gives_its_metric_in_its_range(under_test: ScorerUnderTest) -> None:
-    """Its main metric is there once, in [0, 1] or the `range` it states; what is null has a reason, nothing is NaN."""
+    """Its main metric is there once, in [0, 1] or the `range` it states, and those of `also` lie in theirs; what is
+    null has a reason, nothing is NaN.
+    """
     low, high = range_of(under_test.scorer)
+    also = also_of(under_test.scorer)
     for index in range(4):
         of = planted(index)
         value = under_test.value(of)
@@ -110,6 +117,9 @@ def gives_its_metric_in_its_range(under_test: ScorerUnderTest) -> None:
         if not low <= value <= high:
             raise Broken(f"{under_test.scorer.metric} is {value}, outside {(low, high)}; state another `range`?")
         for row in under_test.rows(of):
+            least, most = also.get(row.metric, (-math.inf, math.inf))
+            if row.value is not None and not least <= row.value <= most:
+                raise Broken(f"{row.metric} is {row.value}, outside {(least, most)}; state another range in `also`?")
             if row.value is None and not row.reason:
                 raise Broken(f"{row.metric} is None without a reason; say why in TableRow(..., reason=...).")
             if row.value is not None and not math.isfinite(row.value):

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import harness
+from plugins.scorers import check_max_tokens
+
+
+@dataclass(frozen=True)
+class JudgeWrittenConfig:
+    """How long an answer may be.
+
+    Args:
+        max_tokens: an answer's, what the judge thinks aloud before it included; 32 hold a phrase.
+    """
+
+    max_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        check_max_tokens(self.max_tokens)
+
 
 SPECS: list[harness.Spec] = [
     harness.Spec(
@@ -17,6 +35,7 @@ SPECS: list[harness.Spec] = [
         name="judge_written",
         version=1,
         summary="A judge says in a phrase what the tokens that a latent is active on have in common",
+        config=JudgeWrittenConfig,
         factory="plugins.explainers.judge_written:JudgeWritten",
         needs=("generate",),
     ),

@@ -5,9 +5,9 @@ first, with the active tokens between << and >>, and below each text how strongl
 number is ⌈10 a / a_max⌉, with a its activation and a_max the largest in these windows: 1 to 10 for every active token.
 Windows without an active token are not shown.
 
-The explanation is the first line of the answer, without quotation marks. An answer without letters or digits in that
-line, one that is longer than 300 characters, and none at all leave the latent without an explanation: what is no
-explanation is not scored as one.
+The explanation is the first line of the answer, without quotation marks and without what the judge thought before it
+(see `written`). An answer without letters or digits in that line, one that is longer than 300 characters, one that
+breaks off in the thinking, and none at all leave the latent without an explanation: what is none is not scored as one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import math
 from typing import Any
 
 import harness
+from plugins.explainers import JudgeWrittenConfig
 from plugins.scorers.choice_fuzzing import MARKS, marked
+from plugins.scorers.written import spoken
 
-MAX_TOKENS = 32
 MAX_CHARACTERS = 300
 LEVELS = 10
 
@@ -34,8 +35,10 @@ _QUOTES = "\"'`“”‘’"
 class JudgeWritten:
     """Asks a judge once for each latent."""
 
-    def __init__(self, config: object) -> None:
-        """Has no parameters."""
+    max_characters = MAX_CHARACTERS
+
+    def __init__(self, config: JudgeWrittenConfig) -> None:
+        self._max_tokens = config.max_tokens
 
     def plan(self, latent: harness.Latent) -> list[harness.Generate]:
         """One prompt with all active windows."""
@@ -45,16 +48,18 @@ class JudgeWritten:
         active.sort(key=lambda window: (-max(window.activations), window.text))
         strongest = max(active[0].activations)
         shown = [_shown(window, latent.threshold, strongest) for window in active]
-        return [harness.Generate(SYSTEM, "\n\n".join([*shown, _QUESTION]), MAX_TOKENS)]
+        return [harness.Generate(SYSTEM, "\n\n".join([*shown, _QUESTION]), self._max_tokens)]
 
     def reduce(self, latent: harness.Latent, requests: list[harness.Generate], responses: list[Any]) -> str:
         """The phrase that was answered."""
         (answer,) = responses
         if isinstance(answer, harness.Failure):
             raise harness.Undefined(f"the judge did not answer: {answer.reason}")
-        line = answer.strip().partition("\n")[0].strip(_QUOTES + " ")
+        if (said := spoken(answer)) is None:
+            raise harness.Undefined(f"the judge was still thinking after {self._max_tokens} tokens; raise max_tokens")
+        line = said.strip().partition("\n")[0].strip(_QUOTES + " ")
         if not any(map(str.isalnum, line)):
-            raise harness.Undefined(f"the judge's answer has no words: {answer[:40]!r}")
+            raise harness.Undefined(f"the judge's answer has no words: {said[:40]!r}")
         if len(line) > MAX_CHARACTERS:
             raise harness.Undefined(f"the judge's answer is longer than {MAX_CHARACTERS} characters: {line[:40]!r}…")
         return str(line)

@@ -19,6 +19,36 @@ class DetectionConfig:
     negatives: Literal["random", "near_latent", "near_text"] = "random"
 
 
+@dataclass(frozen=True)
+class WrittenConfig:
+    """How long an answer may be.
+
+    Args:
+        max_tokens: an answer's, what the judge thinks aloud before it included; 128 hold a list and a few words.
+    """
+
+    max_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        check_max_tokens(self.max_tokens)
+
+
+@dataclass(frozen=True)
+class WrittenDetectionConfig(WrittenConfig, DetectionConfig):
+    """Which silent windows active ones are told from, and how long an answer may be.
+
+    Args:
+        negatives: `"random"`; `"near_latent"`, where a near latent is active; or `"near_text"`, with like words.
+        max_tokens: an answer's, what the judge thinks aloud before it included; 128 hold a list and a few words.
+    """
+
+
+def check_max_tokens(max_tokens: int) -> None:
+    """Raises ValueError where nothing could be said."""
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}; give 1 or more.")
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
@@ -41,7 +71,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="embedding_intruder",
-        version=1,
+        version=2,
         summary="A sentence encoder picks the silent window among four active ones; needs no explanation",
         config=DetectionConfig,
         factory="plugins.scorers.embedding_intruder:EmbeddingIntruder",
@@ -78,7 +108,7 @@ SPECS: list[harness.Spec] = [
         name="detection",
         version=1,
         summary="A judge writes for a few texts at a time in which of them an explanation holds",
-        config=DetectionConfig,
+        config=WrittenDetectionConfig,
         factory="plugins.scorers.generated_detection:GeneratedDetection",
         needs=("generate", "explanation"),
     ),
@@ -87,6 +117,7 @@ SPECS: list[harness.Spec] = [
         name="fuzzing",
         version=1,
         summary="A judge writes for a few texts at a time in which of them the right tokens are marked",
+        config=WrittenConfig,
         factory="plugins.scorers.generated_fuzzing:GeneratedFuzzing",
         needs=("generate", "explanation"),
     ),
@@ -102,7 +133,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="simulation",
-        version=1,
+        version=2,
         summary="A judge foretells by an explanation how active the latent is on single tokens",
         config=DetectionConfig,
         factory="plugins.scorers.simulation:Simulation",
@@ -111,7 +142,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="intruder",
-        version=1,
+        version=2,
         summary="A judge picks the silent window among four active ones; needs no explanation",
         config=DetectionConfig,
         factory="plugins.scorers.intruder:Intruder",
@@ -128,7 +159,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="senses",
-        version=1,
+        version=2,
         summary="Polysemanticity: in how many kinds of contexts is a latent active, beside as many random ones?",
         factory="plugins.scorers.senses:Senses",
         needs=("embed",),

@@ -2,7 +2,8 @@
 
 Word intrusion (Chang et al. 2009) on windows of text, with a sentence encoder as the judge: of four active test windows
 and a silent one, the guess is the window that is least like the others, argmin_i mean_{j≠i} cos(e_i, e_j). No
-explanation is needed, so none is to blame. What is shown and what comes of it is told by `trials`.
+explanation is needed, so none is to blame. What is shown and what comes of it is told by `trials`. A verdict's score is
+by how much less the silent window is like the others than the next of the five is: above 0 where it was found.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 import harness
 from plugins.scorers import DetectionConfig
 from plugins.scorers.detection import chosen_windows
-from plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of
+from plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
 
 
 class EmbeddingIntruder:
@@ -36,19 +37,36 @@ class EmbeddingIntruder:
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
     ) -> list[harness.TableRow]:
-        """The accuracy, and its control."""
-        trials, random_trials = trials_of(chosen_windows(latent, self._config.negatives).test)
+        """The accuracy with verdicts on silent windows, and its control."""
+        windows = chosen_windows(latent, self._config.negatives).test
+        trials, random_trials = trials_of(windows)
         (embeddings,) = responses
+        likeness = _likeness(embeddings, trials)
+        shares = _shares(likeness)
+        scores = likeness[:, :-1].min(dim=1).values - likeness[:, -1]
+        verdicts = [
+            verdict(windows[trial[-1]], share, score)
+            for trial, share, score in zip(trials, shares.tolist(), scores.tolist(), strict=True)
+        ]
+        at_random = _mean(_shares(_likeness(embeddings, random_trials)))
         return [
-            harness.TableRow(self.metric, _accuracy(embeddings, trials), len(trials), True),
-            harness.TableRow(f"{self.metric}_random_windows", _accuracy(embeddings, random_trials), len(random_trials)),
+            harness.TableRow(self.metric, _mean(shares), len(trials), True, verdicts=verdicts),
+            harness.TableRow(f"{self.metric}_random_windows", at_random, len(random_trials)),
         ]
 
 
-def _accuracy(embeddings: Float[Tensor, "n d"], trials: list[list[int]]) -> float:
-    """The share of trials in which the last window is least like the others."""
+def _likeness(embeddings: Float[Tensor, "n d"], trials: list[list[int]]) -> Float[Tensor, "t 5"]:
+    """Of each window of a trial to the others."""
     e = embeddings[torch.tensor(trials)]
     cosines = torch.einsum("tid,tjd->tij", e, e)
-    likeness = (cosines.sum(dim=2) - cosines.diagonal(dim1=1, dim2=2)) / N_ACTIVE
+    return (cosines.sum(dim=2) - cosines.diagonal(dim1=1, dim2=2)) / N_ACTIVE
+
+
+def _shares(likeness: Float[Tensor, "t 5"]) -> Float[Tensor, " t"]:
+    """Of the guess, the window that is least like the others, that of the last window."""
     is_guess = likeness == likeness.min(dim=1, keepdim=True).values
-    return float((is_guess[:, -1] / is_guess.sum(dim=1)).double().mean())
+    return is_guess[:, -1] / is_guess.sum(dim=1)
+
+
+def _mean(shares: Float[Tensor, " t"]) -> float:
+    return float(shares.double().mean())

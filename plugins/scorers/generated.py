@@ -33,14 +33,13 @@ from plugins.scorers.written import ABSTAINED, NO, UNREADABLE, YES, read_answers
 
 N_SHOWN = 5
 FAILED = "the request failed"
-MAX_TOKENS = 128
-"""Of an answer: enough for the list and a few words."""
 
 
 class GeneratedScorer(ABC):
     """Asks a judge to write. A scorer says which texts, and what it asks.
 
     Args:
+        max_tokens: of an answer; see `WrittenConfig`.
         negatives: which silent windows there are; see `DetectionConfig`.
     """
 
@@ -50,7 +49,8 @@ class GeneratedScorer(ABC):
     question: str
     """Of one text, as the judge is to answer it."""
 
-    def __init__(self, negatives: str = "random") -> None:
+    def __init__(self, max_tokens: int, negatives: str = "random") -> None:
+        self._max_tokens = max_tokens
         self._negatives = negatives
 
     @abstractmethod
@@ -74,7 +74,7 @@ class GeneratedScorer(ABC):
             f"{self.question}, 0 if not, null if you can't tell. It may be so for any number of them, or for none."
         )
         return harness.Generate(
-            self.system, f"Pattern: {on_one_line(about)}\n\n{shown}\n{asked}", MAX_TOKENS, schema_of(len(texts))
+            self.system, f"Pattern: {on_one_line(about)}\n\n{shown}\n{asked}", self._max_tokens, schema_of(len(texts))
         )
 
     def reduce(

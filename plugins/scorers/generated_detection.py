@@ -7,7 +7,7 @@ For judges that can write JSON; small ones can be asked by `choice_detection`, w
 from __future__ import annotations
 
 import harness
-from plugins.scorers import DetectionConfig
+from plugins.scorers import WrittenDetectionConfig
 from plugins.scorers.calibrated import Case
 from plugins.scorers.generated import GeneratedScorer
 
@@ -18,8 +18,8 @@ class GeneratedDetection(GeneratedScorer):
     system = "You decide which of some texts have a pattern. Answer in JSON."
     question = "the text has the pattern"
 
-    def __init__(self, config: DetectionConfig) -> None:
-        super().__init__(config.negatives)
+    def __init__(self, config: WrittenDetectionConfig) -> None:
+        super().__init__(config.max_tokens, config.negatives)
 
     def cases(self, latent: harness.Latent) -> list[Case]:
         """Active test windows and silent ones."""

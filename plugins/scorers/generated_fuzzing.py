@@ -9,6 +9,7 @@ with wrong ones, as a rule in different prompts.
 from __future__ import annotations
 
 import harness
+from plugins.scorers import WrittenConfig
 from plugins.scorers.calibrated import Case
 from plugins.scorers.choice_fuzzing import matched_marks
 from plugins.scorers.generated import GeneratedScorer
@@ -20,8 +21,8 @@ class GeneratedFuzzing(GeneratedScorer):
     system = "You decide in which of some texts the words marked with << >> have a pattern. Answer in JSON."
     question = "the marked words have the pattern"
 
-    def __init__(self, config: object) -> None:
-        super().__init__()
+    def __init__(self, config: WrittenConfig) -> None:
+        super().__init__(config.max_tokens)
 
     def cases(self, latent: harness.Latent) -> list[Case]:
         """Right marks and wrong ones."""

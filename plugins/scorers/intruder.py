@@ -9,22 +9,24 @@ Small judges prefer some numbers whatever they are shown. With l(t, i) = log p(i
     argmax_i [l(t, i) − mean_t' l(t', i)],
 
 the mean over all trials of the latent, in which the intruder is at each place as often as at any other: a judge that
-sees nothing but places has five that tie. The four are shuffled.
+sees nothing but places has five that tie. The four are shuffled. A verdict's score is how likely the silent window was
+held to be the intruder, exp of its [l − mean] over the sum of the five's; even odds are 1/5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 import harness
 from plugins.scorers import DetectionConfig
 from plugins.scorers.asking import generator_of, on_one_line
 from plugins.scorers.detection import MIN_WINDOWS, chosen_windows
-from plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of
+from plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
 
 SYSTEM = "You decide which of some texts does not belong with the others. Answer with its number."
 QUESTION = "All texts but one have a pattern in common. Which is the one that does not? Answer with its number."
@@ -35,10 +37,25 @@ _DECIMALS = 9
 
 @dataclass(frozen=True)
 class Shown:
-    """Five windows as a judge sees them, and the place of the intruder."""
+    """Five windows in the order that a judge sees them in, and the place of the intruder."""
 
-    texts: tuple[str, ...]
+    windows: tuple[harness.LatentWindow, ...]
     intruder: int
+
+    @property
+    def text(self) -> str:
+        """As a judge sees them."""
+        texts = (on_one_line(window.text) for window in self.windows)
+        return "\n".join(f"{number}. {text}" for number, text in zip(CHOICES, texts, strict=True))
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a judge's answer makes of the intruder."""
+
+    share: float
+    """Of the guess, which windows that tie share."""
+    probability: float
 
 
 class Intruder:
@@ -57,12 +74,14 @@ class Intruder:
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Choose], responses: list[Any]
     ) -> list[harness.TableRow]:
-        """The accuracy, its control, and the metrics of `asking`."""
+        """The accuracy with verdicts on silent windows, its control, and the metrics of `asking`."""
         trials, random_trials = self._shown(latent)
         n = len(trials)
-        hits, random_hits = _hits(trials, responses[:n]), _hits(random_trials, responses[n:])
+        guesses = _guesses(trials, responses[:n])
+        hits, random_hits = _hits(guesses), _hits(_guesses(random_trials, responses[n:]))
+        verdicts = list(map(_verdict, trials, guesses))
         return [
-            _accuracy(self.metric, hits),
+            replace(_accuracy(self.metric, hits), verdicts=verdicts),
             _accuracy(f"{self.metric}_random_windows", random_hits, None),
             harness.TableRow(f"{self.metric}_failures_wrong", sum(hits) / n, n, True),
             harness.TableRow("answered", len(hits) / n, n, True),
@@ -70,37 +89,54 @@ class Intruder:
 
     def _shown(self, latent: harness.Latent) -> tuple[list[Shown], list[Shown]]:
         windows = chosen_windows(latent, self._negatives).test
-        texts = [on_one_line(window.text) for window in windows]
         generator = generator_of(latent, "intruder")
-        real, random = (list(_arranged(trials, texts, generator)) for trials in trials_of(windows))
+        real, random = (list(_arranged(trials, windows, generator)) for trials in trials_of(windows))
         return real, random
 
 
-def _arranged(trials: Sequence[list[int]], texts: Sequence[str], generator: np.random.Generator) -> Iterator[Shown]:
+def _arranged(
+    trials: Sequence[list[int]], windows: Sequence[harness.LatentWindow], generator: np.random.Generator
+) -> Iterator[Shown]:
     """The windows of each trial in the order that they are shown in; the intruder is at each place as often."""
     places = generator.permutation(np.arange(len(trials)) % (N_ACTIVE + 1)).tolist()
     for (*four, last), place in zip(trials, places, strict=True):
         order = generator.permutation(four).tolist()
         order.insert(place, last)
-        yield Shown(tuple(texts[window] for window in order), place)
+        yield Shown(tuple(windows[number] for number in order), place)
 
 
 def _request(shown: Shown) -> harness.Choose:
-    texts = "\n".join(f"{number}. {text}" for number, text in zip(CHOICES, shown.texts, strict=True))
-    return harness.Choose(SYSTEM, f"{QUESTION}\n\n{texts}", CHOICES)
+    return harness.Choose(SYSTEM, f"{QUESTION}\n\n{shown.text}", CHOICES)
 
 
-def _hits(trials: Sequence[Shown], responses: Sequence[Any]) -> list[float]:
+def _guesses(trials: Sequence[Shown], responses: Sequence[Any]) -> list[Guess | harness.Failure]:
+    """For each trial what was answered, or why nothing was."""
+    answers = [response for response in responses if not isinstance(response, harness.Failure)]
+    found = np.array(answers).reshape(len(answers), len(CHOICES))
+    found = (found - found.mean(axis=0)).round(_DECIMALS) if answers else found
+    own = iter(found)
+    return [
+        response if isinstance(response, harness.Failure) else _guess(shown.intruder, next(own))
+        for shown, response in zip(trials, responses, strict=True)
+    ]
+
+
+def _guess(place: int, log_odds: Float[np.ndarray, " n"]) -> Guess:
+    weights = np.exp(log_odds - log_odds.max())
+    is_guess = log_odds == log_odds.max()
+    return Guess(float(is_guess[place] / is_guess.sum()), float(weights[place] / weights.sum()))
+
+
+def _hits(guesses: Sequence[Guess | harness.Failure]) -> list[float]:
     """For each trial that was answered, the intruder's share of the guess."""
-    pairs = list(zip(trials, responses, strict=True))
-    pairs = [(shown, response) for shown, response in pairs if not isinstance(response, harness.Failure)]
-    if not pairs:
-        return []
-    found = np.array([response for _, response in pairs])
-    found = (found - found.mean(axis=0)).round(_DECIMALS)
-    is_guess = found == found.max(axis=1, keepdims=True)
-    places = [shown.intruder for shown, _ in pairs]
-    return [float(own[place] / own.sum()) for own, place in zip(is_guess, places, strict=True)]
+    return [guess.share for guess in guesses if isinstance(guess, Guess)]
+
+
+def _verdict(shown: Shown, guess: Guess | harness.Failure) -> harness.Verdict:
+    window = shown.windows[shown.intruder]
+    if isinstance(guess, harness.Failure):
+        return harness.Verdict(window, True, None, shown=shown.text, reason=guess.reason)
+    return verdict(window, guess.share, guess.probability, shown.text)
 
 
 def _accuracy(metric: str, hits: Sequence[float], higher_is_better: bool | None = True) -> harness.TableRow:

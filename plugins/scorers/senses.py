@@ -35,7 +35,7 @@ windows are looked at, rare senses are missed.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -56,6 +56,7 @@ class Senses:
     metric = "monosemanticity"
     chance = 0.0
     range = (-float("inf"), 1.0)
+    also: ClassVar[dict[str, tuple[float, float]]] = {"effective_senses": (1.0, float("inf"))}
 
     def __init__(self, config: object) -> None: ...
 

@@ -10,6 +10,9 @@ the simulated activation is its expectation
         about. Chance is 0.
     ev_correlation_random_explanation: the same with the explanation of another latent.
 
+The verdict on a window that was asked about is whether its largest E[a] is above the mean of the windows' largest; only
+differences count, as for the correlation. What is shown is the text with the mark that it is of.
+
 It is asked about up to 5 active windows and 5 silent ones, and about 8 tokens of each: the strongest of an active one,
 and others at random. So the published score differs in three ways. There, one prompt asks about all tokens of a window
 at once, each after the judge has read the ones before it; it takes log-probabilities of a prompt, which few endpoints
@@ -21,13 +24,15 @@ with the token of 1, so that its probability would count for both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 import harness
 from plugins.scorers import DetectionConfig
-from plugins.scorers.asking import NO_OTHER, generator_of
+from plugins.scorers.asking import NO_OTHER, generator_of, on_one_line
 from plugins.scorers.choice_fuzzing import marked
 from plugins.scorers.detection import chosen_windows
 from plugins.scorers.explanations import explanations
@@ -40,6 +45,9 @@ N_TOKENS = 8
 MIN_TOKENS = 20
 _ALIKE = 1e-9
 """Simulated activations that differ by less differ by rounding."""
+
+Token = tuple[harness.LatentWindow, int]
+"""A window and a place in it."""
 
 
 class Simulation:
@@ -61,23 +69,24 @@ class Simulation:
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Choose], responses: list[Any]
     ) -> list[harness.TableRow]:
-        """The correlation, its control, and what share was answered."""
+        """The correlation with verdicts on windows, its control, and what share was answered."""
         latent = chosen_windows(latent, self._negatives)
-        true = [window.activations[place] for window, place in _asked(latent)]
+        asked = _asked(latent)
+        true = [window.activations[place] for window, place in asked]
         n = len(true)
         control = harness.TableRow(f"{self.metric}_random_explanation", None, n, None, NO_OTHER)
         if latent.random_explanation is not None:
             control = _correlation(control.metric, true, responses[n:], None)
         n_answered = sum(not isinstance(response, harness.Failure) for response in responses[:n])
         return [
-            _correlation(self.metric, true, responses[:n], True),
+            replace(_correlation(self.metric, true, responses[:n], True), verdicts=_verdicts(asked, responses[:n])),
             control,
             harness.TableRow("answered", n_answered / n, n, True),
         ]
 
 
-def _asked(latent: harness.Latent) -> list[tuple[harness.LatentWindow, int]]:
-    """The windows and places of the tokens that are asked about."""
+def _asked(latent: harness.Latent) -> list[Token]:
+    """The tokens that are asked about, window by window."""
     generator = generator_of(latent, "simulation")
     found = []
     for kind in (True, False):
@@ -95,8 +104,11 @@ def _strongest(window: harness.LatentWindow) -> int:
 
 
 def _request(about: str, window: harness.LatentWindow, place: int) -> harness.Choose:
-    shown = " ".join(marked(window, [place]).split())
-    return harness.Choose(SYSTEM, f"Pattern: {about}\n\nText: {shown}\n{QUESTION}", CHOICES)
+    return harness.Choose(SYSTEM, f"Pattern: {about}\n\nText: {_shown(window, place)}\n{QUESTION}", CHOICES)
+
+
+def _shown(window: harness.LatentWindow, place: int) -> str:
+    return on_one_line(marked(window, [place]))
 
 
 def _correlation(
@@ -123,3 +135,27 @@ def _expected(log_probabilities: np.ndarray) -> np.ndarray:
     """E[a] of each row, of log-probabilities that need not add up to 1."""
     weights = np.exp(log_probabilities - log_probabilities.max(axis=1, keepdims=True))
     return np.asarray((weights @ np.array(CHOICES, dtype=float)) / weights.sum(axis=1))
+
+
+def _verdicts(asked: Sequence[Token], responses: Sequence[Any]) -> list[harness.Verdict]:
+    """On each window that was asked about."""
+    pairs = zip(asked, responses, strict=True)
+    by_window = [list(own) for _, own in groupby(pairs, lambda pair: id(pair[0][0]))]
+    peaks = [_peak(own) for own in by_window]
+    known = [peak[0] for peak in peaks if peak is not None]
+    cut = sum(known) / len(known) + _ALIKE if known else 0.0
+    return [_verdict(own, peak, cut) for own, peak in zip(by_window, peaks, strict=True)]
+
+
+def _peak(answered: Sequence[tuple[Token, Any]]) -> tuple[float, int] | None:
+    """The largest E[a] of a window's tokens, and its place; None where there is no answer."""
+    known = [(token, response) for token, response in answered if not isinstance(response, harness.Failure)]
+    return max(((_expected(np.array([own])).item(), place) for (_, place), own in known), default=None)
+
+
+def _verdict(answered: Sequence[tuple[Token, Any]], peak: tuple[float, int] | None, cut: float) -> harness.Verdict:
+    (window, _), response = answered[0]
+    if peak is None:
+        return harness.Verdict(window, window.is_active, None, reason=response.reason)
+    simulated, place = peak
+    return harness.Verdict(window, window.is_active, simulated > cut, simulated, _shown(window, place))

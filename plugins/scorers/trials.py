@@ -4,6 +4,8 @@ accuracy: the share of trials in which the guess is the silent window; windows t
     1/5. The four are of one band of activation (neighbours by the window's largest activation), and every silent
     window is the intruder of one trial.
 accuracy_random_windows: the same of five silent windows, an arbitrary one of which is called the intruder.
+
+The verdict on a silent window is whether it was found where it intruded: the guess, with no tie.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ def trials(active: list[int], silent: list[int]) -> list[list[int]]:
         first = trial // len(bands)
         chosen.append([*(int(band[(first + i) % len(band)]) for i in range(N_ACTIVE)), intruder])
     return chosen
+
+
+def verdict(intruder: harness.LatentWindow, share: float, score: float, shown: str | None = None) -> harness.Verdict:
+    """Of the trial of this window, of which the guess had a share."""
+    return harness.Verdict(intruder, True, share == 1, score, shown)
 
 
 def random_trials(silent: list[int]) -> list[list[int]]:

@@ -1,8 +1,9 @@
 """What a judge has written: a list of 1, 0 and null, perhaps after some reasoning.
 
-What counts is the last list of nothing else; where it has too few items or too many, or where the text breaks off in a
-later list, all of the answer is unreadable. (delphi reads the first brackets that it finds, and drops every last prompt
-since it has fewer texts.)
+What stands before </think>, as some models mark their reasoning, is no part of the answer; where it breaks off after
+<think> there is none. What counts is the last list of nothing else; where it has too few items or too many, or where
+the text breaks off in a later list, all of the answer is unreadable. (delphi reads the first brackets that it finds,
+and drops every last prompt since it has fewer texts.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 YES, NO = "yes", "no"
 ABSTAINED, UNREADABLE = "the judge abstained", "the answer could not be read"
 _MEANT = {"1": YES, "0": NO, "null": ABSTAINED}
+_OPENED, _CLOSED = "<think>", "</think>"
 _BRACKETS = re.compile(r"\[([^\[\]]*)(\]|$)")
 
 
@@ -23,6 +25,12 @@ def schema_of(n: int) -> str:
     return json.dumps(found)
 
 
+def spoken(answer: str) -> str | None:
+    """The answer without what was thought before it; None where it broke off in the thinking."""
+    rest = answer.rpartition(_CLOSED)[2]
+    return None if _OPENED in rest else rest
+
+
 def read_answers(answer: str, n: int) -> list[str]:
     """What a judge's text says of n texts; they are all unreadable where it has not as many answers.
 
@@ -30,7 +38,7 @@ def read_answers(answer: str, n: int) -> list[str]:
     """
     lists = [
         ([_MEANT.get(item.strip()) for item in found[1].split(",")], bool(found[2]))
-        for found in _BRACKETS.finditer(answer)
+        for found in _BRACKETS.finditer(spoken(answer) or "")
     ]
     lists = [(items, is_whole) for items, is_whole in lists if not is_whole or None not in items]
     if lists and lists[-1][1] and len(lists[-1][0]) == n:

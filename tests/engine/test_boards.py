@@ -116,6 +116,16 @@ def test_one_scorer_twice_has_two_columns(tmp_path: Path) -> None:
     assert values[f"lookup {chance}".replace("auroc", "auroc by encoder")] == 0.25
 
 
+def test_what_has_no_chance_is_shown_without(tmp_path: Path) -> None:
+    results, plan = _finished(tmp_path)
+    own = results.interpretability
+    both = pd.concat([own, own.assign(metric="kinds", value=1.5, chance=float("nan"))], ignore_index=True)
+    found = boards.of_suite(replace(results, interpretability=both), plan.suite)
+    board = next(board for board in found if "latents" in board.title)
+    values = dict(zip(board.columns, board.rows[0], strict=True))
+    assert values["lookup kinds"] == 1.5 and values["lookup auroc (chance\N{NO-BREAK SPACE}0.5)"] == 0.75
+
+
 def test_only_comparisons_of_decompositions_name_a_method(tmp_path: Path) -> None:
     columns = {board.title.strip(): board.columns for board in boards.of_suite(*_suite_of(_finished(tmp_path)))}
     assert "method" in columns["overlap"] and "method" not in columns["angle"]

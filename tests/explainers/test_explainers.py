@@ -88,6 +88,9 @@ def test_levels_are_rounded_up() -> None:
     [
         ("names of rivers", "names of rivers"),
         ("  \n “names of rivers”\nThey are all wet.", "names of rivers"),
+        ("<think>\nRivers, or banks?\n</think>\n\nnames of rivers", "names of rivers"),
+        ("Rivers, or banks?\n</think>names of rivers", "names of rivers"),
+        ("<think>\nRivers, or", None),
         ("...", None),
         ("", None),
         ("x" * (MAX_CHARACTERS + 1), None),
@@ -100,3 +103,11 @@ def test_an_answer_that_is_no_phrase_is_no_explanation(answer: Any, text: str | 
             _reduced("judge_written", planted(0), answer)
     else:
         assert _reduced("judge_written", planted(0), answer) == text
+
+
+def test_an_answer_may_be_as_long_as_is_said() -> None:
+    for params, expected in (({}, 32), ({"max_tokens": 2000}, 2000)):
+        (request,) = harness.create("explainer", "judge_written", **params).plan(planted(0))
+        assert request.max_tokens == expected
+    with pytest.raises(harness.ConfigError, match="max_tokens is 0; give 1 or more"):
+        harness.create("explainer", "judge_written", max_tokens=0)

@@ -145,6 +145,8 @@ def _scores(scorer: str, generator: np.random.Generator, hostile: str) -> list[d
             main = row("interp", "auroc", None, 0, True, f"too few windows {hostile}")
         control = row("interp", "auroc_random_explanation", 0.5 + 0.02 * generator.standard_normal(), 40, None)
         rows += [main | unit | {"chance": 0.5}, control | unit]
+        if scorer == "retrieval":
+            rows.append(row("interp", "kinds", 1 + i / 10, 40, None) | unit | {"lowest": 1.0})
     return rows
 
 

@@ -127,6 +127,19 @@ def test_cards_lie_beside_the_page(report: Path) -> None:
     assert [len(score["verdicts"]) for score in card["scores"]] == [0, 6]
 
 
+def test_a_metric_beside_the_main_one_has_a_line_and_stands_on_cards_once(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    sheet, _, _ = page.partition('id="interpretability"')[2].partition("</section>")
+    kinds = [row for row in sheet.split("<tr")[1:] if ">kinds<" in row]
+    assert len(kinds) == 2 * 3 and all(" to " in row and ">retrieval<" in row for row in kinds)
+    card = json.loads((report.parent / "latents" / "0" / "1.js").read_text().partition(" = ")[2].rstrip(";\n"))
+    retrieval = card["scores"][1]
+    assert len(card["scores"]) == 2 and retrieval["chance"] == 0.5
+    assert [one["value"] for one in retrieval["others"] if one["metric"] == "kinds"] == [1.1]
+    about = json.loads(page.partition('id="decompositions">')[2].partition("</script>")[0])
+    assert [scorer["metric"] for scorer in about[0]["scorers"]] == ["auroc", "auroc"]
+
+
 def test_a_score_that_is_undefined_has_its_reason(report: Path) -> None:
     card = (report.parent / "latents" / "0" / f"{N_SCORED - 1}.js").read_text().partition(" = ")[2].rstrip(";\n")
     score = json.loads(card)["scores"][0]

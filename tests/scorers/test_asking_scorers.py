@@ -147,6 +147,7 @@ def test_a_last_prompt_with_fewer_texts_counts(name: str) -> None:
         ("[1, 0, null]", ["yes", "no", ABSTAINED]),
         ('{"answers": [1,0,\n1]}', ["yes", "no", "yes"]),
         ("The first [it has [a] mark] does. So: [1, 0, 0]. See [note].", ["yes", "no", "no"]),
+        ("<think>[0, 0, 0]?</think>[1, 0, 0]", ["yes", "no", "no"]),
         ("[0, 0, 0] at first, but on second thoughts [1, 1, 0]", ["yes", "yes", "no"]),
     ],
 )
@@ -157,7 +158,8 @@ def test_answers_are_read(answer: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        *("", "yes", "1, 0, 1", "[1, 0]", "[1, 0, 1, 0]", "[1, 0, 2]", "[]", '["1", "0", "1"]', "[true, false, true]"),
+        *("<think>[1, 0, 1]? Or", "[1, 0, 1]</think>", "", "yes", "1, 0, 1", "[1, 0]", "[1, 0, 1, 0]", "[1, 0, 2]"),
+        *("[]", '["1", "0", "1"]', "[true, false, true]"),
         *('{"answers": [1, 0, 1', "If all had it: [1, 1, 1]. But [1, 0,", "[1, 0, 1] [1]", "[1 0 1]", "[1.0, 0, 1]"),
     ],
 )

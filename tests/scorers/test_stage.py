@@ -42,6 +42,7 @@ class Lengths:
 
     metric, chance = "index", 0.25
     range = (0.0, float("inf"))
+    also: ClassVar[dict[str, tuple[float, float]]] = {"direction": (-float("inf"), 99.0)}
 
     def __init__(self, config: object) -> None:
         self.seen: list[harness.Latent] = []
@@ -344,6 +345,8 @@ def test_every_unit_has_its_rows_and_says_what_it_stands_for(session: Session) -
     assert {row["density"] for row in rows} == {0.01}
     assert {(row["chance"], row["lowest"], row["highest"]) for row in rows} == {(0.25, 0.0, None)}
     assert {row["chance"] for row in record.rows if row["metric"] != "index" and row["table"] == "interp"} == {None}
+    assert {(row["lowest"], row["highest"]) for row in _interp(record, "direction")} == {(None, 99.0)}
+    assert {(row["lowest"], row["highest"]) for row in _interp(record, "index_random_explanation")} == {(None, None)}
     (seconds,) = [row for row in record.rows if row["table"] == "cost"]
     assert seconds["metric"] == "scoring_seconds_lengths" and seconds["value"] > 0
 
@@ -485,6 +488,8 @@ def test_undefined_units_are_null_with_the_reason(session: Session) -> None:
     assert found[2, 1] == found[2, -1] == (None, "not this one")
     assert found[1, 1] == (1.0, None)
     assert {row["chance"] for row in _interp(silent)} == {0.25}
+    also = {(row["latent"], row["sign"]): row["reason"] for row in _interp(silent, "direction") if row["value"] is None}
+    assert also == {unit: reason for unit, (value, reason) in found.items() if value is None}
     reasons = [row["reason"] for row in _interp(asking) if row["latent"] == 1]
     assert reasons == ["the text ' ' has no tokens to embed"] * 2
     assert torch.get_default_dtype() == torch.float32

@@ -136,6 +136,22 @@ def test_activations_are_those_of_captured_rows(
     assert any(a > 0 for response in found for a in response.activations)
 
 
+def test_what_is_asked_together_has_the_bits_of_what_is_asked_alone(
+    session: Session, folder: Path, dictionaries: dict[str, Tensor]
+) -> None:
+    """Of other latents too, and more of them than are run at once."""
+    latents = [_latent(index % 2, dictionaries[LAST][0], "x", (1, -1)[index % 3 == 0]) for index in range(20)]
+    texts = [" ".join(TEXTS[0].split()[: 3 + 2 * place]) for place in range(40)]
+    asked = [
+        (latent, harness.Activate(tuple(texts[number : number + 1 + number % 5])))
+        for number, latent in enumerate(latents)
+    ]
+    together = Respondents(_task(folder), session)
+    together.prepare(asked)
+    for latent, request in asked:
+        assert together.answer(latent, [request]) == _ask(session, _task(folder), latent, request)
+
+
 def test_rows_far_beyond_the_median_are_masked(session: Session, folder: Path, dictionaries: Any) -> None:
     latent = _latent(0, dictionaries[FIRST][0], "x")
     texts = harness.Activate((TEXTS[0],))

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -68,6 +68,17 @@ class Percent(Good):
         return 100 * super().value(latent)
 
 
+class AlsoOutside(Good):
+    also: ClassVar[dict[str, tuple[float, float]]] = {"n_senses": (1.0, math.inf)}
+
+    def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> list[harness.TableRow]:
+        return [*super().reduce(latent, requests, responses), harness.TableRow("n_senses", 0.5, 1)]
+
+
+class AlsoEndless(Good):
+    also: ClassVar[dict[str, tuple[float, float]]] = {"n_senses": (-math.inf, math.inf)}
+
+
 class NaN(Good):
     def value(self, latent: harness.Latent) -> float:
         return super().value(latent) if latent.sign > 0 else math.nan
@@ -121,6 +132,8 @@ BROKEN: dict[type, tuple[str, str]] = {
     Remembers: ("is_pure", "must not remember"),
     OtherMetric: ("gives_its_metric_in_its_range", r"gives \['accuracy'\]; its metric 'auroc'"),
     Percent: ("gives_its_metric_in_its_range", "outside"),
+    AlsoOutside: ("gives_its_metric_in_its_range", r"n_senses is 0.5, outside \(1.0, inf\)"),
+    AlsoEndless: ("says_what_it_is", "one finite end"),
     NaN: ("bears_latents_with_little_to_show", "nan for a latent of the negative pole"),
     DrawsGlobally: ("repeats_itself", "np.random.default_rng"),
     ActiveFirst: ("does_not_mind_the_order_of_windows", "not by their place"),
