@@ -89,6 +89,13 @@ def test_a_large_mean_costs_no_digits() -> None:
     assert minibatch_cka()(x, y) == pytest.approx(literal(x64, y64), abs=1e-6)
 
 
+def test_sides_may_have_scales_of_their_own() -> None:
+    """What is rounding error on one side is told by the norms of that side."""
+    x, y = related(300, 20, 3)
+    assert minibatch_cka()(1e6 * x, y) == pytest.approx(minibatch_cka()(x, y), rel=1e-6)
+    assert minibatch_cka()(x, 1e6 * y) == pytest.approx(minibatch_cka()(x, y), rel=1e-6)
+
+
 def test_what_is_undefined() -> None:
     x = rows(600, 4)
     constant = torch.full((600, 3), 0.1, dtype=torch.float64)
