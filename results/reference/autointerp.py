@@ -35,8 +35,8 @@ def ends(line: pd.Series, name: str) -> str:
     if pd.isna(line[name]):
         return "–"
     low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    around = "" if pd.isna(line[low]) else f" [{line[low]:.2f}, {line[high]:.2f}]"
-    return f"{line[name]:.2f}{around}"
+    around = "" if pd.isna(line[low]) else f" [{line[low]:z.2f}, {line[high]:z.2f}]"
+    return f"{line[name]:z.2f}{around}"
 
 
 def scorer_table(lines: pd.DataFrame) -> str:
