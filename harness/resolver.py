@@ -130,7 +130,10 @@ class _Resolver:
         if not asking or config.encoder == JUDGE:
             return None
         if config.encoder is None:
-            self.problems.append(f"encoder: missing; {asking[0]} asks for embeddings. Set encoder=minilm-l6.")
+            self.problems.append(
+                f"encoder: missing; {asking[0]} asks for embeddings. Set encoder=minilm-l6, or encoder=judge if the "
+                "judge provides them."
+            )
         elif isinstance(config.encoder, Mapping):  # otherwise its preset is unknown, which is a problem already
             found = list(self.model({**config.encoder, "sites": [_ANY_SITE]}, config, "encoder"))
             if len(found) > 1:
