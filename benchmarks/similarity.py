@@ -1,9 +1,9 @@
-"""Linear CKA and SVCCA of all pairs of sites from shared moments, against what a user would write or install.
+"""Linear CKA, SVCCA and Procrustes of all pairs of sites from shared moments, against what a user would write.
 
-Side by side: `shared`, one reading of the rows for all pairs; `pair by pair`, the same metrics called on every two
-matrices; `textbook`, CKA written down in float64 and float32; and minibatch CKA, ours against torch-cka. On 2,000 rows
-also rsatoolbox, whose whitened cosine of squared Euclidean dissimilarities is biased linear CKA. Both need
-`pip install torch-cka rsatoolbox`; what is not installed is left out.
+Side by side: `shared`, one reading of the rows for all pairs, of one to three metrics; `pair by pair`, the same metrics
+called on every two matrices; `textbook`, CKA written down in float64 and float32; and minibatch CKA, ours against
+torch-cka. On 2,000 rows also rsatoolbox, whose whitened cosine of squared Euclidean dissimilarities is biased linear
+CKA. Both need `pip install torch-cka rsatoolbox`; what is not installed is left out.
 Run: `python benchmarks/similarity.py [--sites 12 --rows 20000]`.
 """
 
@@ -161,6 +161,7 @@ def main() -> None:
     runs: dict[str, Callable[[], object]] = {
         "shared cka": lambda: shared(sites, ("cka",)),
         "shared cka, svcca": lambda: shared(sites, both),
+        "shared cka, svcca, procrustes": lambda: shared(sites, (*both, "procrustes")),
         "each pair by itself, cka, svcca": lambda: pair_by_pair(sites, both),
         "textbook cka, float64": lambda: textbook_cka(sites, torch.float64),
         "textbook cka, float32": lambda: textbook_cka(sites, torch.float32),
@@ -176,10 +177,14 @@ def main() -> None:
     work = f"all {len(wanted)} pairs of {len(sites)} sites, {arguments.rows} rows, d {D}"
     for other in [name for name in runs if name.startswith("textbook")]:
         table.add(work, ("cka from shared moments", seconds["shared cka"]), (other, seconds[other]), floor)
+    together = {
+        "cka and svcca from shared moments": seconds["shared cka, svcca"],
+        "cka, svcca and procrustes from shared moments": seconds["shared cka, svcca, procrustes"],
+    }
     one_by_one = "each pair by itself, cka, svcca"
-    table.add(
-        work, ("cka and svcca from shared moments", seconds["shared cka, svcca"]), (one_by_one, seconds[one_by_one])
-    )
+    for ours, other in zip(together, (one_by_one, "textbook cka, float64"), strict=True):
+        table.add(work, (ours, together[ours]), (other, seconds[other]))
+        table.add(work, (ours, together[ours]), ("cka from shared moments", seconds["shared cka"]))
     print(f"  largest error of cka {error:.1e}")
     for package, compare in {"torch_cka": compare_with_torch_cka, "rsatoolbox": compare_with_rsatoolbox}.items():
         if find_spec(package):

@@ -233,7 +233,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="svcca",
-        version=1,
+        version=2,
         summary="Mean canonical correlation of the directions that hold most of the variance",
         config=SvccaConfig,
         factory="plugins.similarities.svcca:Svcca",

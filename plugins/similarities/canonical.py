@@ -15,7 +15,8 @@ import harness
 from plugins.similarities.moments import CentredMoments, Scatter
 
 _EPS = torch.finfo(torch.float64).eps
-_CLIP = 1e-6
+CLIP = 1e-6
+"""Rounding error of a correlation from products in float64."""
 
 
 def whiteners(moments: CentredMoments, variance: float = 1.0) -> tuple[Float[Tensor, "d1 kx"], Float[Tensor, "d2 ky"]]:
@@ -42,9 +43,9 @@ def whitener(side: Scatter, variance: float = 1.0) -> Float[Tensor, "d k"]:
     return vectors[:, :n_kept] * values[:n_kept].rsqrt()
 
 
-def clipped(correlations: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+def clipped(correlations: Float[Tensor, " k"], rounding: float = CLIP) -> Float[Tensor, " k"]:
     """Without the rounding error above 1, as long as it is no more than that."""
-    if correlations.max() > 1 + _CLIP:
+    if correlations.max() > 1 + rounding:
         raise harness.Undefined(
             f"a canonical correlation came out as {correlations.max():.6f}: the directions with the least variance "
             "are rounding error; leave them out (svcca with a smaller variance)"

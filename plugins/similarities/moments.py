@@ -11,8 +11,9 @@ without the rows: to the mean, or to the pilot of other sums. A masked row has Ï
 Sums are kept in float64, and around a pilot, because sums around zero lose everything when the mean is large against
 the spread: at a mean of 3,000, float32 rows keep 3 digits of their variance. `JointMoments` multiplies in float64 too,
 which metrics need that divide by small eigenvalues or take roots near 0: rounding in float32 would give directions that
-rows do not have. CKA needs neither and takes `FloatMoments`, in half the time; its values agree to 2e-9 on 10,000 rows
-of SmolLM2.
+rows do not have, and 5e-5 as the angular Procrustes distance of a rotated copy. CKA needs neither and takes
+`FloatMoments`, in half the time; its values agree to 2e-9 on 10,000 rows of SmolLM2. So does SVCCA as long as it leaves
+out the directions with the last hundredth of the variance.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@
 
 With kx + ky ≥ n some correlations are 1 whatever the rows are, with kx ≥ n − 1 all of them are: then there is no value.
 From k near n on it is high for unrelated rows too; read it beside its value on shuffled rows.
+
+Blocks of float32 rows are multiplied in float32 where variance ≤ .99. The values are within 5e-6 of those of float64 in
+the worst case found (two rotations of 600 rows, where one direction has 90 % of the variance), and mostly within 1e-7.
+With more of the variance the whiteners amplify rounding further, and all is in float64.
 """
 
 from __future__ import annotations
@@ -15,8 +19,12 @@ from __future__ import annotations
 import torch
 
 from plugins.similarities import SvccaConfig
-from plugins.similarities.canonical import clipped, whiteners
-from plugins.similarities.moments import CentredMoments, MomentSimilarity
+from plugins.similarities.canonical import CLIP, clipped, whiteners
+from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, MomentSimilarity
+
+_FLOAT_VARIANCE = 0.99
+# By how much rounding may raise a single correlation above 1; 3e-5 was seen.
+_FLOAT_CLIP = 1e-3
 
 
 class Svcca(MomentSimilarity):
@@ -28,10 +36,12 @@ class Svcca(MomentSimilarity):
     invariant_to = frozenset({"orthogonal", "isotropic_scale", "translation", "permutation"})
 
     def __init__(self, config: SvccaConfig) -> None:
-        super().__init__()
         self.variance = config.variance
+        self.statistics = FloatMoments if self.variance <= _FLOAT_VARIANCE else JointMoments
+        super().__init__()
 
     def compute_from(self, moments: CentredMoments) -> float:
         """SVCCA from sums over the centred rows."""
         white_x, white_y = whiteners(moments, self.variance)
-        return float(clipped(torch.linalg.svdvals(white_x.T @ moments.xy @ white_y)).mean())
+        correlations = torch.linalg.svdvals(white_x.T @ moments.xy @ white_y)
+        return float(clipped(correlations, _FLOAT_CLIP if self.statistics is FloatMoments else CLIP).mean())

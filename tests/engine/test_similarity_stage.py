@@ -148,8 +148,8 @@ def _shared(a: str, b: str) -> tuple[Tensor, Tensor, Tensor]:
     return *places, torch.tensor(kept)
 
 
-# Its products of large blocks are in float32, and blocks are cut otherwise here and there.
-_TOLERANCE = {"cka": 2e-6}
+# Their products of large blocks are in float32, and blocks are cut otherwise here and there.
+_TOLERANCE = {"cka": 2e-6, "svcca": 2e-6}
 
 
 def _values(record: Record) -> dict[str, tuple[float, int]]:
