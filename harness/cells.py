@@ -59,6 +59,8 @@ class Record:
     """Table rows: `table, metric, value, n, higher_is_better, reason`."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    incomplete: str | None = None
+    """What is missing from a cell that is done, and may yet be had: to a run the cell is to do."""
 
 
 def write_json(path: Path, data: Any) -> None:

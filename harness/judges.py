@@ -85,23 +85,18 @@ class Judging:
     def _judge(self) -> Any:
         return self._make()
 
-    def ask(self, requests: Iterable[JudgeRequest]) -> None:
-        """Find out the responses to all of them; only what was never answered is asked.
+    def ask(self, requests: Sequence[JudgeRequest]) -> None:
+        """Find out the responses to all of them; only what was never answered, nor refused for good, is asked.
 
         Raises:
-            PluginError: the judge can't be asked this, has answered amiss, or answered nothing at all.
+            PluginError: the judge can't be asked this, has answered amiss, or nothing at all for reasons that may pass.
             BudgetReached: some were not sent.
         """
         new = self._unanswered(requests)
         for kind, method in _METHODS.items():
             if own := [request for request in new if type(request) is kind]:
                 self._ask(method, sorted(own, key=_like_beside_like))
-        failures = [self._known[request] for request in new if isinstance(self._known[request], Failure)]
-        if failures and len(failures) == len(new):
-            raise PluginError(
-                f"the judge answered none of {len(new)} requests: {failures[0].reason}. What it answered before is "
-                "kept: run again once it can be reached."
-            )
+        self._check_any_answered(requests, new)
 
     def response(self, request: JudgeRequest) -> Any:
         """The response to a request; asks it, if it was not asked before."""
@@ -109,10 +104,19 @@ class Judging:
             self.ask([request])
         return self._known[request]
 
+    def _check_any_answered(self, requests: Sequence[JudgeRequest], new: Sequence[JudgeRequest]) -> None:
+        """A judge that can't be reached is an error. One that has answered before, or refuses for good, is none."""
+        if new and all(_may_pass(self._known[request]) for request in requests):
+            why = self._known[new[0]].reason
+            raise PluginError(
+                f"the judge answered none of {len(new)} requests: {why}. What it answered before is kept: run again "
+                "once it can be reached."
+            )
+
     def _unanswered(self, requests: Iterable[JudgeRequest]) -> list[JudgeRequest]:
         new = []
         for request in dict.fromkeys(requests):
-            if request not in self._known or isinstance(self._known[request], Failure):  # that may pass
+            if request not in self._known or _may_pass(self._known[request]):
                 found = self._cache.find(request)
                 if found is None:
                     new.append(request)
@@ -146,7 +150,7 @@ class Judging:
         self.usage += usage
         self._expected += at_most(request) if usage.n_requests else NOTHING
         self._known[request] = response
-        if isinstance(response, Failure):
+        if _may_pass(response):
             self._cache.charge(request, usage, usd)
         else:
             self._cache.keep(request, response, usage, usd)
@@ -204,6 +208,10 @@ def usage_rows(name: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:
         ),
         cost(f"judge_usd_{name}", usd, usage.n_requests, "unknown price" if usd is None else None),
     ]
+
+
+def _may_pass(response: Any) -> bool:
+    return isinstance(response, Failure) and response.transient
 
 
 def _like_beside_like(request: Any) -> tuple[Any, ...]:

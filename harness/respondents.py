@@ -61,8 +61,20 @@ class Respondents:
         }
 
     def turn_to(self, fit_key: str) -> None:
-        """Say whose latents are asked about from now on."""
+        """Say whose latents are asked about from now on; what they lack is counted from here."""
         self._subject.fit_key = fit_key
+        if self._judge:
+            self._judge.missing.clear()
+
+    @property
+    def incomplete(self) -> str | None:
+        """What is missing and may yet be had; None where nothing is."""
+        if not (self._judge and self._judge.missing):
+            return None
+        return (
+            f"{len(self._judge.missing)} answers of the judge are missing, the first of them because of: "
+            f"{self._judge.missing[0]}. Run again: they are asked for once more."
+        )
 
     def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
         """What was asked of the judge and not known before; nothing where there is none."""
@@ -120,6 +132,8 @@ class _Encoder:
 
 class _Judge:
     def __init__(self, judge: Any, session: Session) -> None:
+        self.missing: list[str] = []
+        """Why responses that were given are failures, where that may pass."""
         self._judge = judge
         self._session = session
 
@@ -148,7 +162,10 @@ class _Judge:
         self._judging.ask([request for _, request in asked])
 
     def answer(self, latent: Latent, request: JudgeRequest) -> Any:
-        return self._judging.response(request)
+        response = self._judging.response(request)
+        if isinstance(response, Failure) and response.transient:
+            self.missing.append(response.reason)
+        return response
 
 
 class _JudgeAsEncoder:

@@ -1,8 +1,8 @@
 """What judges have answered, on disk: nothing that was answered is asked again, whatever happened since.
 
-One SQLite file, in which a row is a request that was answered; failures are not kept. Its key is the hash of all that
-the answer depends on: the judge as a plan names it (plugin, version, parameters or what they stand for) and the
-request. Each answer is committed as it comes, and several processes may write at once.
+One SQLite file, in which a row is a request that was answered, or refused for good; failures that may pass are not
+kept. Its key is the hash of all that the answer depends on: the judge as a plan names it (plugin, version, parameters
+or what they stand for) and the request. Each answer is committed as it comes, and several processes may write at once.
 
 Beside the answers lies a ledger: what each request took that was sent, and which suite had it asked. A copy of the file
 is a recording: `Recording` reads the answers of one judge from it.
@@ -22,9 +22,12 @@ from urllib.parse import quote
 
 from harness.errors import ConfigError
 from harness.keys import canonical_json
+from harness.scorers import Failure
 from harness.spending import NOTHING, Usage
 
 FILE = "responses.sqlite"
+_REFUSED = "refused"
+"""The key of the reason in what is stored of a failure; answers are texts or lists."""
 _SECONDS_TO_WAIT = 60  # for another process that writes
 _TABLE = """
 create table if not exists responses (key text primary key, judge text not null, request text not null,
@@ -59,15 +62,16 @@ class ResponseCache:
         self._file.execute(_LEDGER)
 
     def find(self, request: Any) -> Any | None:
-        """The response as JSON, None where there is none."""
+        """The response as JSON, or the Failure that was final; None where there is none."""
         return _find(self._file, self._judge, request)
 
     def keep(self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None) -> None:
         """Store what was answered and what it took. Where another process was quicker, its answer stays."""
+        kept = {_REFUSED: response.reason} if isinstance(response, Failure) else response
         with self._at_once():
             self._file.execute(
                 "insert or ignore into responses (key, judge, request, response) values (?, ?, ?, ?)",
-                [_key(self._judge, request), self._judge, _spelt(request), canonical_json(response)],
+                [_key(self._judge, request), self._judge, _spelt(request), canonical_json(kept)],
             )
             self.charge(request, usage, usd)
 
@@ -139,7 +143,7 @@ class Recording:
         return json.loads(self._judge)
 
     def find(self, request: Any) -> Any | None:
-        """The response as JSON, None where there is none."""
+        """The response as JSON, or the Failure that was final; None where there is none."""
         with closing(self._open()) as file:
             return _find(file, self._judge, request)
 
@@ -153,7 +157,8 @@ class Recording:
 
 def _find(file: sqlite3.Connection, judge: str, request: Any) -> Any | None:
     found = file.execute("select response from responses where key = ?", [_key(judge, request)]).fetchone()
-    return None if found is None else json.loads(found[0])
+    response = None if found is None else json.loads(found[0])
+    return Failure(response[_REFUSED], transient=False) if isinstance(response, dict) else response
 
 
 def _key(judge: str, request: Any) -> str:

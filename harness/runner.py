@@ -128,7 +128,7 @@ def _adopt(plan: Plan, store: Store) -> None:
     """Artefacts that another suite has made get their record here."""
     for key, cell in plan.cells.items():
         if cell.kind in ARTEFACT_KINDS and not cell.skipped and store.record(key) is None:
-            manifest = store.manifest(cell.kind, key)
+            manifest = store.whole(cell.kind, key)
             if manifest is not None:
                 store.write_record(key, Record("done", rows=manifest["cost"], provenance=manifest["provenance"]))
 

@@ -153,6 +153,10 @@ class Failure:
     """
 
     reason: str
+    transient: bool = True
+    """Whether it may yet be answered: the cell then stays to do, and the next run asks again. False for what is
+    settled, such as a text that is refused or an answer that can't be read: kept like an answer, and never asked again.
+    """
 
 
 @dataclass(frozen=True)

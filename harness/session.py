@@ -48,9 +48,23 @@ class Session:
         print(f"warning: {text}", flush=True)
         self.emit({"event": "warning", "text": text})
 
-    def done(self, cell: Cell, rows: list[dict[str, Any]], made_by: Mapping[str, Any] | None = None) -> None:
-        """A cell's table rows; `made_by` is the provenance of an artefact that was already there."""
-        self._end(cell, Record("done", rows=rows, provenance=made_by or self.provenance(), seconds=self._lap()))
+    def done(
+        self,
+        cell: Cell,
+        rows: list[dict[str, Any]],
+        made_by: Mapping[str, Any] | None = None,
+        incomplete: str | None = None,
+    ) -> None:
+        """A cell's table rows.
+
+        Args:
+            cell: what was done.
+            rows: what it came to.
+            made_by: the provenance of an artefact that was already there.
+            incomplete: what is missing that may yet be had.
+        """
+        made_by = made_by or self.provenance()
+        self._end(cell, Record("done", rows=rows, provenance=made_by, seconds=self._lap(), incomplete=incomplete))
 
     def skip(self, cell: Cell, reason: str) -> None:
         """A cell that can't be done, though nothing is wrong."""
@@ -88,7 +102,7 @@ class Session:
         with ExitStack() as locks:
             for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
                 locks.enter_context(self.store.lock(cell.kind, cell.key))
-            manifests = {cell.key: self.store.manifest(cell.kind, cell.key) for cell in cells}
+            manifests = {cell.key: self.store.whole(cell.kind, cell.key) for cell in cells}
             for cell in cells:
                 if (manifest := manifests[cell.key]) is not None:
                     self.done(cell, manifest["cost"], manifest["provenance"])
@@ -100,7 +114,8 @@ class Session:
     def _end(self, cell: Cell, record: Record) -> None:
         self.store.write_record(cell.key, record)
         self.ended.add(cell.key)
-        self.emit({"event": "cell", "key": cell.key, "status": record.status, "error": record.error})
+        status, why = ("to do", record.incomplete) if record.incomplete else (record.status, record.error)
+        self.emit({"event": "cell", "key": cell.key, "status": status, "error": why})
 
     def _lap(self) -> float:
         lap, self.started = time.perf_counter() - self.started, time.perf_counter()

@@ -60,6 +60,11 @@ class Store:
             return None
         return manifest
 
+    def whole(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The same, but None where it says that something is missing that may yet be had."""
+        manifest = self.manifest(kind, key)
+        return None if manifest is None or manifest.get("incomplete") else manifest
+
     def damage(self, kind: str, key: str) -> str | None:
         """What is wrong with an artefact that was once committed, naming the file; None if nothing is."""
         folder = self.artefact(kind, key)
@@ -110,7 +115,7 @@ class Store:
             files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         whole = {**manifest, "files": files}
         write_json(work / MANIFEST, {**whole, _CHECKSUM: content_key(whole)})
-        if folder.exists():  # damaged; found out by another run at the same time
+        if folder.exists():  # incomplete; or damaged, as another run has found out at the same time
             self.discard(kind, key)
         work.rename(folder)
         _fsync(folder.parent)
@@ -131,10 +136,10 @@ def states(plan: Plan, store: Store) -> dict[str, State]:
     for key, cell in reversed(list(plan.cells.items())):
         state = _state(cell, store)
         leaves_artefact = cell.kind in ARTEFACT_KINDS
-        has_artefact = leaves_artefact and store.manifest(cell.kind, key) is not None
+        has_artefact = leaves_artefact and store.whole(cell.kind, key) is not None
         if state.name == "done" and key in needed and leaves_artefact and not has_artefact:
             state = State("to do", "its artefact is gone from the cache and is needed again")
-        elif state.name == "to do" and has_artefact:
+        elif state == State("to do") and has_artefact:  # where the record lacks something its rows are old
             state = State("done", "in the cache")
         if state.name in ("to do", "failed"):
             needed.update(cell.upstream)
@@ -148,7 +153,7 @@ def _state(cell: Cell, store: Store) -> State:
     record = store.record(cell.key)
     if record is None or record.error_type == UPSTREAM_FAILED:  # what it waited for is tried again, and so is it
         return State("to do")
-    return State(record.status, record.error)
+    return State("to do", record.incomplete) if record.incomplete else State(record.status, record.error)
 
 
 def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:

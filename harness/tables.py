@@ -69,7 +69,8 @@ def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
         yield _home_table(cell), common
     for row in record.rows:
         is_null = row["value"] is None
-        outcome = {"status": "undefined", "error": row["reason"]} if is_null else {"note": row["reason"]}
+        note = row["reason"] or record.incomplete
+        outcome = {"status": "undefined", "error": row["reason"]} if is_null else {"note": note}
         measured = {name: row[name] for name in _MEASURED if name in row}
         yield row["table"], {**common, **measured, **outcome}
 

@@ -47,9 +47,10 @@ def _explain(cell: Cell, units: list[Unit], respondents: Respondents, session: S
     work.mkdir(parents=True)
     write_explanations(work, found)
     rows = [*_rows(found, name, time.perf_counter() - started), *respondents.usage_rows(name, asked_before)]
-    provenance = session.provenance()
-    session.store.commit("explanation", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
-    session.done(cell, rows, provenance)
+    manifest: dict[str, Any] = {"task": dict(cell.task), "cost": rows, "provenance": session.provenance()}
+    incomplete = respondents.incomplete  # scorers go on with what there is; the next run makes it anew
+    session.store.commit("explanation", cell.key, manifest | ({"incomplete": incomplete} if incomplete else {}))
+    session.done(cell, rows, manifest["provenance"], incomplete)
 
 
 def _reduce(explainer: Any, latent: Latent, plan: list[Request] | Undefined, respondents: Respondents) -> Explanation:

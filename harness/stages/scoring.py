@@ -38,9 +38,9 @@ def run(cells: list[Cell], session: Session) -> None:
             else:
                 respondents.turn_to(cell.task["fit"])
                 try:
-                    rows, verdicts = _rows(cell.task, units, respondents, session)
+                    rows, verdicts, incomplete = _rows(cell.task, units, respondents, session)
                     write_cell(session.store, cell.key, verdicts)  # first: a record says that all of a cell is there
-                    session.done(cell, rows)
+                    session.done(cell, rows, incomplete=incomplete)
                 except Undefined as undefined:
                     session.skip(cell, f"{name}: {undefined.reason}")
         session.progress("scored", number + 1, len(cells))
@@ -55,14 +55,16 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 def _rows(
     task: Mapping[str, Any], units: Sequence[Unit], respondents: Respondents, session: Session
-) -> tuple[Rows, Rows]:
-    """Those of the table, and the verdicts on single windows."""
+) -> tuple[Rows, Rows, str | None]:
+    """Those of the table, the verdicts on single windows, and what both lack that may yet be had."""
     started, asked_before = time.perf_counter(), respondents.usage
     name = task["scorer"]["name"]
     scorer = session.create("scorer", task["scorer"])
-    explanations = None
+    explanations = incomplete = None
     if "explanation" in task:
-        explanations = read_explanations(require(session.store, "explanation", task["explanation"])[0])
+        folder, manifest = require(session.store, "explanation", task["explanation"])
+        explanations = read_explanations(folder)
+        incomplete = manifest.get("incomplete") and f"of the explanations: {manifest['incomplete']}"
     asked = [_ask(scorer, unit.latent, explanations, respondents) for unit in units]
     pairs = [one for one in asked if not isinstance(one, Undefined)]
     respondents.prepare([(latent, request) for latent, plan in pairs for request in plan])
@@ -73,7 +75,8 @@ def _rows(
             of_unit = {name: unit.columns[name] for name in ("latent", "sign")}
             verdicts += [of_unit | unit.places.row(verdict) for verdict in found.verdicts]
     seconds = cost(f"scoring_seconds_{name}", time.perf_counter() - started, len(units))
-    return [*rows, seconds, *respondents.usage_rows(name, asked_before)], verdicts
+    rows += [seconds, *respondents.usage_rows(name, asked_before)]
+    return rows, verdicts, respondents.incomplete or incomplete
 
 
 def _ask(scorer: Any, latent: Latent, explanations: Explanations | None, respondents: Respondents) -> _Asked:

@@ -12,13 +12,18 @@ import harness
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
+def settled(reason: str) -> harness.Failure:
+    """What the endpoint has said, though it is no answer."""
+    return harness.Failure(reason, transient=False)
+
+
 def read(found: Any, of_answer: Callable[[Any], Any], within: str = "choices") -> Any:
     """The response in an endpoint's JSON, with what it took where that is told; a Failure where it can't be read."""
     try:
         n = len(found[within])
-        response = of_answer(found[within][0]) if n == 1 else harness.Failure(f"{n} answers instead of one")
+        response = of_answer(found[within][0]) if n == 1 else settled(f"{n} answers instead of one")
     except UNREADABLE as error:
-        response = harness.Failure(f"the answer lacks what was asked for ({type(error).__name__}: {error})")
+        response = settled(f"the answer lacks what was asked for ({type(error).__name__}: {error})")
     try:
         n_prompt, n_answer = found["usage"]["prompt_tokens"], found["usage"].get("completion_tokens", 0)
     except UNREADABLE:
@@ -37,7 +42,7 @@ def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness
     for choice in request.choices:
         spelt = sum(math.exp(logprob) for text, logprob in top if text == choice)
         if not spelt:
-            return harness.Failure(f"{choice!r} is none of the {len(top)} likeliest tokens")
+            return settled(f"{choice!r} is none of the {len(top)} likeliest tokens")
         found.append(math.log(spelt))
     return tuple(found)
 
@@ -57,7 +62,7 @@ def likelihood(request: harness.Likelihood, answer: Any) -> tuple[float, int] | 
     """
     prompt = request.context + request.text
     if not answer["text"].startswith(prompt):
-        return harness.Failure("the endpoint does not echo the prompt")
+        return settled("the endpoint does not echo the prompt")
     tokens, logprobs, offsets = (answer["logprobs"][name] for name in ("tokens", "token_logprobs", "text_offset"))
     # Some count a token in front of the text, which marks its start, among its characters.
     ends = list(itertools.accumulate(map(len, tokens), initial=0))
@@ -65,9 +70,9 @@ def likelihood(request: harness.Likelihood, answer: Any) -> tuple[float, int] | 
     begin, end = len(request.context) + n_before, len(prompt) + n_before
     own = [logprob for logprob, offset in zip(logprobs, offsets, strict=True) if begin <= offset < end]
     if not own:
-        return harness.Failure("no token begins in the text")
+        return settled("no token begins in the text")
     if None in own:
-        return harness.Failure("a token has no log-probability; the first has none where there is no context")
+        return settled("a token has no log-probability; the first has none where there is no context")
     return math.fsum(map(_finite, own)), len(own)
 
 

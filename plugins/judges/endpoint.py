@@ -18,15 +18,18 @@ from plugins.judges import OpenAIHTTPConfig
 MAX_FAILURES = 10
 _LONGEST_WAIT_SECONDS = 60.0
 _PASSING = (408, 409, 429)
+_ABOUT_THE_REQUEST = (400, 413, 422)
 
 
 class Refusal(harness.Failure):
-    """The endpoint won't: asked again it would say the same."""
+    """The endpoint won't: asked again at once it would say the same. Only what it says of the request itself is final;
+    key, model and address may be set right.
+    """
 
 
 @dataclass(frozen=True)
 class _Passing(harness.Failure):
-    """Asked again it may answer."""
+    """Asked again at once it may answer."""
 
     wait_seconds: float | None = None
     """As long as the endpoint asks for, if it does."""
@@ -60,7 +63,10 @@ class Endpoint:
             retry_error_callback=lambda state: harness.Failure(state.outcome.result().reason),
         )
         self._failed_in_a_row = 0
-        self._last_reason = ""
+        self._last = harness.Failure("")
+        """Of the failures in a row."""
+        self._taken: dict[str, dict[str, Any]] = {}
+        """By path what the endpoint has taken first, a trial."""
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
@@ -78,20 +84,38 @@ class Endpoint:
 
     def ask(self, path: str, body: dict[str, Any]) -> Any:
         """The answer's JSON, or a Failure; nothing is sent after too many of these in a row."""
-        if self._failed_in_a_row >= MAX_FAILURES:
+        if self._is_down(path):
             return harness.Failure(
-                f"not sent: {MAX_FAILURES} before it failed in a row, the last by {self._last_reason}"
+                f"not sent: {MAX_FAILURES} before it failed in a row, the last by {self._last.reason}"
             )
         found = self.post(path, body)
         with self._lock:
-            is_failure = isinstance(found, harness.Failure)
-            self._failed_in_a_row = self._failed_in_a_row + 1 if is_failure else 0
-            self._last_reason = found.reason if is_failure else ""
+            if isinstance(found, harness.Failure):
+                self._failed_in_a_row += 1
+                self._last = found
+            else:
+                self._failed_in_a_row = 0
         return found
+
+    def _is_down(self, path: str) -> bool:
+        """Whether too many failed in a row. Where they were refused, it may be for what they say: asked is then again
+        what the endpoint has taken first.
+        """
+        with self._lock:
+            if self._failed_in_a_row >= MAX_FAILURES and not self._last.transient and path in self._taken:
+                found = self.post(path, self._taken[path])
+                if isinstance(found, harness.Failure):
+                    self._last = harness.Failure(found.reason)
+                else:
+                    self._failed_in_a_row = 0
+            return self._failed_in_a_row >= MAX_FAILURES
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The answer's JSON, or a Failure after the last attempt."""
-        return self._retrying(self._post_once, path, {"model": self._config.model, **body})
+        found = self._retrying(self._post_once, path, {"model": self._config.model, **body})
+        if not isinstance(found, harness.Failure):
+            self._taken.setdefault(path, body)
+        return found
 
     def _post_once(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -102,8 +126,8 @@ class Endpoint:
             return _Passing(self._hide(f"{type(error).__name__}: {error}"))
         reason = self._hide(f"HTTP {response.status_code}: {response.text[:200]}")
         if response.status_code not in _PASSING and response.status_code < 500:
-            return Refusal(reason)
-        return _Passing(reason, _seconds(response.headers.get("Retry-After", "")))
+            return Refusal(reason, transient=response.status_code not in _ABOUT_THE_REQUEST)
+        return _Passing(reason, wait_seconds=_seconds(response.headers.get("Retry-After", "")))
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "[hidden]") if self._key else text

@@ -10,14 +10,15 @@ response is a `Failure`.
 generate: at temperature 0, which few endpoints make quite repeatable. A schema goes along as `response_format`.
 embed: `/embeddings` is asked for one text at a time, as many endpoints round a text otherwise beside others.
 
-What is about to be used is tried first, by one short request for each of choose, likelihood, embed and schemas: an
-endpoint that can't choose, tell likelihoods or embed is an error, one that takes no schemas is asked without. Such
-trials are in no table of costs.
+What is about to be used is tried first, by one short request for each of choose, generate, likelihood, embed and
+schemas: an endpoint that can't do it, or a wrong key or model, is an error; one that takes no schemas is asked without.
+Such trials are in no table of costs.
 
 A request that was turned away for the time being (408, 409, 429, 5xx) or got no whole answer is made again, after as
-long as the endpoint asks for (`Retry-After`) or 1, 2, 4 ... seconds, and is a `Failure` after the last attempt. After
-ten failures in a row the rest is not sent. The key is read from the environment when the judge is made and stands in
-no error.
+long as the endpoint asks for (`Retry-After`) or 1, 2, 4 ... seconds, and is a `Failure` after the last attempt, which
+may pass until the next run. One that is refused for what it asks (400, 413, 422), and an answer that can't be read, is
+a `Failure` for good. After ten failures in a row the rest is not sent; where they were refused for good, the trial is
+made again, and decides. The key is read from the environment when the judge is made and stands in no error.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import harness
@@ -39,6 +41,7 @@ _CHOICE = harness.Choose("Answer Yes or No.", "Is water wet?", ("Yes", "No"))
 _LIKELIHOOD = harness.Likelihood("The cat sat on", " the mat.")
 _TEXT = harness.EmbedText("The cat sat on the mat.")
 _SCHEMA = '{"type": "object", "properties": {"wet": {"type": "boolean"}}, "required": ["wet"]}'
+_QUESTION = harness.Generate("Answer Yes or No.", "Is water wet?", 16)
 _OBJECT = harness.Generate("Answer in JSON.", "Is water wet?", 16, _SCHEMA)
 
 
@@ -67,8 +70,11 @@ class OpenAIHTTP:
 
     def generate(self, requests: Sequence[harness.Generate]) -> Iterator[Any]:
         """The answers."""
-        if any(request.schema for request in requests):
-            self._try_schema()
+        if requests:
+            n_tokens = max(request.max_tokens for request in requests)  # for a judge that thinks first less is an error
+            if any(request.schema for request in requests):
+                self._try_schema(n_tokens)
+            self._require("generate", lambda: self._try_generate(n_tokens))
         return self._endpoint.all(requests, self._generate)
 
     def embed(self, requests: Sequence[harness.EmbedText]) -> Iterator[Any]:
@@ -147,11 +153,17 @@ class OpenAIHTTP:
             problem = f"no embedding from /{EMBEDDINGS} ({found.reason})"
         return problem
 
-    def _try_schema(self) -> None:
+    def _try_generate(self, n_tokens: int) -> str:
+        found = self._endpoint.post(CHAT, _writing(replace(_QUESTION, max_tokens=n_tokens), with_schema=False))
+        return found.reason if isinstance(found, harness.Failure) else ""
+
+    def _try_schema(self, n_tokens: int) -> None:
         if "schema" in self._problems:
             return
-        found = self._endpoint.post(CHAT, _writing(_OBJECT, with_schema=True))
+        found = self._endpoint.post(CHAT, _writing(replace(_OBJECT, max_tokens=n_tokens), with_schema=True))
         self._problems["schema"] = found.reason if isinstance(found, Refusal) else ""
+        if not isinstance(found, harness.Failure):
+            self._problems["generate"] = ""  # which needs no trial of its own
         if isinstance(found, Refusal):
             warnings.warn(
                 f"judge openai_http: {self._endpoint} takes no `response_format` of a JSON schema ({found.reason}); it "

@@ -1,8 +1,8 @@
 """A judge that says what another one has said: from a recording, which is a copy of the cache of answers.
 
 The same requests get the same responses, so the same suite comes to the same scores, without the judge, its key or a
-network. A request that is not in the recording is an error, as another judge would be. Failures are not recorded: where
-the recorded run had some, its scores can't be replayed.
+network. A request that is not in the recording is an error, as another judge would be. What was refused for good is
+recorded as that; failures that may pass are not: a run that ended with some is to be run again before it is replayed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ class Replay:
         self._recording = harness.Recording(config.path, config.of)
         self._path = config.path
 
-    def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...]]:
+    def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...] | harness.Failure]:
         """The recorded log-probabilities."""
-        return (tuple(self._find(request)) for request in requests)
+        return map(self._numbers, requests)
 
-    def generate(self, requests: Sequence[harness.Generate]) -> Iterator[str]:
+    def generate(self, requests: Sequence[harness.Generate]) -> Iterator[str | harness.Failure]:
         """The recorded answers."""
         return (self._find(request) for request in requests)
 
-    def likelihood(self, requests: Sequence[harness.Likelihood]) -> Iterator[tuple[float, int]]:
+    def likelihood(self, requests: Sequence[harness.Likelihood]) -> Iterator[tuple[float, ...] | harness.Failure]:
         """The recorded log-probabilities and numbers of tokens."""
-        for request in requests:
-            total, n_tokens = self._find(request)
-            yield total, n_tokens
+        return map(self._numbers, requests)
 
-    def embed(self, requests: Sequence[harness.EmbedText]) -> Iterator[tuple[float, ...]]:
+    def embed(self, requests: Sequence[harness.EmbedText]) -> Iterator[tuple[float, ...] | harness.Failure]:
         """The recorded embeddings."""
-        return (tuple(self._find(request)) for request in requests)
+        return map(self._numbers, requests)
+
+    def _numbers(self, request: Any) -> tuple[float, ...] | harness.Failure:
+        found = self._find(request)
+        return found if isinstance(found, harness.Failure) else tuple(found)
 
     def _find(self, request: Any) -> Any:
         found = self._recording.find(request)

@@ -78,6 +78,22 @@ def test_what_another_suite_has_made_is_done_here(plan: Plan, store: Store) -> N
     assert _named(plan, elsewhere) == wanted
 
 
+def test_what_lacks_something_that_may_yet_be_had_is_to_do(plan: Plan, store: Store) -> None:
+    _do(plan, store)
+    fit, evaluation = plan.of_kind("fit")[0].key, plan.of_kind("evaluation")[0].key
+    store.write_record(evaluation, Record("done", incomplete="an answer"))
+    found = states(plan, store)
+    assert (found[evaluation].name, found[evaluation].reason, found[fit].name) == ("to do", "an answer", "done")
+    store.write_record(fit, Record("done", incomplete="an answer"))
+    assert states(plan, store)[fit].name == "to do"  # its rows are old, though another suite has mended the artefact
+    store.record_path(fit).unlink()
+    assert states(plan, store)[fit].name == "done"
+    store.discard("fit", fit)
+    store.work_folder("fit", fit).mkdir(parents=True)
+    store.commit("fit", fit, {"incomplete": "an answer"})
+    assert states(plan, store)[fit].name == "to do" and store.manifest("fit", fit) is not None
+
+
 def test_failed_is_not_done_and_a_broken_record_is_none(plan: Plan, store: Store) -> None:
     _do(plan, store)
     fit, evaluation = plan.of_kind("fit")[0].key, plan.of_kind("evaluation")[0].key

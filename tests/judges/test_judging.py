@@ -25,20 +25,26 @@ CHOICES = [harness.Choose("s", f"user {i}", ("Yes", "No")) for i in range(10)]
 OTHERS = [harness.Generate("s", "u", 5), harness.Likelihood("a", "b"), harness.EmbedText("abcdefgh")]
 
 
+PASSING, FINAL = harness.Failure("no"), harness.Failure("never", transient=False)
+
+
 class Scripted:
     """Remembers what it was asked; may break off after so many answers, or fail on some."""
 
-    def __init__(self, breaks_after: int | None = None, fails: Sequence[str] = ()) -> None:
+    def __init__(
+        self, breaks_after: int | None = None, fails: Sequence[str] = (), failure: harness.Failure = PASSING
+    ) -> None:
         self.asked: list[Any] = []
         self._breaks_after = breaks_after
         self._fails = fails
+        self._failure = failure
 
     def choose(self, requests: Any) -> Iterator[Any]:
         for request in requests:
             if len(self.asked) == self._breaks_after:
                 raise KeyboardInterrupt
             self.asked.append(request)
-            yield harness.Failure("no") if request.user in self._fails else (-0.1 * len(request.user), -1 / 3)
+            yield self._failure if request.user in self._fails else (-0.1 * len(request.user), -1 / 3)
 
     def generate(self, requests: Any) -> list[str]:
         self.asked += requests
@@ -92,6 +98,26 @@ def test_a_failure_is_a_response_and_may_pass(tmp_path: Path) -> None:
     mended = Scripted()
     assert _judging(tmp_path, mended).response(CHOICES[3]) == (-0.6000000000000001, -1 / 3)
     assert mended.asked == [CHOICES[3]]
+
+
+def test_what_is_refused_for_good_is_kept(tmp_path: Path) -> None:
+    """Also where nothing else is asked; and in a recording."""
+    judge = Scripted(fails=["user 3", "user 4"], failure=FINAL)
+    _judging(tmp_path, judge).ask(CHOICES[3:5])
+    again = _judging(tmp_path, judge)
+    again.ask(CHOICES[3:5])
+    assert again.response(CHOICES[3]) == FINAL and len(judge.asked) == 2
+    with closing(sqlite3.connect(tmp_path / "responses.sqlite")) as file:
+        file.execute(f"vacuum into '{tmp_path}/recording.sqlite'")
+    replayed = harness.create("judge", "replay", path=f"{tmp_path}/recording.sqlite")
+    assert list(replayed.choose(CHOICES[3:5])) == [FINAL, FINAL]
+
+
+def test_what_fails_where_others_were_answered_before_is_no_error(tmp_path: Path) -> None:
+    _judging(tmp_path, Scripted()).ask(CHOICES[:2])
+    judging = _judging(tmp_path, Scripted(fails=["user 2"]))
+    judging.ask(CHOICES[:3])
+    assert judging.response(CHOICES[2]) == PASSING
 
 
 def test_a_judge_that_answers_nothing_is_an_error(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ class Hostile(BaseHTTPRequestHandler):
         if "prompt" in asked:
             answer = _echo(asked)
         status, headers = 200, {}
-        if text == "401" or (is_first and text in ("429", "500")):
+        if self.lacks.isdecimal() or text in ("400", "401", "404", "422"):
+            status = int(self.lacks if self.lacks.isdecimal() else text)
+        if is_first and text in ("429", "500"):
             status, headers = int(text), {"Retry-After": "0.3"} if text == "429" else {}
         if text == "stall" and is_first:
             time.sleep(1)
@@ -181,6 +183,48 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
     assert Counter(text for text, _ in Hostile.seen) == counts  # nothing was asked twice
     file = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert KEY.encode() not in file
+
+
+def test_what_is_refused_for_what_it_says_is_so_for_good(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And all else may pass: a key or an address may be set right, a server get well."""
+    final = {"400", "422", "no logprobs", "no No", "no answers", "NaN"}
+    texts = [*final, "401", "404", "truncated"]
+    found = list(_judge(url, monkeypatch).choose(_choose(*texts)))
+    failures = [answer.response if isinstance(answer, harness.Metered) else answer for answer in found]
+    assert {text for text, failure in zip(texts, failures, strict=True) if not failure.transient} == final
+
+
+@pytest.mark.parametrize("status", ["400", "401", "404"])
+def test_where_not_even_a_trial_is_answered_nothing_is_asked(
+    status: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hostile.lacks = status
+    judge = _judge(url, monkeypatch)
+    for ask in (lambda: judge.choose(_choose("a")), lambda: judge.generate([harness.Generate("s", "a", 5)])):
+        with pytest.raises(harness.PluginError, match=f"can't be asked to .*HTTP {status}"):
+            list(ask())
+    assert "a" not in [text for text, _ in Hostile.seen]
+
+
+def test_a_judge_that_thinks_first_is_tried_with_room_for_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(_judge(url, monkeypatch).generate([harness.Generate("s", text, n) for text, n in (("a", 5), ("b", 4000))]))
+    assert [body["max_tokens"] for body in Hostile.bodies if body["messages"][1]["content"] == TRIAL] == [4000]
+
+
+def test_many_refusals_in_a_row_are_none_of_the_endpoint_while_it_answers_its_trial(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = _judge(url, monkeypatch, n_at_once=1)
+    found = list(judge.choose(_choose(*["400"] * 25, "fine")))
+    assert not any("not sent" in failure.reason for failure in found[:-1]) and isinstance(found[-1], harness.Metered)
+    assert Counter(text for text, _ in Hostile.seen) == {"400": 25, "fine": 1, TRIAL: 3}
+    Hostile.lacks = "400"
+    found = list(judge.choose(_choose(*["400"] * 25)))
+    assert [("not sent" in failure.reason, failure.transient) for failure in found] == [
+        *[(False, False)] * 10,
+        *[(True, True)] * 15,
+    ]
+    assert Counter(text for text, _ in Hostile.seen) == {"400": 35, "fine": 1, TRIAL: 4}
 
 
 def test_after_many_failures_in_a_row_the_rest_is_not_sent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

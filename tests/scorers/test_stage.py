@@ -450,6 +450,7 @@ def test_where_a_judge_embeds_nothing_no_score_is_made_up(
     embeds.amiss["word 7"] = amiss
     first, both = _run(session, _embedded("lengths"), _embedded("asksboth"))
     assert {(row["value"], row["reason"]) for row in _interp(first)} == {(None, reason)}
+    assert (first.incomplete is not None) is isinstance(amiss, harness.Failure) and both.incomplete is None
     assert {row["reason"] for row in _interp(both)} == {None}  # which did not ask for it
 
 
