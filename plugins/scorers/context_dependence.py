@@ -13,18 +13,22 @@ its sign and the window's text decides.
 
 Texts are cut into tokens anew: contexts in which the token does not come out as the token that it was are not counted,
 in `n` neither.
+
+The verdict on an active test window is whether the latent, active in it, still is on its token out of it; the score is
+how active, which the window's own activations are to be compared with.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import harness
+from plugins.scorers.choice_fuzzing import MARKS
 
 N_RANDOM_TOKENS = 19
 MIN_CONTEXTS = 5
@@ -42,6 +46,10 @@ class _Context:
     def text(self) -> str:
         return self.before + self.token + self.after
 
+    @property
+    def marked(self) -> str:
+        return self.before + self.token.join(MARKS) + self.after
+
 
 class ContextDependence:
     """Asks the model whose activations are decomposed."""
@@ -53,28 +61,32 @@ class ContextDependence:
 
     def plan(self, latent: harness.Latent) -> list[harness.Activate]:
         """Activations on the contexts with the token, and with a random one."""
-        pairs = _contexts(latent)
-        if len(pairs) < MIN_CONTEXTS:
-            raise harness.Undefined(f"{len(pairs)} active test windows with silent ones, fewer than {MIN_CONTEXTS}")
-        return [harness.Activate(tuple(context.text for context in contexts)) for contexts in zip(*pairs, strict=True)]
+        found = _contexts(latent)
+        if len(found) < MIN_CONTEXTS:
+            raise harness.Undefined(f"{len(found)} active test windows with silent ones, fewer than {MIN_CONTEXTS}")
+        _, *pairs = zip(*found, strict=True)
+        return [harness.Activate(tuple(context.text for context in contexts)) for contexts in pairs]
 
     def reduce(
         self, latent: harness.Latent, requests: list[harness.Activate], responses: list[Any]
     ) -> list[harness.TableRow]:
         """The share, and its control."""
-        contexts, others = zip(*_contexts(latent), strict=True)
-        of_contexts, of_others = responses
-        found = _active(contexts, of_contexts, latent.threshold)
-        control = _active(others, of_others, latent.threshold)
-        return [_share(self.metric, found), _share(f"{self.metric}_random_token", control)]
+        windows, contexts, others = zip(*_contexts(latent), strict=True)
+        found, control = map(_activations, (contexts, others), responses)
+        told = zip(windows, contexts, found, strict=True)
+        verdicts = [_verdict(window, context, own, latent.threshold) for window, context, own in told]
+        return [
+            replace(_share(self.metric, found, latent.threshold), verdicts=verdicts),
+            _share(f"{self.metric}_random_token", control, latent.threshold),
+        ]
 
 
-def _contexts(latent: harness.Latent) -> list[tuple[_Context, _Context]]:
-    """Of each active test window the token in its context, and a random token in the same."""
+def _contexts(latent: harness.Latent) -> list[tuple[harness.LatentWindow, _Context, _Context]]:
+    """Each active test window with its token in a context, and with a random token in the same."""
     pool = [token for window in latent.test if not window.is_active for token in window.tokens if token]
     found = []
     for window in latent.test:
-        token = window.tokens[window.activations.index(max(window.activations))] if window.is_active else ""
+        token = window.peak_token if window.is_active else ""
         if not token or not pool:  # a token without a text is a part of a character
             continue
         digest = hashlib.sha256(f"{latent.index}/{latent.sign}/{window.text}".encode()).digest()
@@ -82,24 +94,33 @@ def _contexts(latent: harness.Latent) -> list[tuple[_Context, _Context]]:
         *drawn, random = (pool[place] for place in generator.integers(len(pool), size=N_RANDOM_TOKENS + 1))
         place = int(generator.integers(1, N_RANDOM_TOKENS + 1))
         before, after = "".join(drawn[:place]), "".join(drawn[place:])
-        found.append((_Context(before, token, after), _Context(before, random, after)))
+        found.append((window, _Context(before, token, after), _Context(before, random, after)))
     return found
 
 
-def _active(contexts: Sequence[_Context], responses: Sequence[harness.Activated], threshold: float) -> list[bool]:
-    """Of the contexts whose token is one for the model, whether the latent is active on it."""
+def _activations(contexts: Sequence[_Context], responses: Sequence[harness.Activated]) -> list[float | None]:
+    """How active the latent is on the token of each context; None where it is no token for the model."""
     found = []
     for context, response in zip(contexts, responses, strict=True):
         ends = np.cumsum([len(token) for token in response.tokens]).tolist()
         starts = [0, *ends[:-1]]
         spans = dict(zip(zip(starts, ends, strict=True), response.activations, strict=True))
         span = len(context.before), len(context.before) + len(context.token)
-        if span in spans:
-            found.append(spans[span] > threshold)
+        found.append(spans.get(span))
     return found
 
 
-def _share(metric: str, found: list[bool]) -> harness.TableRow:
-    if not found:
+def _share(metric: str, found: Sequence[float | None], threshold: float) -> harness.TableRow:
+    are_active = [activation > threshold for activation in found if activation is not None]
+    if not are_active:
         return harness.TableRow(metric, None, 0, None, "in no context does the token come out as the one that it was")
-    return harness.TableRow(metric, sum(found) / len(found), len(found))
+    return harness.TableRow(metric, sum(are_active) / len(are_active), len(are_active))
+
+
+def _verdict(
+    window: harness.LatentWindow, context: _Context, activation: float | None, threshold: float
+) -> harness.Verdict:
+    if activation is None:
+        reason = "the token does not come out as the one that it was"
+        return harness.Verdict(window, True, None, shown=context.marked, reason=reason)
+    return harness.Verdict(window, True, activation > threshold, activation, context.marked)

@@ -13,6 +13,8 @@ Arad et al. 2025 (arXiv 2505.20063, section 3), with T the 20 tokens that the di
 High scores are of latents that repeat what the model reads; with a low output score they are of little use for
 steering. Tokens are compared by their text, the space before a word included; a token that is part of a character has
 none and is in no T.
+
+The verdict on an active test window is whether its strongest token is in T.
 """
 
 from __future__ import annotations
@@ -46,10 +48,12 @@ class InputScore:
         """The share, and its controls."""
         peaks = _peaks(latent)
         (own, *other), at_random = responses
+        test = [window for window in latent.test if window.is_active]
+        verdicts = [harness.Verdict(window, True, window.peak_token in own.texts) for window in test]
         by_other = _share_in(other[0].texts, peaks) if other else None
         by_random = sum(_share_in(promoted.texts, peaks) for promoted in at_random) / len(at_random)
         return [
-            harness.TableRow(self.metric, _share_in(own.texts, peaks), len(peaks), True),
+            harness.TableRow(self.metric, _share_in(own.texts, peaks), len(peaks), True, verdicts=verdicts),
             harness.TableRow(f"{self.metric}_random_direction", by_random, len(peaks)),
             control_row(self.metric, by_other, len(peaks)),
         ]

@@ -14,6 +14,8 @@ probabilities that follow, and T the 20 tokens that the direction promotes by th
 The latent's scale is here its largest activation on explain windows, so that what is added is ten times the latent's
 strongest contribution for any method. The authors take that of the strongest latent on the prompt, which is another
 amount for every method, and nothing to scale by where codes are dense.
+
+It says nothing of single windows: what is steered is one prompt, which is none of them.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -119,6 +120,55 @@ def test_simulation_says_of_a_window_what_it_says_of_its_strongest_token() -> No
     partly = _main("simulation", of, failing).verdicts
     assert (partly[0].says, partly[0].score, partly[0].reason) == (None, None, "no")
     assert all(verdict.says is verdict.label for verdict in partly[1:])
+
+
+def test_out_of_context_a_window_is_what_its_token_is() -> None:
+    """Active out of context on every second token, whose activation is the window's number; the last is cut in two."""
+    of = planted(4)
+    active = [window for window in of.test if window.is_active]
+
+    def model(request: harness.Activate) -> list[harness.Activated]:
+        found = []
+        for number, (window, text) in enumerate(zip(active, request.texts, strict=True)):
+            place = text.index(window.peak_token)
+            tokens = text[:place], window.peak_token, text[place + len(window.peak_token) :]
+            if number == len(active) - 1:
+                tokens = tokens[0], tokens[1][:2], tokens[1][2:] + tokens[2]
+            peak = of.threshold + 1 + number if number % 2 else of.threshold
+            found.append(harness.Activated(tokens, (0.0, peak, 0.0)))
+        return found
+
+    scorer = harness.create("scorer", "context_dependence")
+    own, others = scorer.plan(of)
+    silent = [harness.Activated((text,), (0.0,)) for text in others.texts]
+    main, control = scorer.reduce(of, [own, others], [model(own), silent])
+    *known, cut = main.verdicts
+    assert [verdict.window for verdict in main.verdicts] == active and all(verdict.label for verdict in main.verdicts)
+    assert [verdict.says for verdict in known] == [bool(number % 2) for number in range(len(known))]
+    assert [verdict.score for verdict in known[1::2]] == [of.threshold + 2 + 2 * i for i in range(len(known[1::2]))]
+    assert (cut.says, cut.score) == (None, None) and "does not come out" in (cut.reason or "")
+    assert main.value == pytest.approx(sum(bool(verdict.says) for verdict in known) / main.n) and main.n == len(known)
+    for verdict, text in zip(main.verdicts, own.texts, strict=True):
+        assert f"<<{verdict.window.peak_token}>>" in (verdict.shown or "")
+        assert (verdict.shown or "").replace("<<", "").replace(">>", "") == text
+    assert not control.verdicts
+
+
+def test_a_window_is_read_where_its_strongest_token_is_promoted() -> None:
+    of = planted(4)
+    turned = [
+        dataclasses.replace(window, tokens=tuple(token.upper() for token in window.tokens)) if number % 3 else window
+        for number, window in enumerate(of.test)
+    ]
+    active = [window for window in turned if window.is_active]
+    latent = dataclasses.replace(of, test=tuple(turned), direction=torch.ones(4), other=None)
+    promoted = harness.Promoted(torch.arange(1), (" word7",), torch.zeros(1, 4))
+    scorer = harness.create("scorer", "input_score")
+    main, *rest = scorer.reduce(latent, scorer.plan(latent), [[promoted], [promoted]])
+    assert [verdict.window for verdict in main.verdicts] == active
+    assert [verdict.says for verdict in main.verdicts] == [window.peak_token == " word7" for window in active]
+    assert {verdict.says for verdict in main.verdicts} == {True, False}
+    assert all(verdict.label for verdict in main.verdicts) and not any(row.verdicts for row in rest)
 
 
 def test_a_simulation_that_says_the_same_of_all_holds_no_window_for_active() -> None:
