@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -79,6 +80,7 @@ class Judging:
         self._prices = prices
         self._budget = budget
         self._known: dict[JudgeRequest, Any] = {}
+        """Embeddings are arrays: as tuples they would take four times the memory."""
         self._expected = NOTHING
 
     @cached_property
@@ -102,7 +104,8 @@ class Judging:
         """The response to a request; asks it, if it was not asked before."""
         if request not in self._known:
             self.ask([request])
-        return self._known[request]
+        known = self._known[request]
+        return tuple(known) if isinstance(known, array) else known
 
     def _check_any_answered(self, requests: Sequence[JudgeRequest], new: Sequence[JudgeRequest]) -> None:
         """A judge that can't be reached is an error. One that has answered before, or refuses for good, is none."""
@@ -121,8 +124,12 @@ class Judging:
                 if found is None:
                     new.append(request)
                 else:
-                    self._known[request] = tuple(found) if isinstance(found, list) else found
+                    self._remember(request, tuple(found) if isinstance(found, list) else found)
         return new
+
+    def _remember(self, request: JudgeRequest, response: Any) -> None:
+        is_embedding = isinstance(request, EmbedText) and not isinstance(response, Failure)
+        self._known[request] = array("d", response) if is_embedding else response
 
     def _ask(self, method: str, requests: Sequence[Any]) -> None:
         ask = getattr(self._judge, method, None)
@@ -149,7 +156,7 @@ class Judging:
         usd = self._prices.usd(usage)
         self.usage += usage
         self._expected += at_most(request) if usage.n_requests else NOTHING
-        self._known[request] = response
+        self._remember(request, response)
         if _may_pass(response):
             self._cache.charge(request, usage, usd)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import tracemalloc
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -89,6 +90,21 @@ def test_another_judge_is_asked_anew(tmp_path: Path) -> None:
         judge = Scripted()
         _judging(tmp_path, judge, identity).ask(CHOICES)
         assert len(judge.asked) == len(CHOICES)
+
+
+def test_embeddings_take_eight_bytes_a_number(tmp_path: Path) -> None:
+    judge, n_numbers = Scripted(), 1500
+    judge.embed = lambda requests: (  # type: ignore[method-assign,assignment]
+        tuple(number + place / 7 for place in range(n_numbers)) for number, _ in enumerate(requests)
+    )
+    requests = [harness.EmbedText(f"text {number}") for number in range(40)]
+    for judging in (_judging(tmp_path, judge), _judging(tmp_path, None)):  # as they come, and from the file
+        tracemalloc.start()
+        judging.ask(requests)
+        n_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert n_bytes < 1.5 * 8 * n_numbers * len(requests)
+        assert judging.response(requests[3])[:2] == (3.0, 3 + 1 / 7)
 
 
 def test_a_failure_is_a_response_and_may_pass(tmp_path: Path) -> None:
