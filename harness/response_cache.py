@@ -4,12 +4,16 @@ One SQLite file, in which a row is a request that was answered, or refused for g
 kept. Its key is the hash of all that the answer depends on: the judge as a plan names it (plugin, version, parameters
 or what they stand for) and the request. Each answer is committed as it comes, and several processes may write at once.
 
+Where a judge's parameters, as a plan names them, have one that is called as a kind of request (`EmbedText`, say), the
+answers to this kind depend on what that holds, in place of parameters of the same names; and those to others do not.
+
 Beside the answers lies a ledger: what each request took that was sent, and which suite had it asked. A copy of the file
 is a recording: `Recording` reads the answers of one judge from it.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sqlite3
@@ -22,10 +26,11 @@ from urllib.parse import quote
 
 from harness.errors import ConfigError
 from harness.keys import canonical_json
-from harness.scorers import Failure
+from harness.scorers import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.spending import NOTHING, Usage
 
 FILE = "responses.sqlite"
+_KINDS = {kind.__name__ for kind in (Choose, EmbedText, Generate, Likelihood)}
 _REFUSED = "refused"
 """The key of the reason in what is stored of a failure; answers are texts or lists."""
 _SECONDS_TO_WAIT = 60  # for another process that writes
@@ -162,7 +167,18 @@ def _find(file: sqlite3.Connection, judge: str, request: Any) -> Any | None:
 
 
 def _key(judge: str, request: Any) -> str:
-    return hashlib.sha256(f"{judge}\n{_spelt(request)}".encode()).hexdigest()
+    return hashlib.sha256(f"{_asked(judge, type(request).__name__)}\n{_spelt(request)}".encode()).hexdigest()
+
+
+@functools.lru_cache
+def _asked(judge: str, kind: str) -> str:
+    """What the answers to one kind of request depend on."""
+    whole = json.loads(judge)
+    parameters = whole.get("parameters") if isinstance(whole, dict) else None
+    if not isinstance(parameters, dict) or not parameters.keys() & _KINDS:
+        return judge
+    common = {name: value for name, value in parameters.items() if name not in _KINDS}
+    return canonical_json(whole | {"parameters": common | parameters.get(kind, {})})
 
 
 def _spelt(request: Any) -> str:

@@ -32,8 +32,8 @@ class OpenAIHTTPConfig:
     Args:
         model: as the endpoint calls it. It may change behind its name, which stored answers can't notice.
         base_url: up to and without `/chat/completions`.
-        embedding_model: what it is asked for embeddings, where `encoder: judge`; null: the same. All answers are kept
-            under both names.
+        embedding_model: what it is asked for embeddings, where `encoder: judge`; null: the same. Only embeddings are
+            kept under its name.
         usd_per_million_prompt_tokens: what the endpoint takes for reading, also of what it embeds; null if not known.
             No answer depends on it.
         usd_per_million_answer_tokens: the same for writing.

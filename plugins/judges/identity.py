@@ -21,8 +21,9 @@ def of_local(config: LocalConfig) -> dict[str, Any]:
 
 def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
     """Where which model is asked; not with which key, at which price, nor how patiently."""
-    own = {} if config.embedding_model in (None, config.model) else {"embedding_model": config.embedding_model}
-    return {"base_url": config.base_url, "model": config.model} | own
+    is_same = config.embedding_model in (None, config.model)
+    embedding = {} if is_same else {harness.EmbedText.__name__: {"model": config.embedding_model}}
+    return {"base_url": config.base_url, "model": config.model} | embedding
 
 
 def of_replay(config: ReplayConfig) -> Any:

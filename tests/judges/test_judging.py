@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import sqlite3
 import tracemalloc
@@ -105,6 +106,36 @@ def test_embeddings_take_eight_bytes_a_number(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert n_bytes < 1.5 * 8 * n_numbers * len(requests)
         assert judging.response(requests[3])[:2] == (3.0, 3 + 1 / 7)
+
+
+def test_answers_depend_on_what_concerns_their_kind_alone(tmp_path: Path) -> None:
+    """Known to a judge of two models are the answers of either; and a recording has both."""
+    plain, other, both = (
+        JUDGE | {"parameters": parameters}
+        for parameters in ({"model": "m"}, {"model": "e"}, {"model": "m", "EmbedText": {"model": "e"}})
+    )
+    _judging(tmp_path, Scripted(), plain).ask([*CHOICES, *OTHERS])
+    judge = Scripted()
+    judging = _judging(tmp_path, judge, both)
+    judging.ask([*CHOICES, *OTHERS])
+    assert judge.asked == OTHERS[2:]
+    _judging(tmp_path, Scripted(breaks_after=0), both).ask([*CHOICES, *OTHERS])
+    embeds = Scripted()
+    _judging(tmp_path, embeds, other).ask([*CHOICES, *OTHERS])
+    assert sorted(map(str, embeds.asked)) == sorted(map(str, [*CHOICES, *OTHERS[:2]]))
+    replayed = harness.create("judge", "replay", path=f"{tmp_path}/responses.sqlite", of="EmbedText")
+    assert list(replayed.embed(OTHERS[2:])) == [judging.response(OTHERS[2])]
+    assert list(replayed.choose(CHOICES)) == [judging.response(request) for request in CHOICES]
+
+
+def test_keys_of_stored_answers_stay(tmp_path: Path) -> None:
+    identity = {"kind": "judge", "name": "openai_http", "parameters": {"base_url": "u", "model": "m"}, "version": 1}
+    _judging(tmp_path, Scripted(), identity).ask(CHOICES[:1])
+    with closing(sqlite3.connect(tmp_path / "responses.sqlite")) as file:
+        ((key,),) = file.execute("select key from responses")
+    spelt = '{"choices":["Yes","No"],"kind":"Choose","system":"s","user":"user 0"}'
+    told = '{"kind":"judge","name":"openai_http","parameters":{"base_url":"u","model":"m"},"version":1}'
+    assert key == hashlib.sha256(f"{told}\n{spelt}".encode()).hexdigest()
 
 
 def test_a_failure_is_a_response_and_may_pass(tmp_path: Path) -> None:

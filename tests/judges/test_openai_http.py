@@ -361,7 +361,7 @@ def test_answers_are_kept_under_the_model_that_embeds(url: str) -> None:
         return catalog.identity("judge", "openai_http", config)
 
     assert identity() == identity(embedding_model="m") == {"base_url": url, "model": "m"}
-    assert identity(embedding_model="e") == {"base_url": url, "model": "m", "embedding_model": "e"}
+    assert identity(embedding_model="e") == {"base_url": url, "model": "m", "EmbedText": {"model": "e"}}
 
 
 ASKING = """
