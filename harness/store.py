@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class Store:
         return read_record(self.record_path(key))
 
     def write_record(self, key: str, record: Record) -> None:
+        """How a cell ended. Of one that was done but for what may yet be had, a worse attempt takes nothing away."""
+        before = self.record(key)
+        if before is not None and before.incomplete and record.status != "done":
+            record = replace(before, incomplete=record.error)
         write_json(self.record_path(key), vars(record))
 
     def artefact(self, kind: str, key: str) -> Path:

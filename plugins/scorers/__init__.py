@@ -167,7 +167,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="context_dependence",
-        version=1,
+        version=2,
         summary="The share of random contexts in which a latent is still active on its token",
         factory="plugins.scorers.context_dependence:ContextDependence",
         needs=("model",),
@@ -183,7 +183,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="scorer",
         name="input_score",
-        version=2,
+        version=3,
         summary="The share of active windows whose strongest token is one that the direction promotes",
         factory="plugins.scorers.input_score:InputScore",
         needs=("head",),

@@ -30,6 +30,7 @@ class Moody(BaseHTTPRequestHandler):
     """Prompts, with HTTP 400."""
     ill: ClassVar[set[str]] = set()
     """Prompts, with HTTP 500."""
+    is_down: ClassVar[bool] = False
 
     def log_message(self, *args: Any) -> None: ...
 
@@ -37,7 +38,7 @@ class Moody(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt: str = body["messages"][1]["content"]
         self.asked.append(prompt)
-        status = 500 if prompt in self.ill else 400 if prompt in self.refused else 200
+        status = 500 if self.is_down or prompt in self.ill else 400 if prompt in self.refused else 200
         answer = json.dumps(
             {"choices": [{"message": {"content": _said(prompt)}}]} if status == 200 else {"error": "no"}
         )
@@ -109,6 +110,13 @@ def test_what_may_pass_is_asked_again_and_what_may_not_is_a_result(url: str, har
     assert partly["note"].dropna().str.contains("Run again").all() and partly["note"].notna().any()
     first = _asked()
     assert set(first) <= set(prompts) and set(first.values()) == {1}
+
+    Moody.is_down = True  # which takes nothing away
+    code, _, errors = harness_cli("run", *_suite("moody", _http(url)))
+    Moody.is_down = False
+    _asked()
+    assert code == 1 and "failed judge_written" in errors and "HTTP 500" in errors, errors
+    pd.testing.assert_frame_equal(_interp(tmp_path, "moody").drop(columns="note"), partly.drop(columns="note"))
 
     Moody.ill.clear()
     assert Counter(states(harness_cli("status", "name=moody", "--json")[1]).values())["to do"] == 2
