@@ -3,21 +3,31 @@
 Ours is a suite: `harness run` with twelve values of k, from capture to saved weights. Against it stand twelve suites of
 one k each, each with a cache of its own but for the model, as twelve runs of a training library are. Fits of a few
 passes, so that neither capture nor training is all of the time.
-Run: `python benchmarks/many_saes.py [--tokens 8000] [--passes 3]`.
+`--small`, in place of that: eight TopK SAEs in one computation (`stacked`) against the same eight fed side by side, on
+made-up rows, where calls are most of the time and where they are not.
+Run: `python benchmarks/many_saes.py [--tokens 8000] [--passes 3]`, `python benchmarks/many_saes.py --small --rounds 5`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from measuring import Table, parser, quiet_medians
+import torch
+from jaxtyping import Float
+from measuring import Table, explained_variance, parser, quiet_medians
+from torch import Tensor
 
 import harness
+from harness.activations import Stream, TensorActivations
+from harness.learning import fit_together
+from harness.rows import bare_rows
 
 KS = [8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128]
 
@@ -43,11 +53,51 @@ def run(ks: Sequence[int], tokens: int, passes: int, threads: int) -> None:
         assert len(list(Path(folder).glob("cache/fits/*/manifest.json"))) == len(ks), done.stdout[-2000:]
 
 
+def made_rows(n: int, d: int, n_features: int) -> Float[Tensor, "n d"]:
+    """Twelve of the features in each row."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(n_features, d, generator=generator))
+    active = torch.rand(n, n_features, generator=generator).topk(12, dim=1).indices
+    return torch.zeros(n, n_features).scatter(1, active, torch.rand(n, 12, generator=generator)) @ features
+
+
+def fit_eight(
+    x: Float[Tensor, "n d"], n_latents: int, batch_rows: int, *, stacked: bool
+) -> list[harness.Decomposition]:
+    shared = {"n_latents": n_latents, "batch_rows": batch_rows, "passes": 1, "stacked": stacked}
+    learners = {str(k): harness.create("method", "topk_sae", k=k, **shared) for k in range(4, 36, 4)}
+    fitted = fit_together(learners, Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0), x.device)
+    made = [one.decomposition for one in fitted.values() if one.decomposition]
+    assert len(made) == len(learners)
+    return made
+
+
+def small(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    table = Table(arguments)
+    for d, m, batch_rows, n_steps in ((64, 512, 128, 200), (128, 1024, 128, 200), (576, 2304, 256, 20)):
+        x = made_rows(batch_rows * n_steps, d, 2 * m)
+        stacked, apart = (partial(fit_eight, x, m, batch_rows, stacked=stacked) for stacked in (True, False))
+        seconds = quiet_medians({"stacked": stacked, "apart": apart}, arguments.rounds, loaded=arguments.loaded)
+        explained = [[explained_variance(x, sae.decode(sae.encode(x))) for sae in fit()] for fit in (stacked, apart)]
+        difference = max(abs(a - b) for a, b in zip(*explained, strict=True))
+        table.add(
+            f"eight TopK SAEs of {m} latents, d {d}, {n_steps} steps of {batch_rows} rows",
+            ("in one computation", seconds["stacked"]),
+            ("side by side", seconds["apart"]),
+            note=f"explained variance differs by at most {difference:.1e}",
+        )
+
+
 def main() -> None:
     options = parser(__doc__, rounds=1)
     options.add_argument("--tokens", type=int, default=8000)
     options.add_argument("--passes", type=int, default=3)
+    options.add_argument("--small", action="store_true", help="stacks of small SAEs alone")
     arguments = options.parse_args()
+    if arguments.small:
+        small(arguments)
+        return
     harness.create("model", "packaged", name="smollm2-135m")  # is converted, if it was not
     rest = (arguments.tokens, arguments.passes, arguments.threads)
     seconds = quiet_medians(

@@ -266,6 +266,8 @@ COST = {
     "tokens_distinct": "Different rows among them.",
     "state_bytes": "What the learner held in memory between batches.",
     "parameters": "Numbers in the decomposition.",
+    "stacked_learners": "How many learnt in one computation, this one among them; `fit_seconds`, `fit_cpu_seconds` and "
+    "`state_bytes` are equal shares of the whole, whatever each one's part. Only where there are several.",
     "fit_peak_memory_bytes": "Peak memory of the pass, shared by its learners.",
     "latents_seconds": "Seconds of reading the latents of a fit and making the cards of the sampled ones.",
 }

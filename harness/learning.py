@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.activations import Stream
 from harness.checkpoints import Checkpoints
-from harness.contracts import Batch, Info, Learner
+from harness.contracts import Batch, Info, Learner, Stack
 from harness.decomposition import Decomposition
 from harness.errors import PluginError
 from harness.isolation import isolated
@@ -32,22 +32,38 @@ class Fitted:
     error: BaseException | None = None
     traceback: str = ""
     fit_seconds: float = 0.0
-    """The learner's own time in start, partial_fit and finish."""
+    """The learner's own time in start, partial_fit and finish; of what a stack took, an equal share."""
     fit_cpu_seconds: float = 0.0
     """Processor time of the same, over all threads: hardly moved by what else runs on the machine."""
     rows_seen: int = 0
     state_bytes: int = 0
+    """Of the tensors that the learner holds before finish; of those of a stack, an equal share."""
+    n_stacked: int = 1
+    """How many learners learnt in one computation and share its time and its tensors."""
     warnings: list[Warning] = field(default_factory=list)
     """What the learner's own code warned of."""
+
+    def share(self, n: int) -> Fitted:
+        """That of one learner in a stack of n."""
+        return replace(
+            self,
+            fit_seconds=self.fit_seconds / n,
+            fit_cpu_seconds=self.fit_cpu_seconds / n,
+            state_bytes=self.state_bytes // n,
+            n_stacked=n,
+            warnings=list(self.warnings),
+        )
 
 
 @dataclass
 class _Feed:
-    """Cuts the stream into one learner's own batches."""
+    """Cuts the stream into the batches of one learner, or of a stack of several."""
 
-    learner: Learner
+    members: Mapping[str, Learner]
     stream: Stream
     device: torch.device
+    stack: Stack | None = None
+    """Of the members, from the start on, where they are several."""
     batch_rows: int = 1
     """Read from the learner once, when it has started."""
     fitted: Fitted = field(default_factory=Fitted)
@@ -58,6 +74,16 @@ class _Feed:
     """Of the next rows that come: the learner had them before a checkpoint."""
     waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     n_waiting: int = 0
+
+    @property
+    def learner(self) -> Learner | Stack:
+        """What is fed."""
+        return self.stack or next(iter(self.members.values()))
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint: the first member's."""
+        return next(iter(self.members))
 
     def run(self, step: Callable[[], None]) -> None:
         """Run the learner's own code: its time is counted and whatever it raises costs it alone."""
@@ -115,6 +141,7 @@ class _Feed:
         """What `resume` needs, between two batches."""
         fitted = self.fitted
         return Snapshot.of(self.learner), {
+            "members": list(self.members),
             "passes_done": self.passes_done,
             "rows_done": self.rows_done,
             "rows_seen": fitted.rows_seen,
@@ -124,7 +151,9 @@ class _Feed:
         }
 
     def resume(self, snapshot: Snapshot, standing: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken."""
+        """Go on where a checkpoint was taken; one of a stack of other learners is of no use."""
+        if standing.get("members") != list(self.members):
+            return
         snapshot.restore(self.learner)
         self.passes_done, self.rows_done = standing["passes_done"], standing["rows_done"]
         self.rows_to_skip = self.rows_done
@@ -142,17 +171,18 @@ def fit_together(
     dtype: torch.dtype = torch.float32,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, Fitted]:
-    """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone.
+    """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone; where
+    learners have a `stack_key` in common, equal up to rounding.
 
     With `checkpoints`, learners that say they are `resumable` go on from theirs, and end as they would have unbroken.
     """
     info = Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, partial(_mean, stream, device))
-    feeds = {name: _Feed(learner, stream, device) for name, learner in learners.items()}
-    for feed in feeds.values():
+    feeds = [_Feed(members, stream, device) for members in _stacks(learners)]
+    for feed in feeds:
         feed.run(partial(_start, feed, info))
-    resumable = {name: feed for name, feed in feeds.items() if getattr(feed.learner, "resumable", False)}
-    for name, feed in resumable.items():
-        if checkpoints and (checkpoint := checkpoints.load(name)):
+    resumable = [feed for feed in feeds if getattr(feed.learner, "resumable", False)]
+    for feed in resumable:
+        if checkpoints and (checkpoint := checkpoints.load(feed.name)):
             feed.run(partial(feed.resume, *checkpoint))
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
@@ -167,15 +197,20 @@ def fit_together(
             n_done += len(x)
             on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, stream.n_rows)
             if checkpoints:
-                checkpoints.save_all({name: feed.standing for name, feed in resumable.items() if feed in feeding})
+                checkpoints.save_all({feed.name: feed.standing for feed in resumable if feed in feeding})
         for feed in feeding:
             feed.end_pass()
-    for feed in feeds.values():
-        feed.run(partial(_finish, feed))
-        decomposition = feed.fitted.decomposition
-        if decomposition is not None and decomposition.atoms is not None:
-            decomposition.candidates = _candidates(stream)
-    return {name: feed.fitted for name, feed in feeds.items()}
+    ended = {name: fitted for feed in feeds for name, fitted in _end(feed).items()}
+    return {name: ended[name] for name in learners}
+
+
+def _stacks(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
+    """The learners that learn in one computation; most learn by themselves."""
+    stacks: dict[Hashable, dict[str, Learner]] = {}
+    for name, learner in learners.items():
+        key = getattr(learner, "stack_key", None)
+        stacks.setdefault(name if key is None else (type(learner), key), {})[name] = learner
+    return list(stacks.values())
 
 
 def _mean(stream: Stream, device: torch.device) -> Float[Tensor, " d"]:
@@ -185,11 +220,14 @@ def _mean(stream: Stream, device: torch.device) -> Float[Tensor, " d"]:
     return total / stream.n_rows
 
 
-def _alive(feeds: Mapping[str, _Feed]) -> list[_Feed]:
-    return [feed for feed in feeds.values() if feed.fitted.error is None]
+def _alive(feeds: list[_Feed]) -> list[_Feed]:
+    return [feed for feed in feeds if feed.fitted.error is None]
 
 
 def _start(feed: _Feed, info: Info) -> None:
+    if len(feed.members) > 1:
+        first: Any = feed.learner
+        feed.stack = type(first).stack(list(feed.members.values()))
     learner = feed.learner
     for name in ("passes", "batch_rows"):
         value = getattr(learner, name, None)
@@ -199,18 +237,37 @@ def _start(feed: _Feed, info: Info) -> None:
     feed.batch_rows = learner.batch_rows
 
 
-def _finish(feed: _Feed) -> None:
+def _end(feed: _Feed) -> dict[str, Fitted]:
+    """How each learner fared."""
+    feed.run(partial(_hand_out, feed))
+    ended = {}
+    for name, learner in feed.members.items():
+        own = _Feed({name: learner}, feed.stream, feed.device, fitted=feed.fitted.share(len(feed.members)))
+        own.run(partial(_finish, learner, own.fitted))
+        ended[name] = own.fitted
+        decomposition = own.fitted.decomposition
+        if decomposition is not None and decomposition.atoms is not None:
+            decomposition.candidates = _candidates(feed.stream)
+    return ended
+
+
+def _hand_out(feed: _Feed) -> None:
     feed.fitted.state_bytes = state_bytes(feed.learner)
-    decomposition = feed.learner.finish()
+    if feed.stack is not None:
+        feed.stack.unstack()
+
+
+def _finish(learner: Learner, fitted: Fitted) -> None:
+    decomposition = learner.finish()
     if not isinstance(decomposition, Decomposition):
         raise PluginError(
-            f"{type(feed.learner).__name__}.finish() returned {type(decomposition).__name__}, not a "
+            f"{type(learner).__name__}.finish() returned {type(decomposition).__name__}, not a "
             "harness.Decomposition. Subclass it."
         )
     for name, tensor in decomposition.state()[0].items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PluginError(f"{type(decomposition).__name__}.{name} holds NaN or infinite values after the fit.")
-    feed.fitted.decomposition = decomposition
+    fitted.decomposition = decomposition
 
 
 def _candidates(stream: Stream) -> pd.DataFrame:

@@ -68,7 +68,8 @@ class Snapshot:
         if kind == "tensor":
             return _write(self.tensors[content], current)
         if kind in ("list", "tuple"):
-            items = [self._give(item, None) for item in content]
+            has_items = isinstance(current, (list, tuple)) and len(current) == len(content)
+            items = list(map(self._give, content, current if has_items else [None] * len(content)))
             return tuple(items) if kind == "tuple" else items
         if kind == "dict":
             return {key: self._give(item, None) for key, item in content}

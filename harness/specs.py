@@ -26,8 +26,9 @@ class Spec:
         summary: one line for `harness list`.
         factory: `"module:attribute"`, imported when first used, or a callable; called with the config.
         config: a dataclass whose fields are the parameters; None for no parameters.
-        identity: for parameters that name a place (a folder, a glob): `"module:attribute"` or a callable that turns
-            the config into what results depend on, such as checksums. Called when planning: it must not import torch.
+        identity: for parameters that name a place (a folder, a glob), or that came later and are to leave old results
+            valid at their default: `"module:attribute"` or a callable that turns the config into what results depend
+            on, such as checksums. Called when planning: it must not import torch.
             What a judge's answers to one kind of request alone depend on may stand under the kind's name, in place of
             what has the same names beside it: `{"model": "m", "EmbedText": {"model": "e"}}`.
         shape: for a model: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that

@@ -90,6 +90,7 @@ def _cost_rows(
         for name, value in decomposition.report().items()
     ]
     shared = "of the whole pass, shared by its learners" if peak_bytes else "not measurable here"
+    in_stack = [("stacked_learners", fitted.n_stacked)] if fitted.n_stacked > 1 else []
     return [
         row("cost", "masked_rows", n_masked, n, higher_is_better=None),
         cost("fit_seconds", fitted.fit_seconds, n),
@@ -99,5 +100,6 @@ def _cost_rows(
         cost("state_bytes", fitted.state_bytes, n),
         cost("parameters", n_parameters, n),
         cost("fit_peak_memory_bytes", peak_bytes, n, shared),
+        *(row("cost", name, value, n, higher_is_better=None) for name, value in in_stack),
         *own,
     ]

@@ -250,6 +250,21 @@ def goes_on_from_a_checkpoint(method: MethodUnderTest) -> None:
         )
 
 
+def learns_the_same_in_a_stack(method: MethodUnderTest) -> None:
+    """Learners with a stack_key learn the weights that they would learn alone, to 1e-4."""
+    alone = method.fitted
+    if getattr(method.make(), "stack_key", None) is None:
+        raise NotChecked("it has no stack_key")
+    tensors = alone.state()[0]
+    for place, stacked in enumerate(method.fit_stack()):
+        for name, tensor in stacked.state()[0].items():
+            if not _close(tensor, tensors[name]):
+                raise Broken(
+                    f"the tensor {name!r} of learner {place} in a stack of two equal ones is another one than where it "
+                    "learns alone: no number of a learner in a stack may depend on the others."
+                )
+
+
 def follows_the_device(method: MethodUnderTest) -> None:
     """All tensors are made on info.device, and codes and rows come back on the device of x."""
     _ = method.fitted
@@ -300,5 +315,6 @@ CHECKS: list[Check] = [
     takes_its_seed_from_info,
     comes_back_from_disk,
     goes_on_from_a_checkpoint,
+    learns_the_same_in_a_stack,
     follows_the_device,
 ]

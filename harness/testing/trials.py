@@ -6,12 +6,16 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.activations import Stream, TensorActivations
 from harness.api import fit
 from harness.decomposition import Decomposition
 from harness.errors import ConfigError, Undefined
+from harness.learning import fit_together
+from harness.rows import bare_rows
 from harness.testing import learners
 from harness.testing.checks import NotChecked
 from harness.testing.examples import rows
@@ -59,6 +63,15 @@ class MethodUnderTest:
         """Another fit, with a fresh learner; from the same rows if no others are given."""
         _ = self.fitted
         return fit(through(self.make()), self.x if x is None else x)
+
+    def fit_stack(self) -> list[Decomposition]:
+        """Two other fits of the same rows, of fresh learners that learn in one computation."""
+        x = self.x
+        stream = Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0, in_given_order=True)
+        both = fit_together({"first": self.make(), "second": self.make()}, stream, x.device).values()
+        if error := next((fitted.error for fitted in both if fitted.error), None):
+            raise error
+        return [fitted.decomposition for fitted in both if fitted.decomposition]
 
     def difference(self, a: Decomposition, b: Decomposition) -> str | None:
         """What is not equal to the bit in two decompositions, or in what they make of the rows."""

@@ -31,12 +31,19 @@ def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
 
     Which of equal ones is left open, and which negative ones where fewer than k are above 0.
     """
-    places = torch.empty(len(x), k, dtype=torch.long)
-    bits, out = x.view(_BITS[x.dtype]).numpy(), places.numpy()
+    return largest_places_of_each(x, torch.full((len(x),), k)).view(len(x), k)
+
+
+def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -> Int[Tensor, " e"]:
+    """The same where each row keeps a number of its own: the places of the first row, then of the second, and so on."""
+    ends = n_kept.cumsum(0)
+    places = torch.empty(int(ends[-1]) if len(x) else 0, dtype=torch.long)
+    bits, out, starts = x.view(_BITS[x.dtype]).numpy(), places.numpy(), (ends - n_kept).numpy()
+    kept = n_kept.numpy()
     n_parts = max(1, min(torch.get_num_threads(), len(x)))
     cuts = [len(x) * part // n_parts for part in range(n_parts + 1)]
     with ThreadPoolExecutor(n_parts) as threads:
-        list(threads.map(lambda part: _largest_places(bits, out, cuts[part], cuts[part + 1]), range(n_parts)))
+        list(threads.map(lambda part: _largest_places(bits, out, starts, kept, *cuts[part : part + 2]), range(n_parts)))
     return places
 
 
@@ -70,13 +77,14 @@ def _kth_largest(numbers: Any, k: Any) -> Any:
     return low
 
 
-@compiled("(i2[:, ::1], i8[:, ::1], i8, i8)", "(i4[:, ::1], i8[:, ::1], i8, i8)")
-def _largest_places(bits: Any, places: Any, start: Any, end: Any) -> None:
-    m, k = bits.shape[1], places.shape[1]
+@compiled(*(f"({bits}[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)" for bits in ("i2", "i4")))
+def _largest_places(bits: Any, places: Any, starts: Any, n_kept: Any, start: Any, end: Any) -> None:
+    m = bits.shape[1]
     maxima = np.empty(-(-m // _GROUP), bits.dtype)
     found, found_at = np.empty(m + 1, bits.dtype), np.empty(m + 1, np.int64)
     for i in range(start, end):
-        row, out = bits[i], places[i]
+        row, k = bits[i], n_kept[i]
+        out = places[starts[i] : starts[i] + k]
         _group_maxima(row, maxima)
         floor = _kth_largest(maxima, k) if len(maxima) >= k else np.int64(row.min())
         n = 0

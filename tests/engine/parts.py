@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -63,3 +63,39 @@ class OrderSensitive:
 
     def finish(self) -> harness.Decomposition:
         return Offset(self.offset)
+
+
+@dataclass
+class Stackable(OrderSensitive):
+    """Can learn with others in one computation."""
+
+    stack_key: Hashable = "same"
+    stacked_with: int = field(default=1, init=False)
+
+    @classmethod
+    def stack(cls, learners: Sequence[Stackable]) -> Stacked:
+        return Stacked(learners)
+
+
+class Stacked:
+    """Holds what its members learn until `unstack`."""
+
+    resumable = True
+
+    def __init__(self, members: Sequence[Stackable]) -> None:
+        self.members = list(members)
+        self.passes, self.batch_rows = members[0].passes, members[0].batch_rows
+
+    def start(self, info: harness.Info) -> None:
+        for member in self.members:
+            member.start(info)
+        self.offsets = torch.stack([member.offset for member in self.members])
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        for member in self.members:
+            member.touch(batch)
+        self.offsets = torch.sin(1.7 * self.offsets + batch.x.mean(dim=0) + batch.x[0])
+
+    def unstack(self) -> None:
+        for member, offset in zip(self.members, self.offsets, strict=True):
+            member.offset, member.stacked_with = offset, len(self.members)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import harness
-from engine.parts import OrderSensitive, stream_of
+from engine.parts import OrderSensitive, Stackable, stream_of
 from harness.checkpoints import Checkpoints
 from harness.learning import Fitted, fit_together
 from harness.snapshots import Snapshot
@@ -144,6 +144,31 @@ t.run({"topk_sae": t.sae("topk_sae")}, t.checkpoints_in(Path(sys.argv[2])))
     assert all(torch.equal(tensor, tensors(unbroken)[key]) for key, tensor in tensors(resumed).items())
 
 
+@pytest.mark.parametrize(("names", "is_used"), [("ab", True), ("a", False), ("abc", False), ("ac", False)])
+def test_a_checkpoint_of_a_stack_is_for_the_same_learners(names: str, is_used: bool, tmp_path: Path) -> None:
+    alone = run({"a": Stackable(3, 64)})["a"]
+    calls = iter(range(20))
+
+    def touch(batch: harness.Batch) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run({"a": Stackable(3, 64, touch), "b": Stackable(3, 64)}, checkpoints_in(tmp_path))
+    batches: list[harness.Batch] = []
+    again = run(
+        {name: Stackable(3, 64, batches.append if name == "a" else _leave) for name in names}, checkpoints_in(tmp_path)
+    )
+    assert (len(batches) < 3 * 11) == is_used
+    for fitted in again.values():
+        assert torch.equal(tensors(fitted)["offset"], tensors(alone)["offset"])
+        assert fitted.rows_seen == 3 * len(X)
+
+
+def _leave(batch: harness.Batch) -> None:
+    pass
+
+
 @dataclasses.dataclass
 class Inner:
     weight: torch.Tensor
@@ -156,6 +181,7 @@ class Holder:
         self.generator = torch.Generator().manual_seed(seed)
         self.inner = Inner(torch.randn(3, generator=self.generator), ["a"] * seed, {seed: 1.5})
         self.same = self.inner.weight
+        self.several = [Inner(torch.full((2,), float(seed)), [], {}), seed]
         self.module = torch.nn.Linear(2, 2)
         self.device, self.function = CPU, len
         self.itself = self
@@ -163,12 +189,13 @@ class Holder:
 
 def test_a_snapshot_follows_attributes() -> None:
     one, other = Holder(1), Holder(2)
-    shared = other.same
+    shared, second = other.same, other.several[0]
     Snapshot.of(one).restore(other)
     assert other.inner == Inner(other.inner.weight, ["a"], {1: 1.5})
     assert torch.equal(other.inner.weight, one.inner.weight)
     assert other.inner.weight is other.same is shared  # written into, since it has two names
     assert torch.equal(other.module.weight, one.module.weight)
+    assert other.several[0] is second and second.weight.tolist() == [1.0, 1.0] and other.several[1] == 1
     assert torch.rand(1, generator=other.generator) == torch.rand(1, generator=one.generator)
     assert other.itself is other
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from engine.parts import Offset, OrderSensitive, rows_of_text, stream_of
+from engine.parts import Offset, OrderSensitive, Stackable, rows_of_text, stream_of
 from harness import activations
 from harness.learning import Fitted, fit_together, state_bytes
 
@@ -287,3 +287,44 @@ def test_settings_of_the_process_are_put_back() -> None:
     assert fitted["a"].error is None and fitted["b"].error is None
     assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
     assert torch.equal(torch.randn(2), expected)
+
+
+class OtherStackable(Stackable):
+    pass
+
+
+def test_learners_of_one_class_and_key_learn_in_one_computation() -> None:
+    learners = {
+        "a": Stackable(2, 64),
+        "plain": OrderSensitive(2, 64),
+        "other key": Stackable(2, 64, stack_key=("other", 1)),
+        "b": Stackable(2, 64),
+        "no key": Stackable(2, 64, stack_key=None),
+        "other class": OtherStackable(2, 64),
+    }
+    alone = _offset(fit_together({"plain": OrderSensitive(2, 64)}, stream_of(X), CPU)["plain"])
+    fitted = fit_together(learners, stream_of(X), CPU)
+    assert list(fitted) == list(learners)
+    assert all(torch.equal(_offset(one), alone) and one.rows_seen == 2000 for one in fitted.values())
+    together = {name: learner.stacked_with for name, learner in learners.items() if isinstance(learner, Stackable)}
+    assert together == {"a": 2, "other key": 1, "b": 2, "no key": 1, "other class": 1}
+    assert {name: one.n_stacked for name, one in fitted.items()} == {**together, "plain": 1}
+
+
+def test_what_a_stack_took_is_shared_equally() -> None:
+    learners = {"a": Stackable(batch_rows=500), "b": Stackable(batch_rows=500)}
+    learners["a"].touch = lambda batch: _work(0.2)
+    fitted = fit_together(learners, stream_of(X), CPU)
+    assert all(0.2 <= one.fit_cpu_seconds < 0.35 and one.fit_seconds >= 0.2 for one in fitted.values())
+    assert [one.state_bytes for one in fitted.values()] == [2 * 8 * 4] * 2  # the stack's offsets, and those of a member
+
+
+def test_a_stack_that_fails_costs_its_members_and_one_that_fails_in_finish_itself() -> None:
+    learners = {"bad": Stackable(touch=lambda batch: _divide()), "beside": Stackable(), "good": OrderSensitive()}
+    fitted = fit_together(learners, stream_of(X), CPU)
+    assert [type(one.error) for one in fitted.values()] == [ZeroDivisionError, ZeroDivisionError, type(None)]
+    learners["bad"] = Stackable(touch=lambda batch: None)
+    learners["bad"].finish = _divide  # type: ignore[method-assign,assignment]
+    fitted = fit_together(learners, stream_of(X), CPU)
+    assert [type(one.error) for one in fitted.values()] == [ZeroDivisionError, type(None), type(None)]
+    assert torch.equal(_offset(fitted["beside"]), _offset(fitted["good"]))

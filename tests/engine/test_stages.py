@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from engine.parts import Offset, OrderSensitive, rows_of_text
+from engine.parts import Offset, OrderSensitive, Stackable, rows_of_text
 from harness.activation_store import write_shard
 from harness.activations import Stream, TensorActivations
 from harness.cells import Cell, Record
@@ -101,6 +101,8 @@ class FirstOverLast(SharedRows):
 def _catalog() -> Catalog:
     factories: dict[tuple[str, str], Any] = {
         ("method", "good"): lambda config: OrderSensitive(2, 64),
+        ("method", "one"): lambda config: Stackable(2, 64),
+        ("method", "two"): lambda config: Stackable(2, 64),
         ("method", "atomic"): lambda config: Atomic(1, 64),
         ("method", "unsaveable"): lambda config: Unsaveable(),
         ("method", "unmakeable"): lambda config: 1 / 0,
@@ -166,6 +168,14 @@ def test_learners_see_the_rows_that_are_not_masked(session: Session, capsys: pyt
         assert record.status == "failed" and error in str(record.error)
         assert session.store.manifest("fit", f"fit-{name}") is None
     assert "ZeroDivisionError" in capsys.readouterr().out  # the traceback is in the log
+
+
+def test_the_cost_of_a_stack_says_how_many_share_it(session: Session) -> None:
+    cells = [_fit_cell(name) for name in ("good", "one", "two")]
+    fit.run(cells, session)
+    costs = [{row["metric"]: row["value"] for row in _record(session, cell).rows} for cell in cells]
+    assert [one.get("stacked_learners") for one in costs] == [None, 2, 2]
+    assert costs[1]["state_bytes"] == costs[2]["state_bytes"] > 0
 
 
 def test_a_fit_that_is_in_the_store_is_not_made_again(session: Session) -> None:

@@ -210,6 +210,40 @@ class Resumes(Good):
     resumable = True
 
 
+class Stacks(Good):
+    """Its stack feeds each member."""
+
+    stack_key = "same"
+
+    @classmethod
+    def stack(cls, learners: list[Good]) -> Any:
+        return Together(learners)
+
+
+class Together:
+    passes, batch_rows = Good.passes, Good.batch_rows
+
+    def __init__(self, members: list[Good]) -> None:
+        self.members = members
+
+    def start(self, info: harness.Info) -> None:
+        for member in self.members:
+            member.start(info)
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        for member in self.members:
+            member.partial_fit(batch)
+
+    def unstack(self) -> None:
+        pass
+
+
+class MixesItsStack(Stacks):
+    @classmethod
+    def stack(cls, learners: list[Good]) -> Any:
+        return Together([learners[0], *learners])  # the first learns twice
+
+
 class Exits(Good):
     def partial_fit(self, batch: harness.Batch) -> None:
         sys.exit(3)
@@ -259,6 +293,7 @@ BROKEN: dict[type, tuple[str, str]] = {
     NeedsTwoRows: ("ends_with_a_batch_of_one", "holds NaN or infinite"),
     IgnoresTheDevice: ("follows_the_device", "in partial_fit .*device=info.device"),
     ForgetsInACheckpoint: ("goes_on_from_a_checkpoint", "the tensor 'mean' is another one"),
+    MixesItsStack: ("learns_the_same_in_a_stack", "the tensor 'mean' of learner 0 in a stack"),
     Exits: ("learns", r"sys.exit\(3\) was called in partial_fit .*test_broken_methods"),
     Returns: ("learns", "not a harness.Decomposition"),
 }
@@ -289,14 +324,16 @@ def test_what_does_not_learn_fails_nothing_else() -> None:
 
 
 # What breaks only one promise fails only one check, else authors could not tell what is wrong.
-@pytest.mark.parametrize("make", [giving(Transposed), giving(SaysUnsigned), GlobalNumpySeed, FixedSeed, KeepsBatch])
+@pytest.mark.parametrize(
+    "make", [giving(Transposed), giving(SaysUnsigned), GlobalNumpySeed, FixedSeed, KeepsBatch, MixesItsStack]
+)
 def test_nothing_else_is_found(make: Callable[[], Any]) -> None:
     failing = [finding.check for finding in check_method(make) if finding.outcome == "fails"]
     name = next(name for kind, (name, _) in BROKEN.items() if kind.__name__ == make.__name__)
     assert failing == [name]
 
 
-@pytest.mark.parametrize("make", [Good, Resumes])
+@pytest.mark.parametrize("make", [Good, Resumes, Stacks])
 def test_what_conforms_passes(make: Callable[[], Any]) -> None:
     findings = check_method(make)
     assert not [finding for finding in findings if finding.outcome == "fails"]

@@ -56,6 +56,12 @@ def test_variants_of_itda(variant: dict[str, Any]) -> None:
     raise_problems(check_method("itda", **METHODS["itda"], **variant))
 
 
+def test_a_stacked_sae() -> None:
+    findings = check_method("topk_sae", **METHODS["topk_sae"], stacked=True)
+    raise_problems(findings)
+    assert "learns_the_same_in_a_stack" in {finding.check for finding in findings if finding.outcome == "holds"}
+
+
 @pytest.mark.parametrize("name", names("similarity"))
 def test_similarities(name: str) -> None:
     findings = check_similarity(name, **SIMILARITIES.get(name, {}))

@@ -1,12 +1,14 @@
 """Sparse autoencoders: their specs and parameters. Imports no torch.
 
 A file per kind (`topk`, `batch_topk`, `matryoshka`, `relu`, `gated`, `jumprelu`, `untrained`, `pretrained`); the other
-files are what the kinds share, and `saelens` the folders that SAELens reads and writes.
+files are what the kinds share, `stacked` learns several TopK SAEs in one computation, and `saelens` is the folders that
+SAELens reads and writes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import harness
 from plugins.methods.checks import at_least_one
@@ -43,6 +45,15 @@ class TopKSAEConfig(SAEConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_k(self)
+
+
+@dataclass(kw_only=True)
+class StackableTopKSAEConfig(TopKSAEConfig):
+    """TopK SAE: as many codes per row as asked for."""
+
+    stacked: bool = False
+    """Learn in one computation with the other stacked SAEs of the stream (a site and a seed) that differ in k or
+    learning_rate only: faster where SAEs are small. Whichever they are, weights are equal up to rounding only."""
 
 
 @dataclass(kw_only=True)
@@ -174,14 +185,20 @@ def _check_k(config: TopKSAEConfig | UntrainedSAEConfig) -> None:
         raise ValueError(f"k is {config.k}; give a number from 1 to n_latents ({config.n_latents}).")
 
 
+def identity_unless_stacked(config: StackableTopKSAEConfig) -> dict[str, Any]:
+    """All parameters, but `stacked` only where it is True: SAEs that are not keep the keys they had before."""
+    return {name: value for name, value in asdict(config).items() if name != "stacked" or value}
+
+
 SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="topk_sae",
         version=3,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
-        config=TopKSAEConfig,
-        factory="plugins.methods.sae.topk:TopKSAE",
+        config=StackableTopKSAEConfig,
+        factory="plugins.methods.sae.topk:StackableTopKSAE",
+        identity="plugins.methods.sae:identity_unless_stacked",
         provides=("dictionary",),
     ),
     harness.Spec(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,8 +53,8 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
     def start(self, info: harness.Info) -> None:
         self.schedule = Schedule.of(self.config, info.n_rows, self.short_run_peak)
         self.passes, self.batch_rows = self.schedule.passes, self.schedule.batch_rows
-        self.weights = Weights.initial(self.config.n_latents, info)
-        self.dead = DeadLatents(self.config.n_latents, min(info.n_rows, MAX_DEAD_TOKENS), info.device)
+        self.weights = self.initial_weights(info)
+        self.dead = DeadLatents(len(self.weights.encoder), min(info.n_rows, MAX_DEAD_TOKENS), info.device)
         self.units = Units(info.mean())
         self._step = 0
         self._losses: list[Tensor] = []
@@ -78,6 +80,10 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
     @abstractmethod
     def decomposition(self, weights: Weights, training: dict[str, float]) -> SAEDecomposition:
         """The decomposition that has these folded weights."""
+
+    def initial_weights(self, info: harness.Info) -> Weights:
+        """The weights before the first step."""
+        return Weights.initial(self.config.n_latents, info)
 
     def own_parameters(self) -> list[Tensor]:
         """What a kind learns besides the weights."""
@@ -111,9 +117,7 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
         """Take a step along the gradients."""
         if self.unit_decoder:
             self.weights.drop_radial_gradient()
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.schedule.learning_rate(self._step)
-        self._optimiser.step()
+        self._optimise()
         if self.unit_decoder:
             self.weights.normalise()
 
@@ -129,12 +133,21 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
         self.descend()
         self._watch(forward.loss)
 
-    def _adam(self) -> torch.optim.Optimizer:
-        encoder, *others = self.weights
-        groups = [
+    def groups(self, parameters: Iterable[Tensor]) -> list[dict[str, Any]]:
+        """What Adam is given: only the encoder, the first of the parameters, decays."""
+        encoder, *others = parameters
+        return [
             {"params": [encoder], "weight_decay": self.schedule.repeated_share},
-            {"params": [*others, *self.own_parameters()], "weight_decay": 0.0},
+            {"params": others, "weight_decay": 0.0},
         ]
+
+    def _optimise(self) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.schedule.learning_rate(self._step)
+        self._optimiser.step()
+
+    def _adam(self) -> torch.optim.Optimizer:
+        groups = self.groups([*self.weights, *self.own_parameters()])
         return torch.optim.AdamW(groups, lr=self.schedule.peak, fused=True)
 
     def _watch(self, loss: Float[Tensor, ""]) -> None:

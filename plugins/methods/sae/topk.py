@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -10,10 +11,13 @@ from torch import Tensor
 
 import harness
 from plugins.methods.compiled_topk import can_be_compiled, largest_places
-from plugins.methods.sae import TopKSAEConfig
+from plugins.methods.sae import StackableTopKSAEConfig, TopKSAEConfig
 from plugins.methods.sae.learner import Forward, SAELearner
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.weights import SAEDecomposition, Weights
+
+if TYPE_CHECKING:
+    from plugins.methods.sae.stacked import TopKStack
 
 _ENCODE_ROWS = 4096
 
@@ -60,7 +64,7 @@ class TopKSAE(SAELearner):
         self, y: Float[Tensor, "b d"], pre: Float[Tensor, "b m"], support: Support, codes: Float[Tensor, " e"]
     ) -> Forward:
         """Decode, and set the gradients."""
-        error = support.decode(codes, self.weights.decoder) + self.weights.decoder_bias - y
+        error = self.weights.decode(support, codes) - y
         output_grad = error * (2 / self.batch_rows)  # a smaller last batch weighs less: rows weigh the same
         pre_grad = support.products(output_grad, self.weights.decoder) * (codes > 0)
         self.weights.set_gradients(support, codes, pre_grad, y, output_grad)
@@ -68,6 +72,25 @@ class TopKSAE(SAELearner):
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         return TopKDecomposition(weights, training, self.config.k)
+
+
+class StackableTopKSAE(TopKSAE):
+    """A TopK SAE that learns by itself, or in a stack."""
+
+    config: StackableTopKSAEConfig
+
+    @property
+    def stack_key(self) -> Hashable:
+        """Equal for SAEs that differ in k and learning_rate only."""
+        config = self.config
+        same = (config.n_latents, config.passes, config.batch_rows, config.bfloat16_selection)
+        return same if config.stacked else None
+
+    @classmethod
+    def stack(cls, learners: Sequence[StackableTopKSAE]) -> TopKStack:
+        from plugins.methods.sae.stacked import TopKStack  # which is a TopKSAE itself
+
+        return TopKStack(learners)
 
 
 class TopKDecomposition(SAEDecomposition):

@@ -63,6 +63,10 @@ class Weights:
     def pre_activations(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
         return torch.addmm(self.encoder_bias, y, self.encoder.T)
 
+    def decode(self, support: Support, codes: Float[Tensor, " e"]) -> Float[Tensor, "b d"]:
+        """ŷ of sparse codes."""
+        return support.decode(codes, self.decoder) + self.decoder_bias
+
     def set_gradients(
         self,
         support: Support,
@@ -75,7 +79,11 @@ class Weights:
         self.encoder.grad = support.sums_by_latent(pre_grad, y)
         self.encoder_bias.grad = support.totals_by_latent(pre_grad)
         self.decoder.grad = support.sums_by_latent(codes, output_grad)
-        self.decoder_bias.grad = output_grad.sum(dim=0)
+        self.decoder_bias.grad = self.sum_of_rows(output_grad)
+
+    def sum_of_rows(self, output_grad: Float[Tensor, "b d"]) -> Float[Tensor, " d"]:
+        """The gradient by the decoder bias."""
+        return output_grad.sum(dim=0)
 
     def drop_radial_gradient(self) -> None:
         """Take from each decoder row's gradient what would only change its norm, which `normalise` undoes anyway."""

@@ -1,0 +1,162 @@
+"""TopK SAEs of one size that learn from the same batches in one computation.
+
+S SAEs of m latents are one SAE of S·m latents over S·b rows, each batch S times, whose products are block-diagonal:
+rows of one SAE meet latents of that one only. So sparse sums, dead latents, norms and Adam are those of one SAE, in one
+call where each SAE would have made its own; only what is written here knows of S. No number of one SAE depends on
+another's. It pays where the calls of a step are most of its time: at widths up to a few hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+import harness
+from plugins.methods.compiled_topk import can_be_compiled, largest_places_of_each
+from plugins.methods.sae.dead import DeadLatents
+from plugins.methods.sae.learner import Forward
+from plugins.methods.sae.schedule import Schedule
+from plugins.methods.sae.sparse import Support
+from plugins.methods.sae.topk import StackableTopKSAE, TopKSAE
+from plugins.methods.sae.weights import Weights
+
+
+class StackedWeights(Weights):
+    """One SAE after the other; `decoder_bias` is [s, d]."""
+
+    @property
+    def s(self) -> int:
+        return len(self.decoder_bias)
+
+    def of_one(self, place: int) -> Weights:
+        """Views of what one SAE has."""
+        *flat, decoder_bias = self
+        encoder, encoder_bias, decoder = (weight.unflatten(0, (self.s, -1))[place] for weight in flat)
+        return Weights(encoder, encoder_bias, decoder, decoder_bias[place])
+
+    def decode(self, support: Support, codes: Float[Tensor, " e"]) -> Float[Tensor, "s*b d"]:
+        decoded = support.decode(codes, self.decoder).unflatten(0, (self.s, -1))
+        return (decoded + self.decoder_bias[:, None]).flatten(0, 1)
+
+    def sum_of_rows(self, output_grad: Float[Tensor, "s*b d"]) -> Float[Tensor, "s d"]:
+        return output_grad.unflatten(0, (self.s, -1)).sum(dim=1)
+
+
+class TopKStack(TopKSAE):
+    """The SAEs of a stack, with a k, a schedule and a loss each."""
+
+    weights: StackedWeights
+
+    def __init__(self, members: Sequence[StackableTopKSAE]) -> None:
+        super().__init__(members[0].config)
+        self.members = list(members)
+        self.broken_at = [0] * len(members)
+        """The first step, counted from 1, at which the loss of each was not finite; 0 where it always was."""
+
+    def start(self, info: harness.Info) -> None:
+        for member in self.members:
+            member.schedule = Schedule.of(member.config, info.n_rows, member.short_run_peak)
+        super().start(info)
+        self._pre = self._pre.new_empty(len(self.members) * self._pre.numel())
+        self._n_kept = torch.tensor([member.config.k for member in self.members], device=info.device)
+
+    def partial_fit(self, batch: harness.Batch) -> None:
+        if not all(self.broken_at):
+            super().partial_fit(batch)
+
+    def unstack(self) -> None:
+        self._check_losses()
+        tokens_since_fired = self.dead.tokens_since_fired.view(len(self.members), -1)
+        for place, member in enumerate(self.members):
+            member.weights, member.units = self.weights.of_one(place), self.units
+            member.dead = DeadLatents(self.config.n_latents, self.dead.dead_tokens, tokens_since_fired.device)
+            member.dead.tokens_since_fired = tokens_since_fired[place]
+            # Its own `finish` looks at the losses since it last looked, here at none or the one that broke.
+            member._step = self.broken_at[place] or self._step
+            member._losses = [torch.tensor(torch.nan)] if self.broken_at[place] else []
+
+    def initial_weights(self, info: harness.Info) -> StackedWeights:
+        encoder, encoder_bias, decoder, decoder_bias = super().initial_weights(info)
+        s = len(self.members)
+        flat = (encoder.repeat(s, 1), encoder_bias.repeat(s), decoder.repeat(s, 1))
+        return StackedWeights(*flat, decoder_bias.repeat(s, 1))
+
+    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
+        s, b, m, dtype = len(self.members), len(y), self.config.n_latents, self._pre.dtype
+        encoder, bias = self.weights.encoder, self.weights.encoder_bias
+        pre = torch.baddbmm(
+            bias.view(s, 1, m).to(dtype),
+            y.to(dtype).expand(s, -1, -1),
+            encoder.view(s, m, -1).mT.to(dtype),
+            out=self._pre[: s * b * m].view(s, b, m),
+        )
+        rows, own_latents = self._places(pre)
+        support = Support(rows, rows // b * m + own_latents, s * b, s * m)
+        y = y.repeat(s, 1)
+        if dtype == y.dtype:
+            chosen = pre.flatten()[rows * m + own_latents]
+        else:
+            chosen = support.products(y, encoder) + bias[support.latents]
+        return self.reconstruct(y, pre, support, chosen.relu())
+
+    def reconstruct(
+        self, y: Float[Tensor, "s*b d"], pre: Float[Tensor, "s b m"], support: Support, codes: Float[Tensor, " e"]
+    ) -> Forward:
+        forward = super().reconstruct(y, pre, support, codes)
+        return replace(forward, loss=forward.error.square().view(len(pre), -1).sum(dim=1) / pre.shape[1])
+
+    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
+        """One SAE after the other: AuxK chooses among the dead latents of each."""
+        errors = forward.error.view(len(self.members), len(y), -1)
+        for place in range(len(self.members)):
+            own = dead[dead // self.config.n_latents == place]
+            if len(own):
+                super().revive(own, y, replace(forward, pre=forward.pre[place], error=errors[place]))
+
+    def _pre_activations(
+        self, latents: Int[Tensor, " l"], y: Float[Tensor, "b d"], forward: Forward
+    ) -> Float[Tensor, "b l"]:
+        if forward.pre.dtype == y.dtype:
+            return forward.pre[:, latents % self.config.n_latents]
+        return super()._pre_activations(latents, y, forward)
+
+    def _places(self, pre: Float[Tensor, "s b m"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
+        """The rows of the codes among all s·b, and their latents among the m of their SAE."""
+        s, b, m = pre.shape
+        n_kept = self._n_kept.repeat_interleave(b)
+        if can_be_compiled(pre):
+            latents = largest_places_of_each(pre.view(s * b, m), n_kept)
+        else:
+            pairs = zip(pre, self.members, strict=True)
+            chosen = [own.topk(member.config.k, dim=1, sorted=False).indices for own, member in pairs]
+            latents = torch.cat([indices.flatten() for indices in chosen])
+        rows = torch.arange(s * b, device=pre.device)
+        return rows.repeat_interleave(n_kept, output_size=len(latents)), latents
+
+    def _adam(self) -> torch.optim.Optimizer:
+        parts = map(self.weights.of_one, range(len(self.members)))
+        return torch.optim.AdamW([group for part in parts for group in self.groups(part)], fused=True)
+
+    def _optimise(self) -> None:
+        gradients = StackedWeights(*(weight.grad for weight in self.weights))
+        groups = self._optimiser.param_groups
+        for place, member in enumerate(self.members):
+            encoder, *others = gradients.of_one(place)
+            for group, own in zip(groups[2 * place : 2 * place + 2], ([encoder], others), strict=True):
+                group["lr"] = member.schedule.learning_rate(self._step)
+                for parameter, gradient in zip(group["params"], own, strict=True):
+                    parameter.grad = gradient
+        self._optimiser.step()
+
+    def _check_losses(self) -> None:
+        losses, self._losses = self._losses, []
+        if not losses:
+            return
+        broken = ~torch.isfinite(torch.stack(losses)).cpu()
+        for place in broken.any(dim=0).nonzero().flatten().tolist():
+            step = self._step - len(losses) + int(broken[:, place].int().argmax()) + 1
+            self.broken_at[place] = self.broken_at[place] or step
