@@ -32,11 +32,12 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
-# Quality at equal budgets has a script of its own, which takes an hour: benchmarks/sae_quality.py.
+# PASSIVE, as `harness run` has it: threads of torch that spin take the cores from those of compiled loops.
+# Quality at equal budgets has a script of its own, which takes a quarter of an hour: benchmarks/sae_quality.py.
 bench: $(READY)
 	for name in capture choices layer_matching many_saes matching_pursuit scorers similarity similarity_memory sparse_latents \
 			streaming topk_step; do \
-		$(BIN)/python benchmarks/$$name.py || exit 1; done
+		OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c '$(CHECK_VERSION)'

@@ -3,7 +3,7 @@
 Ours is a suite: `harness run` with twelve values of k, from capture to saved weights. Against it stand twelve suites of
 one k each, each with a cache of its own but for the model, as twelve runs of a training library are. Fits of a few
 passes, so that neither capture nor training is all of the time.
-`--small`, in place of that: eight TopK SAEs in one computation (`stacked`) against the same eight fed side by side, on
+And, alone with `--small`: eight TopK SAEs in one computation (`stacked`) against the same eight fed side by side, on
 made-up rows, where calls are most of the time and where they are not.
 Run: `python benchmarks/many_saes.py [--tokens 8000] [--passes 3]`, `python benchmarks/many_saes.py --small --rounds 5`.
 """
@@ -95,8 +95,8 @@ def main() -> None:
     options.add_argument("--passes", type=int, default=3)
     options.add_argument("--small", action="store_true", help="stacks of small SAEs alone")
     arguments = options.parse_args()
+    small(arguments)
     if arguments.small:
-        small(arguments)
         return
     harness.create("model", "packaged", name="smollm2-135m")  # is converted, if it was not
     rest = (arguments.tokens, arguments.passes, arguments.threads)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 
 
 def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -27,3 +28,12 @@ def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., A
             return numba.njit(list(signatures), **options)(function)
 
     return decorate
+
+
+@compiled("f4(f4[::1], f4[::1])")
+def dot(a: Any, b: Any) -> Any:
+    """A function of its own: within a loop over rows LLVM would take one number at a time."""
+    total = np.float32(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plugins.methods.compilation import compiled
+from plugins.methods.compilation import compiled, dot
 
 _GROUP = 64
 _MATRIX, _ROW = "f4[:, ::1]", "f4[::1]"
@@ -76,15 +76,7 @@ def judge(
     return torch.from_numpy(is_above)
 
 
-# In functions of their own: within the loop over rows LLVM takes one number at a time.
-@compiled("f4(f4[::1], f4[::1])")
-def _dot(a: Any, b: Any) -> Any:
-    total = np.float32(0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
-
-
+# In a function of its own: within the loop over rows LLVM takes one number at a time.
 @compiled("(f4[::1], f4, f4[::1])")
 def _subtract(row: Any, coefficient: Any, other: Any) -> None:
     for j in range(len(row)):
@@ -175,11 +167,11 @@ def _pursue_row(
         pick = _strongest(row.view(np.int32), mask, maxima, margin, residual, atoms, non_negative)
         if non_negative and row[pick] <= least:
             break
-        coefficient = _dot(residual, atoms[pick])
+        coefficient = dot(residual, atoms[pick])
         _subtract(residual, coefficient, atoms[pick])
         values[step] = coefficient
         indices[step] = pick
-        error = _dot(residual, residual)
+        error = dot(residual, residual)
         if step + 1 < k:
             _subtract(row, coefficient, gram[pick, :m])
     return error

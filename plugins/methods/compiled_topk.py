@@ -27,7 +27,7 @@ def can_be_compiled(x: Tensor) -> bool:
 
 
 def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
-    """Where the k largest numbers of each row are, in no order, found on as many threads as torch has.
+    """Where the k largest numbers of each row are, in ascending order, found on as many threads as torch has.
 
     Which of equal ones is left open, and which negative ones where fewer than k are above 0.
     """
@@ -49,16 +49,16 @@ def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -
 
 @compiled("(i2[::1], i2[::1])", "(i4[::1], i4[::1])")
 def _group_maxima(row: Any, maxima: Any) -> None:
-    m = len(row)
-    # Of a fixed length, so that LLVM takes many numbers at once.
-    for group in range(m // _GROUP):
-        largest = row[group * _GROUP]
-        for j in range(_GROUP):
-            number = row[group * _GROUP + j]
-            largest = number if number > largest else largest
-        maxima[group] = largest
-    if m % _GROUP:
-        maxima[-1] = row[m - m % _GROUP :].max()
+    """Of the numbers that lie len(maxima) apart, so that LLVM takes many groups at once."""
+    n_groups = len(maxima)
+    n_whole = len(row) - len(row) % n_groups
+    numbers = row[:n_whole].reshape(-1, n_groups)
+    maxima[:] = numbers[0]
+    for i in range(1, len(numbers)):
+        for group in range(n_groups):
+            maxima[group] = max(maxima[group], numbers[i, group])
+    for group in range(len(row) - n_whole):
+        maxima[group] = max(maxima[group], row[n_whole + group])
 
 
 @compiled("i8(i2[::1], i8)", "i8(i4[::1], i8)")
@@ -80,7 +80,7 @@ def _kth_largest(numbers: Any, k: Any) -> Any:
 @compiled(*(f"({bits}[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)" for bits in ("i2", "i4")))
 def _largest_places(bits: Any, places: Any, starts: Any, n_kept: Any, start: Any, end: Any) -> None:
     m = bits.shape[1]
-    maxima = np.empty(-(-m // _GROUP), bits.dtype)
+    maxima = np.empty(max(1, m // _GROUP), bits.dtype)
     found, found_at = np.empty(m + 1, bits.dtype), np.empty(m + 1, np.int64)
     for i in range(start, end):
         row, k = bits[i], n_kept[i]
@@ -90,7 +90,7 @@ def _largest_places(bits: Any, places: Any, starts: Any, n_kept: Any, start: Any
         n = 0
         for group in range(len(maxima)):
             if maxima[group] >= floor:
-                for j in range(group * _GROUP, min((group + 1) * _GROUP, m)):
+                for j in range(group, m, len(maxima)):
                     found[n], found_at[n] = row[j], j
                     n += row[j] >= floor
         last, n_out = _kth_largest(found[:n], k), 0
@@ -101,3 +101,4 @@ def _largest_places(bits: Any, places: Any, starts: Any, n_kept: Any, start: Any
             if n_out < k and found[j] == last:
                 out[n_out] = found_at[j]
                 n_out += 1
+        out.sort()

@@ -194,7 +194,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="topk_sae",
-        version=3,
+        version=4,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
         config=StackableTopKSAEConfig,
         factory="plugins.methods.sae.topk:StackableTopKSAE",
@@ -204,7 +204,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="relu_sae",
-        version=3,
+        version=4,
         summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
         config=ReLUSAEConfig,
         factory="plugins.methods.sae.relu:ReLUSAE",
@@ -213,7 +213,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="batch_topk_sae",
-        version=1,
+        version=2,
         summary="Sparse autoencoder with k codes a row on average over a batch (arXiv 2412.06410)",
         config=BatchTopKSAEConfig,
         factory="plugins.methods.sae.batch_topk:BatchTopKSAE",
@@ -222,7 +222,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="matryoshka_sae",
-        version=1,
+        version=2,
         summary="BatchTopK SAE whose first latents must reconstruct alone, in nested groups (arXiv 2503.17547)",
         config=MatryoshkaSAEConfig,
         factory="plugins.methods.sae.matryoshka:MatryoshkaSAE",
@@ -231,7 +231,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="jumprelu_sae",
-        version=1,
+        version=2,
         summary="Sparse autoencoder with a learnt threshold per latent and an L0 penalty (arXiv 2407.14435)",
         config=JumpReLUSAEConfig,
         factory="plugins.methods.sae.jumprelu:JumpReLUSAE",
@@ -240,7 +240,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="gated_sae",
-        version=1,
+        version=2,
         summary="Sparse autoencoder that learns apart which latents fire and how strongly (arXiv 2404.16014)",
         config=GatedSAEConfig,
         factory="plugins.methods.sae.gated:GatedSAE",

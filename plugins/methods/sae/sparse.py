@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from plugins.methods.compiled_products import can_be_compiled, products
+
 
 @dataclass(frozen=True)
 class Support:
@@ -54,8 +56,10 @@ class Support:
 
     def products(self, rows: Float[Tensor, "b d"], table: Float[Tensor, "m d"]) -> Float[Tensor, " e"]:
         """rows[row] · table[latent] at each place: the derivative of `decode` by its values, for which torch has a
-        kernel.
+        kernel, though on a CPU a slow one.
         """
+        if can_be_compiled(rows, table):
+            return products(rows, table, self.rows, self.latents)
         with torch.enable_grad():
             values = rows.new_zeros(len(self.rows), requires_grad=True)
             (gradient,) = torch.autograd.grad(self.decode(values, table), values, rows)
