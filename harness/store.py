@@ -50,7 +50,7 @@ class Store:
         """How a cell ended. Of one that was done but for what may yet be had, a worse attempt takes nothing away."""
         before = self.record(key)
         if before is not None and before.incomplete and record.status != "done":
-            record = replace(before, incomplete=record.error)
+            record = replace(before, incomplete=record.error or before.incomplete, log=record.log)
         write_json(self.record_path(key), vars(record))
 
     def artefact(self, kind: str, key: str) -> Path:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
+import torch
 
 
 def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -28,6 +30,17 @@ def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., A
             return numba.njit(list(signatures), **options)(function)
 
     return decorate
+
+
+def in_parts(work: Callable[[int, int], None], n_rows: int, least_rows: int = 1) -> None:
+    """Call work(start, end) for parts of the rows, on as many threads as torch has.
+
+    Threads that outlive the call would be missing in a process forked later, which would wait for them.
+    """
+    n_parts = max(1, min(torch.get_num_threads(), n_rows // least_rows))
+    cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    with ThreadPoolExecutor(n_parts) as threads:
+        list(threads.map(work, cuts[:-1], cuts[1:]))
 
 
 @compiled("f4(f4[::1], f4[::1])")

@@ -1,15 +1,14 @@
-"""Products of chosen pairs of rows on a CPU, compiled by numba: torch's kernel for them takes six times as long."""
+"""Products of chosen pairs of rows on a CPU, compiled by numba: torch's kernel for them takes 2.5 times as long."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plugins.methods.compilation import compiled, dot
+from plugins.methods.compilation import compiled, dot, in_parts
 
 
 def can_be_compiled(*tables: Tensor) -> bool:
@@ -23,10 +22,7 @@ def products(
     """x[row] · y[other] for each pair, on as many threads as torch has."""
     found = x.new_empty(len(rows))
     arrays = [tensor.detach().numpy() for tensor in (x, y, rows, others, found)]
-    n_parts = torch.get_num_threads()
-    cuts = [len(rows) * part // n_parts for part in range(n_parts + 1)]
-    with ThreadPoolExecutor(n_parts) as threads:
-        list(threads.map(lambda part: _products(*arrays, *cuts[part : part + 2]), range(n_parts)))
+    in_parts(lambda *part: _products(*arrays, *part), len(rows))
     return found
 
 

@@ -7,7 +7,6 @@ torch's steps: what is within the margin of doubt is decided in float64.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plugins.methods.compilation import compiled, dot
+from plugins.methods.compilation import compiled, dot, in_parts
 
 _GROUP = 64
 _MATRIX, _ROW = "f4[:, ::1]", "f4[::1]"
@@ -45,15 +44,7 @@ def pursue(
     """
     tensors = [tensor.numpy() for tensor in (unit, correlations, atoms, gram, values, indices, error)]
     numbers = [np.float32(number) for number in (tolerance, margin, least)]
-    n_parts = max(1, min(torch.get_num_threads(), len(unit) // _ROWS_PER_THREAD))
-    cuts = [len(unit) * part // n_parts for part in range(n_parts + 1)]
-    # Threads that outlive the call would be missing in a process forked later, which would wait for them.
-    with ThreadPoolExecutor(n_parts) as threads:
-        list(
-            threads.map(
-                lambda part: _pursue(*tensors, *numbers, non_negative, cuts[part], cuts[part + 1]), range(n_parts)
-            )
-        )
+    in_parts(lambda *part: _pursue(*tensors, *numbers, non_negative, *part), len(unit), _ROWS_PER_THREAD)
 
 
 def judge(

@@ -7,7 +7,6 @@ from 0 up, and below which all negative ones lie.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plugins.methods.compilation import compiled
+from plugins.methods.compilation import compiled, in_parts
 
 _GROUP = 32
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
@@ -40,10 +39,7 @@ def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -
     places = torch.empty(int(ends[-1]) if len(x) else 0, dtype=torch.long)
     bits, out, starts = x.view(_BITS[x.dtype]).numpy(), places.numpy(), (ends - n_kept).numpy()
     kept = n_kept.numpy()
-    n_parts = max(1, min(torch.get_num_threads(), len(x)))
-    cuts = [len(x) * part // n_parts for part in range(n_parts + 1)]
-    with ThreadPoolExecutor(n_parts) as threads:
-        list(threads.map(lambda part: _largest_places(bits, out, starts, kept, *cuts[part : part + 2]), range(n_parts)))
+    in_parts(lambda *part: _largest_places(bits, out, starts, kept, *part), len(x))
     return places
 
 

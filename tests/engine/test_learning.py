@@ -319,12 +319,14 @@ def test_what_a_stack_took_is_shared_equally() -> None:
     assert [one.state_bytes for one in fitted.values()] == [2 * 8 * 4] * 2  # the stack's offsets, and those of a member
 
 
-def test_a_stack_that_fails_costs_its_members_and_one_that_fails_in_finish_itself() -> None:
+def test_a_stack_that_fails_costs_its_members_and_one_that_fails_in_finish_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     learners = {"bad": Stackable(touch=lambda batch: _divide()), "beside": Stackable(), "good": OrderSensitive()}
     fitted = fit_together(learners, stream_of(X), CPU)
     assert [type(one.error) for one in fitted.values()] == [ZeroDivisionError, ZeroDivisionError, type(None)]
     learners["bad"] = Stackable(touch=lambda batch: None)
-    learners["bad"].finish = _divide  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(learners["bad"], "finish", _divide)
     fitted = fit_together(learners, stream_of(X), CPU)
     assert [type(one.error) for one in fitted.values()] == [ZeroDivisionError, type(None), type(None)]
     assert torch.equal(_offset(fitted["beside"]), _offset(fitted["good"]))

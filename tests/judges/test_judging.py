@@ -93,11 +93,13 @@ def test_another_judge_is_asked_anew(tmp_path: Path) -> None:
         assert len(judge.asked) == len(CHOICES)
 
 
-def test_embeddings_take_eight_bytes_a_number(tmp_path: Path) -> None:
+def test_embeddings_take_eight_bytes_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge, n_numbers = Scripted(), 1500
-    judge.embed = lambda requests: (  # type: ignore[method-assign,assignment]
-        tuple(number + place / 7 for place in range(n_numbers)) for number, _ in enumerate(requests)
-    )
+
+    def embed(requests: Sequence[harness.EmbedText]) -> Iterator[tuple[float, ...]]:
+        return (tuple(number + place / 7 for place in range(n_numbers)) for number, _ in enumerate(requests))
+
+    monkeypatch.setattr(judge, "embed", embed)
     requests = [harness.EmbedText(f"text {number}") for number in range(40)]
     for judging in (_judging(tmp_path, judge), _judging(tmp_path, None)):  # as they come, and from the file
         tracemalloc.start()

@@ -7,19 +7,19 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from math import log
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from loopback import serving
 
 import harness
 from harness.judges import Judging
@@ -131,13 +131,8 @@ def url() -> Iterator[str]:
     Hostile.seen.clear()
     Hostile.bodies.clear()
     Hostile.lacks = ""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hostile) as base_url:
+        yield base_url
 
 
 def _judge(url: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:

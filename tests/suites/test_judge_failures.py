@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
+from loopback import serving
 
 from harness.cache import cache_folder
 from result_tables import read_tables, states
@@ -56,13 +56,8 @@ def _said(prompt: str) -> str:
 def url() -> Iterator[str]:
     for told in (Moody.asked, Moody.refused, Moody.ill):
         told.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Moody)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Moody) as base_url:
+        yield base_url
 
 
 def _suite(name: str, judge: str, scorers: str = "[detection]") -> list[str]:
