@@ -86,7 +86,8 @@ def test_what_lacks_something_that_may_yet_be_had_is_to_do(plan: Plan, store: St
     assert (found[evaluation].name, found[evaluation].reason, found[fit].name) == ("to do", "an answer", "done")
     store.write_record(evaluation, Record("failed", error="", log="logs/second.txt"))
     assert states(plan, store)[evaluation] == found[evaluation]  # a worse attempt takes nothing away
-    assert (record := store.record(evaluation)) is not None and (record.status, record.log) == ("done", "logs/second.txt")
+    record = store.record(evaluation)
+    assert record is not None and (record.status, record.log) == ("done", "logs/second.txt")
     store.write_record(fit, Record("done", incomplete="an answer"))
     assert states(plan, store)[fit].name == "to do"  # its rows are old, though another suite has mended the artefact
     store.record_path(fit).unlink()
