@@ -13,10 +13,14 @@ PACKAGED = "smollm2-135m"
 
 
 def of_local(config: LocalConfig) -> dict[str, Any]:
-    """The contents of the checkpoint, or its id on the hub, whatever the device."""
+    """The contents of the checkpoint, or its id on the hub, whatever the device; and how answers are generated, since
+    rounding differs in batches.
+    """
     if config.path is None:
-        return packaged_identity(PackagedConfig(PACKAGED, config.dtype))
-    return hf_identity(HFConfig(config.path, config.revision, config.dtype))
+        of_model = packaged_identity(PackagedConfig(PACKAGED, config.dtype))
+    else:
+        of_model = hf_identity(HFConfig(config.path, config.revision, config.dtype))
+    return of_model | {harness.Generate.__name__: {"version": 2}}
 
 
 def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:

@@ -33,14 +33,18 @@ def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def in_parts(work: Callable[[int, int], None], n_rows: int, least_rows: int = 1) -> None:
-    """Call work(start, end) for parts of the rows, on as many threads as torch has.
+    """Call work(start, end) for parts of the rows, on as many threads as torch has, this one among them.
 
     Threads that outlive the call would be missing in a process forked later, which would wait for them.
     """
     n_parts = max(1, min(torch.get_num_threads(), n_rows // least_rows))
     cuts = [n_rows * part // n_parts for part in range(n_parts + 1)]
-    with ThreadPoolExecutor(n_parts) as threads:
-        list(threads.map(work, cuts[:-1], cuts[1:]))
+    if n_parts == 1:
+        return work(0, n_rows)
+    with ThreadPoolExecutor(n_parts - 1) as threads:
+        others = threads.map(work, cuts[1:-1], cuts[2:])
+        work(*cuts[:2])
+        list(others)
 
 
 @compiled("f4(f4[::1], f4[::1])")

@@ -44,7 +44,7 @@ def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -
 
 
 @compiled("(i2[::1], i2[::1])", "(i4[::1], i4[::1])")
-def _group_maxima(row: Any, maxima: Any) -> None:
+def group_maxima(row: Any, maxima: Any) -> None:
     """Of the numbers that lie len(maxima) apart, so that LLVM takes many groups at once."""
     n_groups = len(maxima)
     n_whole = len(row) - len(row) % n_groups
@@ -58,7 +58,7 @@ def _group_maxima(row: Any, maxima: Any) -> None:
 
 
 @compiled("i8(i2[::1], i8)", "i8(i4[::1], i8)")
-def _kth_largest(numbers: Any, k: Any) -> Any:
+def kth_largest(numbers: Any, k: Any) -> Any:
     """By bisection: counting is many numbers at once."""
     low, high = np.int64(numbers.min()), np.int64(numbers.max())
     while low < high:
@@ -81,15 +81,15 @@ def _largest_places(bits: Any, places: Any, starts: Any, n_kept: Any, start: Any
     for i in range(start, end):
         row, k = bits[i], n_kept[i]
         out = places[starts[i] : starts[i] + k]
-        _group_maxima(row, maxima)
-        floor = _kth_largest(maxima, k) if len(maxima) >= k else np.int64(row.min())
+        group_maxima(row, maxima)
+        floor = kth_largest(maxima, k) if len(maxima) >= k else np.int64(row.min())
         n = 0
         for group in range(len(maxima)):
             if maxima[group] >= floor:
                 for j in range(group, m, len(maxima)):
                     found[n], found_at[n] = row[j], j
                     n += row[j] >= floor
-        last, n_out = _kth_largest(found[:n], k), 0
+        last, n_out = kth_largest(found[:n], k), 0
         for j in range(n):
             out[n_out] = found_at[j]
             n_out += found[j] > last

@@ -18,7 +18,7 @@ padding among the candidates; and rows of norm 0 are never atoms.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
@@ -27,6 +27,9 @@ from plugins.methods.growing_dictionary import GrowingDictionary
 from plugins.methods.itda import ITDADecomposition
 from plugins.methods.linear import decode_linear
 from plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
+
+_ROUNDING = 1e-4
+"""Of what is left of a row, and of its error."""
 
 
 class ITDAPaper:
@@ -56,8 +59,8 @@ class ITDAPaper:
         if n_missing > 0:
             dictionary.add(unit, batch, _most_frequent(batch.x)[:n_missing])
         if dictionary.pursuit.n_atoms and not dictionary.is_full:
-            error = _error(unit, dictionary.pursuit)
-            dictionary.add(unit, batch, (error > self.config.threshold).nonzero().squeeze(1))
+            is_above = _is_above(unit, dictionary.pursuit, self.config.threshold)
+            dictionary.add(unit, batch, is_above.nonzero().squeeze(1))
 
 
 def _most_frequent(x: Float[Tensor, "b d"]) -> Int[Tensor, " u"]:
@@ -69,7 +72,14 @@ def _most_frequent(x: Float[Tensor, "b d"]) -> Int[Tensor, " u"]:
     return first[order[distinct[order].any(dim=1)]]
 
 
-def _error(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit) -> Float[Tensor, " b"]:
-    pursued = pursuit.encode(unit)
+def _is_above(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: float) -> Bool[Tensor, " b"]:
+    """Which rows have an error above the threshold.
+
+    A row stops where no further step could put it there. What is left of a row of norm 1 never grows, and once it has
+    norm r, cos(x, x̂) ≥ √(1 − r²).
+    """
+    cosine = 1 - unit.shape[1] * threshold / 2
+    tolerance = (1 - cosine**2) * (1 - _ROUNDING) if cosine > 0 else None
+    pursued = pursuit.encode(unit, tolerance)
     reconstruction = decode_linear(harness.Codes(pursued.values, pursued.indices), pursuit.atoms)
-    return (unit - unit_rows(reconstruction)).square().mean(dim=1)
+    return (unit - unit_rows(reconstruction)).square().mean(dim=1) > threshold

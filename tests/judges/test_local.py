@@ -57,7 +57,7 @@ def _plainly(reference: tuple[Any, Any], prompt: str, continuation: str) -> floa
     return sum(float(found[len(before) - 1 + place, token]) for place, token in enumerate(after))
 
 
-def _rendered(reference: tuple[Any, Any], request: harness.Choose) -> str:
+def _rendered(reference: tuple[Any, Any], request: harness.Choose | harness.Generate) -> str:
     messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
     return str(reference[1].apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
@@ -118,6 +118,35 @@ def test_it_generates_the_likeliest_answer(judge: Local) -> None:
     choices = (answer, *(word for word in ("Yes", "No", "river") if word != answer))
     (found,) = judge.choose([harness.Choose(SYSTEM, "What is this?", choices)])
     assert found[0] == max(found)
+
+
+def test_generated_answers_do_not_depend_on_what_is_asked_beside_them(judge: Local, reference: Any) -> None:
+    texts = [*TEXTS, *"abcdefg", *(f"{text} and so on" + " and on" * 30 for text in TEXTS)]
+    requests = [harness.Generate(SYSTEM, f"Text: {text}".strip(), limit) for text in texts for limit in (3, 12)]
+    together = dict(zip(requests, judge.generate(requests), strict=True))
+    backwards = dict(zip(requests[::-1], judge.generate(requests[::-1]), strict=True))
+    assert together == backwards
+    assert len(set(together.values())) > len(texts) / 2
+    model, tokenizer = reference
+    for request in requests[::5]:
+        assert next(judge.generate([request])) == together[request]
+        ids = tokenizer(_rendered(reference, request), add_special_tokens=False, return_tensors="pt")["input_ids"]
+        if "<|im_end|>" not in request.user:
+            alone = model.generate(ids, max_new_tokens=request.max_tokens, do_sample=False, pad_token_id=2)
+            assert tokenizer.decode(alone[0, ids.shape[1] :], skip_special_tokens=True).strip() == together[request]
+
+
+def test_an_answer_ends_where_it_does_alone(judge: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [harness.Generate(SYSTEM, text, 12) for text in "abcdefgh"]
+    whole = list(judge.generate(requests))
+    prompt = sum(judge._prompts.of(SYSTEM, "a"), ())
+    with torch.no_grad():
+        first = int(judge._model(torch.tensor([prompt])).logits[0, -1].argmax())
+    monkeypatch.setattr(judge._model.generation_config, "eos_token_id", first)
+    ended = list(judge.generate(requests))
+    assert ended[0] == judge._prompts.text([first]) != whole[0]
+    assert all(one.startswith(other) for one, other in zip(whole, ended, strict=True))
+    assert any(one == other for one, other in zip(whole, ended, strict=True))
 
 
 def test_it_conforms(folder: Path) -> None:

@@ -40,7 +40,8 @@ class TopKSAEConfig(SAEConfig):
     k: int
     """The most active codes per row; fewer where pre-activations are negative."""
     bfloat16_selection: bool = False
-    """In training, choose the codes in bfloat16, which is faster; their values and gradients stay as precise."""
+    """In training, choose the codes in bfloat16; their values and gradients stay as precise. Faster on accelerators: a
+    CPU with bfloat16 instructions chooses those of float32 in no more time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -194,7 +195,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="topk_sae",
-        version=4,
+        version=5,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
         config=StackableTopKSAEConfig,
         factory="plugins.methods.sae.topk:StackableTopKSAE",
@@ -213,7 +214,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="batch_topk_sae",
-        version=2,
+        version=3,
         summary="Sparse autoencoder with k codes a row on average over a batch (arXiv 2412.06410)",
         config=BatchTopKSAEConfig,
         factory="plugins.methods.sae.batch_topk:BatchTopKSAE",
@@ -222,7 +223,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="matryoshka_sae",
-        version=2,
+        version=3,
         summary="BatchTopK SAE whose first latents must reconstruct alone, in nested groups (arXiv 2503.17547)",
         config=MatryoshkaSAEConfig,
         factory="plugins.methods.sae.matryoshka:MatryoshkaSAE",
@@ -249,7 +250,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="untrained_sae",
-        version=1,
+        version=2,
         summary="Baseline: a TopK SAE before its first step",
         config=UntrainedSAEConfig,
         factory="plugins.methods.sae.untrained:UntrainedSAE",
@@ -258,7 +259,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="method",
         name="pretrained_sae",
-        version=1,
+        version=2,
         summary="Learns nothing: an SAE that SAELens has saved, from a folder or the hub",
         config=PretrainedSAEConfig,
         factory="plugins.methods.sae.pretrained:PretrainedSAE",

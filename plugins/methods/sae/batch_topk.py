@@ -10,6 +10,7 @@ import harness
 from plugins.methods.sae import BatchTopKSAEConfig
 from plugins.methods.sae.held_out import none_held_out
 from plugins.methods.sae.jumprelu import JumpReLUDecomposition
+from plugins.methods.sae.screening import Screen
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.topk import TopKSAE
 from plugins.methods.sae.weights import Weights
@@ -47,6 +48,12 @@ class BatchTopKSAE(TopKSAE):
         if len(places):
             self._smallest = flat[places].min()
         return Support.at(places, *pre.shape)
+
+    def screened(self, screen: Screen) -> tuple[Support, Float[Tensor, " e"]]:
+        support, values = screen.largest_of_all(self.config.k * len(screen.pre), _GUESS * self._smallest)
+        if len(values):
+            self._smallest = values.min()
+        return support, values
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         if not len(self._calibration):

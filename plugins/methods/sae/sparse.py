@@ -46,6 +46,10 @@ class Support:
         """The places that are True."""
         return cls.at(chosen.flatten().nonzero().squeeze(1), *chosen.shape)
 
+    def at_places(self, chosen: Int[Tensor, " f"]) -> Support:
+        """These of the places."""
+        return Support(self.rows[chosen], self.latents[chosen], self.n_rows, self.n_latents)
+
     def of(self, dense: Float[Tensor, "b m"]) -> Float[Tensor, " e"]:
         """The values at the places."""
         return dense.flatten()[self.rows * self.n_latents + self.latents]

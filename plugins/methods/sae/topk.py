@@ -6,13 +6,14 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
 from plugins.methods.compiled_topk import can_be_compiled, largest_places
 from plugins.methods.sae import StackableTopKSAEConfig, TopKSAEConfig
 from plugins.methods.sae.learner import Forward, SAELearner
+from plugins.methods.sae.screening import Screen, pays
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.weights import SAEDecomposition, Weights
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from plugins.methods.sae.stacked import TopKStack
 
 _ENCODE_ROWS = 4096
+_LEAST_SCREENED_ROWS = 128
 
 
 class TopKSAE(SAELearner):
@@ -39,20 +41,29 @@ class TopKSAE(SAELearner):
 
     def start(self, info: harness.Info) -> None:
         super().start(info)
+        self._screens = not self.config.bfloat16_selection and pays(self.weights.encoder)
         # A fresh buffer each step would cost as much in page faults as the top-k that reads it.
-        dtype = torch.bfloat16 if self.config.bfloat16_selection else info.dtype
+        dtype = torch.bfloat16 if self.config.bfloat16_selection or self._screens else info.dtype
         self._pre = torch.empty(self.batch_rows, self.config.n_latents, dtype=dtype, device=info.device)
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        encoder, bias = self.weights.encoder, self.weights.encoder_bias
-        dtype = self._pre.dtype
-        pre = torch.addmm(bias.to(dtype), y.to(dtype), encoder.T.to(dtype), out=self._pre[: len(y)])
+        encoder, bias, room = self.weights.encoder, self.weights.encoder_bias, self._pre[: len(y)]
+        if self._screens:
+            screen = Screen.of(y, encoder, bias, room)
+            support, chosen = self.screened(screen)
+            return self.reconstruct(y, screen.pre, support, chosen.relu())
+        pre = torch.addmm(bias.to(room.dtype), y.to(room.dtype), encoder.T.to(room.dtype), out=room)
         support = self.support(pre)
-        if dtype == y.dtype:
+        if pre.dtype == y.dtype:
             chosen = support.of(pre)
         else:
             chosen = support.products(y, encoder) + bias[support.latents]
         return self.reconstruct(y, pre, support, chosen.relu())
+
+    def screened(self, screen: Screen) -> tuple[Support, Float[Tensor, " e"]]:
+        """Where the codes are, and their pre-activations."""
+        values, latents = screen.largest(self.config.k)
+        return Support.of_each_row(latents, self.config.n_latents), values.flatten()
 
     def support(self, pre: Float[Tensor, "b m"]) -> Support:
         """Where the codes are."""
@@ -102,9 +113,15 @@ class TopKDecomposition(SAEDecomposition):
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         # In blocks: all m pre-activations of all rows would be far larger than the codes.
-        top = [self.pre_activations(rows).topk(self.k, dim=1) for rows in x.split(_ENCODE_ROWS)]
+        top = [self._largest(rows) for rows in x.split(_ENCODE_ROWS)]
         values, indices = (torch.cat(parts) for parts in zip(*top, strict=True))
         return harness.Codes(values.relu(), indices, self.n_latents)
+
+    def _largest(self, x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        y = self.centred(x)
+        if len(x) >= _LEAST_SCREENED_ROWS and y.dtype == self.encoder.dtype and pays(self.encoder):
+            return Screen.of(y, self.encoder, self.encoder_bias).largest(self.k)
+        return self.pre_activations(x).topk(self.k, dim=1)
 
     def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = {"architecture": "topk", "k": self.k, "rescale_acts_by_decoder_norm": False}

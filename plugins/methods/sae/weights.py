@@ -126,10 +126,14 @@ class SAEDecomposition(harness.Decomposition):
 
     def pre_activations(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """(x − bias)·encoderᵀ + encoder_bias."""
+        y = self.centred(x)
+        return torch.addmm(self.encoder_bias.to(y.dtype), y, self.encoder.T.to(y.dtype))
+
+    def centred(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """What the encoder takes: x − bias."""
         x = working_precision(x)
         # The bias holds the mean, in float64: its own rounding in float32 would shift every row by the same amount.
-        centred = (x - self.bias).to(x.dtype)
-        return torch.addmm(self.encoder_bias.to(x.dtype), centred, self.encoder.T.to(x.dtype))
+        return (x - self.bias).to(x.dtype)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
         return decode_linear(codes, self.dictionary, self.bias)
