@@ -14,6 +14,7 @@ import itertools
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,16 +41,35 @@ def correlated_sites(n_sites: int, n_rows: int) -> Sites:
 
 
 def shared(sites: Sites, names: tuple[str, ...], **params: str) -> dict[tuple[str, str], list[float]]:
+    """As a run does it: quick statistics first, and those of a metric's own for the pairs that need them."""
     metrics = [harness.create("similarity", name, **params) for name in names]
     pairs = list(itertools.combinations(sites, 2))
-    statistics = {kind: kind(pairs) for kind in {metric.statistics for metric in metrics}}
-    n_rows = len(next(iter(sites.values())))
-    for start in range(0, n_rows, BLOCK_ROWS):
-        rows = {name: x[start : start + BLOCK_ROWS] for name, x in sites.items()}
-        masked = {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()}
-        for sums in statistics.values():
-            sums.update(rows, masked)
-    return {pair: [m.compute_from(statistics[m.statistics].pair(*pair)) for m in metrics] for pair in pairs}
+    kinds = [getattr(metric, "quick_statistics", metric.statistics) for metric in metrics]
+    statistics = {kind: read(sites, kind, pairs) for kind in dict.fromkeys(kinds)}
+    values: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
+    for metric, kind in zip(metrics, kinds, strict=True):
+        found, imprecise = {}, []
+        for pair in pairs:
+            try:
+                found[pair] = metric.compute_from(statistics[kind].pair(*pair))
+            except harness.Imprecise:
+                imprecise.append(pair)
+        if imprecise:
+            precise = read(sites, metric.statistics, imprecise)
+            found |= {pair: metric.compute_from(precise.pair(*pair)) for pair in imprecise}
+        for pair in pairs:
+            values[pair].append(found[pair])
+    return values
+
+
+def read(sites: Sites, kind: type, pairs: list[tuple[str, str]]) -> Any:
+    """The statistics of these pairs from one reading of the rows."""
+    statistics = kind(pairs)
+    names = dict.fromkeys(itertools.chain(*pairs))
+    for start in range(0, len(next(iter(sites.values()))), BLOCK_ROWS):
+        rows = {name: sites[name][start : start + BLOCK_ROWS] for name in names}
+        statistics.update(rows, {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()})
+    return statistics
 
 
 def pair_by_pair(sites: Sites, names: tuple[str, ...]) -> dict[tuple[str, str], list[float]]:

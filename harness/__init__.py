@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 from harness.api import catalog, create, fit
 from harness.cache import cache_folder
 from harness.checksums import file_digest
-from harness.errors import ConfigError, HarnessError, PluginError, StoreError, Undefined
+from harness.errors import ConfigError, HarnessError, Imprecise, PluginError, StoreError, Undefined
 from harness.hookspecs import hookimpl
 from harness.sites import SITE_KINDS, Site, parse_site
 from harness.specs import Spec
@@ -117,6 +117,7 @@ __all__ = [
     "Failure",
     "Generate",
     "HarnessError",
+    "Imprecise",
     "Info",
     "Latent",
     "LatentWindow",

@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.errors import Undefined
+from harness.errors import Imprecise, Undefined
 from harness.isolation import isolated
 from harness.pairing import Pair, View
 from harness.session import row
@@ -114,7 +114,7 @@ class PairValue(Value):
         self.pair = pair
         self._call = call
         self._sides = sides
-        self.statistics_kind = getattr(metric, "statistics", None)
+        self.statistics_kind = getattr(metric, "quick_statistics", None) or getattr(metric, "statistics", None)
         self.takes_blocks = self.statistics_kind is None and getattr(metric, "streams", False)
         self.step(self._start)
 
@@ -143,8 +143,20 @@ class PairValue(Value):
         else:
             self.step(lambda: self.metric.update(rows_of(one), rows_of(other)))
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether `refine` would ask for more."""
+        return self.statistics_kind is not None and self.statistics_kind is not getattr(self.metric, "statistics", None)
+
+    def refine(self) -> None:
+        """Take the metric's own statistics: quick ones were too imprecise for this value, or for one beside it."""
+        if isinstance(self.stopped, Imprecise):
+            self.stopped = None
+        if self.is_quick:
+            self.statistics_kind = self.metric.statistics
+
     def end(self, statistics: Mapping[Any, Statistics]) -> dict[str, Any]:
-        """The table row; needs all blocks to have been given."""
+        """The table row; needs all blocks to have been given. May raise Imprecise where it `is_quick`."""
         if self.statistics_kind is not None:
             return self.row(lambda: self.metric.compute_from(statistics[self.statistics_kind].of(self.pair)))
         if hasattr(self.metric, "of_sides"):

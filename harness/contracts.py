@@ -175,6 +175,8 @@ class Similarity(Protocol):
     - `anchor_places(n_rows)`, the places of rows it wants to see first, and `anchors(x, y)`, which is given them;
     - `statistics`, a class as `JointStatistics` describes, and `compute_from(of_pair)`: the value from what that class
       says of one pair. Metrics that name the same class share its work, for all pairs of places, in one reading;
+    - `quick_statistics`, a class like it that is asked first: where what it says of a pair makes `compute_from` raise
+      `Imprecise`, the rows are read again for `statistics`;
     - `of_side(side, rows)`, one or several tensors, and `of_sides(of_x, of_y)`, the value from what that says of either
       side ("x", "y"). A side's work is then done once for all that it is compared with;
     - where it streams, `update_sides(of_x, of_y)` in place of `of_sides`: `update` by what `of_side` says of new rows,

@@ -6,6 +6,7 @@ read together, block by block, and every metric that streams is fed from the sam
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from harness.cells import Cell
 from harness.comparison import PairValue, Sides, Statistics, Value
 from harness.decomposition import Decomposition, load
-from harness.errors import Undefined
+from harness.errors import Imprecise, Undefined
 from harness.joined import JoinedAtoms
 from harness.keys import canonical_json
 from harness.pairing import Pair, Pairing, SharedRows
@@ -110,13 +111,33 @@ def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session)
         for cell in cells:
             with session.alone(cell):
                 values[cell.key] = _values(cell, shared, sides, session)
-    statistics = _read([value for cell_values in values.values() for value in cell_values], session)
+    imprecise = _end(reading, values, session)
+    for value in itertools.chain(*imprecise.values()):
+        value.refine()
+    _end(reading, imprecise, session)
+
+
+def _end(
+    reading: dict[SharedRows, list[Cell]], values: dict[str, list[PairValue]], session: Session
+) -> dict[str, list[PairValue]]:
+    """Read the rows and finish the cells that these values are of; returns those that ask for more precision."""
+    imprecise: dict[str, list[PairValue]] = {}
+    statistics = _read(list(itertools.chain(*values.values())), session)
     for shared, cells in reading.items():
         for cell in cells:
-            if cell.key in values:
-                with session.alone(cell):
-                    rows = [value.end(statistics) for value in values.pop(cell.key)]
+            if cell.key not in values:
+                continue
+            with session.alone(cell):
+                own = values.pop(cell.key)
+                try:
+                    rows = [value.end(statistics) for value in own]
+                except Imprecise:
+                    if not any(value.is_quick for value in own):
+                        raise
+                    imprecise[cell.key] = own
+                else:
                     session.done(cell, rows + _kept_shares(shared))
+    return imprecise
 
 
 def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> list[PairValue]:

@@ -217,7 +217,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="procrustes",
-        version=1,
+        version=2,
         summary="Distance after the best rotation, centring and scaling, as an angle or a length",
         config=ProcrustesConfig,
         factory="plugins.similarities.procrustes:Procrustes",

@@ -32,6 +32,7 @@ METRICS = {
     "relative_itda_paper": {},
     "mutual_knn": {},
     "rsa": {},
+    "procrustes": {},
 }
 
 
@@ -98,6 +99,47 @@ class OnBadSums(Mean):
         return 1.0
 
 
+class Products:
+    """Σ x₁·y₁ of each pair."""
+
+    def __init__(self, pairs: Any, same_rows: Any) -> None:
+        self.sums = dict.fromkeys(pairs, 0.0)
+
+    def update(self, rows: Any, masked: Any) -> None:
+        for x, y in self.sums:
+            kept = ~(masked[x] | masked[y])
+            self.sums[x, y] += float((rows[x][kept, 0].double() * rows[y][kept, 0].double()).sum())
+
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> float:
+        return self.sums[x, y]
+
+
+class WholeProducts(Products):
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> int:
+        return round(self.sums[x, y])
+
+
+class QuickFirst(Mean):
+    """Asks for all digits where the number is odd."""
+
+    statistics = Products
+    quick_statistics = WholeProducts
+    symmetric = True
+
+    def compute_from(self, of_pair: float) -> float:
+        if isinstance(of_pair, int) and of_pair % 2:
+            raise harness.Imprecise(f"about {of_pair}")
+        return of_pair
+
+
+class NeverPrecise(QuickFirst):
+    def compute_from(self, of_pair: float) -> float:
+        raise harness.Imprecise("never enough")
+
+
+QUICK = {"quick_first": QuickFirst, "never_precise": NeverPrecise}
+
+
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     store = Store(tmp_path / "results", tmp_path / "cache")
@@ -109,7 +151,7 @@ def session(tmp_path: Path) -> Session:
         write_shard(work, 0, _rows(place), harness.make_rows(columns))
         store.commit("capture", place, {"n_rows": N_ROWS, "width": WIDTHS[place], "tokenizer_hash": place[0]})
     catalog = Catalog(dict(load_catalog().entries))
-    for name, factory in {"mean_product": Mean, "failing": Failing, "on_bad_sums": OnBadSums}.items():
+    for name, factory in {"mean_product": Mean, "failing": Failing, "on_bad_sums": OnBadSums, **QUICK}.items():
         spec = harness.Spec("similarity", name, 1, "of this test", factory)
         catalog.entries["similarity", name] = Registered(spec, sys.modules[__name__], "here", "1")
     return Session(store, catalog, torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
@@ -149,7 +191,7 @@ def _shared(a: str, b: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 # Their products of large blocks are in float32, and blocks are cut otherwise here and there.
-_TOLERANCE = {"cka": 2e-6, "svcca": 2e-6}
+_TOLERANCE = {"cka": 2e-6, "svcca": 2e-6, "procrustes": 2e-6}
 
 
 def _values(record: Record) -> dict[str, tuple[float, int]]:
@@ -175,7 +217,7 @@ def test_the_numbers_are_those_of_each_pair_by_itself(session: Session, metric: 
 
 @pytest.mark.parametrize(
     ("metric", "params"),
-    [*METRICS.items(), ("procrustes", {}), ("mean_product", {})],
+    [*METRICS.items(), ("mean_product", {})],
 )
 def test_sites_taken_together_are_their_rows_side_by_side(
     session: Session, metric: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -247,6 +289,43 @@ def test_rows_are_read_once_for_all_pairs_and_metrics(session: Session, monkeypa
     few = 50
     assert N_ROWS <= taken["a1"] < N_ROWS + few
     assert all(2 * N_ROWS <= taken[place] < 2 * N_ROWS + few for place in ("a2", "a3"))
+
+
+def test_values_that_quick_statistics_leave_open_are_computed_from_the_precise_ones(session: Session) -> None:
+    records = _run(session, [_cell("quick_first", a, b) for a, b in _pairs()])
+    refined = 0
+    for a, b in _pairs():
+        one, other, kept = _shared(a, b)
+        total = float((_rows(a)[one[kept], 0].double() * _rows(b)[other[kept], 0].double()).sum())
+        found = {name: value for name, (value, _) in _values(records[f"quick_first {a} {b}"]).items()}
+        is_refined = found["similarity"] != round(total)
+        refined += is_refined
+        assert found["similarity"] == (pytest.approx(total, rel=1e-12) if is_refined else round(total))
+        assert is_refined == (found["null_shuffled_rows"] % 1 != 0)  # both of a cell, or neither
+        assert is_refined or not (found["similarity"] % 2 or found["null_shuffled_rows"] % 2)
+    assert 0 < refined < len(_pairs())
+
+
+def test_a_rotated_copy_is_told_from_others_with_all_digits(session: Session) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N_ROWS, 64, generator=generator)
+    x[:, 0] *= 100
+    turned = x @ torch.linalg.qr(torch.randn(64, 64, generator=generator))[0]
+    columns = {"document": _ends("a") // 100, "window": _ends("a") * 0, "position": np.arange(N_ROWS) % 100}
+    for place, values in {"a4": x, "a5": turned}.items():
+        work = session.store.work_folder("capture", place)
+        work.mkdir(parents=True)
+        write_shard(work, 0, values, harness.make_rows({**columns, "end": _ends("a")}))
+        session.store.commit("capture", place, {"n_rows": N_ROWS, "width": 64, "tokenizer_hash": "a"})
+    record = _run(session, [_cell("procrustes", "a4", "a5")])["procrustes a4 a5"]
+    assert _values(record)["similarity"][0] < 2e-6
+
+
+def test_a_metric_that_no_statistics_satisfy_fails(session: Session) -> None:
+    records = _run(session, [_cell("never_precise", *_pairs()[0]), _cell("cka", *_pairs()[0])])
+    status = {key.split()[0]: (record.status, str(record.error)) for key, record in records.items()}
+    assert status["cka"][0] == "done"
+    assert status["never_precise"][0] == "failed" and "never enough" in status["never_precise"][1]
 
 
 def test_what_fails_costs_its_own_cells(session: Session) -> None:
