@@ -16,6 +16,7 @@ from harness.checkpoints import Checkpoints
 from harness.learning import Fitted, fit_together
 from harness.plugin_manager import load_catalog
 from harness.rows import bare_rows
+from plugins.methods.sae import topk
 from plugins.methods.sae.stacked import TopKStack
 
 CPU = torch.device("cpu")
@@ -91,6 +92,16 @@ def test_a_fit_is_that_of_each_alone_whichever_the_others_are(x: torch.Tensor, p
         assert_close(fitted, expected)
     for fitted, expected in zip(together, alone, strict=True):
         assert fitted.state_bytes == pytest.approx(expected.state_bytes, rel=0.1)
+
+
+def test_a_screened_fit_is_that_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(topk, "pays", lambda encoder: asked.append(len(encoder)) is None)
+    alone = fit([sae(False, **variant) for variant in VARIANTS], X)
+    together = fit([sae(**variant) for variant in VARIANTS], X)
+    assert len(set(asked)) == 1  # of one SAE, stacked or not
+    for fitted, expected in zip(together, alone, strict=True):
+        assert_close(fitted, expected)
 
 
 def test_saes_that_differ_in_more_learn_apart() -> None:

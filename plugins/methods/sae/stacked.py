@@ -20,6 +20,7 @@ from plugins.methods.compiled_topk import can_be_compiled, largest_places_of_eac
 from plugins.methods.sae.dead import DeadLatents
 from plugins.methods.sae.learner import Forward
 from plugins.methods.sae.schedule import Schedule
+from plugins.methods.sae.screening import Screen
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.topk import StackableTopKSAE, TopKSAE
 from plugins.methods.sae.weights import Weights
@@ -85,23 +86,45 @@ class TopKStack(TopKSAE):
         flat = (encoder.repeat(s, 1), encoder_bias.repeat(s), decoder.repeat(s, 1))
         return StackedWeights(*flat, decoder_bias.repeat(s, 1))
 
+    def weights_of_one(self) -> Weights:
+        return self.weights.of_one(0)
+
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        s, b, m, dtype = len(self.members), len(y), self.config.n_latents, self._pre.dtype
-        encoder, bias = self.weights.encoder, self.weights.encoder_bias
-        pre = torch.baddbmm(
-            bias.view(s, 1, m).to(dtype),
-            y.to(dtype).expand(s, -1, -1),
-            encoder.view(s, m, -1).mT.to(dtype),
-            out=self._pre[: s * b * m].view(s, b, m),
-        )
-        rows, own_latents = self._places(pre)
+        s, b, m = len(self.members), len(y), self.config.n_latents
+        pre = self._pre[: s * b * m].view(s, b, m)
+        n_kept = self._n_kept.repeat_interleave(b)
+        own_latents = self._screened_latents(y, pre) if self._screens else self._latents(y, pre, n_kept)
+        rows = torch.arange(s * b, device=y.device).repeat_interleave(n_kept, output_size=len(own_latents))
         support = Support(rows, rows // b * m + own_latents, s * b, s * m)
         y = y.repeat(s, 1)
-        if dtype == y.dtype:
+        if pre.dtype == y.dtype:
             chosen = pre.flatten()[rows * m + own_latents]
         else:
-            chosen = support.products(y, encoder) + bias[support.latents]
+            chosen = support.products(y, self.weights.encoder) + self.weights.encoder_bias[support.latents]
         return self.reconstruct(y, pre, support, chosen.relu())
+
+    def _latents(
+        self, y: Float[Tensor, "b d"], pre: Float[Tensor, "s b m"], n_kept: Int[Tensor, " s*b"]
+    ) -> Int[Tensor, " e"]:
+        """Fill in `pre`; where the codes are among the m latents of their SAE, row after row."""
+        s, b, m = pre.shape
+        encoder, bias = self.weights.encoder.view(s, m, -1), self.weights.encoder_bias.view(s, 1, m)
+        rows = y.to(pre.dtype).expand(s, -1, -1)
+        torch.baddbmm(bias.to(pre.dtype), rows, encoder.mT.to(pre.dtype), out=pre)
+        if can_be_compiled(pre):
+            return largest_places_of_each(pre.view(s * b, m), n_kept)
+        pairs = zip(pre, self.members, strict=True)
+        chosen = [own.topk(member.config.k, dim=1, sorted=False).indices for own, member in pairs]
+        return torch.cat([indices.flatten() for indices in chosen])
+
+    def _screened_latents(self, y: Float[Tensor, "b d"], pre: Float[Tensor, "s b m"]) -> Int[Tensor, " e"]:
+        """The same, one SAE after the other."""
+        chosen = []
+        for place, member in enumerate(self.members):
+            own = self.weights.of_one(place)
+            _, latents = Screen.of(y, own.encoder, own.encoder_bias, pre[place]).largest(member.config.k)
+            chosen.append(latents.flatten())
+        return torch.cat(chosen)
 
     def reconstruct(
         self, y: Float[Tensor, "s*b d"], pre: Float[Tensor, "s b m"], support: Support, codes: Float[Tensor, " e"]
@@ -123,19 +146,6 @@ class TopKStack(TopKSAE):
         if forward.pre.dtype == y.dtype:
             return forward.pre[:, latents % self.config.n_latents]
         return super()._pre_activations(latents, y, forward)
-
-    def _places(self, pre: Float[Tensor, "s b m"]) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"]]:
-        """The rows of the codes among all s·b, and their latents among the m of their SAE."""
-        s, b, m = pre.shape
-        n_kept = self._n_kept.repeat_interleave(b)
-        if can_be_compiled(pre):
-            latents = largest_places_of_each(pre.view(s * b, m), n_kept)
-        else:
-            pairs = zip(pre, self.members, strict=True)
-            chosen = [own.topk(member.config.k, dim=1, sorted=False).indices for own, member in pairs]
-            latents = torch.cat([indices.flatten() for indices in chosen])
-        rows = torch.arange(s * b, device=pre.device)
-        return rows.repeat_interleave(n_kept, output_size=len(latents)), latents
 
     def _adam(self) -> torch.optim.Optimizer:
         parts = map(self.weights.of_one, range(len(self.members)))

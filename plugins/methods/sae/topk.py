@@ -41,10 +41,14 @@ class TopKSAE(SAELearner):
 
     def start(self, info: harness.Info) -> None:
         super().start(info)
-        self._screens = not self.config.bfloat16_selection and pays(self.weights.encoder)
+        self._screens = not self.config.bfloat16_selection and pays(self.weights_of_one().encoder)
         # A fresh buffer each step would cost as much in page faults as the top-k that reads it.
         dtype = torch.bfloat16 if self.config.bfloat16_selection or self._screens else info.dtype
         self._pre = torch.empty(self.batch_rows, self.config.n_latents, dtype=dtype, device=info.device)
+
+    def weights_of_one(self) -> Weights:
+        """The weights of an SAE by itself."""
+        return self.weights
 
     def forward(self, y: Float[Tensor, "b d"]) -> Forward:
         encoder, bias, room = self.weights.encoder, self.weights.encoder_bias, self._pre[: len(y)]
