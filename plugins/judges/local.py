@@ -17,6 +17,7 @@ so the requests beside it change nothing of an answer.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class Local:
         if missing:
             raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(missing)}.")
         self._model.to(self._device)
-        self._batch_rows = _BATCH_ROWS.get(self._device.type, _BATCH_ROWS_ELSEWHERE)
+        is_alone = _positions_depend_on_length(self._model.config)
+        self._batch_rows = 1 if is_alone else _BATCH_ROWS.get(self._device.type, _BATCH_ROWS_ELSEWHERE)
+        self._generated_rows = 1 if is_alone else _GENERATED_ROWS
         self._prompts = Prompts(load_tokenizer(of_model))
 
     def choose(self, requests: Sequence[harness.Choose]) -> Iterator[tuple[float, ...]]:
@@ -104,10 +107,10 @@ class Local:
             asked = [sum(self._prompts.of(request.system, request.user), ()) for request in part]
             groups: dict[tuple[int, int], list[int]] = defaultdict(list)
             for place, (ids, request) in enumerate(zip(asked, part, strict=True)):
-                groups[_padded(len(ids), _GENERATED_LENGTH_STEP), request.max_tokens].append(place)
+                groups[self._shape(len(ids), request.max_tokens), request.max_tokens].append(place)
             answers: dict[int, str] = {}
             for (n_tokens, limit), places in groups.items():
-                for batch in _parts(places, _GENERATED_ROWS):
+                for batch in _parts(places, self._generated_rows):
                     found = self._continuations([asked[place] for place in batch], n_tokens, limit)
                     answers |= zip(batch, found, strict=True)
             yield from (answers[place] for place in range(len(part)))
@@ -115,9 +118,9 @@ class Local:
     @torch.no_grad()
     def _continuations(self, prompts: Sequence[Ids], n_tokens: int, limit: int) -> list[str]:
         """The answers to up to a batch of prompts; what is missing of a batch is filled with the first."""
-        ids = torch.full((_GENERATED_ROWS, n_tokens), self._prompts.padding)
+        ids = torch.full((self._generated_rows, n_tokens), self._prompts.padding)
         mask = torch.zeros_like(ids)
-        for place in range(_GENERATED_ROWS):
+        for place in range(self._generated_rows):
             prompt = prompts[place] if place < len(prompts) else prompts[0]
             ids[place, n_tokens - len(prompt) :] = torch.tensor(prompt)
             mask[place, n_tokens - len(prompt) :] = 1
@@ -129,7 +132,19 @@ class Local:
             use_cache=True,
             pad_token_id=self._prompts.padding,
         )
-        return [self._prompts.text(row.tolist()) for row in found[: len(prompts), n_tokens:]]
+        return [self._prompts.text(self._until_end(row.tolist())) for row in found[: len(prompts), n_tokens:]]
+
+    def _shape(self, n_tokens: int, limit: int) -> int:
+        """The length with padding of a prompt, which must not take the place of its answer."""
+        padded = _padded(n_tokens, 1 if self._generated_rows == 1 else _GENERATED_LENGTH_STEP)
+        most = getattr(self._model.config, "max_position_embeddings", None) or padded + limit
+        return max(n_tokens, min(padded, most - limit))
+
+    def _until_end(self, answer: list[int]) -> list[int]:
+        """What follows is padding, up to the longest answer beside it."""
+        ends = self._model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return list(itertools.takewhile(lambda token: token not in ends, answer))
 
     def _scores(self, asked: Sequence[tuple[tuple[Ids, Ids], Ids]]) -> list[float]:
         """The log-probability of each target after its prompt, which is in two parts; 0 for an empty target."""
@@ -173,6 +188,13 @@ class Local:
             logits_to_keep=n_kept,
         ).logits
         return logits[: len(rows), -n_kept:].float().log_softmax(dim=-1).cpu()
+
+
+def _positions_depend_on_length(config: Any) -> bool:
+    """Whether the longest row of a batch changes how the positions of the others are told apart."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]  # or one for each kind of layer
+    return any(part.get("rope_type", part.get("type")) in ("dynamic", "longrope") for part in kinds)
 
 
 def _padded(n: int, step: int) -> int:

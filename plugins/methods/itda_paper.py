@@ -29,7 +29,8 @@ from plugins.methods.linear import decode_linear
 from plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
 
 _ROUNDING = 1e-4
-"""Of what is left of a row, and of its error."""
+"""Of what is left of a row, and of its error, as long as the square of its norm is above the next number."""
+_LEAST_TOLERANCE = 1e-5
 
 
 class ITDAPaper:
@@ -79,7 +80,7 @@ def _is_above(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: f
     norm r, cos(x, x̂) ≥ √(1 − r²).
     """
     cosine = 1 - unit.shape[1] * threshold / 2
-    tolerance = (1 - cosine**2) * (1 - _ROUNDING) if cosine > 0 else None
-    pursued = pursuit.encode(unit, tolerance)
+    tolerance = (1 - cosine**2) * (1 - _ROUNDING)
+    pursued = pursuit.encode(unit, tolerance if cosine > 0 and tolerance > _LEAST_TOLERANCE else None)
     reconstruction = decode_linear(harness.Codes(pursued.values, pursued.indices), pursuit.atoms)
     return (unit - unit_rows(reconstruction)).square().mean(dim=1) > threshold

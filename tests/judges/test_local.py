@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig
 
 import harness
 from harness.testing import check_judge, raise_problems
@@ -137,16 +138,54 @@ def test_generated_answers_do_not_depend_on_what_is_asked_beside_them(judge: Loc
 
 
 def test_an_answer_ends_where_it_does_alone(judge: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Padding may be an ordinary token, where a tokenizer has no special ones."""
+    monkeypatch.setattr(judge._prompts, "padding", 100)
     requests = [harness.Generate(SYSTEM, text, 12) for text in "abcdefgh"]
     whole = list(judge.generate(requests))
     prompt = sum(judge._prompts.of(SYSTEM, "a"), ())
     with torch.no_grad():
-        first = int(judge._model(torch.tensor([prompt])).logits[0, -1].argmax())
-    monkeypatch.setattr(judge._model.generation_config, "eos_token_id", first)
-    ended = list(judge.generate(requests))
-    assert ended[0] == judge._prompts.text([first]) != whole[0]
-    assert all(one.startswith(other) for one, other in zip(whole, ended, strict=True))
-    assert any(one == other for one, other in zip(whole, ended, strict=True))
+        ends = int(judge._model(torch.tensor([prompt])).logits[0, -1].argmax())
+    for setting in (ends, [49_000, ends]):
+        monkeypatch.setattr(judge._model.generation_config, "eos_token_id", setting)
+        ended = list(judge.generate(requests))
+        assert ended[0] == "" != whole[0]
+        assert any(one == other for one, other in zip(whole, ended, strict=True))
+        assert ended == [next(judge.generate([request])) for request in requests]
+
+
+@torch.no_grad()
+def test_padding_takes_no_place_of_the_answer(folder: Path) -> None:
+    """The attention mask of GPT-Neo has a fixed length."""
+    shape = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
+    model = GPTNeoForCausalLM(GPTNeoConfig(**shape, vocab_size=49152, max_position_embeddings=96))
+    judge = _of(model, folder)
+    judge._prompts.of = lambda system, user: ((100,), tuple(range(101, 100 + int(user))))
+    lengths = (74, 84, 60)
+    found = list(judge.generate([harness.Generate("", str(n), 12) for n in lengths]))
+    for n, answer in zip(lengths, found, strict=True):
+        alone = model.generate(torch.arange(100, 100 + n)[None], max_new_tokens=12, do_sample=False, pad_token_id=2)
+        assert judge._prompts.text(alone[0, n:].tolist()) == answer
+
+
+def test_where_positions_depend_on_the_longest_row_each_is_alone(folder: Path) -> None:
+    factors = {"short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+    rope = {"rope_type": "longrope", "factor": 4.0, "original_max_position_embeddings": 64, **factors}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = {"vocab_size": 49152, "initializer_range": 0.5, "rope_parameters": {**rope, "rope_theta": 1e4}}
+    judge = _of(AutoModelForCausalLM.from_config(LlamaConfig(**shape, **special)), folder)
+    judge._prompts.of = lambda system, user: ((100,), tuple(range(101, 100 + int(user))))
+    short, long = (harness.Generate("", n, 12) for n in ("30", "60"))
+    assert next(iter(judge.generate([short, long]))) == next(judge.generate([short]))
+    choices = [harness.Choose("", n, ("Yes", "No")) for n in ("58", "65")]
+    assert next(iter(judge.choose(choices))) == next(judge.choose(choices[:1]))
+
+
+def _of(model: Any, folder: Path) -> Local:
+    """A judge with another model's weights, beside the same tokenizer."""
+    own = folder / model.config.model_type
+    shutil.copytree(folder, own, ignore=shutil.ignore_patterns("model*", "config.json"), dirs_exist_ok=True)
+    model.save_pretrained(own)
+    return Local(LocalConfig(str(own), device="cpu"))
 
 
 def test_it_conforms(folder: Path) -> None:

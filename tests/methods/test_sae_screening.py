@@ -123,7 +123,7 @@ def test_a_latent_that_is_not_finite_is_not_hidden() -> None:
     assert values.isnan().any(dim=1).all()
 
 
-@pytest.mark.parametrize("guess", [0.0, 0.05, 0.2, 100.0])
+@pytest.mark.parametrize("guess", [-100.0, -1.0, 0.0, 0.05, 0.2, 100.0])
 @pytest.mark.parametrize("n", [1, 16 * B, M * B])
 @pytest.mark.parametrize("bias", [0.0, 0.05])
 def test_the_largest_of_all_rows_together(bias: float, n: int, guess: float) -> None:
@@ -138,6 +138,32 @@ def test_the_largest_of_all_rows_together(bias: float, n: int, guess: float) -> 
     assert ((values - wanted.flatten()[places]).abs() <= tolerance.flatten()[places]).all()
     others = (wanted - tolerance).flatten().index_fill(0, places, 0)
     assert n_found == B * M or others.max() <= values.min()
+
+
+@pytest.mark.parametrize("n", [1, 16, 1024])
+def test_the_smallest_of_them_may_be_in_a_row_computed_whole(n: int) -> None:
+    """There it may come out a bit lower than as a product by itself."""
+    for seed in range(30):
+        y, encoder, bias = drawn(seed)
+        y[::4] *= 5
+        screen = Screen.of(y, encoder, bias)
+        best = exact(y, encoder, bias).flatten().topk(n).values
+        _, values = screen.largest_of_all(n, (0.98 * best[-1]).float())
+        assert len(values) == n and values.min() == pytest.approx(float(best[-1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [-66, -70, -76, -126, 60])
+def test_rows_and_encoders_whose_squares_leave_the_range_of_float32(exponent: int) -> None:
+    y, encoder = torch.zeros(1, 8), torch.zeros(320, 8)
+    y[0, :3] = torch.tensor([1 + 0.9 * UNIT, 1, 1])
+    encoder[0, :2], encoder[1:40, 2] = torch.tensor([256.0, -256.0]), 0.5
+    for scaled in ((y * 2.0**exponent, encoder), (y, encoder * 2.0**exponent)):
+        screen = Screen.of(*scaled, torch.zeros(320))
+        wanted = 0.9 * 2.0**exponent
+        assert screen.largest(1)[0].item() == pytest.approx(wanted, rel=1e-4, abs=0)
+        assert screen.largest_of_all(1, torch.tensor(0.4 * wanted))[1].tolist() == pytest.approx(
+            [wanted], rel=1e-4, abs=0
+        )
 
 
 @pytest.mark.parametrize("name", ["topk_sae", "batch_topk_sae", "matryoshka_sae"])
@@ -170,6 +196,14 @@ def test_an_sae_encodes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         encoded.append(sae.encode(x.T.contiguous().T).to_dense())
     assert torch.allclose(*encoded, rtol=1e-5, atol=1e-4)  # of a sink whose codes are above 100
     assert ((encoded[0] > 0).sum(dim=1) == 16).double().mean() > 0.99
+
+
+def test_codes_have_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, _ = drawn(b=200)
+    sae = harness.fit(harness.create("method", "untrained_sae", n_latents=M, k=16), x)
+    monkeypatch.setattr(topk, "pays", lambda _: True)
+    sae.encode(x.requires_grad_()).values.sum().backward()
+    assert x.grad is not None and x.grad.any(dim=1).double().mean() > 0.99
 
 
 def test_where_it_does_not_pay() -> None:

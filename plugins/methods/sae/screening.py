@@ -24,6 +24,8 @@ from plugins.methods.sae.sparse import Support
 
 _LEAST_WEIGHTS = 2**18
 """Of an encoder; products with smaller ones take less time than what is saved."""
+_SHORTEST = 1e-12
+"""Rows, and encoders, of a smaller norm are not screened."""
 
 
 def pays(encoder: Float[Tensor, "m d"]) -> bool:
@@ -59,6 +61,8 @@ class Screen:
         longest, most_lost = lengths.max(), shortened.max()
         of_sums = 2 * y.shape[1] * 2.0**-24 * norms * longest
         slack = lost * (longest + most_lost) + norms * most_lost + of_sums + 2 * UNIT * encoder_bias.abs().max()
+        # Squares of much smaller numbers leave the range of float32.
+        slack = torch.where((norms > _SHORTEST) & (longest > _SHORTEST), slack, torch.inf)
         return cls(y, encoder, encoder_bias, pre, slack)
 
     def largest(self, k: int) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
@@ -74,10 +78,11 @@ class Screen:
 
         `guess`, near and below the smallest of them, makes it fast; any gives the same.
         """
-        support = Support.where(self.pre > torch.where(guess > 0, guess, torch.inf))
+        cut = torch.where(guess > 0, guess, torch.inf).to(self.pre.dtype)
+        support = Support.where(self.pre > cut)
         values = support.products(self.y, self.encoder) + self.encoder_bias[support.latents]
         least = values.topk(n, sorted=False).values.min() if len(values) >= n else guess.new_zeros(())
-        is_open = ~(guess * (1 + RELATIVE) + self.slack <= least)
+        is_open = ~(cut.float() * (1 + RELATIVE) + self.slack <= least)
         if is_open.any():
             support, values = self._with_dense_rows(support, values, is_open, least)
         if len(values) > n:
@@ -88,11 +93,11 @@ class Screen:
     def _with_dense_rows(
         self, support: Support, values: Float[Tensor, " e"], is_open: Bool[Tensor, " b"], least: Float[Tensor, ""]
     ) -> tuple[Support, Float[Tensor, " e"]]:
-        """The places of the other rows, and all of these that are positive and not below `least`."""
+        """The places of the other rows, and all of these that are positive and, up to rounding, not below `least`."""
         closed = ~is_open[support.rows]
         open_rows = is_open.nonzero().squeeze(1)
         dense = self._dense(open_rows)
-        more = Support.where((dense >= least) & (dense > 0))
+        more = Support.where((dense >= (least - self.slack[open_rows])[:, None]) & (dense > 0))
         rows = torch.cat([support.rows[closed], open_rows[more.rows]])
         latents = torch.cat([support.latents[closed], more.latents])
         order = rows.argsort(stable=True)

@@ -123,7 +123,8 @@ class TopKDecomposition(SAEDecomposition):
 
     def _largest(self, x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
         y = self.centred(x)
-        if len(x) >= _LEAST_SCREENED_ROWS and y.dtype == self.encoder.dtype and pays(self.encoder):
+        may_be = y.dtype == self.encoder.dtype and not y.requires_grad  # compiled loops have no gradient
+        if len(x) >= _LEAST_SCREENED_ROWS and may_be and pays(self.encoder):
             return Screen.of(y, self.encoder, self.encoder_bias).largest(self.k)
         return self.pre_activations(x).topk(self.k, dim=1)
 
