@@ -46,7 +46,7 @@ _GENERATED_ROWS = 8
 """On two cores, 8 answers of 128 tokens take 2.5 times as long as one."""
 _GENERATED_LENGTH_STEP = 64
 _GENERATED_AT_ONCE = 64
-"""Fewer than of those that are scored: each takes a hundred times as long."""
+"""Fewer than of those that are scored, since each takes longer: what is not handed out is lost with the process."""
 
 Ids = tuple[int, ...]
 

@@ -40,8 +40,8 @@ class TopKSAEConfig(SAEConfig):
     k: int
     """The most active codes per row; fewer where pre-activations are negative."""
     bfloat16_selection: bool = False
-    """In training, choose the codes in bfloat16; their values and gradients stay as precise. Faster on accelerators: a
-    CPU with bfloat16 instructions chooses those of float32 in no more time."""
+    """In training, choose the codes in bfloat16; their values and gradients stay as precise. A CPU with
+    bfloat16 instructions chooses those of float32 in hardly more time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
