@@ -4,7 +4,7 @@ Ours is `harness run` in an empty folder, from rows on disk to the scores, with 
 value of each pair on shuffled rows. Theirs is what Leask et al. 2025 (arXiv 2505.17769) do: for every ordered pair of
 models and of layers both are loaded from disk and compared, by linear CKA, SVCCA, relative representations and linear
 regression, written plainly. In float64 they have the digits that ours have; in float32 a few less.
-Run: `python benchmarks/layer_matching.py [--models 5 --sites 6 --rows 5000]`.
+Run: `python benchmarks/layer_matching.py [--models 5 --sites 11 --rows 5000]`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from measuring import Table, parser, quiet_medians
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,18 +34,19 @@ Metrics = dict[str, Callable[[Tensor, Tensor], float]]
 
 
 def write_family(folder: Path, n_models: int, n_sites: int, n_rows: int) -> list[Path]:
-    """Models whose layers drift alike, each in a basis and with noise of its own. Half of the rows are to fit on."""
+    """Models whose layers drift alike, each in a basis and with noise of its own. Some of the rows are to fit on."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2 * n_rows, D, generator=generator) * torch.arange(1, D + 1) ** -0.5
+    n_all = 3 * n_rows
+    x = torch.randn(n_all, D, generator=generator) * torch.arange(1, D + 1) ** -0.5
     layers = [x]
     for _ in range(n_sites - 1):
         mixing = torch.linalg.qr(torch.randn(D, D, generator=generator))[0]
         layers.append(layers[-1] + 0.4 * torch.tanh(layers[-1] @ mixing))
     rows = harness.make_rows(
         {
-            "document": [str(i // 50) for i in range(2 * n_rows)],
-            "window": [0] * (2 * n_rows),
-            "position": [i % 50 for i in range(2 * n_rows)],
+            "document": [str(i // 50) for i in range(n_all)],
+            "window": [0] * n_all,
+            "position": [i % 50 for i in range(n_all)],
         }
     )
     models = []
@@ -101,7 +103,8 @@ OWN: Metrics = {name: harness.create("similarity", name, **PARAMS.get(name, {}))
 
 def rows_of(model: Path, layer: int, n_rows: int) -> Float[Tensor, "n d"]:
     """Read from disk."""
-    return load_file(model / f"resid_post.{layer}.safetensors")["x"][:n_rows]
+    with safe_open(model / f"resid_post.{layer}.safetensors", framework="pt") as file:
+        return file.get_slice("x")[:n_rows]
 
 
 def published(models: list[Path], n_sites: int, n_rows: int, dtype: torch.dtype) -> dict[str, float]:
@@ -131,13 +134,14 @@ def called(name: str) -> str:
     return f"{{similarity: {name}{params}}}"
 
 
-def suite(models: list[Path], n_sites: int, n_rows: int) -> None:
-    """`harness run` with a cache of its own."""
+def suite(models: list[Path], n_sites: int, n_rows: int, folder: Path) -> None:
+    """`harness run` with a cache of its own in a new folder."""
     sites = ",".join(f"resid_post.{layer}" for layer in range(n_sites))
     listed = ",".join(f"{{model: stored, path: {path}, label: {path.name}, family: one}}" for path in models)
     here = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        os.environ["HARNESS_CACHE"] = f"{folder}/cache"
+    folder.mkdir()
+    with contextlib.redirect_stdout(io.StringIO()):
+        os.environ["HARNESS_CACHE"] = str(folder / "cache")
         os.chdir(folder)
         try:
             code = cli.main(
@@ -157,20 +161,21 @@ def suite(models: list[Path], n_sites: int, n_rows: int) -> None:
 def main() -> None:
     options = parser(__doc__, rounds=1)
     options.add_argument("--models", type=int, default=5)
-    options.add_argument("--sites", type=int, default=6)
+    options.add_argument("--sites", type=int, default=11, help="11, as published: the blocks of GPT-2 but the first")
     options.add_argument("--rows", type=int, default=5000)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     shape = arguments.sites, arguments.rows
-    with tempfile.TemporaryDirectory() as folder:
-        models = write_family(Path(folder), arguments.models, *shape)
+    with tempfile.TemporaryDirectory() as name:
+        folder, numbers = Path(name), itertools.count()
+        models = write_family(folder, arguments.models, *shape)
         runs: dict[str, Callable[[], object]] = {
-            "harness run": lambda: suite(models, *shape),
+            "harness run": lambda: suite(models, *shape, folder / f"run-{next(numbers)}"),
             "float64": lambda: published(models, *shape, torch.float64),
             "float32": lambda: published(models, *shape, torch.float32),
         }
         print(f"plain metrics and the harness's differ by {largest_difference(models, arguments.rows):.1e} at most")
-        suite(models[:2], 2, arguments.rows)
+        suite(models[:2], 2, arguments.rows, folder / "warm-up")
         published(models[:1], 1, arguments.rows, torch.float64)
         seconds = quiet_medians(runs, arguments.rounds, loaded=arguments.loaded, warm_up=False)
     work = f"layer matching of {arguments.models} models × {arguments.sites} sites, {arguments.rows} rows, d {D}"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.errors import Imprecise, Undefined
@@ -81,9 +81,9 @@ class Sides:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: dict[tuple[str, str, bytes], tuple[Any, int]] = {}
+        self._kept: dict[tuple[str, str, str, bytes], tuple[Any, int]] = {}
 
-    def of(self, key: tuple[str, str, bytes], find: Callable[[], Any]) -> Any:
+    def of(self, key: tuple[str, str, str, bytes], find: Callable[[], Any]) -> Any:
         """What is kept under the key, or what is found now."""
         found, n_bytes = self._kept.pop(key) if key in self._kept else _sized(find())
         while self._kept and n_bytes + sum(other for _, other in self._kept.values()) > self._max_bytes:
@@ -124,7 +124,11 @@ class PairValue(Value):
         if self.takes_blocks:
             self.metric.reset()
             if hasattr(self.metric, "anchor_places"):
-                self.metric.anchors(*self.pair.take(self.metric.anchor_places(self.n)))
+                places = self.pair.kept.nonzero().flatten()[self.metric.anchor_places(self.n)]
+                self.metric.anchors(*(self._anchors(view, places) for view in (self.pair.one, self.pair.other)))
+
+    def _anchors(self, view: View, places: Int[Tensor, " a"]) -> Any:
+        return self._sides.of(self._side_key(view, "anchors"), lambda: view.take(places))
 
     def update(self, rows: Mapping[str, Float[Tensor, "b d"]], part: slice, sides: Sides) -> None:
         """Add a block of rows to a metric that takes blocks; `sides` holds what was said of sides of this block."""
@@ -169,6 +173,6 @@ class PairValue(Value):
         kept = self.pair.kept.nonzero().flatten()
         return self._sides.of(self._side_key(view), lambda: self.metric.of_side(side, view.take(kept)))
 
-    def _side_key(self, view: View) -> tuple[str, str, bytes]:
+    def _side_key(self, view: View, what: str = "") -> tuple[str, str, str, bytes]:
         """Equal for sides of which metrics say the same: the anchors, too, are given by which rows are kept."""
-        return self._call, view.name, self.pair.kept_digest
+        return what, self._call, view.name, self.pair.kept_digest

@@ -65,10 +65,9 @@ class Pair:
     def n_rows(self) -> int:
         return int(self.kept.sum())
 
-    def take(self, which: Int[Tensor, " b"] | None = None) -> tuple[Tensor, Tensor]:
-        """The rows that are compared, or of these the ones at `which`."""
+    def take(self) -> tuple[Tensor, Tensor]:
+        """The rows that are compared."""
         places = self.kept.nonzero().flatten()
-        places = places if which is None else places[which]
         return self.one.take(places), self.other.take(places)
 
     def left_out(self) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from harness.sites import Site, parse_site
 from harness.suite import Entry, ModelEntry, Suite
 from harness.task_plan import Judged, asks, task_cells
 from harness.tasks import ComparedSite
-from harness.whole_plan import Part, whole_pairs
+from harness.whole_plan import Part, read_together, whole_pairs
 
 # Raised when a stage's own code changes results; the cells it made become stale.
 STAGE_VERSIONS = {
@@ -229,10 +229,12 @@ class _Planner:
     def representation_pairs(self, places: list[_Place]) -> None:
         metrics = [entry for entry in self.suite.similarities if not entry.needs]
         pairs = itertools.combinations_with_replacement(sorted(places, key=lambda place: place.rank), 2)
-        for (a, b), metric in itertools.product([pair for pair in pairs if self.is_asked(*pair)], metrics):
+        # Model by model: neighbours have places in common, which are read together.
+        by_models = sorted(pairs, key=lambda pair: [place.rank[0] for place in pair])
+        for (a, b), metric in itertools.product([pair for pair in by_models if self.is_asked(*pair)], metrics):
             sides = {"a": self.rows_of(a), "b": self.rows_of(b)}
             upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
-            group = {"models": [a.model.entry.inputs, b.model.entry.inputs]}
+            group = read_together(a.model, b.model)
             cell = self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
             self.compared[Judged(metric).id, a.label, b.label] = cell.key
 

@@ -1,4 +1,4 @@
-"""Runs jobs in a worker process and survives its death: what died is tried again, each cell alone."""
+"""Runs jobs in a worker process and survives its death: what died is tried again in halves, down to single cells."""
 
 from __future__ import annotations
 
@@ -44,9 +44,17 @@ class Supervisor:
     def run(self, cells: list[Cell]) -> None:
         """Do the cells of one group. Every one of them has a record afterwards, or was put off."""
         left = self.attempt(cells)
-        for cell in left:
-            if self.attempt([cell]):
-                self.bury(cell)
+        if len(left) == 1:
+            self.run_alone(left[0])
+        elif left:
+            # In halves: all that is left of a family's comparisons one by one would take hours.
+            self.run(left[: len(left) // 2])
+            self.run(left[len(left) // 2 :])
+
+    def run_alone(self, cell: Cell) -> None:
+        """A cell whose worker died while it was the only one left."""
+        if self.attempt([cell]):
+            self.bury(cell)
 
     def attempt(self, cells: list[Cell]) -> list[Cell]:
         """Do cells in one job; those that had not ended when the worker died."""

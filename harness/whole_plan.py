@@ -31,6 +31,11 @@ class Part:
         return [self.side[name] for name in ("capture", "fit_capture", "fit") if name in self.side]
 
 
+def read_together(a: ModelEntry, b: ModelEntry) -> dict[str, Any]:
+    """The group of comparisons of two models' rows: a family's are read once for all that they are compared with."""
+    return {"rows of": sorted((a.family, b.family))}
+
+
 def is_whole(sites: pd.Series[str]) -> pd.Series[bool]:
     """Where a column of sites stands for all sites of a model."""
     return sites.str.startswith(_WHOLE)
@@ -48,17 +53,19 @@ def whole_pairs(
     """
     for metric in similarities:
         if not metric.needs:
-            yield from _pairs(metric, "", rows, "models")
+            yield from _pairs(metric, "", rows)
         elif set(metric.needs) == {"atoms"}:
             for words, alike in fits.items():
-                yield from _pairs(metric, f": {words}", alike, "fits of")
+                yield from _pairs(metric, f": {words}", alike)
 
 
-def _pairs(metric: Entry, words: str, parts: Sequence[Part], group: str) -> Iterator[dict[str, Any]]:
+def _pairs(metric: Entry, words: str, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
     models: dict[str, list[Part]] = {}
     for part in sorted(parts, key=lambda part: part.rank):
         models.setdefault(part.model.label, []).append(part)
     for a, b in itertools.combinations(models.values(), 2):
+        of_two = a[0].model, b[0].model
+        group = {"fits of": [model.entry.inputs for model in of_two]} if metric.needs else read_together(*of_two)
         yield {
             "metric": metric,
             "sides": {name: {"sites": [part.side for part in side]} for name, side in {"a": a, "b": b}.items()},
@@ -66,7 +73,7 @@ def _pairs(metric: Entry, words: str, parts: Sequence[Part], group: str) -> Iter
             "columns_b": _columns(b),
             "upstream": [key for part in (*a, *b) for key in part.upstream],
             "label": " and ".join(f"{side[0].model.label} {_columns(side)['site']}" for side in (a, b)) + words,
-            "group": {group: [side[0].model.entry.inputs for side in (a, b)]},
+            "group": group,
         }
 
 

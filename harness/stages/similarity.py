@@ -1,7 +1,7 @@
 """Similarity: compare representations on the rows they share, or two decompositions, by themselves or on such rows.
 
-The representations of two models (or of one with itself) are compared in one job: the rows of all their places are
-read together, block by block, and every metric that streams is fed from the same blocks.
+The representations of a family's models are compared in one job: the rows of their places are read together, block by
+block, and every metric that streams is fed from the same blocks.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from harness.store import require
 # Blocks of all places are held at once, so they are small. Part of the numbers, like every order of summation.
 _BLOCK_ROWS = 1024
 # What the sums of all pairs of one reading may take; for more pairs the rows are read again.
-_SUMS_BYTES = 2**31
+_SUMS_BYTES = 2**30
 # What is kept of single sides; what has no room is found anew.
 _SIDES_BYTES = 2**30
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """All metrics of two fits, or of all pairs of places of two models."""
+    """All metrics of two models' fits, or of all pairs of places of a family's models."""
     pairing = Pairing(session.store, session.device)
     if "fit" in _parts(cells[0].task["a"])[0]:
         for cell in cells:

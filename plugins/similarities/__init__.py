@@ -183,7 +183,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="cka",
-        version=2,
+        version=3,
         summary="Centred kernel alignment, linear or RBF, biased or debiased",
         config=CkaConfig,
         factory="plugins.similarities.cka:make",
@@ -209,7 +209,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="linear_regression",
-        version=1,
+        version=2,
         summary="Share of the variance of y that a linear regression on x explains, cross-validated or in-sample",
         config=LinearRegressionConfig,
         factory="plugins.similarities.linear_regression:LinearRegression",
@@ -217,7 +217,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="procrustes",
-        version=2,
+        version=3,
         summary="Distance after the best rotation, centring and scaling, as an angle or a length",
         config=ProcrustesConfig,
         factory="plugins.similarities.procrustes:Procrustes",
@@ -233,7 +233,7 @@ SPECS: list[harness.Spec] = [
     harness.Spec(
         kind="similarity",
         name="svcca",
-        version=2,
+        version=3,
         summary="Mean canonical correlation of the directions that hold most of the variance",
         config=SvccaConfig,
         factory="plugins.similarities.svcca:Svcca",

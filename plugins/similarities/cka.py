@@ -81,10 +81,9 @@ class LinearCka(_Cka, MomentSimilarity):
         """CKA from sums over the centred rows."""
         n, x, y = moments.n_rows, moments.x, moments.y
         self._check_n_rows(n)
-        trace_x, trace_y = float(x.products.trace()), float(y.products.trace())
-        xy, _ = self._hsic(n, moments.xy, moments.norm_products, trace_x * trace_y)
-        xx, size_x = self._hsic(n, x.products, x.norms4, trace_x**2)
-        yy, size_y = self._hsic(n, y.products, y.norms4, trace_y**2)
+        xy, _ = self._hsic(n, moments.xy, moments.norm_products, x.trace * y.trace)
+        xx, size_x = self._hsic(n, x.products, x.norms4, x.trace**2)
+        yy, size_y = self._hsic(n, y.products, y.norms4, y.trace**2)
         return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
 
     def _hsic(self, n: int, scatter: Tensor, norm_products: float, traces: float) -> tuple[float, float]:

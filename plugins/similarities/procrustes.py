@@ -54,7 +54,7 @@ class Procrustes(MomentSimilarity):
         """The distance from sums over the centred rows."""
         moments.check_spread()
         # The roots first: the product of the squares may leave the range of float64.
-        scale = math.sqrt(moments.x.products.trace()) * math.sqrt(moments.y.products.trace())
+        scale = math.sqrt(moments.x.trace) * math.sqrt(moments.y.trace)
         nu = min(1.0, float(torch.linalg.svdvals(moments.xy).sum()) / scale)
         if nu > _NEAR and not moments.is_exact:
             raise harness.Imprecise(f"ν is {nu:.4f}, which products in float32 do not tell from 1 with enough digits")

@@ -379,6 +379,23 @@ def test_cells_share_work_where_they_share_a_pass_a_stream_or_rows(tmp_path: Pat
             assert all(task == tasks[0] for task in tasks)
 
 
+def test_comparisons_of_rows_share_work_where_they_are_of_the_same_families(tmp_path: Path) -> None:
+    families = {"a": "one", "b": "other", "c": "one"}
+    models = [
+        {"model": "toy", "path": model_folder(tmp_path / name, name), "label": name, "family": family}
+        for name, family in families.items()
+    ]
+    plan = plan_of(raw_suite(tmp_path, models=models, similarities=["angle"], whole_models=True))
+    cells = plan.of_kind("similarity")
+    of_group: dict[str, set[frozenset[str]]] = {}
+    for cell in cells:
+        of_group.setdefault(cell.group, set()).add(frozenset((cell.columns["family"], cell.columns["family_b"])))
+    assert sorted(map(len, of_group.values())) == [1, 1, 1] and len(set.union(*of_group.values())) == 3
+    assert any(cell.columns["site"] == "all 2 sites" for cell in cells)
+    pairs = [(cell.columns["model"], cell.columns["model_b"]) for cell in cells]
+    assert len(list(itertools.groupby(pairs[:-3]))) == 6  # model by model, and then three pairs of whole models
+
+
 def test_a_site_too_deep_is_skipped_with_all_that_rests_on_it(tmp_path: Path) -> None:
     plan = plan_of(raw_suite(tmp_path, sites=["resid_post.5", "resid_post.6"]))
     skipped = {cell.label for cell in plan.cells.values() if cell.skipped}

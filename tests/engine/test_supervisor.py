@@ -49,3 +49,22 @@ def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
     assert record is not None and record.error is not None and "missing or damaged" in record.error
     log = (tmp_path / "results" / "logs" / "worker.txt").read_text()
     assert "hello from a plugin" in log and "hello again" in log
+
+
+def test_what_is_left_of_a_job_that_died_is_tried_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 32 cells kills its worker: it is found in few attempts, and it alone fails."""
+    deadly, n_cells = 19, 32
+    cells = [Cell("fit", f"{place:032x}", str(place), "group", {}, {}) for place in range(n_cells)]
+    attempts: list[int] = []
+
+    def attempt(self: Supervisor, given: list[Cell]) -> list[Cell]:
+        attempts.append(len(given))
+        return given[given.index(cells[deadly]) :] if cells[deadly] in given else []
+
+    buried: list[Cell] = []
+    monkeypatch.setattr(Supervisor, "attempt", attempt)
+    monkeypatch.setattr(Supervisor, "bury", lambda self, cell: buried.append(cell))
+    with Supervisor(Store.of(tmp_path / "results"), "cpu", [], lambda event: None) as supervisor:
+        supervisor.run(cells)
+    assert buried == [cells[deadly]]
+    assert attempts[0] == n_cells and attempts.count(1) >= 2 and len(attempts) < 12

@@ -8,6 +8,7 @@ import torch
 from similarities.representations import moved, related, rows
 
 import harness
+from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments
 
 
 def regression(estimate="gcv"):
@@ -140,3 +141,51 @@ class TestUndefined:
     def test_estimate_is_checked(self):
         with pytest.raises(harness.ConfigError, match="estimate"):
             regression("adjusted")
+
+
+def moments_of(x: torch.Tensor, y: torch.Tensor, kind: type[JointMoments]) -> CentredMoments:
+    joint, none = kind([("x", "y")]), torch.zeros(len(x), dtype=torch.bool)
+    joint.update({"x": x, "y": y}, {"x": none, "y": none})
+    return joint.pair("x", "y")
+
+
+def noise(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def spread_over(n_orders: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two rotations, in float32, of rows whose standard deviations span so many orders of magnitude."""
+    x = noise(2000, 40) * torch.logspace(0, -n_orders, 40, dtype=torch.float64)
+    turned = [x @ torch.linalg.qr(noise(40, 40, seed=seed))[0] for seed in (5, 6)]
+    return turned[0].float(), turned[1].float()
+
+
+@pytest.mark.parametrize("estimate", ["gcv", "in_sample"])
+@pytest.mark.parametrize("n_orders", [0.0, 2.0])
+def test_products_in_float32_are_enough_where_coefficients_are_moderate(estimate, n_orders):
+    x, y = spread_over(n_orders)
+    y += 0.3 * noise(2000, 40, seed=7).float() * y.std(dim=0)
+    quick, exact = (moments_of(x, y, kind) for kind in (FloatMoments, JointMoments))
+    assert not torch.equal(quick.xy, exact.xy)
+    # Or small eigenvalues would be rounding.
+    assert torch.allclose(quick.x.products, exact.x.products, rtol=1e-12, atol=1e-12 * float(exact.x.products.trace()))
+    s = regression(estimate)
+    assert s.compute_from(quick) == pytest.approx(s.compute_from(exact), abs=1e-8)
+
+
+def test_products_in_float32_are_refused_where_directions_of_little_variance_count():
+    x, y = spread_over(5.0)
+    quick, exact = (moments_of(x, y, kind) for kind in (FloatMoments, JointMoments))
+    s = regression("in_sample")
+    assert s.compute_from(exact) == pytest.approx(in_sample(x, y), abs=1e-9)
+    with pytest.raises(harness.Imprecise):
+        s.compute_from(quick)
+
+
+def test_few_spare_rows_ask_for_more_digits():
+    """Generalised cross-validation divides what is unexplained by the share of rows that are spare, twice."""
+    x, y = (noise(603, d, seed=d).float() for d in (500, 5))
+    quick = moments_of(x, y, FloatMoments)
+    assert regression("in_sample").compute_from(quick) == pytest.approx(in_sample(x, y), abs=1e-7)
+    with pytest.raises(harness.Imprecise):
+        regression("gcv").compute_from(quick)
