@@ -3,14 +3,15 @@
 Ours is a suite: `harness run` with twelve values of k, from capture to saved weights. Against it stand twelve suites of
 one k each, each with a cache of its own but for the model, as twelve runs of a training library are. Fits of a few
 passes, so that neither capture nor training is all of the time.
-And, alone with `--small`: eight TopK SAEs in one computation (`stacked`) against the same eight fed side by side, on
-made-up rows, where calls are most of the time and where they are not.
+And, alone with `--small`: eight TopK SAEs of one seed, or of eight, in one computation (`stacked`) against the same fed
+side by side, on made-up rows, where calls are most of the time and where they are not.
 Run: `python benchmarks/many_saes.py [--tokens 8000] [--passes 3]`, `python benchmarks/many_saes.py --small --rounds 5`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -62,11 +63,14 @@ def made_rows(n: int, d: int, n_features: int) -> Float[Tensor, "n d"]:
 
 
 def fit_eight(
-    x: Float[Tensor, "n d"], n_latents: int, batch_rows: int, *, stacked: bool
+    x: Float[Tensor, "n d"], n_latents: int, batch_rows: int, n_seeds: int, *, stacked: bool
 ) -> list[harness.Decomposition]:
     shared = {"n_latents": n_latents, "batch_rows": batch_rows, "passes": 1, "stacked": stacked}
     learners = {str(k): harness.create("method", "topk_sae", k=k, **shared) for k in range(4, 36, 4)}
-    fitted = fit_together(learners, Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0), x.device)
+    activations, keep = TensorActivations(x, bare_rows(len(x))), torch.arange(len(x))
+    streams = [Stream(activations, keep, seed) for seed in range(n_seeds)]
+    stream_of = {name: streams[place % n_seeds] for place, name in enumerate(learners)}
+    fitted = fit_together(learners, stream_of, x.device)
     made = [one.decomposition for one in fitted.values() if one.decomposition]
     assert len(made) == len(learners)
     return made
@@ -75,14 +79,16 @@ def fit_eight(
 def small(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     table = Table(arguments)
-    for d, m, batch_rows, n_steps in ((64, 512, 128, 200), (128, 1024, 128, 200), (576, 2304, 256, 20)):
+    shapes = ((64, 512, 128, 200), (128, 1024, 128, 200), (576, 2304, 256, 20))
+    for (d, m, batch_rows, n_steps), n_seeds in itertools.product(shapes, (1, 8)):
         x = made_rows(batch_rows * n_steps, d, 2 * m)
-        stacked, apart = (partial(fit_eight, x, m, batch_rows, stacked=stacked) for stacked in (True, False))
+        stacked, apart = (partial(fit_eight, x, m, batch_rows, n_seeds, stacked=stacked) for stacked in (True, False))
         seconds = quiet_medians({"stacked": stacked, "apart": apart}, arguments.rounds, loaded=arguments.loaded)
         explained = [[explained_variance(x, sae.decode(sae.encode(x))) for sae in fit()] for fit in (stacked, apart)]
         difference = max(abs(a - b) for a, b in zip(*explained, strict=True))
+        of_seeds = "" if n_seeds == 1 else f" and {n_seeds} seeds"
         table.add(
-            f"eight TopK SAEs of {m} latents, d {d}, {n_steps} steps of {batch_rows} rows",
+            f"eight TopK SAEs of {m} latents{of_seeds}, d {d}, {n_steps} steps of {batch_rows} rows",
             ("in one computation", seconds["stacked"]),
             ("side by side", seconds["apart"]),
             note=f"explained variance differs by at most {difference:.1e}",

@@ -134,8 +134,8 @@ class Learner(Protocol):
     - `resumable = True`: it is saved from time to time, and after a crash goes on in a new instance that has been
       started. All it has learnt must then be in attributes that `harness.snapshots` follows, and its objects made in
       `start`;
-    - `stack_key`: of the learners of one stream, those of one class whose keys are equal (and hashable, and not None)
-      learn in one computation, `stack(learners)` of their class, which gives a `Stack`.
+    - `stack_key`: of the learners of one site's rows, those of one class whose keys are equal (and hashable, and not
+      None) learn in one computation, `stack(learners)` of their class, which gives a `Stack`.
     """
 
     passes: int
@@ -149,18 +149,19 @@ class Learner(Protocol):
 
 
 class Stack(Protocol):
-    """Two or more learners that learn in one computation, fed and saved like a learner of its own.
+    """Two or more learners that learn in one computation, saved like a learner of its own.
 
-    What each learns must be what it would learn alone, up to rounding, whichever the others are: a run that was cut off
-    and goes on may have fewer. Time and state count as shared equally.
+    It is given what each would be given alone, in the order of the learners: those of one seed the same `Info` and the
+    same `Batch`. What each learns must be what it would learn alone, up to rounding, whichever the others are: a run
+    that was cut off and goes on may have fewer. Time and state count as shared equally.
     """
 
     passes: int
     batch_rows: int
 
-    def start(self, info: Info) -> None: ...
+    def start(self, infos: Sequence[Info]) -> None: ...
 
-    def partial_fit(self, batch: Batch) -> None: ...
+    def partial_fit(self, batches: Sequence[Batch]) -> None: ...
 
     def unstack(self) -> None:
         """Hand each learner what it has learnt. `finish` of each is called next: there one alone may fail."""

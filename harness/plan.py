@@ -167,13 +167,13 @@ class _Planner:
         config = self.suite.config
         capture = place.captures["fit"]
         for method, seed in itertools.product(self.suite.methods, config.seeds):
-            stream = {"capture": capture.key, "seed": seed, "max_norm_multiple": config.max_norm_multiple}
+            rows = {"capture": capture.key, "max_norm_multiple": config.max_norm_multiple}
             cell = self.add(
-                {"method": method.inputs, **stream, "dtype": "float32"},
+                {"method": method.inputs, **rows, "seed": seed, "dtype": "float32"},
                 kind="fit",
                 label=f"fit {method.label} on {place.label}{self.note_of('fit', place.fit_tokens)}, seed {seed}",
-                group=content_key({"stream": stream}),
-                task={"method": method.call, **stream},
+                group=content_key({"fit rows": rows}),
+                task={"method": method.call, **rows, "seed": seed},
                 columns={**place.columns, "fit_tokens": place.fit_tokens, **_method_columns(method, seed)},
                 upstream=(capture.key,),
                 skipped=capture.skipped,

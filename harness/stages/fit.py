@@ -1,4 +1,4 @@
-"""Fit: every learner of one stream learns from a single reading of the stored rows."""
+"""Fit: every learner of a site and a seed learns from a single reading of the stored rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from harness.cells import Cell
 from harness.checkpoints import Checkpoints
 from harness.decomposition import Decomposition
 from harness.errors import StoreError, Undefined
-from harness.learning import Fitted, fit_together
+from harness.feed import Fitted
+from harness.learning import fed_together, fit_together
 from harness.memory import PeakMemory
 from harness.session import Session, cost, row
 from harness.store import require
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """Fit the methods of one stream that are not in the store yet."""
+    """Fit the methods that are not in the store yet, of one site and any seeds."""
     with session.missing(cells) as missing:
         if missing:
             _fit(missing, session)
@@ -37,21 +38,22 @@ def _fit(cells: list[Cell], session: Session) -> None:
     if n_broken:
         broken = f"{n_broken} of {activations.n_rows} rows hold NaN or infinite values and are masked"
         session.warn(f"{cells[0].label}, and all of its site: {broken}")
-    learners = {}
+    streams = {seed: Stream(activations, keep, seed) for seed in dict.fromkeys(cell.task["seed"] for cell in cells)}
+    learners, stream_of = {}, {cell.key: streams[cell.task["seed"]] for cell in cells}
     for cell in cells:
         with session.alone(cell):
             learners[cell.key] = session.create("method", cell.task["method"])
-    memory = PeakMemory(session.device.type)
-    stream = Stream(activations, keep, task["seed"])
     checkpoints = Checkpoints(partial(session.store.checkpoint, "fit"), session.warn)
-    fitted = fit_together(learners, stream, session.device, session.progress, checkpoints=checkpoints)
-    peak_bytes = memory.read()
-    for cell in cells:
-        if cell.key in fitted:
-            for warning in fitted[cell.key].warnings:
-                session.warn(f"{cell.label}: {warning}")
-            _end(cell, fitted[cell.key], activations, len(keep), peak_bytes, session)
-            checkpoints.discard(cell.key)
+    cell_of = {cell.key: cell for cell in cells}
+    for keys in fed_together(learners, stream_of):
+        memory, own = PeakMemory(session.device.type), {key: learners.pop(key) for key in keys}
+        fitted = fit_together(own, stream_of, session.device, session.progress, checkpoints=checkpoints)
+        peak_bytes = memory.read()
+        for key in keys:
+            for warning in fitted[key].warnings:
+                session.warn(f"{cell_of[key].label}: {warning}")
+            _end(cell_of[key], fitted[key], activations, len(keep), peak_bytes, session)
+            checkpoints.discard(key)
 
 
 def _end(

@@ -59,19 +59,23 @@ class MethodUnderTest:
             raise NotChecked("nothing to check before `learns` holds")
         return self.outcome[1]
 
-    def fit(self, x: Tensor | None = None, through: Callable[[Any], Any] = lambda learner: learner) -> Decomposition:
+    def fit(
+        self, x: Tensor | None = None, through: Callable[[Any], Any] = lambda learner: learner, seed: int = 0
+    ) -> Decomposition:
         """Another fit, with a fresh learner; from the same rows if no others are given."""
         _ = self.fitted
-        return fit(through(self.make()), self.x if x is None else x)
+        return fit(through(self.make()), self.x if x is None else x, seed=seed)
 
-    def fit_stack(self) -> list[Decomposition]:
-        """Two other fits of the same rows, of fresh learners that learn in one computation."""
+    def fit_stack(self, seeds: tuple[int, ...]) -> list[Decomposition]:
+        """Other fits of the same rows, of fresh learners that learn in one computation, one for each of the seeds."""
         x = self.x
-        stream = Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0, in_given_order=True)
-        both = fit_together({"first": self.make(), "second": self.make()}, stream, x.device).values()
-        if error := next((fitted.error for fitted in both if fitted.error), None):
+        activations, keep = TensorActivations(x, bare_rows(len(x))), torch.arange(len(x))
+        streams = {seed: Stream(activations, keep, seed, in_given_order=True) for seed in seeds}
+        names = {f"{place} of seed {seed}": streams[seed] for place, seed in enumerate(seeds)}
+        fitted = fit_together({name: self.make() for name in names}, names, x.device).values()
+        if error := next((one.error for one in fitted if one.error), None):
             raise error
-        return [fitted.decomposition for fitted in both if fitted.decomposition]
+        return [one.decomposition for one in fitted if one.decomposition]
 
     def difference(self, a: Decomposition, b: Decomposition) -> str | None:
         """What is not equal to the bit in two decompositions, or in what they make of the rows."""

@@ -86,15 +86,16 @@ class Stacked:
         self.members = list(members)
         self.passes, self.batch_rows = members[0].passes, members[0].batch_rows
 
-    def start(self, info: harness.Info) -> None:
-        for member in self.members:
+    def start(self, infos: Sequence[harness.Info]) -> None:
+        for member, info in zip(self.members, infos, strict=True):
             member.start(info)
         self.offsets = torch.stack([member.offset for member in self.members])
 
-    def partial_fit(self, batch: harness.Batch) -> None:
-        for member in self.members:
+    def partial_fit(self, batches: Sequence[harness.Batch]) -> None:
+        for member, batch in zip(self.members, batches, strict=True):
             member.touch(batch)
-        self.offsets = torch.sin(1.7 * self.offsets + batch.x.mean(dim=0) + batch.x[0])
+        learnt = zip(self.offsets, batches, strict=True)
+        self.offsets = torch.stack([torch.sin(1.7 * offset + b.x.mean(dim=0) + b.x[0]) for offset, b in learnt])
 
     def unstack(self) -> None:
         for member, offset in zip(self.members, self.offsets, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 import harness
 from engine.parts import Offset, OrderSensitive, Stackable, rows_of_text, stream_of
 from harness import activations
-from harness.learning import Fitted, fit_together, state_bytes
+from harness.activations import Stream
+from harness.feed import Fitted
+from harness.learning import fed_together, fit_together, state_bytes
 
 CPU = torch.device("cpu")
 X = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
@@ -26,6 +28,12 @@ def _offset(fitted: Fitted) -> torch.Tensor:
     assert fitted.error is None, fitted.traceback
     assert isinstance(fitted.decomposition, Offset)
     return fitted.decomposition.offset
+
+
+def _has_its_rows(batch: harness.Batch) -> bool:
+    rows = rows_of_text(len(X))
+    places = {key: i for i, key in enumerate(zip(rows["document"], rows["end"], strict=True))}
+    return torch.equal(batch.x, X[[places[key] for key in zip(batch.rows["document"], batch.rows["end"], strict=True)]])
 
 
 learners = st.lists(st.tuples(st.integers(1, 3), st.sampled_from([7, 33, 100, 333, 5000])), max_size=4)
@@ -54,16 +62,10 @@ def test_the_toy_learner_notices_order_and_batches() -> None:
 
 
 def test_batches_have_the_learners_own_size_and_the_identities_of_their_rows() -> None:
-    learner, rows = OrderSensitive(passes=2, batch_rows=300), rows_of_text(1000)
+    learner = OrderSensitive(passes=2, batch_rows=300)
     matches: list[bool] = []
-
-    def compare(batch: harness.Batch) -> None:
-        places = {key: i for i, key in enumerate(zip(rows["document"], rows["end"], strict=True))}
-        index = [places[key] for key in zip(batch.rows["document"], batch.rows["end"], strict=True)]
-        matches.append(torch.equal(batch.x, X[index]))
-
-    learner.touch = compare
-    _offset(fit_together({"a": learner}, stream_of(X, rows), CPU)["a"])
+    learner.touch = lambda batch: matches.append(_has_its_rows(batch))
+    _offset(fit_together({"a": learner}, stream_of(X), CPU)["a"])
     assert learner.sizes == [300, 300, 300, 100] * 2
     assert len(matches) == 8 and all(matches)
 
@@ -330,3 +332,40 @@ def test_a_stack_that_fails_costs_its_members_and_one_that_fails_in_finish_itsel
     fitted = fit_together(learners, stream_of(X), CPU)
     assert [type(one.error) for one in fitted.values()] == [ZeroDivisionError, type(None), type(None)]
     assert torch.equal(_offset(fitted["beside"]), _offset(fitted["good"]))
+
+
+def _of_seeds(seeds: Mapping[str, int]) -> dict[str, Stream]:
+    streams = {seed: stream_of(X, seed=seed) for seed in seeds.values()}
+    return {name: streams[seed] for name, seed in seeds.items()}
+
+
+def test_learners_of_several_seeds_learn_in_one_computation_and_beside_others() -> None:
+    seeds = {"a0": 0, "plain1": 1, "b1": 1, "c0": 0, "short2": 2}
+    made = {name: Stackable(3, 64) if name[0] in "abc" else OrderSensitive(int(name[-1]), 90) for name in seeds}
+    streams = _of_seeds(seeds)
+    assert fed_together(made, streams) == [list(made)]
+    fitted = fit_together(made, streams, CPU)
+    assert [one.n_stacked for one in fitted.values()] == [3, 1, 3, 3, 1]
+    for name, seed in seeds.items():
+        alone = OrderSensitive(made[name].passes, made[name].batch_rows)
+        wanted = fit_together({"alone": alone}, stream_of(X, seed=seed), CPU)["alone"]
+        assert torch.equal(_offset(fitted[name]), _offset(wanted)), name
+        assert fitted[name].rows_seen == wanted.rows_seen
+
+
+def test_members_of_one_seed_are_given_the_same_batch_with_its_rows() -> None:
+    seen: dict[str, list[harness.Batch]] = {"a": [], "b": [], "c": []}
+    made = {name: Stackable(2, 64, batches.append) for name, batches in seen.items()}
+    fit_together(made, _of_seeds({"a": 0, "b": 1, "c": 0}), CPU)
+    for a, b, c in zip(*seen.values(), strict=True):
+        assert a is c and a is not b
+        assert _has_its_rows(a) and _has_its_rows(b)
+        assert not torch.equal(a.x, b.x)
+
+
+def test_learners_of_several_seeds_are_fed_apart_unless_some_learn_in_one_computation() -> None:
+    seeds = {"a": 0, "b": 1, "c": 0}
+    plain = {name: OrderSensitive() for name in seeds}
+    assert fed_together(plain, _of_seeds(seeds)) == [["a", "c"], ["b"]]
+    apart = {name: Stackable(stack_key=("of seed", seed)) for name, seed in seeds.items()}
+    assert fed_together(apart, _of_seeds(seeds)) == [["a", "c"], ["b"]]

@@ -367,14 +367,14 @@ def test_codes_are_compared_between_places_and_between_seeds_on_the_evaluation_r
     assert len(plan.of_kind("similarity")) == n_pairs * n_methods
 
 
-def test_cells_share_work_where_they_share_a_pass_a_stream_or_rows(tmp_path: Path) -> None:
+def test_cells_share_work_where_they_share_a_pass_or_rows(tmp_path: Path) -> None:
     plan = plan_of(raw_suite(tmp_path))
     n_groups = {kind: len({cell.group for cell in plan.of_kind(kind)}) for kind in ("capture", "fit", "evaluation")}
-    assert n_groups == {"capture": 2 * 2, "fit": 4 * 2, "evaluation": 4}  # models x splits, places x seeds, places
+    assert n_groups == {"capture": 2 * 2, "fit": 4, "evaluation": 4}  # models x splits, places
     for kind in ("capture", "fit"):
         for cell in plan.of_kind(kind):
             same = [other for other in plan.of_kind(kind) if other.group == cell.group]
-            own = {"site"} if kind == "capture" else {"method"}
+            own = {"site"} if kind == "capture" else {"method", "seed"}
             tasks = [{name: value for name, value in other.task.items() if name not in own} for other in same]
             assert all(task == tasks[0] for task in tasks)
 

@@ -137,9 +137,9 @@ def session(tmp_path: Path) -> Session:
     return Session(store, _catalog(), CPU, "logs/x.txt", emit=lambda event: None)
 
 
-def _fit_cell(name: str) -> Cell:
-    task = {"method": {"name": name, "params": {}}, "capture": "rows", "seed": 3, "max_norm_multiple": 10.0}
-    return Cell("fit", f"fit-{name}", f"fit {name}", "g", task, {})
+def _fit_cell(name: str, seed: int = 3) -> Cell:
+    task = {"method": {"name": name, "params": {}}, "capture": "rows", "seed": seed, "max_norm_multiple": 10.0}
+    return Cell("fit", f"fit-{name}" + f"-{seed}" * (seed != 3), f"fit {name}", "g", task, {})
 
 
 def _record(session: Session, cell: Cell) -> Record:
@@ -176,6 +176,21 @@ def test_the_cost_of_a_stack_says_how_many_share_it(session: Session) -> None:
     costs = [{row["metric"]: row["value"] for row in _record(session, cell).rows} for cell in cells]
     assert [one.get("stacked_learners") for one in costs] == [None, 2, 2]
     assert costs[1]["state_bytes"] == costs[2]["state_bytes"] > 0
+
+
+def test_learners_of_several_seeds_learn_what_each_would_in_a_job_of_its_own(session: Session) -> None:
+    cells = [_fit_cell(name, seed) for name in ("good", "one", "two") for seed in (3, 4)]
+    fit.run(cells, session)
+    shares = [{row["metric"]: row["value"] for row in _record(session, cell).rows} for cell in cells]
+    assert [share.get("stacked_learners") for share in shares] == [None, None, 4, 4, 4, 4]
+    fitted = [harness.load(session.store.artefact("fit", cell.key)) for cell in cells]
+    for cell, decomposition in zip(cells, fitted, strict=True):
+        session.store.discard("fit", cell.key)
+        fit.run([cell], session)
+        alone = harness.load(session.store.artefact("fit", cell.key))
+        assert isinstance(alone, Offset) and isinstance(decomposition, Offset)
+        assert torch.equal(alone.offset, decomposition.offset)
+    assert not torch.equal(fitted[0].offset, fitted[1].offset)  # type: ignore[attr-defined]
 
 
 def test_a_fit_that_is_in_the_store_is_not_made_again(session: Session) -> None:

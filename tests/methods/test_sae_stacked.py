@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,17 @@ def sae(stacked: bool = True, **parameters: Any) -> Any:
     return harness.create("method", "topk_sae", **{**shared, "stacked": stacked, **parameters})
 
 
-def fit(learners: Sequence[Any], x: torch.Tensor = X, checkpoints: Checkpoints | None = None) -> list[Fitted]:
-    stream = Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0)
+def fit(
+    learners: Sequence[Any],
+    x: torch.Tensor = X,
+    checkpoints: Checkpoints | None = None,
+    seeds: Sequence[int] = (0, 0, 0, 0, 0, 0, 0),
+) -> list[Fitted]:
+    activations, keep = TensorActivations(x, bare_rows(len(x))), torch.arange(len(x))
+    streams = {seed: Stream(activations, keep, seed) for seed in seeds}
     named = {str(place): learner for place, learner in enumerate(learners)}
-    return list(fit_together(named, stream, CPU, dtype=x.dtype, checkpoints=checkpoints).values())
+    stream_of = {name: streams[seed] for name, seed in zip(named, seeds, strict=False)}
+    return list(fit_together(named, stream_of, CPU, dtype=x.dtype, checkpoints=checkpoints).values())
 
 
 def assert_close(fitted: Fitted, expected: Fitted) -> None:
@@ -56,14 +64,15 @@ def test_losses_after_a_hundred_steps_are_those_of_each_alone() -> None:
     stack = TopKStack([sae(**variant) for variant in VARIANTS])
     learners = [*alone, stack]
     for learner in learners:
-        learner.start(info_of(X))
+        learner.start([info_of(X)] * len(VARIANTS) if learner is stack else info_of(X))
         learner.weights.encoder_bias.view(-1, 96)[:, :20] = -1.0  # on no row active
         learner._check_losses = lambda: None
     n_revived = [0] * len(alone)
     for step in range(100):
         rows = X[torch.randperm(len(X), generator=torch.Generator().manual_seed(step))[:100]]
         for learner in learners:
-            learner.partial_fit(harness.Batch(rows.clone(), lambda: bare_rows(100)))
+            batch = harness.Batch(rows.clone(), lambda: bare_rows(100))
+            learner.partial_fit([batch] * len(VARIANTS) if learner is stack else batch)
         n_revived = [n + len(one.dead.indices) for n, one in zip(n_revived, alone, strict=True)]
     assert min(n_revived) > 0
     wanted = torch.stack([torch.stack(one._losses) for one in alone], dim=1)
@@ -92,6 +101,54 @@ def test_a_fit_is_that_of_each_alone_whichever_the_others_are(x: torch.Tensor, p
         assert_close(fitted, expected)
     for fitted, expected in zip(together, alone, strict=True):
         assert fitted.state_bytes == pytest.approx(expected.state_bytes, rel=0.1)
+
+
+def test_losses_of_several_seeds_after_a_hundred_steps_are_those_of_each_alone() -> None:
+    """Members of one seed apart from each other, so that seeds are told by what is given and not by their place."""
+    seeds = [3, 0, 3, 7]
+    infos = {seed: replace(info_of(X), seed=seed) for seed in seeds}
+    alone, stack = [sae(**variant) for variant in VARIANTS], TopKStack([sae(**variant) for variant in VARIANTS])
+    for one, seed in zip(alone, seeds, strict=True):
+        one.start(infos[seed])
+    stack.start([infos[seed] for seed in seeds])
+    for learner in [*alone, stack]:
+        learner.weights.encoder_bias.view(-1, 96)[:, :20] = -1.0  # on no row active
+        learner._check_losses = lambda: None
+    n_revived = [0] * len(alone)
+    for step in range(100):
+        batches = {}
+        for seed in set(seeds):
+            order = torch.randperm(len(X), generator=torch.Generator().manual_seed(1000 * seed + step))
+            batches[seed] = harness.Batch(X[order[:100]] * (1 + seed), lambda: bare_rows(100))
+        for one, seed in zip(alone, seeds, strict=True):
+            one.partial_fit(batches[seed])
+        stack.partial_fit([batches[seed] for seed in seeds])
+        n_revived = [n + len(one.dead.indices) for n, one in zip(n_revived, alone, strict=True)]
+    assert min(n_revived) > 0
+    wanted = torch.stack([torch.stack(one._losses) for one in alone], dim=1)
+    assert torch.allclose(torch.stack(stack._losses), wanted, rtol=1e-4, atol=0)
+    stack._check_losses = lambda: None
+    stack.unstack()
+    for member, one in zip(stack.members, alone, strict=True):
+        assert torch.allclose(member.units.scale, one.units.scale, rtol=1e-6)
+        for weight, expected in zip(member.weights, one.weights, strict=True):
+            assert torch.allclose(weight, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_screened", [False, True])
+@pytest.mark.parametrize("x", [X, X[:571].double()], ids=["float32", "float64, a smaller last batch"])
+def test_a_fit_of_several_seeds_is_that_of_each_alone(
+    x: torch.Tensor, is_screened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "pays", lambda encoder: is_screened and encoder.dtype == torch.float32)
+    seeds = [0, 1, 0, 2]
+    alone = [fit([sae(False, **variant)], x, seeds=[seed])[0] for variant, seed in zip(VARIANTS, seeds, strict=True)]
+    together = fit([sae(**variant) for variant in VARIANTS], x, seeds=seeds)
+    assert [one.n_stacked for one in together] == [4] * 4
+    fewer = fit([sae(**variant) for variant in VARIANTS[1:3]], x, seeds=seeds[1:3])
+    for fitted, expected in zip([*together, *fewer], [*alone, *alone[1:3]], strict=True):
+        assert_close(fitted, expected)
+    assert not torch.allclose(*(one.decomposition.encoder for one in fit([sae(k=2), sae(k=2)], x, seeds=[0, 1])))
 
 
 def test_a_screened_fit_is_that_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,22 +181,25 @@ def test_one_that_diverges_fails_alone_and_says_what_it_would_alone() -> None:
     ]
 
 
-def test_a_stack_broken_off_ends_as_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seeds", [(0, 0, 0, 0), (0, 1, 0, 1)])
+def test_a_stack_broken_off_ends_as_unbroken(
+    seeds: Sequence[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harness.activations.BLOCK_ROWS", 90)
     checkpoints = Checkpoints(lambda name: tmp_path / name, pytest.fail, every_seconds=0, max_share=float("inf"))
-    unbroken = fit([sae(**variant) for variant in VARIANTS])
+    unbroken = fit([sae(**variant) for variant in VARIANTS], seeds=seeds)
     original, steps = TopKStack.partial_fit, []
 
-    def partial_fit(self: TopKStack, batch: harness.Batch) -> None:
-        original(self, batch)
+    def partial_fit(self: TopKStack, batches: Sequence[harness.Batch]) -> None:
+        original(self, batches)
         steps.append(self._step)
         if len(steps) == 50:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(TopKStack, "partial_fit", partial_fit)
     with pytest.raises(KeyboardInterrupt):
-        fit([sae(**variant) for variant in VARIANTS], checkpoints=checkpoints)
-    resumed = fit([sae(**variant) for variant in VARIANTS], checkpoints=checkpoints)
+        fit([sae(**variant) for variant in VARIANTS], checkpoints=checkpoints, seeds=seeds)
+    resumed = fit([sae(**variant) for variant in VARIANTS], checkpoints=checkpoints, seeds=seeds)
     assert steps[50] > 40
     for fitted, expected in zip(resumed, unbroken, strict=True):
         assert fitted.decomposition is not None and expected.decomposition is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,22 +226,28 @@ class Together:
     def __init__(self, members: list[Good]) -> None:
         self.members = members
 
-    def start(self, info: harness.Info) -> None:
-        for member in self.members:
+    def start(self, infos: Sequence[harness.Info]) -> None:
+        for member, info in zip(self.members, infos, strict=True):
             member.start(info)
 
-    def partial_fit(self, batch: harness.Batch) -> None:
-        for member in self.members:
+    def partial_fit(self, batches: Sequence[harness.Batch]) -> None:
+        for member, batch in zip(self.members, batches, strict=True):
             member.partial_fit(batch)
 
     def unstack(self) -> None:
         pass
 
 
+class FirstTwice(Together):
+    def partial_fit(self, batches: Sequence[harness.Batch]) -> None:
+        self.members[0].partial_fit(batches[0])
+        super().partial_fit(batches)
+
+
 class MixesItsStack(Stacks):
     @classmethod
     def stack(cls, learners: list[Good]) -> Any:
-        return Together([learners[0], *learners])  # the first learns twice
+        return FirstTwice(learners)
 
 
 class Exits(Good):

@@ -53,8 +53,8 @@ class StackableTopKSAEConfig(TopKSAEConfig):
     """TopK SAE: as many codes per row as asked for."""
 
     stacked: bool = False
-    """Learn in one computation with the other stacked SAEs of the stream (a site and a seed) that differ in k or
-    learning_rate only: faster where SAEs are small. Whichever they are, weights are equal up to rounding only."""
+    """Learn in one computation with the other stacked SAEs of the site that differ in k, learning_rate or seed only:
+    faster where SAEs are small. Whichever they are, weights are equal up to rounding only."""
 
 
 @dataclass(kw_only=True)

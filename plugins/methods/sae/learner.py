@@ -51,11 +51,14 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
         self.passes = self.batch_rows = 1  # until `start` knows the rows
 
     def start(self, info: harness.Info) -> None:
+        self.begin(info, Weights.initial(self.config.n_latents, info), Units(info.mean()))
+
+    def begin(self, info: harness.Info, weights: Weights, units: Units) -> None:
+        """Start from these weights."""
         self.schedule = Schedule.of(self.config, info.n_rows, self.short_run_peak)
         self.passes, self.batch_rows = self.schedule.passes, self.schedule.batch_rows
-        self.weights = self.initial_weights(info)
-        self.dead = DeadLatents(len(self.weights.encoder), min(info.n_rows, MAX_DEAD_TOKENS), info.device)
-        self.units = Units(info.mean())
+        self.weights, self.units = weights, units
+        self.dead = DeadLatents(len(weights.encoder), min(info.n_rows, MAX_DEAD_TOKENS), info.device)
         self._step = 0
         self._losses: list[Tensor] = []
         self._optimiser = self._adam()
@@ -80,10 +83,6 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
     @abstractmethod
     def decomposition(self, weights: Weights, training: dict[str, float]) -> SAEDecomposition:
         """The decomposition that has these folded weights."""
-
-    def initial_weights(self, info: harness.Info) -> Weights:
-        """The weights before the first step."""
-        return Weights.initial(self.config.n_latents, info)
 
     def own_parameters(self) -> list[Tensor]:
         """What a kind learns besides the weights."""
@@ -127,7 +126,7 @@ class SAELearner(ABC):  # has abstract methods; the empty ones are hooks
             self.see_first(self.units.enter(x))
         y = self.units.enter(x)
         forward = self.forward(y)
-        self.dead.update(forward.fired, len(y))
+        self.dead.update(forward.fired, y.shape[-2])
         if len(self.dead.indices):
             self.revive(self.dead.indices, y, forward)
         self.descend()

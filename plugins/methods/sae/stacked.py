@@ -1,9 +1,10 @@
-"""TopK SAEs of one size that learn from the same batches in one computation.
+"""TopK SAEs of one size that learn in one computation.
 
-S SAEs of m latents are one SAE of S·m latents over S·b rows, each batch S times, whose products are block-diagonal:
-rows of one SAE meet latents of that one only. So sparse sums, dead latents, norms and Adam are those of one SAE, in one
-call where each SAE would have made its own; only what is written here knows of S. No number of one SAE depends on
-another's. It pays where the calls of a step are most of its time: at widths up to a few hundred.
+S SAEs of m latents are one SAE of S·m latents over S·b rows, whose products are block-diagonal: rows of one SAE meet
+latents of that one only. So sparse sums, dead latents, norms and Adam are those of one SAE, in one call where each SAE
+would have made its own; only what is written here knows of S. SAEs of one seed share their batches: y [u, b, d] has
+those of u seeds. No number of one SAE depends on another's. It pays where the calls of a step are most of its time: at
+widths up to a few hundred.
 """
 
 from __future__ import annotations
@@ -23,11 +24,28 @@ from plugins.methods.sae.schedule import Schedule
 from plugins.methods.sae.screening import Screen
 from plugins.methods.sae.sparse import Support
 from plugins.methods.sae.topk import StackableTopKSAE, TopKSAE
-from plugins.methods.sae.weights import Weights
+from plugins.methods.sae.weights import Units, Weights
+
+
+class StackedUnits(Units):
+    """Of u streams: `mean` is [u, 1, d] and `scale` [u, 1, 1], for rows [u, b, d]."""
+
+    def measure(self, x: Float[Tensor, "u b d"]) -> None:
+        scale = torch.linalg.vector_norm(x - self.mean, dim=2, keepdim=True).mean(dim=1, keepdim=True)
+        self.scale = torch.where(scale > 0, scale, 1.0)
+
+    def of_one(self, stream: int) -> Units:
+        """What SAEs of one stream have."""
+        return Units(self.mean[stream, 0], None if self.scale is None else self.scale[stream, 0, 0])
 
 
 class StackedWeights(Weights):
     """One SAE after the other; `decoder_bias` is [s, d]."""
+
+    @classmethod
+    def of(cls, saes: Sequence[Weights]) -> StackedWeights:
+        encoder, encoder_bias, decoder, decoder_bias = zip(*saes, strict=True)
+        return cls(torch.cat(encoder), torch.cat(encoder_bias), torch.cat(decoder), torch.stack(decoder_bias))
 
     @property
     def s(self) -> int:
@@ -51,6 +69,7 @@ class TopKStack(TopKSAE):
     """The SAEs of a stack, with a k, a schedule and a loss each."""
 
     weights: StackedWeights
+    units: StackedUnits
 
     def __init__(self, members: Sequence[StackableTopKSAE]) -> None:
         super().__init__(members[0].config)
@@ -58,71 +77,71 @@ class TopKStack(TopKSAE):
         self.broken_at = [0] * len(members)
         """The first step, counted from 1, at which the loss of each was not finite; 0 where it always was."""
 
-    def start(self, info: harness.Info) -> None:
+    def start(self, infos: Sequence[harness.Info]) -> None:  # type: ignore[override]  # as harness.contracts.Stack
+        seeds = [info.seed for info in infos]
+        self._firsts = [seeds.index(seed) for seed in dict.fromkeys(seeds)]
+        self._streams = torch.tensor([self._firsts.index(seeds.index(seed)) for seed in seeds], device=infos[0].device)
+        weights = [Weights.initial(self.config.n_latents, infos[place]) for place in self._firsts]
         for member in self.members:
-            member.schedule = Schedule.of(member.config, info.n_rows, member.short_run_peak)
-        super().start(info)
+            member.schedule = Schedule.of(member.config, infos[0].n_rows, member.short_run_peak)
+        units = StackedUnits(torch.stack([infos[place].mean() for place in self._firsts])[:, None])
+        self.begin(infos[0], StackedWeights.of([weights[stream] for stream in self._streams.tolist()]), units)
         self._pre = self._pre.new_empty(len(self.members) * self._pre.numel())
-        self._n_kept = torch.tensor([member.config.k for member in self.members], device=info.device)
+        self._n_kept = torch.tensor([member.config.k for member in self.members], device=infos[0].device)
 
-    def partial_fit(self, batch: harness.Batch) -> None:
+    @torch.no_grad()
+    def partial_fit(self, batches: Sequence[harness.Batch]) -> None:  # type: ignore[override]
         if not all(self.broken_at):
-            super().partial_fit(batch)
+            self._train(torch.stack([batches[place].x for place in self._firsts]))
 
     def unstack(self) -> None:
         self._check_losses()
         tokens_since_fired = self.dead.tokens_since_fired.view(len(self.members), -1)
-        for place, member in enumerate(self.members):
-            member.weights, member.units = self.weights.of_one(place), self.units
+        for place, (member, stream) in enumerate(zip(self.members, self._streams.tolist(), strict=True)):
+            member.weights, member.units = self.weights.of_one(place), self.units.of_one(stream)
             member.dead = DeadLatents(self.config.n_latents, self.dead.dead_tokens, tokens_since_fired.device)
             member.dead.tokens_since_fired = tokens_since_fired[place]
             # Its own `finish` looks at the losses since it last looked, here at none or the one that broke.
             member._step = self.broken_at[place] or self._step
             member._losses = [torch.tensor(torch.nan)] if self.broken_at[place] else []
 
-    def initial_weights(self, info: harness.Info) -> StackedWeights:
-        encoder, encoder_bias, decoder, decoder_bias = super().initial_weights(info)
-        s = len(self.members)
-        flat = (encoder.repeat(s, 1), encoder_bias.repeat(s), decoder.repeat(s, 1))
-        return StackedWeights(*flat, decoder_bias.repeat(s, 1))
-
     def weights_of_one(self) -> Weights:
         return self.weights.of_one(0)
 
-    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
-        s, b, m = len(self.members), len(y), self.config.n_latents
+    def forward(self, y: Float[Tensor, "u b d"]) -> Forward:
+        own = y[self._streams]
+        s, b, m = len(own), y.shape[1], self.config.n_latents
         pre = self._pre[: s * b * m].view(s, b, m)
         n_kept = self._n_kept.repeat_interleave(b)
-        own_latents = self._screened_latents(y, pre) if self._screens else self._latents(y, pre, n_kept)
+        own_latents = self._screened_latents(own, pre) if self._screens else self._latents(own, pre, n_kept)
         rows = torch.arange(s * b, device=y.device).repeat_interleave(n_kept, output_size=len(own_latents))
         support = Support(rows, rows // b * m + own_latents, s * b, s * m)
-        y = y.repeat(s, 1)
+        flat = own.flatten(0, 1)
         if pre.dtype == y.dtype:
             chosen = pre.flatten()[rows * m + own_latents]
         else:
-            chosen = support.products(y, self.weights.encoder) + self.weights.encoder_bias[support.latents]
-        return self.reconstruct(y, pre, support, chosen.relu())
+            chosen = support.products(flat, self.weights.encoder) + self.weights.encoder_bias[support.latents]
+        return self.reconstruct(flat, pre, support, chosen.relu())
 
     def _latents(
-        self, y: Float[Tensor, "b d"], pre: Float[Tensor, "s b m"], n_kept: Int[Tensor, " s*b"]
+        self, y: Float[Tensor, "s b d"], pre: Float[Tensor, "s b m"], n_kept: Int[Tensor, " s*b"]
     ) -> Int[Tensor, " e"]:
         """Fill in `pre`; where the codes are among the m latents of their SAE, row after row."""
         s, b, m = pre.shape
         encoder, bias = self.weights.encoder.view(s, m, -1), self.weights.encoder_bias.view(s, 1, m)
-        rows = y.to(pre.dtype).expand(s, -1, -1)
-        torch.baddbmm(bias.to(pre.dtype), rows, encoder.mT.to(pre.dtype), out=pre)
+        torch.baddbmm(bias.to(pre.dtype), y.to(pre.dtype), encoder.mT.to(pre.dtype), out=pre)
         if can_be_compiled(pre):
             return largest_places_of_each(pre.view(s * b, m), n_kept)
         pairs = zip(pre, self.members, strict=True)
         chosen = [own.topk(member.config.k, dim=1, sorted=False).indices for own, member in pairs]
         return torch.cat([indices.flatten() for indices in chosen])
 
-    def _screened_latents(self, y: Float[Tensor, "b d"], pre: Float[Tensor, "s b m"]) -> Int[Tensor, " e"]:
+    def _screened_latents(self, y: Float[Tensor, "s b d"], pre: Float[Tensor, "s b m"]) -> Int[Tensor, " e"]:
         """The same, one SAE after the other."""
         chosen = []
         for place, member in enumerate(self.members):
             own = self.weights.of_one(place)
-            _, latents = Screen.of(y, own.encoder, own.encoder_bias, pre[place]).largest(member.config.k)
+            _, latents = Screen.of(y[place], own.encoder, own.encoder_bias, pre[place]).largest(member.config.k)
             chosen.append(latents.flatten())
         return torch.cat(chosen)
 
@@ -132,13 +151,13 @@ class TopKStack(TopKSAE):
         forward = super().reconstruct(y, pre, support, codes)
         return replace(forward, loss=forward.error.square().view(len(pre), -1).sum(dim=1) / pre.shape[1])
 
-    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
+    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "u b d"], forward: Forward) -> None:
         """One SAE after the other: AuxK chooses among the dead latents of each."""
-        errors = forward.error.view(len(self.members), len(y), -1)
-        for place in range(len(self.members)):
+        errors = forward.error.view(len(self.members), *y.shape[1:])
+        for place, stream in enumerate(self._streams.tolist()):
             own = dead[dead // self.config.n_latents == place]
             if len(own):
-                super().revive(own, y, replace(forward, pre=forward.pre[place], error=errors[place]))
+                super().revive(own, y[stream], replace(forward, pre=forward.pre[place], error=errors[place]))
 
     def _pre_activations(
         self, latents: Int[Tensor, " l"], y: Float[Tensor, "b d"], forward: Forward

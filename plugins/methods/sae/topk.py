@@ -15,7 +15,7 @@ from plugins.methods.sae import StackableTopKSAEConfig, TopKSAEConfig
 from plugins.methods.sae.learner import Forward, SAELearner
 from plugins.methods.sae.screening import Screen, pays
 from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.weights import SAEDecomposition, Weights
+from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
 if TYPE_CHECKING:
     from plugins.methods.sae.stacked import TopKStack
@@ -39,8 +39,8 @@ class TopKSAE(SAELearner):
     short_run_peak = 4e-3
     config: TopKSAEConfig
 
-    def start(self, info: harness.Info) -> None:
-        super().start(info)
+    def begin(self, info: harness.Info, weights: Weights, units: Units) -> None:
+        super().begin(info, weights, units)
         self._screens = not self.config.bfloat16_selection and pays(self.weights_of_one().encoder)
         # A fresh buffer each step would cost as much in page faults as the top-k that reads it.
         dtype = torch.bfloat16 if self.config.bfloat16_selection or self._screens else info.dtype
@@ -96,7 +96,7 @@ class StackableTopKSAE(TopKSAE):
 
     @property
     def stack_key(self) -> Hashable:
-        """Equal for SAEs that differ in k and learning_rate only."""
+        """Equal for SAEs that differ in k, learning_rate and seed only."""
         config = self.config
         same = (config.n_latents, config.passes, config.batch_rows, config.bfloat16_selection)
         return same if config.stacked else None
