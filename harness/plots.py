@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from rich.cells import cell_len
 
 from harness.clustering import clustered
 from harness.keys import content_key
@@ -156,17 +157,24 @@ def _beside_null(
 ) -> Figure:
     """A matrix and that of its null."""
     labels = [_shortened(across), _shortened(down)]
-    panel_inches = min(max(0.5 * len(set(across) | set(down)), 1.2), 8.0)
-    label_inches = 0.07 * max(map(len, itertools.chain(*labels)), default=0)
+    panel = min(max(0.5 * len(set(across) | set(down)), 1.2), 8.0)
+    heads = [textwrap.fill(name, int(panel / 0.08), max_lines=3, placeholder="…") for name in (title, "null")]
+    # In inches. The page's font decides how wide a text is: what a layout engine measures, slowly, is a guess as well.
+    label = 0.08 * max(map(cell_len, itertools.chain(*labels)), default=0)
+    left, bottom = 0.15 + label, 0.15 + 0.65 * label  # names below a map lean by 40°
+    size = (left + 2 * panel + 1.35, bottom + panel + 0.1 + 0.16 * (heads[0].count("\n") + 1))
     with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
-        size = (label_inches + 2 * panel_inches + 1.5, 0.75 * label_inches + panel_inches + 0.6)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, matrix, name, weight in zip(panels, matrices, (title, "null"), ("bold", "normal"), strict=True):
-            mesh = _draw_matrix(axes, matrix, labels[0], labels[1], scale)
-            head = textwrap.fill(name, int(panel_inches / 0.08), max_lines=3, placeholder="…")
-            axes.set_title(head, loc="left", fontsize=9, fontweight=weight)
-        figure.colorbar(mesh, ax=panels, shrink=0.8, aspect=30).outline.set_visible(False)
+        figure = Figure(figsize=size)
+
+        def place(x: float, y: float, width: float, height: float) -> Axes:
+            return figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
+
+        for i, (matrix, head) in enumerate(zip(matrices, heads, strict=True)):
+            axes = place(left + i * (panel + 0.2), bottom, panel, panel)
+            mesh = _draw_matrix(axes, matrix, labels[0], [] if i else labels[1], scale)
+            axes.set_title(head, y=1, loc="left", fontsize=9, fontweight="normal" if i else "bold")
+        bar = place(left + 2 * panel + 0.45, bottom + 0.1 * panel, 0.03 * panel, 0.8 * panel)
+        figure.colorbar(mesh, cax=bar).outline.set_visible(False)
     return figure
 
 
@@ -267,14 +275,14 @@ def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
 def _draw_matrix(
     axes: Axes, matrix: np.ndarray[Any, Any], across: list[str], down: list[str], scale: tuple[float, float]
 ) -> Any:
-    mesh = axes.pcolormesh(
-        np.ma.masked_invalid(matrix), cmap="cividis", vmin=scale[0], vmax=scale[1], edgecolors="none"
-    )
-    axes.set_ylim(len(matrix), 0)
-    axes.set_aspect("equal")
+    # As one image: of a thousand cells as paths a browser shows the seams, and the page is twice as large.
+    mesh = axes.imshow(
+        np.ma.masked_invalid(matrix), cmap="cividis", vmin=scale[0], vmax=scale[1], interpolation="none",
+        extent=(0, matrix.shape[1], len(matrix), 0),
+    )  # fmt: skip
+    axes.tick_params(length=0)
     axes.set_xticks(np.arange(len(across)) + 0.5, across, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(np.arange(len(down)) + 0.5, down)
-    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if max(matrix.shape) <= _MAX_ANNOTATED:
         middle = (scale[0] + scale[1]) / 2

@@ -101,7 +101,7 @@ def test_a_map_has_its_null_beside_it_on_one_scale() -> None:
     figure = heat_map(_pairs(), "angle")
     assert _texts(figure, 0) == {(0.5, 0.5): "0.90", (0.5, 1.5): "0.40", (1.5, 1.5): "0.70"}
     assert _texts(figure, 1) == {(0.5, 0.5): "0.10", (0.5, 1.5): "0.00"}  # no null for s2 and s3
-    value, null = (figure.axes[panel].collections[0].get_clim() for panel in (0, 1))
+    value, null = (figure.axes[panel].images[0].get_clim() for panel in (0, 1))
     assert value == null == (-0.001, 0.9)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["s2", "s3"]  # one model goes without saying
