@@ -40,7 +40,6 @@ _LOOK: dict[Any, Any] = {
     **{"axes.linewidth": 0.6, "legend.frameon": False, "svg.fonttype": "none"},
 }
 _MAX_ANNOTATED = 12
-_SIDES = {"a": ["model", "side"], "b": ["model_b", "side_b"]}
 _MAX_LABEL = 36
 """Characters of a site's name on an axis; a longer one would leave no room for the map."""
 _MIN_L0_SPAN = 4.0
@@ -115,9 +114,10 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
         metric: what stands above.
     """
     is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
-    names = {side: pairs[both[is_one_model:]].agg(" ".join, axis=1) for side, both in _SIDES.items()}
-    sites = list(dict.fromkeys([*names["a"], *names["b"]]))
-    cells = pairs.assign(row=[sites.index(b) - 1 for b in names["b"]], column=[sites.index(a) for a in names["a"]])
+    of_models = ["" if is_one_model else pairs[f"model{b}"] + " " for b in ("", "_b")]
+    names_a, names_b = of_models[0] + pairs["side"], of_models[1] + pairs["side_b"]
+    sites = list(dict.fromkeys([*names_a, *names_b]))
+    cells = pairs.assign(row=[sites.index(b) - 1 for b in names_b], column=[sites.index(a) for a in names_a])
     matrices = [_matrix(cells, column, len(sites) - 1) for column in ("value", "null")]
     return _beside_null(matrices, metric, across=sites[:-1], down=sites[1:], scale=_scale_of(cells))
 
@@ -266,9 +266,8 @@ def _handle(style: Style) -> Line2D:
 
 def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
     """Means over seeds; NaN where a pair was not compared, and where one seed has no value."""
-    means = cells.pivot_table(
-        index="row", columns="column", values=column, dropna=False, aggfunc=lambda values: values.mean(skipna=False)
-    )
+    seeds = cells.groupby(["row", "column"])[column]
+    means = seeds.mean().where(seeds.count() == seeds.size()).unstack("column")
     return means.reindex(index=range(n), columns=range(n)).to_numpy(float)
 
 
