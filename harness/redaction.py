@@ -20,10 +20,10 @@ _SECRET_NAME = re.compile(  # as a word of the name: STRIPE_API_KEY_PROD, apiKey
     r"(?i:key|token|secret|passw(or)?d|passphrase|credentials)(?![a-z])(?!(?<=[A-Z])[A-Z])"
 )
 _MIN_LENGTH = 8  # shorter values are choices (`key: end`), which texts are full of
-_SECRET_FORMS = re.compile(
-    r"(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"  # user:password in an address
-    r"|(?<=\b[Bb]earer )[\w.~+/=-]{8,}|\b[rs]k_(?:live|test)_\w{8,}"
-    r"|\b(?:hf_|gh[pousr]_)[A-Za-z0-9]{30,}|\bsk-[\w-]{20,}|\b(?:github_pat|wandb_v1)_\w{20,}|\bAKIA[0-9A-Z]{16}\b"
+_SECRET_FORMS = re.compile(  # one look behind for several forms: a page is long, and each look is at every character
+    r"(?<=[/ ])(?:(?<=://)[^\s/@:]+:[^\s/@]+(?=@)|(?<=\b[Bb]earer )[\w.~+/=-]{8,})"  # user:password in an address
+    r"|\b(?:[rs]k_(?:live|test)_\w{8,}|(?:hf_|gh[pousr]_)[A-Za-z0-9]{30,}|sk-[\w-]{20,}"
+    r"|(?:github_pat|wandb_v1)_\w{20,}|AKIA[0-9A-Z]{16}\b)"
 )
 
 _SECRET_QUERIES = re.compile(  # in an address, as it is or escaped for HTML or a script
