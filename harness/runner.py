@@ -71,7 +71,7 @@ def outcome(plan: Plan, store: Store) -> Outcome:
     skipped: dict[str, list[Cell]] = {}
     failed = []
     for key, state in states(plan, store).items():
-        record = store.record(key)
+        record = None if state == State("done") else store.record(key)  # which is read already, and says no more
         # To a run these are to do; to whoever reads its outcome they were skipped.
         is_skipped = state.name == "skipped" or (record is not None and record.error_type == UPSTREAM_FAILED)
         counts["skipped" if is_skipped else state.name] += 1

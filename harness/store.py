@@ -41,7 +41,7 @@ class Store:
         return cls(results.absolute(), cache_folder())
 
     def record_path(self, key: str) -> Path:
-        return self.results / "cells" / key[:2] / f"{key}.json"
+        return self.results / f"cells/{key[:2]}/{key}.json"
 
     def record(self, key: str) -> Record | None:
         return read_record(self.record_path(key))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.plugin_manager import Catalog
     from harness.results import Results
+    from harness.runner import Outcome
     from harness.store import State, Store
 
 _MAX_NAMED = 3
@@ -135,14 +136,14 @@ def run_verb(options: argparse.Namespace) -> int:
     for warning in changed_code(plan, store, catalog):
         complain(f"warning: {warning}")
     with display.TerminalDisplay(err) as shown:
-        run(plan, store, shown)
+        ended = run(plan, store, shown)
     remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
     results = Results.of(plan, store)
     results.write(store.results)
     write_report(plan, store, results)
     track(plan, results.frames, store.results, lambda text: complain(f"warning: {text}"))
     _show_boards(plan, results)
-    return _summary(plan, store)
+    return _summary(plan, store, ended)
 
 
 def status_verb(options: argparse.Namespace) -> int:
@@ -161,6 +162,7 @@ def status_verb(options: argparse.Namespace) -> int:
 def leaderboard_verb(options: argparse.Namespace) -> int:
     """The methods, by model and site, from what is done so far."""
     from harness.results import Results
+    from harness.runner import outcome
 
     plan, store = _read_plan(options.words)
     results = Results.of(plan, store)
@@ -168,7 +170,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
         print(json.dumps(results.boards_as_json(), indent=2))
         return ALL_DONE
     _show_boards(plan, results)
-    _summary(plan, store)
+    _summary(plan, store, outcome(plan, store))
     return ALL_DONE
 
 
@@ -314,11 +316,8 @@ def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | N
     print(json.dumps({"suite": plan.suite.config.name, "cells": cells} | ({"to_do": costs} if costs else {}), indent=2))
 
 
-def _summary(plan: Plan, store: Store) -> int:
+def _summary(plan: Plan, store: Store, ended: Outcome) -> int:
     """How a suite stands, what failed and why; the exit code."""
-    from harness.runner import outcome
-
-    ended = outcome(plan, store)
     counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
     tables = store.results / "tables"
     where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
