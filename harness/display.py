@@ -101,7 +101,7 @@ def table(title: str, columns: list[str], rows: list[list[Any]], unbroken: Colle
 
 def visible(text: str) -> str:
     """The text with a sign for each character that a terminal would not print as one."""
-    return "".join(c if c.isprintable() else _picture(c) for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _picture(c) for c in text)
 
 
 def _picture(character: str) -> str:
