@@ -53,8 +53,8 @@ class Scatter:
 
     @cached_property
     def trace(self) -> float:
-        """Σ‖x‖²; NaN where a product is not finite."""
-        return float(self.products.trace()) if torch.isfinite(self.products).all() else math.nan
+        """Σ‖x‖². No product is larger, by Cauchy and Schwarz."""
+        return float(self.products.trace())
 
     @cached_property
     def eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
@@ -83,7 +83,7 @@ class CentredMoments:
     def check_spread(self) -> None:
         """Refuse a side whose rows do not differ, or whose squares float64 can't hold."""
         for name, side in (("x", self.x), ("y", self.y)):
-            if math.isnan(side.trace):
+            if not math.isfinite(side.trace):
                 raise harness.Undefined(f"the scale of {name} leaves the range of float64; rescale it")
             if not side.trace > 0:
                 raise harness.Undefined(f"the rows of {name} are constant")

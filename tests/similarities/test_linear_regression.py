@@ -8,7 +8,7 @@ import torch
 from similarities.representations import moved, related, rows
 
 import harness
-from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments
+from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Scatter
 
 
 def regression(estimate="gcv"):
@@ -189,3 +189,17 @@ def test_few_spare_rows_ask_for_more_digits():
     assert regression("in_sample").compute_from(quick) == pytest.approx(in_sample(x, y), abs=1e-7)
     with pytest.raises(harness.Imprecise):
         regression("gcv").compute_from(quick)
+
+
+@pytest.mark.parametrize(("smallest", "is_enough"), [(1e-4, True), (1e-9, False)])
+def test_what_rounding_adds_by_itself_counts_too(smallest, is_enough):
+    """Coefficients are 0 here, so that nothing is linear in the rounding: a direction of x has very little variance."""
+    turn = torch.linalg.qr(noise(4, 4))[0]
+    x = Scatter(1000, torch.zeros(4), turn @ torch.diag(torch.tensor([1.0, 1.0, 1.0, smallest]).double()) @ turn.T, 1.0)
+    y = Scatter(1000, torch.zeros(3), torch.eye(3, dtype=torch.float64), 1.0)
+    unrelated = CentredMoments(x, y, torch.zeros(4, 3, dtype=torch.float64), 1.0, is_exact=False)
+    if is_enough:
+        assert regression("in_sample").compute_from(unrelated) == 0
+    else:
+        with pytest.raises(harness.Imprecise):
+            regression("in_sample").compute_from(unrelated)

@@ -28,7 +28,7 @@ from plugins.methods.sae.weights import Units, Weights
 
 
 class StackedUnits(Units):
-    """Of u streams: `mean` is [u, 1, d] and `scale` [u, 1, 1], for rows [u, b, d]."""
+    """Of u streams of the same rows, [u, b, d] at a time: `scale` is [u, 1, 1]."""
 
     def measure(self, x: Float[Tensor, "u b d"]) -> None:
         scale = torch.linalg.vector_norm(x - self.mean, dim=2, keepdim=True).mean(dim=1, keepdim=True)
@@ -36,7 +36,7 @@ class StackedUnits(Units):
 
     def of_one(self, stream: int) -> Units:
         """What SAEs of one stream have."""
-        return Units(self.mean[stream, 0], None if self.scale is None else self.scale[stream, 0, 0])
+        return Units(self.mean, None if self.scale is None else self.scale[stream, 0, 0])
 
 
 class StackedWeights(Weights):
@@ -84,8 +84,8 @@ class TopKStack(TopKSAE):
         weights = [Weights.initial(self.config.n_latents, infos[place]) for place in self._firsts]
         for member in self.members:
             member.schedule = Schedule.of(member.config, infos[0].n_rows, member.short_run_peak)
-        units = StackedUnits(torch.stack([infos[place].mean() for place in self._firsts])[:, None])
-        self.begin(infos[0], StackedWeights.of([weights[stream] for stream in self._streams.tolist()]), units)
+        stacked = StackedWeights.of([weights[stream] for stream in self._streams.tolist()])
+        self.begin(infos[0], stacked, StackedUnits(infos[0].mean()))
         self._pre = self._pre.new_empty(len(self.members) * self._pre.numel())
         self._n_kept = torch.tensor([member.config.k for member in self.members], device=infos[0].device)
 
