@@ -20,8 +20,8 @@ from torch import Tensor
 BLOCK_ROWS = 4096
 
 
-class Activations(Protocol):
-    """n rows of width d, with their identities, aligned."""
+class Features(Protocol):
+    """n rows of width d."""
 
     @property
     def n_rows(self) -> int: ...
@@ -29,12 +29,16 @@ class Activations(Protocol):
     @property
     def width(self) -> int: ...
 
-    @property
-    def rows(self) -> pd.DataFrame: ...
-
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """The rows at these places, in float32."""
         ...
+
+
+class Activations(Features, Protocol):
+    """Rows with their identities, aligned."""
+
+    @property
+    def rows(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from harness.errors import Imprecise, Undefined
 from harness.isolation import isolated
 from harness.pairing import Pair, View
 from harness.session import row
+
+SIDES_BYTES = 2**30
+"""What is kept of single sides; what has no room is found anew."""
 
 
 class Steps:
@@ -176,3 +180,32 @@ class PairValue(Value):
     def _side_key(self, view: View, what: str = "") -> tuple[str, str, str, bytes]:
         """Equal for sides of which metrics say the same: the anchors, too, are given by which rows are kept."""
         return what, self._call, view.name, self.pair.kept_digest
+
+
+def read_blocks(
+    values: Sequence[PairValue],
+    block_rows: int,
+    device: torch.device,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[Any, Statistics]:
+    """Feed all that takes blocks, from one reading of the rows; the statistics, by their class."""
+    pairs_of: dict[Any, list[Pair]] = {}
+    for value in values:
+        if value.statistics_kind is not None:
+            pairs_of.setdefault(value.statistics_kind, []).append(value.pair)
+    statistics = {kind: Statistics(kind, pairs) for kind, pairs in pairs_of.items()}
+    fed = [value for value in values if value.takes_blocks]
+    pairs = [value.pair for value in fed] + [pair for pairs in pairs_of.values() for pair in pairs]
+    views = {view.name: view for pair in pairs for view in (pair.one, pair.other)}
+    n = len(pairs[0].kept) if pairs else 0
+    for start in range(0, n, block_rows):
+        part = slice(start, start + block_rows)
+        rows = {name: view.take(part) for name, view in views.items()}
+        masked = {name: view.masked[part].to(device) for name, view in views.items()}
+        for kind in statistics.values():
+            kind.update(rows, masked)
+        of_block = Sides(SIDES_BYTES)
+        for value in fed:
+            value.update(rows, part, of_block)
+        on_progress(min(n, start + block_rows), n)
+    return statistics

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.activation_store import StoredActivations
+from harness.activations import Features
 from harness.decomposition import Codes, Decomposition
 from harness.errors import HarnessError
 
@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 class JoinedActivations:
     """The features of several sites for the same tokens; joined as they are read, so that nothing else is held."""
 
-    def __init__(self, sites: Sequence[StoredActivations | JoinedActivations]) -> None:
+    def __init__(self, sites: Sequence[Features]) -> None:
         self._sites = sites
         self.n_rows: int = sites[0].n_rows
         self.width: int = sum(site.width for site in sites)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.activation_store import StoredActivations, masked_rows
+from harness.activations import Features
 from harness.errors import StoreError
 from harness.joined import JoinedActivations
 from harness.keys import content_key
@@ -34,7 +35,7 @@ class View:
     """The same for views that hold the same rows in the same order."""
     same_rows: str
     """The name of the view that holds the same rows unshuffled; its own name where that is itself."""
-    activations: StoredActivations | JoinedActivations
+    activations: Features
     places: Int[Tensor, " n"]
     masked: Bool[Tensor, " n"]
     device: torch.device
@@ -103,7 +104,7 @@ class SharedRows:
 
 class _Place(NamedTuple):
     name: str
-    activations: StoredActivations | JoinedActivations
+    activations: Features
     masked: Bool[Tensor, " n"]
     table: int
     """The number of its table of rows: equal tables, as the sites of one capture have, have one number."""

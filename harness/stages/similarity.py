@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from harness.cells import Cell
-from harness.comparison import PairValue, Sides, Statistics, Value
+from harness.comparison import SIDES_BYTES, PairValue, Sides, Value, read_blocks
 from harness.decomposition import Decomposition, load
 from harness.errors import Imprecise, Undefined
 from harness.joined import JoinedAtoms
@@ -25,8 +25,6 @@ from harness.store import require
 _BLOCK_ROWS = 1024
 # What the sums of all pairs of one reading may take; for more pairs the rows are read again.
 _SUMS_BYTES = 2**30
-# What is kept of single sides; what has no room is found anew.
-_SIDES_BYTES = 2**30
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -106,7 +104,7 @@ def _readings(cells_of: dict[SharedRows, list[Cell]]) -> Iterator[dict[SharedRow
 
 def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session) -> None:
     values: dict[str, list[PairValue]] = {}
-    sides = Sides(_SIDES_BYTES)
+    sides = Sides(SIDES_BYTES)
     for shared, cells in reading.items():
         for cell in cells:
             with session.alone(cell):
@@ -122,7 +120,8 @@ def _end(
 ) -> dict[str, list[PairValue]]:
     """Read the rows and finish the cells that these values are of; returns those that ask for more precision."""
     imprecise: dict[str, list[PairValue]] = {}
-    statistics = _read(list(itertools.chain(*values.values())), session)
+    read = list(itertools.chain(*values.values()))
+    statistics = read_blocks(read, _BLOCK_ROWS, session.device, partial(session.progress, "rows compared"))
     for shared, cells in reading.items():
         for cell in cells:
             if cell.key not in values:
@@ -150,30 +149,6 @@ def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> l
         PairValue(name, session.create("similarity", call), canonical_json(call), pair, sides)
         for name, pair in pairs.items()
     ]
-
-
-def _read(values: list[PairValue], session: Session) -> dict[Any, Statistics]:
-    """Feed all that takes blocks; the statistics, by their class."""
-    pairs_of: dict[Any, list[Pair]] = {}
-    for value in values:
-        if value.statistics_kind is not None:
-            pairs_of.setdefault(value.statistics_kind, []).append(value.pair)
-    statistics = {kind: Statistics(kind, pairs) for kind, pairs in pairs_of.items()}
-    fed = [value for value in values if value.takes_blocks]
-    pairs = [value.pair for value in fed] + [pair for pairs in pairs_of.values() for pair in pairs]
-    views = {view.name: view for pair in pairs for view in (pair.one, pair.other)}
-    n = len(pairs[0].kept) if pairs else 0
-    for start in range(0, n, _BLOCK_ROWS):
-        part = slice(start, start + _BLOCK_ROWS)
-        rows = {name: view.take(part) for name, view in views.items()}
-        masked = {name: view.masked[part].to(session.device) for name, view in views.items()}
-        for kind in statistics.values():
-            kind.update(rows, masked)
-        of_block = Sides(_SIDES_BYTES)
-        for value in fed:
-            value.update(rows, part, of_block)
-        session.progress("rows compared", min(n, start + _BLOCK_ROWS), n)
-    return statistics
 
 
 def _kept_shares(shared: SharedRows) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -11,7 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.errors import ConfigError, Undefined, suggest
+from harness.activations import TensorActivations
+from harness.comparison import SIDES_BYTES, PairValue, Sides, read_blocks
+from harness.errors import ConfigError, Imprecise, Undefined, suggest
+from harness.pairing import Pair, View
+from harness.rows import bare_rows
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import atoms, rows
 
@@ -21,6 +26,8 @@ _ENCODED = (300, 12)
 """Rows, as wide as the atoms, whose codes are compared."""
 _TOLERANCE = 1e-6
 _SHARE = 0.1
+_RUN_ROWS, _RUN_BLOCK = 1500, 1024
+_RUN_TOLERANCE = 1e-5
 
 
 class SimilarityUnderTest:
@@ -210,6 +217,50 @@ def has_no_number_for_rows_that_are_all_the_same(similarity: SimilarityUnderTest
             raise Broken(f"the value is {value} where the rows of x {name}; raise harness.Undefined(reason) there.")
 
 
+def gives_in_a_run_what_it_gives_alone(similarity: SimilarityUnderTest) -> None:
+    """From `statistics`, quick ones too, and from `of_side`, which a run uses, it has the value of s(x, y) to 1e-5."""
+    metric = similarity.metric
+    if not any(hasattr(metric, name) for name in ("statistics", "quick_statistics", "of_side")):
+        raise NotChecked("it names no statistics and says nothing of single sides")
+    _, d_x, d_y = next(size for size in SIZES if size[1] == similarity.rows("x").shape[1])
+    x = rows(_RUN_ROWS, d_x)
+    mixed = x @ torch.randn(d_x, d_y, generator=_generator(1))
+    sides = {"x": x, "y": mixed + 2 * rows(_RUN_ROWS, d_y, seed=2), "z": _rotated(x)}
+    values = [_pair_value(similarity, sides, *names) for names in itertools.combinations(sides, 2)]
+    found = _ended(values)
+    for value, got in zip(values, found, strict=True):
+        one, other = value.pair.one.name, value.pair.other.name
+        alone = similarity.value(sides[one].clone(), sides[other].clone())
+        _equal(
+            alone, got, f"s({one}, {other})", "its value in a run", "both must follow one definition", _RUN_TOLERANCE
+        )
+
+
+def _pair_value(similarity: SimilarityUnderTest, sides: dict[str, Tensor], one: str, other: str) -> PairValue:
+    n, cpu = _RUN_ROWS, torch.device("cpu")
+    views = [
+        View(name, name, TensorActivations(sides[name], bare_rows(n)), torch.arange(n), torch.zeros(n).bool(), cpu)
+        for name in (one, other)
+    ]
+    return PairValue("similarity", similarity.make(), "of this check", Pair(*views), Sides(SIDES_BYTES))
+
+
+def _ended(values: list[PairValue]) -> list[float]:
+    """As a run does: where quick statistics do not give a value with enough digits, from the others."""
+    found = {}
+    for _ in range(2):
+        open_values = [value for value in values if value not in found]
+        statistics = read_blocks(open_values, _RUN_BLOCK, torch.device("cpu"))
+        for value in open_values:
+            try:
+                found[value] = value.end(statistics)["value"]
+            except Imprecise:
+                if not value.is_quick:
+                    raise
+                value.refine()
+    return [found[value] for value in values]
+
+
 def _started(similarity: SimilarityUnderTest, x: Tensor, y: Tensor) -> Any:
     """A fresh metric that has its anchors, if it wants any."""
     metric = similarity.make()
@@ -220,8 +271,8 @@ def _started(similarity: SimilarityUnderTest, x: Tensor, y: Tensor) -> Any:
     return metric
 
 
-def _equal(a: float, b: float, name_a: str, name_b: str, advice: str) -> None:
-    if not abs(a - b) <= _TOLERANCE * max(1.0, abs(a)):
+def _equal(a: float, b: float, name_a: str, name_b: str, advice: str, tolerance: float = _TOLERANCE) -> None:
+    if not abs(a - b) <= tolerance * max(1.0, abs(a)):
         raise Broken(f"{name_a} is {a:.9g}, but {name_b} is {b:.9g}: {advice}.")
 
 
@@ -255,4 +306,5 @@ CHECKS: list[Check] = [
     leaves_its_input_alone,
     repeats_itself,
     has_no_number_for_rows_that_are_all_the_same,
+    gives_in_a_run_what_it_gives_alone,
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -131,6 +132,60 @@ class MergesNothing(Streams):
     def merge(self, other: Streams) -> None: ...
 
 
+class NormSums:
+    """Statistics of `Shares`: the rows themselves."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str]) -> None:
+        self.rows: dict[str, list[Tensor]] = {}
+
+    def update(self, rows: Mapping[str, Tensor], masked: Mapping[str, Tensor]) -> None:
+        for name, x in rows.items():
+            self.rows.setdefault(name, []).append(x)
+
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat(self.rows[x]), torch.cat(self.rows[y])
+
+
+class HalfOfThem(NormSums):
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> tuple[Tensor, Tensor]:
+        both = super().pair(x, y, without_x, without_y)
+        return both[0][::2], both[1][::2]
+
+
+class Shares(Good):
+    """From shared statistics: conforms."""
+
+    statistics: type = NormSums
+
+    def compute_from(self, of_pair: tuple[Tensor, Tensor]) -> float:
+        return self(*of_pair)
+
+
+class AsksForMore(Shares):
+    """Quick statistics are never enough: conforms."""
+
+    quick_statistics = HalfOfThem
+
+    def compute_from(self, of_pair: tuple[Tensor, Tensor]) -> float:
+        if len(of_pair[0]) < 1000:
+            raise harness.Imprecise("half of the rows")
+        return self(*of_pair)
+
+
+class IsContentWithLittle(Shares):
+    quick_statistics = HalfOfThem
+
+
+class OfSides(Good):
+    """From what it says of single sides, of which it means one wrongly."""
+
+    def of_side(self, side: str, rows: Tensor) -> Tensor:
+        return rows - rows.mean(dim=0) if side == "x" else rows
+
+    def of_sides(self, of_x: Tensor, of_y: Tensor) -> float:
+        return float(torch.corrcoef(torch.stack([of_x.norm(dim=1), (of_y - 1).norm(dim=1)]))[0, 1])
+
+
 BROKEN: dict[type, tuple[str, str]] = {
     FalseInvariance: ("keeps_each_invariance", "after the map 'invertible' of x .*take 'invertible' out"),
     UnknownInvariance: ("says_what_it_is", "'rotation'.*orthogonal"),
@@ -145,6 +200,8 @@ BROKEN: dict[type, tuple[str, str]] = {
     MeanOfParts: ("streams_as_it_says", r"update\(\) with parts"),
     DoesNotReset: ("streams_as_it_says", r"reset\(\) forgets all"),
     MergesNothing: ("streams_as_it_says", r"merge\(\) of parts"),
+    IsContentWithLittle: ("gives_in_a_run_what_it_gives_alone", r"s\(x, y\) is .*its value in a run is"),
+    OfSides: ("gives_in_a_run_what_it_gives_alone", "follow one definition"),
 }
 
 
@@ -157,7 +214,7 @@ def test_it_is_found(make: Any) -> None:
     assert re.search(message, found.problem, re.DOTALL), found.problem
 
 
-@pytest.mark.parametrize("make", [Good, Streams])
+@pytest.mark.parametrize("make", [Good, Streams, Shares, AsksForMore])
 def test_what_conforms_passes(make: Any) -> None:
     assert not [finding for finding in check_similarity(make) if finding.outcome == "fails"]
 
