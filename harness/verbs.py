@@ -106,11 +106,10 @@ def plan_verb(options: argparse.Namespace) -> int:
         return ALL_DONE
     _say_difference(plan, store)
     _show_states(plan, found)
-    groups = {(cell.kind, cell.group) for cell in plan.cells.values() if found[cell.key].name in ("to do", "failed")}
-    n_todo = sum(state.name in ("to do", "failed") for state in found.values())
-    passes = sum(kind == "capture" for kind, _ in groups)
-    streams = sum(kind == "fit" for kind, _ in groups)
-    out.print(f"\n{len(found)} cells, {n_todo} to do: {passes} forward passes, {streams} streams shared by learners")
+    todo = [cell for cell in plan.cells.values() if found[cell.key].name in ("to do", "failed")]
+    passes = len({cell.group for cell in todo if cell.kind == "capture"})
+    streams = len({(cell.group, cell.columns["seed"]) for cell in todo if cell.kind == "fit"})
+    out.print(f"\n{len(found)} cells, {len(todo)} to do: {passes} forward passes, {streams} streams shared by learners")
     for line in display.costs(costs, asked):
         out.print(line, highlight=False)
     return ALL_DONE

@@ -170,6 +170,14 @@ def test_a_grid_is_a_product(harness_cli: Cli) -> None:
     assert sum(label.startswith("fit") for label in states(output)) == 2 * 3 * 2 * 2  # k, max_atoms, sites, seeds
 
 
+def test_a_plan_says_how_many_readings_are_shared(harness_cli: Cli) -> None:
+    """One forward pass for each split; one stream for each site and seed, whichever methods learn from it."""
+    _, output, _ = harness_cli("plan", "suite=smoke", "methods=[mean, {method: pca, n_components: 4}]", "seeds=[0,1,2]")
+    n_sites, n_splits, n_seeds = 2, 3, 3
+    wanted = f"to do: {n_splits} forward passes, {n_sites * n_seeds} streams shared by learners"
+    assert wanted in " ".join(output.split()), output
+
+
 def test_a_site_that_the_model_lacks_is_skipped_with_the_reason(harness_cli: Cli) -> None:
     _, output, _ = harness_cli("plan", "suite=smoke", "models.0.sites=[resid_post.1,resid_post.9]", "--json")
     cells = {cell["label"]: cell for cell in json.loads(output)["cells"]}
