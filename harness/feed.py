@@ -90,6 +90,11 @@ class Feed:
         """Of the checkpoint: the first member's."""
         return next(iter(self.members))
 
+    @property
+    def _members(self) -> list[list[Any]]:
+        """What checkpoints are told apart by."""
+        return [[name, self.streams[name].seed] for name in self.members]
+
     def run(self, step: Callable[[], None]) -> None:
         """Run the learner's own code: its time is counted and whatever it raises costs it alone."""
         if self.fitted.error is not None:
@@ -178,7 +183,7 @@ class Feed:
         """What `resume` needs, between two batches."""
         fitted = self.fitted
         return Snapshot.of(self.learner), {
-            "members": list(self.members),
+            "members": self._members,
             "passes_done": self.passes_done,
             "rows_done": self.rows_done,
             "rows_seen": fitted.rows_seen,
@@ -189,7 +194,7 @@ class Feed:
 
     def resume(self, snapshot: Snapshot, standing: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was taken; one of a stack of other learners is of no use."""
-        if standing.get("members") != list(self.members):
+        if standing.get("members") != self._members:
             return
         snapshot.restore(self.learner)
         self.passes_done, self.rows_done = standing["passes_done"], standing["rows_done"]

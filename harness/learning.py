@@ -70,19 +70,30 @@ def fit_together(
 
 
 def fed_together(learners: Mapping[str, Learner], streams: Mapping[str, Stream]) -> list[list[str]]:
-    """Names of the learners to give to `fit_together` at one time: those of one stream, or all, where learners of
-    several streams learn in one computation.
+    """Names of the learners to give to `fit_together` at one time: those of stacks over several streams, and of the
+    others those of one stream.
     """
-    if any(len(distinct(streams[name] for name in members)) > 1 for members in _stacks(learners)):
-        return [list(learners)]
-    return [[name for name in learners if streams[name] is one] for one in distinct(streams.values())]
+    stacks = [list(members) for members in _stacks(learners)]
+    over_several = [name for names in stacks if len(distinct(streams[name] for name in names)) > 1 for name in names]
+    others = [name for name in learners if name not in over_several]
+    of_streams = [
+        [name for name in others if streams[name] is one] for one in distinct(streams[name] for name in others)
+    ]
+    return [names for names in (over_several, *of_streams) if names]
+
+
+def stack_key(learner: Learner) -> Hashable:
+    """Of learners that learn in one computation; None for those that learn by themselves."""
+    key: Hashable = getattr(learner, "stack_key", None)
+    hash(key)
+    return key
 
 
 def _stacks(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
     """The learners that learn in one computation; most learn by themselves."""
     stacks: dict[Hashable, dict[str, Learner]] = {}
     for name, learner in learners.items():
-        key = getattr(learner, "stack_key", None)
+        key = stack_key(learner)
         stacks.setdefault(name if key is None else (type(learner), key), {})[name] = learner
     return list(stacks.values())
 

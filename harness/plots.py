@@ -42,6 +42,7 @@ _LOOK: dict[Any, Any] = {
 _MAX_ANNOTATED = 12
 _MAX_LABEL = 36
 """Characters of a site's name on an axis; a longer one would leave no room for the map."""
+_WIDE_LETTERS = re.compile("[mwMW%@]")
 _MIN_L0_SPAN = 4.0
 """Methods at nearly the same L0 should look so: the axis spans at least this factor."""
 
@@ -159,8 +160,7 @@ def _beside_null(
     labels = [_shortened(across), _shortened(down)]
     panel = min(max(0.5 * len(set(across) | set(down)), 1.2), 8.0)
     heads = [textwrap.fill(name, int(panel / 0.08), max_lines=3, placeholder="…") for name in (title, "null")]
-    # In inches. The page's font decides how wide a text is: what a layout engine measures, slowly, is a guess as well.
-    label = 0.08 * max(map(cell_len, itertools.chain(*labels)), default=0)
+    label = max(map(_label_inches, itertools.chain(*labels)), default=0.0)
     left, bottom = 0.15 + label, 0.15 + 0.65 * label  # names below a map lean by 40°
     size = (left + 2 * panel + 1.35, bottom + panel + 0.1 + 0.16 * (heads[0].count("\n") + 1))
     with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
@@ -176,6 +176,11 @@ def _beside_null(
         bar = place(left + 2 * panel + 0.45, bottom + 0.1 * panel, 0.03 * panel, 0.8 * panel)
         figure.colorbar(mesh, cax=bar).outline.set_visible(False)
     return figure
+
+
+def _label_inches(label: str) -> float:
+    """About. The page's font decides: what a layout engine measures, slowly, is a guess as well."""
+    return 0.08 * cell_len(label) + 0.05 * len(_WIDE_LETTERS.findall(label))
 
 
 def _shortened(labels: Iterable[str]) -> list[str]:

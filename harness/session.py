@@ -99,14 +99,21 @@ class Session:
     @contextmanager
     def missing(self, cells: list[Cell]) -> Iterator[list[Cell]]:
         """The cells whose artefacts are still to be made, by nobody else meanwhile; the others end here."""
+        left = self.not_made(cells)
         with ExitStack() as locks:
-            for cell in sorted(cells, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
+            for cell in sorted(left, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
                 locks.enter_context(self.store.lock(cell.kind, cell.key))
-            manifests = {cell.key: self.store.whole(cell.kind, cell.key) for cell in cells}
-            for cell in cells:
-                if (manifest := manifests[cell.key]) is not None:
-                    self.done(cell, manifest["cost"], manifest["provenance"])
-            yield [cell for cell in cells if manifests[cell.key] is None]
+            yield self.not_made(left)
+
+    def not_made(self, cells: list[Cell]) -> list[Cell]:
+        """The cells whose artefacts are not in the store; the others end here."""
+        left = []
+        for cell in cells:
+            if (manifest := self.store.whole(cell.kind, cell.key)) is not None:
+                self.done(cell, manifest["cost"], manifest["provenance"])
+            else:
+                left.append(cell)
+        return left
 
     def provenance(self) -> dict[str, Any]:
         return provenance(str(self.device))

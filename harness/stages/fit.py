@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from harness.activation_store import StoredActivations, masked_rows
 from harness.activations import Stream
 from harness.cells import Cell
 from harness.checkpoints import Checkpoints
+from harness.contracts import Learner
 from harness.decomposition import Decomposition
 from harness.errors import StoreError, Undefined
 from harness.feed import Fitted
-from harness.learning import fed_together, fit_together
+from harness.learning import fed_together, fit_together, stack_key
 from harness.memory import PeakMemory
 from harness.session import Session, cost, row
 from harness.store import require
@@ -23,37 +28,64 @@ from harness.store import require
 
 def run(cells: list[Cell], session: Session) -> None:
     """Fit the methods that are not in the store yet, of one site and any seeds."""
-    with session.missing(cells) as missing:
-        if missing:
-            _fit(missing, session)
-
-
-def _fit(cells: list[Cell], session: Session) -> None:
-    task = cells[0].task
-    activations = StoredActivations(*require(session.store, "capture", task["capture"]))
-    keep = (~masked_rows(activations, activations, task["max_norm_multiple"])).nonzero().flatten()
-    if not len(keep):
-        raise StoreError("every fit row is masked; check max_norm_multiple and the model's activations.")
-    n_broken = int((~torch.isfinite(activations.norms)).sum())
-    if n_broken:
-        broken = f"{n_broken} of {activations.n_rows} rows hold NaN or infinite values and are masked"
-        session.warn(f"{cells[0].label}, and all of its site: {broken}")
-    streams = {seed: Stream(activations, keep, seed) for seed in dict.fromkeys(cell.task["seed"] for cell in cells)}
-    learners, stream_of = {}, {cell.key: streams[cell.task["seed"]] for cell in cells}
-    for cell in cells:
+    todo = {cell.key: cell for cell in session.not_made(cells)}
+    if not todo:
+        return
+    rows = _FitRows.of(cells[0], session)
+    streams = {cell.task["seed"]: rows.stream(cell.task["seed"]) for cell in todo.values()}
+    learners: dict[str, Learner] = {}
+    for key, cell in todo.items():
         with session.alone(cell):
-            learners[cell.key] = session.create("method", cell.task["method"])
-    checkpoints = Checkpoints(partial(session.store.checkpoint, "fit"), session.warn)
-    cell_of = {cell.key: cell for cell in cells}
+            learner = session.create("method", cell.task["method"])
+            stack_key(learner)  # the plugin's own code, like what made it
+            learners[key] = learner
+    stream_of = {key: streams[todo[key].task["seed"]] for key in learners}
     for keys in fed_together(learners, stream_of):
-        memory, own = PeakMemory(session.device.type), {key: learners.pop(key) for key in keys}
-        fitted = fit_together(own, stream_of, session.device, session.progress, checkpoints=checkpoints)
-        peak_bytes = memory.read()
-        for key in keys:
-            for warning in fitted[key].warnings:
-                session.warn(f"{cell_of[key].label}: {warning}")
-            _end(cell_of[key], fitted[key], activations, len(keep), peak_bytes, session)
-            checkpoints.discard(key)
+        with session.missing([todo[key] for key in keys]) as missing:
+            own = {cell.key: learners.pop(cell.key) for cell in missing}
+            if own:
+                _fit(missing, own, stream_of, rows, session)
+
+
+@dataclass(frozen=True)
+class _FitRows:
+    """The rows of a site that learners see."""
+
+    activations: StoredActivations
+    keep: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, cell: Cell, session: Session) -> _FitRows:
+        activations = StoredActivations(*require(session.store, "capture", cell.task["capture"]))
+        keep = (~masked_rows(activations, activations, cell.task["max_norm_multiple"])).nonzero().flatten()
+        if not len(keep):
+            raise StoreError("every fit row is masked; check max_norm_multiple and the model's activations.")
+        n_broken = int((~torch.isfinite(activations.norms)).sum())
+        if n_broken:
+            broken = f"{n_broken} of {activations.n_rows} rows hold NaN or infinite values and are masked"
+            session.warn(f"{cell.label}, and all of its site: {broken}")
+        return cls(activations, keep)
+
+    def stream(self, seed: int) -> Stream:
+        return Stream(self.activations, self.keep, seed)
+
+
+def _fit(
+    cells: list[Cell],
+    learners: Mapping[str, Learner],
+    stream_of: Mapping[str, Stream],
+    rows: _FitRows,
+    session: Session,
+) -> None:
+    checkpoints = Checkpoints(partial(session.store.checkpoint, "fit"), session.warn)
+    memory = PeakMemory(session.device.type)
+    fitted = fit_together(learners, stream_of, session.device, session.progress, checkpoints=checkpoints)
+    peak_bytes = memory.read()
+    for cell in cells:
+        for warning in fitted[cell.key].warnings:
+            session.warn(f"{cell.label}: {warning}")
+        _end(cell, fitted[cell.key], rows.activations, len(rows.keep), peak_bytes, session)
+        checkpoints.discard(cell.key)
 
 
 def _end(

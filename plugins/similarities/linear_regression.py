@@ -23,9 +23,9 @@ Invertible maps of x change nothing; those of y do, because its columns count by
 
 In a run float32 rows are multiplied in float32 first, and XᵀX in float64 always: so the basis is exact, and rounding E
 of XᵀY moves R² by 2⟨B, E⟩ + ‖QᵀE‖² over ‖Y‖², B = U Λ⁻¹ Uᵀ XᵀY being the regression's coefficients. Where entries of E
-are independent and of size η‖x_i‖‖y_j‖, columns of X and Y, that is some
+are independent and of size η‖x_i‖‖y_j‖, columns of the rows as they are multiplied, around their pilots, that is some
 
-    2η √Σ B_ij² ‖x_i‖² ‖y_j‖² / ‖Y‖² + η² Σ ‖x_i‖² (U Λ⁻¹ Uᵀ)_ii
+    2η √Σ B_ij² ‖x_i‖² ‖y_j‖² / ‖Y‖² + η² Σ ‖x_i‖² (U Λ⁻¹ Uᵀ)_ii Σ ‖y_j‖² / ‖Y‖²
 
 Of the sides tried (SmolLM2's rows rotated, few, with a mean of 3,000; one direction with most of the variance;
 eigenvalues over 10 orders) η was 1e-9 to 5e-8. It is taken as 5e-7, and pairs for which this gives more than 1e-6 are
@@ -86,7 +86,8 @@ class LinearRegression(MomentSimilarity):
 
 def _error(white_x: Float[Tensor, "d1 r"], projected: Float[Tensor, "r d2"], moments: CentredMoments) -> float:
     """What rounding of XᵀY may have done to R²."""
-    squares_x, squares_y = moments.x.products.diagonal(), moments.y.products.diagonal()
+    z_x, z_y = moments.x.pilot_squares, moments.y.pilot_squares
     coefficients = white_x @ projected
-    linear = 2 * math.sqrt(squares_x @ coefficients.square() @ squares_y) / float(squares_y.sum())
-    return _ROUNDING * (linear + _ROUNDING * float(squares_x @ white_x.square().sum(dim=1)))
+    linear = 2 * math.sqrt(z_x @ coefficients.square() @ z_y) / moments.y.trace
+    quadratic = float(z_x @ white_x.square().sum(dim=1)) * float(z_y.sum()) / moments.y.trace
+    return _ROUNDING * (linear + _ROUNDING * quadratic)

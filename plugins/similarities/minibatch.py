@@ -53,7 +53,10 @@ class KernelProducts:
 
 
 class MinibatchKernels:
-    """Minibatches are consecutive rows, whatever blocks they come in; the last may be smaller."""
+    """Minibatches are consecutive rows, whatever blocks they come in; the last may be smaller.
+
+    The kernels of all places are multiplied at once: how many there are may change the last bit of a value.
+    """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
         self._sums = {pair: KernelProducts() for pair in pairs}

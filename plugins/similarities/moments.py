@@ -35,7 +35,9 @@ from plugins.similarities.inputs import check_aligned
 
 _BLOCK_ROWS = 4096
 _EPS = torch.finfo(torch.float64).eps
+# Of rows, rounding in float32 averages out over many only, and over many columns: sums of few values round one way.
 _FEW_ROWS = 512
+_FEW_COLUMNS = 64
 # Squares of norms whose squares, summed over a block, float32 holds.
 _SMALLEST, _LARGEST = 1e-16, 1e16
 
@@ -50,6 +52,8 @@ class Scatter:
     """XᵀX"""
     norms4: float
     """Σ‖x‖⁴"""
+    pilot_squares: Float[Tensor, " d"]
+    """Σz² around the pilot: rounding of products is small against these."""
 
     @cached_property
     def trace(self) -> float:
@@ -74,7 +78,7 @@ class CentredMoments:
     norm_products: float
     """Σ‖x‖²‖y‖²"""
     is_exact: bool = True
-    """Whether XᵀY, too, was multiplied in float64."""
+    """Whether XᵀY, too, is of rows and products in float64."""
 
     @property
     def n_rows(self) -> int:
@@ -109,6 +113,10 @@ class JointMoments:
             if (y, x) not in self._pairs:
                 self._pairs[x, y] = None
         self._pilots: dict[str, Float[Tensor, " d"]] = {}
+        self._are_rough: set[str] = set()
+        """Places whose pilot is the mean of few rows: their rows may be far from it."""
+        self._rounded: set[tuple[str, str]] = set()
+        """Pairs of which rows or products were rounded to float32."""
         self._sums: dict[tuple[str, str], Float[Tensor, "_ _"]] = {}
         self._scatters: dict[str, Scatter] = {}
 
@@ -124,8 +132,10 @@ class JointMoments:
         features = {}
         for place, x in rows.items():
             if place not in self._pilots and not masked[place].all():
+                kept = x[~masked[place]]
+                self._are_rough |= {place} if len(kept) < _FEW_ROWS else set()
                 # Rounded, so that rows of float32 lose nothing around it.
-                self._pilots[place] = x[~masked[place]].double().mean(dim=0).to(self._product_dtype(x)).double()
+                self._pilots[place] = kept.double().mean(dim=0).to(self._product_dtype(place, x)).double()
             if place in self._pilots:
                 features[place] = self._features(place, x, masked[place])
         for x, y in self._pairs:
@@ -133,12 +143,16 @@ class JointMoments:
                 exact = self._exact_features(x, rows[x], masked[x])
                 self._add((x, x), exact.T @ exact)
             elif x in features and y in features:
+                is_exact = features[x].dtype == features[y].dtype == torch.float64
+                self._rounded |= set() if is_exact else {(x, y)}
                 self._add((x, y), _product(features[x], features[y]))
 
     def merge(self, other: JointMoments) -> None:
         """Add the rows that another of the same places has seen; it stays as it is."""
         self._scatters.clear()
         steps = {}
+        self._rounded |= other._rounded
+        self._are_rough |= other._are_rough - self._pilots.keys()
         for place, pilot in other._pilots.items():
             self._pilots.setdefault(place, pilot)
             steps[place] = self._pilots[place] - pilot
@@ -169,16 +183,17 @@ class JointMoments:
             raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
         steps = own_x.mean - self._pilots[x], own_y.mean - self._pilots[y]
         products, norm_products = _products_moved(sums, *steps), _norm_products_moved(sums, *steps)
-        return CentredMoments(own_x, own_y, products, norm_products, self.dtype == torch.float64 or x == y)
+        return CentredMoments(own_x, own_y, products, norm_products, is_exact=not {(x, y), (y, x)} & self._rounded)
 
     def _original(self, place: str) -> str:
         return self._same_rows.get(place, place)
 
-    def _product_dtype(self, x: Tensor) -> torch.dtype:
-        return torch.float64 if len(x) < _FEW_ROWS else torch.promote_types(self.dtype, x.dtype)
+    def _product_dtype(self, place: str, x: Float[Tensor, "b d"]) -> torch.dtype:
+        is_small = len(x) < _FEW_ROWS or x.shape[1] < _FEW_COLUMNS
+        return torch.float64 if is_small or place in self._are_rough else torch.promote_types(self.dtype, x.dtype)
 
     def _features(self, place: str, x: Float[Tensor, "b d"], masked: Bool[Tensor, " b"]) -> Float[Tensor, "b d+2"]:
-        features = _features(x, self._pilots[place].to(self._product_dtype(x)))
+        features = _features(x, self._pilots[place].to(self._product_dtype(place, x)))
         features[masked] = 0
         if features.dtype != torch.float64 and not _SMALLEST < features[:, -2].max() < _LARGEST:
             return self._exact_features(place, x, masked)
@@ -325,4 +340,4 @@ def _scatter(sums: Float[Tensor, "d+2 d+2"], pilot: Float[Tensor, " d"]) -> Scat
     # Spread that float64 could not have told from none at this distance from the origin.
     if centred[:-2, :-2].trace() <= n * (8 * _EPS * mean.norm()) ** 2:
         centred = torch.zeros_like(centred)
-    return Scatter(n, mean, centred[:-2, :-2], float(centred[-2, -2]))
+    return Scatter(n, mean, centred[:-2, :-2], float(centred[-2, -2]), sums.diagonal()[:-2])

@@ -165,6 +165,31 @@ def test_a_checkpoint_of_a_stack_is_for_the_same_learners(names: str, is_used: b
         assert fitted.rows_seen == 3 * len(X)
 
 
+def test_a_checkpoint_of_a_stack_is_for_the_same_seeds(tmp_path: Path) -> None:
+    calls = iter(range(20))
+
+    def touch(batch: harness.Batch) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    streams = {seed: stream_of(X, seed=seed) for seed in (0, 1)}
+    made = {"a": Stackable(3, 64, touch), "b": Stackable(3, 64)}
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(made, {"a": streams[0], "b": streams[1]}, CPU, checkpoints=checkpoints_in(tmp_path))
+    for seeds, is_used in (((0, 0), False), ((0, 1), True)):
+        batches: list[harness.Batch] = []
+        again = {"a": Stackable(3, 64, batches.append), "b": Stackable(3, 64)}
+        of_each = {name: streams[seed] for name, seed in zip(again, seeds, strict=True)}
+        kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        fitted = fit_together(again, of_each, CPU, checkpoints=checkpoints_in(tmp_path))
+        for path, content in kept.items():
+            path.write_bytes(content)
+        assert (len(batches) < 3 * 11) == is_used
+        for name, seed in zip(again, seeds, strict=True):
+            alone = fit_together({"a": Stackable(3, 64)}, streams[seed], CPU)["a"]
+            assert torch.equal(tensors(fitted[name])["offset"], tensors(alone)["offset"])
+
+
 def _leave(batch: harness.Batch) -> None:
     pass
 

@@ -343,7 +343,7 @@ def test_learners_of_several_seeds_learn_in_one_computation_and_beside_others() 
     seeds = {"a0": 0, "plain1": 1, "b1": 1, "c0": 0, "short2": 2}
     made = {name: Stackable(3, 64) if name[0] in "abc" else OrderSensitive(int(name[-1]), 90) for name in seeds}
     streams = _of_seeds(seeds)
-    assert fed_together(made, streams) == [list(made)]
+    assert fed_together(made, streams) == [["a0", "b1", "c0"], ["plain1"], ["short2"]]
     fitted = fit_together(made, streams, CPU)
     assert [one.n_stacked for one in fitted.values()] == [3, 1, 3, 3, 1]
     for name, seed in seeds.items():

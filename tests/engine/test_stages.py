@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,7 @@ def _catalog() -> Catalog:
         ("method", "good"): lambda config: OrderSensitive(2, 64),
         ("method", "one"): lambda config: Stackable(2, 64),
         ("method", "two"): lambda config: Stackable(2, 64),
+        ("method", "unhashable"): lambda config: Stackable(2, 64, stack_key=[]),  # type: ignore[arg-type]
         ("method", "atomic"): lambda config: Atomic(1, 64),
         ("method", "unsaveable"): lambda config: Unsaveable(),
         ("method", "unmakeable"): lambda config: 1 / 0,
@@ -191,6 +194,32 @@ def test_learners_of_several_seeds_learn_what_each_would_in_a_job_of_its_own(ses
         assert isinstance(alone, Offset) and isinstance(decomposition, Offset)
         assert torch.equal(alone.offset, decomposition.offset)
     assert not torch.equal(fitted[0].offset, fitted[1].offset)  # type: ignore[attr-defined]
+
+
+def test_many_fits_of_a_site_do_not_run_out_of_files(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fit that is made is locked; seeds that have nothing to do with each other are made one after the other."""
+    locked: list[int] = []
+    lock = Store.lock
+
+    @contextmanager
+    def counting(self: Store, kind: str, key: str) -> Iterator[None]:
+        with lock(self, kind, key):
+            locked.append(1)
+            yield
+        locked.append(-1)
+
+    monkeypatch.setattr(Store, "lock", counting)
+    cells = [_fit_cell("good", seed) for seed in range(5)]
+    fit.run(cells, session)
+    assert locked == [1, -1] * 5
+    fit.run(cells, session)
+    assert len(locked) == 10  # what is made needs no lock
+
+
+def test_a_learner_whose_stack_key_is_of_no_use_fails_alone(session: Session) -> None:
+    cells = [_fit_cell(name) for name in ("good", "unhashable", "one")]
+    fit.run(cells, session)
+    assert [_record(session, cell).status for cell in cells] == ["done", "failed", "done"]
 
 
 def test_a_fit_that_is_in_the_store_is_not_made_again(session: Session) -> None:

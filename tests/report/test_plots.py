@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.plots import heat_map, model_map, pareto, styles_of, svg
@@ -157,3 +158,15 @@ def test_texts_of_others_can_do_nothing_in_a_plot() -> None:
     assert "$x^2" in texts and "日本" in texts
     long = _pairs(side=["s" * 300, "s" * 300, "t"], side_b=["t", "u", "u"])
     assert "…" in svg(heat_map(long, HOSTILE), "map", "")
+
+
+@pytest.mark.parametrize("name", ["W" * 30, "mmmmmmmm", "resid_post.15", "MLP_OUT_LAYER_10"])
+def test_names_beside_a_map_are_not_cut_off(name: str) -> None:
+    sides = {"side": [f"{name}1", f"{name}1", f"{name}2"], "side_b": [f"{name}2", f"{name}3", f"{name}3"]}
+    figure = heat_map(_pairs(**sides), "angle")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        box = axes.get_tightbbox(canvas.get_renderer())
+        assert box is not None and min(box.x0, box.y0) >= 0
+        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1

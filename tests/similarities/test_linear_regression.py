@@ -155,8 +155,8 @@ def noise(n: int, d: int, seed: int = 0) -> torch.Tensor:
 
 def spread_over(n_orders: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Two rotations, in float32, of rows whose standard deviations span so many orders of magnitude."""
-    x = noise(2000, 40) * torch.logspace(0, -n_orders, 40, dtype=torch.float64)
-    turned = [x @ torch.linalg.qr(noise(40, 40, seed=seed))[0] for seed in (5, 6)]
+    x = noise(2000, 80) * torch.logspace(0, -n_orders, 80, dtype=torch.float64)
+    turned = [x @ torch.linalg.qr(noise(80, 80, seed=seed))[0] for seed in (5, 6)]
     return turned[0].float(), turned[1].float()
 
 
@@ -164,7 +164,7 @@ def spread_over(n_orders: float) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("n_orders", [0.0, 2.0])
 def test_products_in_float32_are_enough_where_coefficients_are_moderate(estimate, n_orders):
     x, y = spread_over(n_orders)
-    y += 0.3 * noise(2000, 40, seed=7).float() * y.std(dim=0)
+    y += 0.3 * noise(2000, 80, seed=7).float() * y.std(dim=0)
     quick, exact = (moments_of(x, y, kind) for kind in (FloatMoments, JointMoments))
     assert not torch.equal(quick.xy, exact.xy)
     # Or small eigenvalues would be rounding.
@@ -184,19 +184,23 @@ def test_products_in_float32_are_refused_where_directions_of_little_variance_cou
 
 def test_few_spare_rows_ask_for_more_digits():
     """Generalised cross-validation divides what is unexplained by the share of rows that are spare, twice."""
-    x, y = (noise(603, d, seed=d).float() for d in (500, 5))
+    x, y = (noise(603, d, seed=d).float() for d in (500, 70))
     quick = moments_of(x, y, FloatMoments)
     assert regression("in_sample").compute_from(quick) == pytest.approx(in_sample(x, y), abs=1e-7)
     with pytest.raises(harness.Imprecise):
         regression("gcv").compute_from(quick)
 
 
-@pytest.mark.parametrize(("smallest", "is_enough"), [(1e-4, True), (1e-9, False)])
-def test_what_rounding_adds_by_itself_counts_too(smallest, is_enough):
-    """Coefficients are 0 here, so that nothing is linear in the rounding: a direction of x has very little variance."""
+@pytest.mark.parametrize(
+    ("smallest", "distance", "is_enough"), [(1e-4, 1, True), (1e-9, 1, False), (1e-4, 1e5, False), (1e-4, 10, True)]
+)
+def test_what_rounding_adds_by_itself_counts_too(smallest, distance, is_enough):
+    """Coefficients are 0 here, so that nothing is linear in the rounding: a direction of x has very little variance, or
+    rows are far from their pilot.
+    """
     turn = torch.linalg.qr(noise(4, 4))[0]
-    x = Scatter(1000, torch.zeros(4), turn @ torch.diag(torch.tensor([1.0, 1.0, 1.0, smallest]).double()) @ turn.T, 1.0)
-    y = Scatter(1000, torch.zeros(3), torch.eye(3, dtype=torch.float64), 1.0)
+    of_x, of_y = turn @ torch.diag(torch.tensor([1.0, 1.0, 1.0, smallest]).double()) @ turn.T, torch.eye(3).double()
+    x, y = (Scatter(1000, torch.zeros(len(p)), p, 1.0, distance * p.diagonal()) for p in (of_x, of_y))
     unrelated = CentredMoments(x, y, torch.zeros(4, 3, dtype=torch.float64), 1.0, is_exact=False)
     if is_enough:
         assert regression("in_sample").compute_from(unrelated) == 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from plugins.similarities.moments import FloatMoments, JointMoments, Moments
+from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Moments
 
 
 def moments(x: torch.Tensor, y: torch.Tensor) -> Moments:
@@ -156,9 +156,9 @@ def test_rows_masked_opposite_must_be_named():
 def test_float32_products_of_large_blocks_are_exact_to_seven_digits(scale):
     """Around a pilot; where squares would leave float32's range, and for few rows, all is in float64."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4000, 40, generator=generator) * torch.logspace(0, -2, 40) + 3000
+    x = torch.randn(4000, 80, generator=generator) * torch.logspace(0, -2, 80) + 3000
     x = x * scale
-    y = x @ torch.randn(40, 30, generator=generator)
+    y = x @ torch.randn(80, 70, generator=generator)
     found, exact = Moments(FloatMoments), Moments()
     few, few_exact = Moments(FloatMoments), Moments()
     for one, other in zip(x.split(1024), y.split(1024), strict=True):
@@ -183,3 +183,60 @@ def test_float64_rows_stay_so():
     for moments_of in (found, exact):
         moments_of.update(x, 2 * x)
     assert torch.equal(found.centred().xy, exact.centred().xy)
+
+
+def wide(n: int, d: int = 80, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def float_moments(x: torch.Tensor, y: torch.Tensor, masked: torch.Tensor) -> CentredMoments:
+    joint = FloatMoments([("x", "y")])
+    for part in (slice(0, 1024), slice(1024, len(x))):
+        joint.update({"x": x[part], "y": y[part]}, {"x": masked[part], "y": masked[part]})
+    return joint.pair("x", "y")
+
+
+def test_float32_is_not_for_rows_that_may_be_far_from_their_pilot():
+    """The first row alone, far from all others, would be the pilot: rounding is small against that distance."""
+    x, y = wide(4096), wide(4096, seed=1)
+    x[0] += 1e4
+    only_first, none = torch.zeros(4096, dtype=torch.bool), torch.zeros(4096, dtype=torch.bool)
+    only_first[1:1024] = True
+    assert float_moments(x, y, only_first).is_exact
+    assert not float_moments(x, y, none).is_exact
+    assert not float_moments(x[1:], y[1:], none[1:]).is_exact
+
+
+@pytest.mark.parametrize(("d1", "d2", "is_exact"), [(80, 80, False), (80, 20, False), (20, 80, False), (20, 20, True)])
+def test_few_columns_are_multiplied_in_float64(d1, d2, is_exact):
+    """Rounding averages out over many entries only; a side that is rounded by itself is so in every pair."""
+    x, y = wide(2048, d1), wide(2048, d2, seed=1)
+    found = float_moments(x, y, torch.zeros(2048, dtype=torch.bool))
+    wanted = (x.double() - x.double().mean(dim=0)).T @ (y.double() - y.double().mean(dim=0))
+    assert found.is_exact == is_exact
+    assert torch.allclose(found.xy, wanted, rtol=0, atol=1e-9) == is_exact
+
+
+def test_equal_narrow_sides_are_equal_to_the_last_digits():
+    """Coherent rounding of few products would make it 5e-7 more than 1."""
+    x = wide(2048, 4)
+    found = float_moments(x, x.clone(), torch.zeros(2048, dtype=torch.bool))
+    assert harness.create("similarity", "cka").compute_from(found) == pytest.approx(1, abs=1e-12)
+
+
+def test_merged_sums_know_that_they_were_rounded():
+    x, y, none = wide(2048), wide(2048, seed=1), torch.zeros(1024, dtype=torch.bool)
+    parts = [FloatMoments([("x", "y")]), FloatMoments([("x", "y")])]
+    parts[1].update({"x": x[:1024], "y": y[:1024]}, {"x": none, "y": none})
+    parts[0].merge(parts[1])
+    assert not parts[0].pair("x", "y").is_exact
+
+
+def test_rounding_is_measured_around_the_pilot():
+    """The first block, of which the pilot is the mean, lies elsewhere than the others."""
+    x, y, none = wide(20 * 1024), wide(20 * 1024, seed=1), torch.zeros(20 * 1024, dtype=torch.bool)
+    x[:1024] += 30
+    found = float_moments(x, y, none)
+    n, z = len(x), x.double() - x[:1024].double().mean(dim=0)
+    assert torch.allclose(found.x.pilot_squares, z.square().sum(dim=0), rtol=1e-6)
+    assert (found.x.pilot_squares > 5 * n).all() and (found.y.pilot_squares < 2 * n).all()
