@@ -172,7 +172,8 @@ def test_a_grid_is_a_product(harness_cli: Cli) -> None:
 
 def test_a_plan_says_how_many_readings_are_shared(harness_cli: Cli) -> None:
     """One forward pass for each split; one stream for each site and seed, whichever methods learn from it."""
-    _, output, _ = harness_cli("plan", "suite=smoke", "methods=[mean, {method: pca, n_components: 4}]", "seeds=[0,1,2]")
+    words = ["methods=[mean, {method: pca, n_components: 4}]", "seeds=[0,1,2]", "context=17"]  # which nothing else has
+    _, output, _ = harness_cli("plan", "suite=smoke", *words)
     n_sites, n_splits, n_seeds = 2, 3, 3
     wanted = f"to do: {n_splits} forward passes, {n_sites * n_seeds} streams shared by learners"
     assert wanted in " ".join(output.split()), output
