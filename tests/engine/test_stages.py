@@ -216,6 +216,27 @@ def test_many_fits_of_a_site_do_not_run_out_of_files(session: Session, monkeypat
     assert len(locked) == 10  # what is made needs no lock
 
 
+def test_a_fit_that_another_run_has_made_meanwhile_is_not_made_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, and looked for again once the lock is had."""
+    cell, lock, n_fitted = _fit_cell("good"), Store.lock, []
+
+    @contextmanager
+    def after_another(self: Store, kind: str, key: str) -> Iterator[None]:
+        monkeypatch.setattr(Store, "lock", lock)
+        fit.run([cell], session)
+        with lock(self, kind, key):
+            yield
+
+    monkeypatch.setattr(Store, "lock", after_another)
+    monkeypatch.setattr(
+        fit, "fit_together", lambda *given, **named: n_fitted.append(1) or fit_together(*given, **named)
+    )
+    fit.run([cell], session)
+    assert len(n_fitted) == 1 and _record(session, cell).status == "done"
+
+
 def test_a_learner_whose_stack_key_is_of_no_use_fails_alone(session: Session) -> None:
     cells = [_fit_cell(name) for name in ("good", "unhashable", "one")]
     fit.run(cells, session)

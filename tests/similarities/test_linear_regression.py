@@ -192,15 +192,25 @@ def test_few_spare_rows_ask_for_more_digits():
 
 
 @pytest.mark.parametrize(
-    ("smallest", "distance", "is_enough"), [(1e-4, 1, True), (1e-9, 1, False), (1e-4, 1e5, False), (1e-4, 10, True)]
+    ("smallest", "distances", "is_enough"),
+    [
+        (1e-4, (1, 1), True),
+        (1e-4, (10, 10), True),
+        (1e-9, (1, 1), False),
+        (1e-4, (1e6, 1), False),
+        (1e-4, (1, 1e6), False),
+    ],
 )
-def test_what_rounding_adds_by_itself_counts_too(smallest, distance, is_enough):
+def test_what_rounding_adds_by_itself_counts_too(smallest, distances, is_enough):
     """Coefficients are 0 here, so that nothing is linear in the rounding: a direction of x has very little variance, or
     rows are far from their pilot.
     """
     turn = torch.linalg.qr(noise(4, 4))[0]
     of_x, of_y = turn @ torch.diag(torch.tensor([1.0, 1.0, 1.0, smallest]).double()) @ turn.T, torch.eye(3).double()
-    x, y = (Scatter(1000, torch.zeros(len(p)), p, 1.0, distance * p.diagonal()) for p in (of_x, of_y))
+    x, y = (
+        Scatter(1000, torch.zeros(len(p)), p, 1.0, far * p.diagonal())
+        for p, far in zip((of_x, of_y), distances, strict=True)
+    )
     unrelated = CentredMoments(x, y, torch.zeros(4, 3, dtype=torch.float64), 1.0, is_exact=False)
     if is_enough:
         assert regression("in_sample").compute_from(unrelated) == 0

@@ -232,6 +232,15 @@ def test_merged_sums_know_that_they_were_rounded():
     assert not parts[0].pair("x", "y").is_exact
 
 
+def test_merged_sums_know_that_their_pilot_is_of_few_rows():
+    x, y, none = wide(2048), wide(2048, seed=1), torch.zeros(1024, dtype=torch.bool)
+    parts = [FloatMoments([("x", "y")]), FloatMoments([("x", "y")])]
+    parts[1].update({"x": x[:9], "y": y[:9]}, {"x": none[:9], "y": none[:9]})
+    parts[0].merge(parts[1])
+    parts[0].update({"x": x[1024:], "y": y[1024:]}, {"x": none, "y": none})
+    assert parts[0].pair("x", "y").is_exact
+
+
 def test_rounding_is_measured_around_the_pilot():
     """The first block, of which the pilot is the mean, lies elsewhere than the others."""
     x, y, none = wide(20 * 1024), wide(20 * 1024, seed=1), torch.zeros(20 * 1024, dtype=torch.bool)
