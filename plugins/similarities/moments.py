@@ -133,19 +133,23 @@ class JointMoments:
         for place, x in rows.items():
             if place not in self._pilots and not masked[place].all():
                 kept = x[~masked[place]]
-                self._are_rough |= {place} if len(kept) < _FEW_ROWS else set()
+                if len(kept) < _FEW_ROWS:
+                    self._are_rough.add(place)
                 # Rounded, so that rows of float32 lose nothing around it.
                 self._pilots[place] = kept.double().mean(dim=0).to(self._product_dtype(place, x)).double()
             if place in self._pilots:
                 features[place] = self._features(place, x, masked[place])
         for x, y in self._pairs:
-            if x == y and x in features:
+            if x not in features or y not in features:
+                continue
+            is_exact = features[x].dtype == features[y].dtype == torch.float64
+            if x == y and not is_exact:
                 exact = self._exact_features(x, rows[x], masked[x])
                 self._add((x, x), exact.T @ exact)
-            elif x in features and y in features:
-                is_exact = features[x].dtype == features[y].dtype == torch.float64
-                self._rounded |= set() if is_exact else {(x, y)}
-                self._add((x, y), _product(features[x], features[y]))
+                continue
+            if not is_exact:
+                self._rounded.add((x, y))
+            self._add((x, y), _product(features[x], features[y]))
 
     def merge(self, other: JointMoments) -> None:
         """Add the rows that another of the same places has seen; it stays as it is."""

@@ -66,7 +66,9 @@ class StackedWeights(Weights):
 
 
 class TopKStack(TopKSAE):
-    """The SAEs of a stack, with a k, a schedule and a loss each."""
+    """The SAEs of a stack, with a k, a schedule and a loss each. It is started and fed as a `Stack` of
+    `harness.contracts` is, not as one learner.
+    """
 
     weights: StackedWeights
     units: StackedUnits
@@ -77,7 +79,7 @@ class TopKStack(TopKSAE):
         self.broken_at = [0] * len(members)
         """The first step, counted from 1, at which the loss of each was not finite; 0 where it always was."""
 
-    def start(self, infos: Sequence[harness.Info]) -> None:  # type: ignore[override]  # as harness.contracts.Stack
+    def start(self, infos: Sequence[harness.Info]) -> None:
         seeds = [info.seed for info in infos]
         self._firsts = [seeds.index(seed) for seed in dict.fromkeys(seeds)]
         self._streams = torch.tensor([self._firsts.index(seeds.index(seed)) for seed in seeds], device=infos[0].device)
@@ -90,7 +92,7 @@ class TopKStack(TopKSAE):
         self._n_kept = torch.tensor([member.config.k for member in self.members], device=infos[0].device)
 
     @torch.no_grad()
-    def partial_fit(self, batches: Sequence[harness.Batch]) -> None:  # type: ignore[override]
+    def partial_fit(self, batches: Sequence[harness.Batch]) -> None:
         if not all(self.broken_at):
             self._train(torch.stack([batches[place].x for place in self._firsts]))
 
