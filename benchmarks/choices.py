@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import torch
 from measuring import Table, parser, quiet_medians
+from scorers import latents
 
 import harness
-from plugins.judges import LocalConfig
-from plugins.judges.local import Local
-from scorers import latents
+from harness.plugins.judges import LocalConfig
+from harness.plugins.judges.local import Local
 
 BATCH_ROWS = 8
 

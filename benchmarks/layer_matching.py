@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import harness
-from harness import cli
+from harness.cli import main as cli
 
 D = 256
 

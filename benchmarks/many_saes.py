@@ -26,9 +26,9 @@ from measuring import Table, explained_variance, parser, quiet_medians
 from torch import Tensor
 
 import harness
-from harness.activations import Stream, TensorActivations
-from harness.learning import fit_together
-from harness.rows import bare_rows
+from harness.capturing.activations import Stream, TensorActivations
+from harness.contracts.rows import bare_rows
+from harness.fitting.together import fit_together
 
 KS = [8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128]
 

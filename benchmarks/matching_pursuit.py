@@ -16,7 +16,7 @@ from measuring import Table, explained_variance, parser, quiet_medians, smollm2_
 from torch import Tensor
 
 import harness
-from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
+from harness.plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
 
 K, SITE, BLOCK = 40, "resid_post.15", 512
 

@@ -16,7 +16,7 @@ import torch
 from measuring import Table, parser
 
 import harness
-from harness.embedding import Embedder
+from harness.asking.embedding import Embedder
 
 N_POOL = 5000
 N_WINDOWS = 40

@@ -19,11 +19,11 @@ import torch
 from measuring import Table, parser
 from streaming import Peak, written
 
-from harness.cells import Cell
-from harness.plugin_manager import load_catalog
-from harness.session import Session
+from harness.planning.cells import Cell
+from harness.registry.plugin_manager import load_catalog
+from harness.running.session import Session
 from harness.stages import similarity
-from harness.store import Store
+from harness.storage.store import Store
 
 D = 256
 METRICS = ("cka", "svcca", "procrustes")

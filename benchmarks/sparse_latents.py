@@ -22,7 +22,7 @@ from streaming import Peak
 from torch import Tensor
 
 import harness
-from harness.activations import TensorActivations
+from harness.capturing.activations import TensorActivations
 from harness.latents.activations import MAX_DENSITY, read_activations
 
 K = 32

@@ -18,9 +18,9 @@ import torch
 from measuring import Table, parser
 
 import harness
-from harness.activation_store import StoredActivations, write_shard
-from harness.activations import Stream
-from harness.learning import fit_together
+from harness.capturing.activations import Stream
+from harness.fitting.together import fit_together
+from harness.storage.activation_store import StoredActivations, write_shard
 
 D, SHARD_ROWS, DOCUMENT_ROWS = 576, 65_536, 512
 LEARNERS = {
@@ -80,7 +80,7 @@ def main() -> None:
             assert fitted.decomposition is not None, fitted
             Table(arguments).add(
                 f"{name} fit, {arguments.rows} rows of {D} from disk ({arguments.rows * D * 4e-9:.1f} GB)",
-                ("harness.learning", seconds),
+                ("harness.fitting.together", seconds),
                 note=f"resident at most {peak.rss_bytes / 1e9:.2f} GB",
             )
 

@@ -21,8 +21,8 @@ from measuring import Table, explained_variance, parser, quiet_medians, smollm2_
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import TopKSAEConfig
-from plugins.methods.sae.topk import TopKSAE
+from harness.plugins.methods.sae import TopKSAEConfig
+from harness.plugins.methods.sae.topk import TopKSAE
 
 D, K, SITE = 576, 32, "resid_post.15"
 Batch = Float[Tensor, "b d"]

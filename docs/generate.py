@@ -21,13 +21,15 @@ from pathlib import Path
 import meanings
 import yaml
 
-from harness import cli, model_similarities, tables
-from harness.model_similarities import MODEL_SIMILARITY_COLUMNS
-from harness.parameters import describe
-from harness.plugin_manager import BUILT_IN, load_catalog
-from harness.specs import KINDS, Spec
-from harness.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
-from harness.verdicts import VERDICT_COLUMNS
+from harness.cli import main as cli
+from harness.planning.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
+from harness.registry.parameters import describe
+from harness.registry.plugin_manager import BUILT_IN, load_catalog
+from harness.registry.specs import KINDS, Spec
+from harness.tables import model_similarities
+from harness.tables import tidy as tables
+from harness.tables.model_similarities import MODEL_SIMILARITY_COLUMNS
+from harness.tables.verdicts import VERDICT_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from harness.plugin_manager import load_catalog
-from harness.specs import Spec
+from harness.registry.plugin_manager import load_catalog
+from harness.registry.specs import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Float
     from torch import Tensor
 
-    from harness.contracts import Learner
-    from harness.decomposition import Decomposition
+    from harness.contracts.decomposition import Decomposition
+    from harness.contracts.method import Learner
 
 
 def catalog(kind: str | None = None) -> list[Spec]:
@@ -35,10 +35,10 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
     """
     import torch
 
-    from harness.activations import Stream, TensorActivations
+    from harness.capturing.activations import Stream, TensorActivations
+    from harness.contracts.rows import COLUMNS, bare_rows
     from harness.errors import ConfigError
-    from harness.learning import fit_together
-    from harness.rows import COLUMNS, bare_rows
+    from harness.fitting.together import fit_together
 
     if not isinstance(x, torch.Tensor):
         raise ConfigError(f"fit: x is a {type(x).__name__}; give a torch tensor, such as torch.from_numpy(x).")

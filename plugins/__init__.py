@@ -12,4 +12,4 @@ _KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorer
 @harness.hookimpl
 def harness_specs() -> list[harness.Spec]:
     """Every folder lists its own in SPECS, without importing torch."""
-    return [spec for kind in _KINDS for spec in importlib.import_module(f"plugins.{kind}").SPECS]
+    return [spec for kind in _KINDS for spec in importlib.import_module(f"harness.plugins.{kind}").SPECS]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import harness
-from harness import hookspecs
+from harness.registry import hookspecs
 
 ROOT = Path(__file__).parent.parent
 MAX_MODULE_LINES = 350
+FLOORS = (
+    *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage", "capturing", "fitting"),
+    *("comparing", "tables", "latents", "running", "asking", "api", "stages", "testing", "templates", "report", "cli"),
+    "__main__",
+)
+"""The files and packages of `harness/`: each imports from those before it only."""
 THIRD_PARTY = {
     "accelerate",
     "datasets",
@@ -66,6 +74,30 @@ def _imports(path: Path) -> Iterator[tuple[str, str | None]]:
             yield from ((str(node.module), alias.name) for alias in node.names)
 
 
+def _module(path: Path) -> str:
+    """The name that a file of `harness/` or `plugins/` is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("harness", *parts) if parts[0] == "plugins" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _part(module: str) -> str:
+    """The package, or the file, at the top of `harness/` that a module belongs to."""
+    return module.split(".")[1] if "." in module else module
+
+
+@functools.cache
+def _graph() -> dict[str, set[str]]:
+    """The modules of the engine and the plugins that each imports."""
+    paths = {_module(path): path for path in _modules("harness", "plugins")}
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        imports = [*_imports(path), *(_imports(path.with_suffix(".pyi")) if path.with_suffix(".pyi").exists() else ())]
+        named = {f"{of}.{name}" if f"{of}.{name}" in paths else of for of, name in imports}
+        graph[module] = (named & set(paths)) - {module}
+    return graph
+
+
 def _named(path: Path) -> set[str]:
     """The identifiers of a file and its strings that are one word; words in prose are no reference to a method."""
     names = set()
@@ -82,7 +114,7 @@ def _named(path: Path) -> set[str]:
 
 @_parametrised("harness")
 def test_the_engine_knows_no_plugin(path: Path) -> None:
-    imported = [module for module, _ in _imports(path) if module.split(".")[0] == "plugins"]
+    imported = [module for module, _ in _imports(path) if f"{module}.".startswith(("plugins.", "harness.plugins."))]
     assert not imported, f"{path} imports {imported}"
     built_in = {spec.name for kind in ("method", "similarity", "scorer") for spec in harness.catalog(kind)}
     everyday = {"mean", "identity", "relative"}  # also words of Python, statistics and paths
@@ -93,15 +125,47 @@ def test_the_engine_knows_no_plugin(path: Path) -> None:
 def test_plugins_use_public_names_only(path: Path) -> None:
     for module, name in _imports(path):
         top = module.split(".")[0]
-        if top == "harness":
-            assert module == "harness", f"{path} imports {module}; only harness itself is public"
-            assert name is None or name in harness.__all__, f"{path} imports harness.{name}, which is not public"
+        if module == "harness":
+            assert name is None or name in {*harness.__all__, "plugins"}, f"{path}: harness.{name} is not public"
+        elif top == "harness":
+            assert module.startswith("harness.plugins"), f"{path} imports {module}; only harness itself is public"
         else:
-            allowed = THIRD_PARTY | sys.stdlib_module_names | {"plugins"}
-            assert top in allowed, f"{path} imports {top}"
+            assert top in THIRD_PARTY | sys.stdlib_module_names, f"{path} imports {top}"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "harness":
             assert node.attr in harness.__all__, f"{path} uses harness.{node.attr}, which is not public"
+
+
+def test_no_module_is_part_of_an_import_circle() -> None:
+    """Imports for typing and those inside functions count too."""
+    try:
+        tuple(TopologicalSorter(_graph()).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_no_package_imports_from_one_above_it() -> None:
+    floor = {name: i for i, name in enumerate(FLOORS)}
+    parts = {_part(module) for module in _graph() if not module.startswith("harness.plugins")} - {"harness"}
+    assert parts == set(FLOORS)
+    upwards = [
+        f"{module} imports {imported}"
+        for module, others in _graph().items()
+        if not module.startswith("harness.plugins") and module != "harness"
+        for imported in others
+        if imported == "harness" or floor[_part(imported)] > floor[_part(module)]
+    ]
+    assert not upwards
+
+
+def test_the_top_of_the_engine_is_short() -> None:
+    assert len([path for path in (ROOT / "harness").iterdir() if path.is_file()]) < 10
+
+
+@_parametrised("harness", "plugins", "tests", "benchmarks", "docs", "results")
+def test_the_built_ins_are_imported_as_part_of_harness(path: Path) -> None:
+    """A folder `plugins/` where a user stands, or another distribution's, has that name."""
+    assert not [module for module, _ in _imports(path) if module.split(".")[0] == "plugins"]
 
 
 @_parametrised("harness", "plugins")
@@ -117,7 +181,7 @@ def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
 
 
 def test_specs_import_no_torch() -> None:
-    code = "import sys, harness, plugins; assert plugins.harness_specs(); sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.plugins as p; assert p.harness_specs(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -143,11 +207,7 @@ def test_every_hook_and_public_name_is_documented() -> None:
     for name in harness.__all__:
         value = getattr(harness, name)
         assert not callable(value) or inspect.getdoc(value), f"harness.{name}"
-    assert list(harness.__all__) == sorted(set(harness.__all__), key=_isort_key)
-
-
-def _isort_key(name: str) -> tuple[int, str]:
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+    assert {*harness.__all__} < {*dir(harness)}
 
 
 def test_the_scan_would_notice() -> None:

@@ -25,10 +25,10 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.activations import BLOCK_ROWS, Activations
-from harness.decomposition import Codes, Decomposition
-from harness.disk import writing
+from harness.capturing.activations import BLOCK_ROWS, Activations
+from harness.contracts.decomposition import Codes, Decomposition
 from harness.errors import PluginError, Undefined
+from harness.files import writing
 
 MAX_DENSITY = 0.01
 MAX_HEARD = 0.1

@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.decomposition import Decomposition
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.latent import NEAR, Latent, LatentWindow
 from harness.latents.activations import LatentActivations, Pole
 from harness.latents.negatives import Near
 from harness.latents.neighbours import nearest
 from harness.latents.sampling import Strata, sample
 from harness.latents.windows import Windows
-from harness.scorers import NEAR, Latent, LatentWindow
 
 N_BINS = 20
 N_TOKENS = 10

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harness.cells import write_json
+from harness.contracts.latent import Latent
 from harness.errors import Undefined
-from harness.plan import Plan
-from harness.scorers import Latent
-from harness.store import Store
+from harness.files import write_json
+from harness.planning.plan import Plan
+from harness.storage.store import Store
 
 _FILE = "explanations.json"
 

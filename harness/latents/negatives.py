@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from harness.decomposition import Decomposition
+from harness.contracts.decomposition import Decomposition
 from harness.latents.activations import LatentActivations, Pole
 from harness.latents.neighbours import Neighbours
 from harness.latents.windows import Sides, Windows, sides

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from harness.decomposition import Decomposition
+from harness.contracts.decomposition import Decomposition
 from harness.latents.activations import POLES, LatentActivations, Pole
 
 N_NEAREST = 5

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from harness.activation_store import StoredActivations, masked_rows
-from harness.decomposition import Decomposition
+from harness.capturing.splits import documents_in_split
+from harness.contracts.decomposition import Decomposition
 from harness.errors import StoreError, Undefined
 from harness.latents.activations import LatentActivations
 from harness.latents.cards import CardMaker
 from harness.latents.lens import Lens
 from harness.latents.sampling import Strata
 from harness.latents.windows import cut
-from harness.splits import documents_in_split
-from harness.store import Store, require
+from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.store import Store, require
 
 ACTIVATIONS, CARDS = "activations.safetensors", "cards.json"
 """The files of a `latents` artefact."""

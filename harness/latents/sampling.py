@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from harness.contracts.latent import NEAR, LatentWindow
 from harness.latents.activations import POLES, LatentActivations, Pole
 from harness.latents.negatives import Near
 from harness.latents.windows import Sides, Windows, count_sides, sides
-from harness.scorers import NEAR, LatentWindow
 
 N_STRATA = 4
 DEAD, RARE = "dead", "rare"

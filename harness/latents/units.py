@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.decomposition import load
+from harness.contracts.decomposition import load
+from harness.contracts.latent import Latent
 from harness.latents.cards import Card, latent_of, window_of
 from harness.latents.reading import CARDS
-from harness.scorers import Latent
-from harness.store import Store, require
-from harness.verdicts import Places
+from harness.storage.store import Store, require
+from harness.tables.verdicts import Places
 
 
 @dataclass(frozen=True)

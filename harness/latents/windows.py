@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from harness.contracts.latent import LatentWindow
 from harness.errors import Undefined
 from harness.latents.activations import LatentActivations, Pole
-from harness.scorers import LatentWindow
 
 WINDOW_TOKENS = 32
 MIN_TOKENS = 8

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell
-from harness.display import visible
 from harness.latents.explanations import of_latents
-from harness.plan import Plan
+from harness.planning.cells import Cell
+from harness.planning.plan import Plan
 from harness.report.scores import Scores
 from harness.report.sheets import Labels
-from harness.store import Store
+from harness.storage.store import Store
+from harness.wording import visible
 
 _LISTED = ("index", "sign", "stratum", "density", "n_active", "n_documents", "max")
 _MARKUP = re.compile("[<>&\u2028\u2029]")

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from harness import plots
-from harness.display import visible
+from harness.report import plots
 from harness.report.sheets import Column, Labels, Sheet, number, text
-from harness.task_board import JUDGED
+from harness.tables.task_board import JUDGED
+from harness.wording import visible
 
 _SCORES = {
     "union": "all sites together",

@@ -16,20 +16,19 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from harness import plots
-from harness.config import dump_resolved
-from harness.display import visible
-from harness.leaderboard import ranking
-from harness.plan import Plan
-from harness.redaction import Redaction
-from harness.report import sheets
+from harness.planning.config import dump_resolved
+from harness.planning.plan import Plan
+from harness.report import plots, sheets
 from harness.report.latents import script_json, write_latents
 from harness.report.model_sheets import model_sheets
+from harness.report.redaction import Redaction
 from harness.report.scores import Scores
 from harness.report.task_sheets import task_sheets
-from harness.results import Results
-from harness.runner import outcome
-from harness.store import Store
+from harness.storage.states import outcome
+from harness.storage.store import Store
+from harness.tables.leaderboard import ranking
+from harness.tables.results import Results
+from harness.wording import visible
 
 FOLDER = "report"
 _PLOTS = {

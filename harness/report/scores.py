@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from harness.cells import Cell
-from harness.interpretability import FIT, SCORER, judge_too_weak, scored_units
-from harness.plan import Plan
+from harness.planning.cells import Cell
+from harness.planning.plan import Plan
+from harness.planning.suite import JUDGE
 from harness.report.sheets import Labels
-from harness.results import Results, floors_of
-from harness.suite import JUDGE
+from harness.tables.interpretability import FIT, SCORER, judge_too_weak, scored_units
+from harness.tables.results import Results, floors_of
 
 Unit: TypeAlias = tuple[int, int]
 """A latent's number and sign."""

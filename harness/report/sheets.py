@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from harness import display
-from harness.cells import UPSTREAM_FAILED
-from harness.keys import canonical_json
-from harness.leaderboard import metrics_of
-from harness.plan import Plan
+from harness import wording
+from harness.planning.keys import canonical_json
+from harness.planning.plan import Plan
+from harness.storage.records import UPSTREAM_FAILED
+from harness.tables.leaderboard import metrics_of
 
 Labels: TypeAlias = Mapping[tuple[Any, Any], str]
 """Of methods, similarities, scorers and tasks: `name(k=40)` by name and config."""
@@ -293,5 +293,5 @@ def label(written: str) -> Value:
 
 def _cost_writer(metric: str) -> Callable[[float], str]:
     if metric.endswith("_bytes"):
-        return display.size
+        return wording.size
     return _seconds if "seconds" in metric else "{:,.0f}".format

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness import display
+from harness import wording
 from harness.report.sheets import Column, Labels, Sheet, Value, label, measured, number, text
-from harness.results import Results
-from harness.task_board import JUDGED
+from harness.tables.results import Results
+from harness.tables.task_board import JUDGED
 
 _RANKS = (
     ("mean_rank", "mean rank", "over the main metrics of all tasks, untrained controls apart; 1 is best", "{:.2f}"),
@@ -35,7 +35,7 @@ def _ranks(lines: pd.DataFrame, labels: Labels) -> Sheet:
         [
             *_judged(line, lines, labels),
             *(number(line[name], form.format) for name, _, _, form in _RANKS),
-            number(line["compare_memory_bytes"], lambda size: display.size(int(size))),
+            number(line["compare_memory_bytes"], lambda n_bytes: wording.size(int(n_bytes))),
         ]
         for line in lines.to_dict("records")
     ]

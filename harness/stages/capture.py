@@ -13,13 +13,14 @@ import pandas as pd
 from safetensors import safe_open
 from torch import Tensor
 
-from harness.activation_store import shard_name, write_shard
-from harness.capturing import BATCH_WINDOWS, Capture, read
-from harness.cells import Cell
+from harness.capturing.capture import BATCH_WINDOWS, Capture, read
+from harness.capturing.splits import documents_in_split, in_split
 from harness.errors import ConfigError, StoreError
-from harness.memory import PeakMemory
-from harness.session import Session, cost
-from harness.splits import documents_in_split, in_split
+from harness.planning.cells import Cell
+from harness.running.memory import PeakMemory
+from harness.running.session import Session
+from harness.storage.activation_store import shard_name, write_shard
+from harness.storage.records import cost
 
 _MAX_UNIT_BATCHES = 64
 

@@ -13,18 +13,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.activation_store import StoredActivations, masked_rows
-from harness.activations import BLOCK_ROWS
-from harness.cells import Cell
-from harness.contracts import Document, EvaluationContext, TableRow, Truth
-from harness.decomposition import Decomposition, load
+from harness.capturing.activations import BLOCK_ROWS
+from harness.capturing.replays import Replays, number_documents
+from harness.capturing.splits import documents_in_split
+from harness.contracts.corpus import Document
+from harness.contracts.decomposition import Decomposition, load
+from harness.contracts.evaluation import EvaluationContext, Truth
+from harness.contracts.table_row import TableRow
 from harness.errors import PluginError, StoreError, Undefined
-from harness.isolation import isolated
-from harness.replaying import Replays, number_documents
-from harness.session import Session, cost
-from harness.splits import documents_in_split
-from harness.store import require
-from harness.tables import SIDE
+from harness.planning.cells import Cell
+from harness.registry.isolation import isolated
+from harness.running.session import Session
+from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.records import cost
+from harness.storage.store import require
+from harness.tables.tidy import SIDE
 
 
 def run(cells: list[Cell], session: Session) -> None:

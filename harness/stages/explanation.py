@@ -6,15 +6,17 @@ import shutil
 import time
 from typing import Any
 
-from harness.cells import Cell
+from harness.asking.respondents import Respondents, planned
+from harness.contracts.explainer import to_explain
+from harness.contracts.latent import Latent
+from harness.contracts.requests import Request
 from harness.errors import PluginError, Undefined
-from harness.explainers import to_explain
-from harness.isolation import isolated
 from harness.latents.explanations import Explanation, write_explanations
 from harness.latents.units import Unit, Units
-from harness.respondents import Respondents, planned
-from harness.scorers import Latent, Request
-from harness.session import Session, cost, row
+from harness.planning.cells import Cell
+from harness.registry.isolation import isolated
+from harness.running.session import Session
+from harness.storage.records import cost, row
 
 
 def run(cells: list[Cell], session: Session) -> None:

@@ -12,18 +12,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from harness.activation_store import StoredActivations, masked_rows
-from harness.activations import Stream
-from harness.cells import Cell
-from harness.checkpoints import Checkpoints
-from harness.contracts import Learner
-from harness.decomposition import Decomposition
+from harness.capturing.activations import Stream
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.method import Learner
 from harness.errors import StoreError, Undefined
-from harness.feed import Fitted
-from harness.learning import fed_together, fit_together, stack_key
-from harness.memory import PeakMemory
-from harness.session import Session, cost, row
-from harness.store import require
+from harness.fitting.checkpoints import Checkpoints
+from harness.fitting.feed import Fitted
+from harness.fitting.together import fed_together, fit_together, stack_key
+from harness.planning.cells import Cell
+from harness.running.memory import PeakMemory
+from harness.running.session import Session
+from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.records import cost, row
+from harness.storage.store import require
 
 
 def run(cells: list[Cell], session: Session) -> None:

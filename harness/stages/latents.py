@@ -6,15 +6,17 @@ import shutil
 import time
 from typing import Any
 
-from harness.cells import Cell, write_json
-from harness.decomposition import load
+from harness.contracts.decomposition import load
 from harness.errors import Undefined
-from harness.isolation import isolated
+from harness.files import write_json
 from harness.latents.activations import read_activations
 from harness.latents.reading import ACTIVATIONS, CARDS, Reading
 from harness.latents.sampling import DEAD, RARE, stratify
-from harness.session import Session, cost, row
-from harness.store import require
+from harness.planning.cells import Cell
+from harness.registry.isolation import isolated
+from harness.running.session import Session
+from harness.storage.records import cost, row
+from harness.storage.store import require
 
 
 def run(cells: list[Cell], session: Session) -> None:

@@ -8,17 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
-from harness.cells import Cell
-from harness.contracts import TableRow
+from harness.asking.respondents import Respondents, planned
+from harness.contracts.latent import Latent
+from harness.contracts.requests import Request
+from harness.contracts.scorer import also_of, range_of
+from harness.contracts.table_row import TableRow
 from harness.errors import PluginError, Undefined
-from harness.isolation import isolated
 from harness.latents.explanations import Explanations, explained, read_explanations
 from harness.latents.units import Unit, Units
-from harness.respondents import Respondents, planned
-from harness.scorers import Latent, Request, also_of, range_of
-from harness.session import Session, cost
-from harness.store import require
-from harness.verdicts import write_cell
+from harness.planning.cells import Cell
+from harness.registry.isolation import isolated
+from harness.running.session import Session
+from harness.storage.records import cost
+from harness.storage.store import require
+from harness.tables.verdicts import write_cell
 
 _Asked: TypeAlias = tuple[Latent, list[Request]] | Undefined
 """A latent as its scorer sees it with what is asked about it, or why nothing is."""

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from harness.cells import Cell
-from harness.comparison import SIDES_BYTES, PairValue, Sides, Value, read_blocks
-from harness.decomposition import Decomposition, load
+from harness.comparing.joined import JoinedAtoms
+from harness.comparing.pairing import Pair, Pairing, SharedRows
+from harness.comparing.values import SIDES_BYTES, PairValue, Sides, Value, read_blocks
+from harness.contracts.decomposition import Decomposition, load
 from harness.errors import Imprecise, Undefined
-from harness.joined import JoinedAtoms
-from harness.keys import canonical_json
-from harness.pairing import Pair, Pairing, SharedRows
-from harness.session import Session, row
-from harness.store import require
+from harness.planning.cells import Cell
+from harness.planning.keys import canonical_json
+from harness.running.session import Session
+from harness.storage.records import row
+from harness.storage.store import require
 
 # Blocks of all places are held at once, so they are small. Part of the numbers, like every order of summation.
 _BLOCK_ROWS = 1024

@@ -12,15 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.api import fit
-from harness.cells import Cell
-from harness.decomposition import Decomposition
+from harness.comparing.pairing import Pairing
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.rows import make_rows
+from harness.contracts.task import ComparedSite, Comparisons, TaskScore
 from harness.errors import PluginError, StoreError, Undefined
-from harness.isolation import isolated
-from harness.memory import PeakMemory
-from harness.pairing import Pairing
-from harness.rows import make_rows
-from harness.session import Session, row
-from harness.tasks import ComparedSite, Comparisons, TaskScore
+from harness.planning.cells import Cell
+from harness.registry.isolation import isolated
+from harness.running.memory import PeakMemory
+from harness.running.session import Session
+from harness.storage.records import row
 
 
 def run(cells: list[Cell], session: Session) -> None:

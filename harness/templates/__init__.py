@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from harness.errors import ConfigError, suggest
-from harness.plugin_manager import load_catalog
+from harness.registry.plugin_manager import load_catalog
 from harness.testing import CHECKED_KINDS
 
 _FILES = {

@@ -124,7 +124,7 @@ def _checks_of(kind: str) -> list[Check]:
 
 def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
     """What the checks of a kind are run on; remembers what several of them need."""
-    from harness.plugin_manager import load_catalog
+    from harness.registry.plugin_manager import load_catalog
     from harness.testing.explainers import ExplainerUnderTest
     from harness.testing.judges import JudgeUnderTest
     from harness.testing.scorers import ScorerUnderTest

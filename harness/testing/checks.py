@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from harness.isolation import isolated
+from harness.registry.isolation import isolated
 from harness.testing import limits
 from harness.testing.findings import Finding
 

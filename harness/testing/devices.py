@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from harness.api import fit
-from harness.contracts import Batch, Info
-from harness.decomposition import Decomposition
-from harness.rows import bare_rows
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.method import Batch, Info
+from harness.contracts.rows import bare_rows
 from harness.testing.checks import Broken, NotChecked, described
 
 _ADVICE = "make tensors with device=info.device in the fit, and with x.new_zeros(...) or device=x.device after it"

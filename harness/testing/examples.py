@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.decomposition import Codes, Decomposition
-from harness.rows import make_rows
-from harness.scorers import Choose, Embed, Generate, Latent, LatentWindow, Likelihood
+from harness.contracts.decomposition import Codes, Decomposition
+from harness.contracts.latent import Latent, LatentWindow
+from harness.contracts.requests import Choose, Embed, Generate, Likelihood
+from harness.contracts.rows import make_rows
 from harness.testing.subject import WIDTH, direction_of
 
 WINDOW_TOKENS = 12

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from harness.contracts.explainer import to_explain
+from harness.contracts.latent import Latent
+from harness.contracts.requests import Failure
 from harness.errors import Undefined
-from harness.explainers import to_explain
-from harness.scorers import Failure, Latent
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import latent, on_token, planted
 from harness.testing.scorers import checked_plan, respond, same

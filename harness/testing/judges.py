@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from harness.scorers import Choose, EmbedText, Failure, Generate, Likelihood
-from harness.spending import Metered
-from harness.suite import CAPABILITIES
+from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
+from harness.contracts.spending import Metered
+from harness.planning.suite import CAPABILITIES
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 
 _SYSTEM = "Answer in one word."

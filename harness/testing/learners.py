@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.checkpoints import Checkpoints
-from harness.contracts import Batch, Info
-from harness.decomposition import Decomposition
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.method import Batch, Info
 from harness.errors import PluginError
-from harness.snapshots import Snapshot
+from harness.fitting.checkpoints import Checkpoints
+from harness.fitting.snapshots import Snapshot
 
 _TABLES = ("atoms", "candidates")
 

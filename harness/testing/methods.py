@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.api import fit
-from harness.decomposition import Codes, Decomposition, load
+from harness.contracts.decomposition import Codes, Decomposition, load
 from harness.errors import ConfigError, Undefined
 from harness.testing import devices, learners
 from harness.testing.checks import Broken, Check, NotChecked, described, seed_globally

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from harness.scorers import Latent
+    from harness.contracts.latent import Latent
 
 
 @pytest.fixture

@@ -15,21 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import TableRow
+from harness.contracts.latent import Latent, LatentWindow
+from harness.contracts.requests import Activate, Choose, Embed, Generate, Likelihood, Steer, Unembed
+from harness.contracts.scorer import also_of, range_of
+from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
-from harness.scorers import (
-    Activate,
-    Choose,
-    Embed,
-    Generate,
-    Latent,
-    LatentWindow,
-    Likelihood,
-    Steer,
-    Unembed,
-    also_of,
-    range_of,
-)
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import latent, meaningless, on_token, planted, responded
 from harness.testing.subject import activated, promoted, steered

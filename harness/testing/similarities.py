@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.activations import TensorActivations
-from harness.comparison import SIDES_BYTES, PairValue, Sides, read_blocks
+from harness.capturing.activations import TensorActivations
+from harness.comparing.pairing import Pair, View
+from harness.comparing.values import SIDES_BYTES, PairValue, Sides, read_blocks
+from harness.contracts.rows import bare_rows
 from harness.errors import ConfigError, Imprecise, Undefined, suggest
-from harness.pairing import Pair, View
-from harness.rows import bare_rows
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import atoms, rows
 

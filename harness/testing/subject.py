@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.scorers import Activate, Activated, Latent, Promoted, Steer, Unembed
+from harness.contracts.latent import Latent
+from harness.contracts.requests import Activate, Activated, Promoted, Steer, Unembed
 
 WIDTH = 64
 _N_WORDS = 3000

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.activations import Stream, TensorActivations
 from harness.api import fit
-from harness.decomposition import Decomposition
+from harness.capturing.activations import Stream, TensorActivations
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.rows import bare_rows
 from harness.errors import ConfigError, Undefined
-from harness.learning import fit_together
-from harness.rows import bare_rows
+from harness.fitting.together import fit_together
 from harness.testing import learners
 from harness.testing.checks import NotChecked
 from harness.testing.examples import rows

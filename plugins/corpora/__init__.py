@@ -82,8 +82,8 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Wikipedia lead sections, the King James Bible, BBC news or movie reviews, from installed packages",
         config=PackagedConfig,
-        factory="plugins.corpora.packaged:PackagedCorpus",
-        identity="plugins.corpora.packaged:identity",
+        factory="harness.plugins.corpora.packaged:PackagedCorpus",
+        identity="harness.plugins.corpora.packaged:identity",
     ),
     harness.Spec(
         kind="corpus",
@@ -91,8 +91,8 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Your own texts: txt, jsonl or parquet files",
         config=FilesConfig,
-        factory="plugins.corpora.files:FilesCorpus",
-        identity="plugins.corpora.files:identity",
+        factory="harness.plugins.corpora.files:FilesCorpus",
+        identity="harness.plugins.corpora.files:identity",
     ),
     harness.Spec(
         kind="corpus",
@@ -100,8 +100,8 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A dataset on the Hugging Face hub, streamed",
         config=HuggingFaceConfig,
-        factory="plugins.corpora.huggingface:HuggingFaceCorpus",
-        identity="plugins.corpora.huggingface:identity",
+        factory="harness.plugins.corpora.huggingface:HuggingFaceCorpus",
+        identity="harness.plugins.corpora.huggingface:identity",
     ),
     harness.Spec(
         kind="corpus",
@@ -109,6 +109,6 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Sentences from a small grammar: nothing to download",
         config=SyntheticConfig,
-        factory="plugins.corpora.synthetic:SyntheticCorpus",
+        factory="harness.plugins.corpora.synthetic:SyntheticCorpus",
     ),
 ]

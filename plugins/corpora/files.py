@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from plugins.corpora import FilesConfig
-from plugins.corpora.documents import Labelled, distinct_documents, read_record
+from harness.plugins.corpora import FilesConfig
+from harness.plugins.corpora.documents import Labelled, distinct_documents, read_record
 
 _PARQUET_BATCH_ROWS = 1024
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
-from plugins.corpora import HuggingFaceConfig
-from plugins.corpora.documents import Labelled, distinct_documents, read_record
+from harness.plugins.corpora import HuggingFaceConfig
+from harness.plugins.corpora.documents import Labelled, distinct_documents, read_record
 
 if TYPE_CHECKING:
     import datasets

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
-from plugins.corpora import PackagedConfig
-from plugins.corpora.documents import Labelled, distinct_documents
+from harness.plugins.corpora import PackagedConfig
+from harness.plugins.corpora.documents import Labelled, distinct_documents
 
 
 class _Source(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import harness
-from plugins.corpora import SyntheticConfig
-from plugins.corpora.documents import Labelled, distinct_documents
+from harness.plugins.corpora import SyntheticConfig
+from harness.plugins.corpora.documents import Labelled, distinct_documents
 
 _SUBJECTS = {
     "astronomy": ["the comet", "a red dwarf", "the telescope", "its moon", "the probe"],

@@ -41,14 +41,14 @@ SPECS: list[harness.Spec] = [
         name="reconstruction",
         version=2,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
-        factory="plugins.evaluations.reconstruction:Reconstruction",
+        factory="harness.plugins.evaluations.reconstruction:Reconstruction",
     ),
     harness.Spec(
         kind="evaluation",
         name="downstream",
         version=1,
         summary="Cross-entropy and KL of the model with reconstructions in it, and the loss recovered from ablations",
-        factory="plugins.evaluations.downstream:Downstream",
+        factory="harness.plugins.evaluations.downstream:Downstream",
         needs=("head",),
     ),
     harness.Spec(
@@ -56,7 +56,7 @@ SPECS: list[harness.Spec] = [
         name="dictionary_health",
         version=1,
         summary="How close the latents' directions lie, and how many dimensions they span",
-        factory="plugins.evaluations.dictionary_health:DictionaryHealth",
+        factory="harness.plugins.evaluations.dictionary_health:DictionaryHealth",
         needs=("dictionary",),
     ),
     harness.Spec(
@@ -65,7 +65,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
         config=SparseProbingConfig,
-        factory="plugins.evaluations.sparse_probing:SparseProbing",
+        factory="harness.plugins.evaluations.sparse_probing:SparseProbing",
         needs=("labels",),
     ),
     harness.Spec(
@@ -73,7 +73,7 @@ SPECS: list[harness.Spec] = [
         name="ground_truth",
         version=1,
         summary="Which of the true features were found, where the rows were made of known ones",
-        factory="plugins.evaluations.ground_truth:GroundTruth",
+        factory="harness.plugins.evaluations.ground_truth:GroundTruth",
         needs=("truth", "dictionary"),
     ),
 ]

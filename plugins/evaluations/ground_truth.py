@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.assignment import optimal_assignment
+from harness.plugins.assignment import optimal_assignment
 
 RECOVERED = 0.9
 

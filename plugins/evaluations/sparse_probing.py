@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 import harness
-from plugins.evaluations import SparseProbingConfig
+from harness.plugins.evaluations import SparseProbingConfig
 
 N_REPLICATES = 1000
 LEVEL = 0.95

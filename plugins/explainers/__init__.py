@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import harness
-from plugins.scorers import check_max_tokens
+from harness.plugins.scorers import check_max_tokens
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ SPECS: list[harness.Spec] = [
         name="token_statistics",
         version=1,
         summary="The n-grams that predict a latent best and the contexts of its strongest activations; asks nobody",
-        factory="plugins.explainers.token_statistics:TokenStatistics",
+        factory="harness.plugins.explainers.token_statistics:TokenStatistics",
     ),
     harness.Spec(
         kind="explainer",
@@ -36,7 +36,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A judge says in a phrase what the tokens that a latent is active on have in common",
         config=JudgeWrittenConfig,
-        factory="plugins.explainers.judge_written:JudgeWritten",
+        factory="harness.plugins.explainers.judge_written:JudgeWritten",
         needs=("generate",),
     ),
 ]

@@ -16,9 +16,9 @@ import math
 from typing import Any
 
 import harness
-from plugins.explainers import JudgeWrittenConfig
-from plugins.scorers.choice_fuzzing import MARKS, marked
-from plugins.scorers.written import spoken
+from harness.plugins.explainers import JudgeWrittenConfig
+from harness.plugins.scorers.choice_fuzzing import MARKS, marked
+from harness.plugins.scorers.written import spoken
 
 MAX_CHARACTERS = 300
 LEVELS = 10

@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 import harness
-from plugins.scorers.ngrams import NGrams
+from harness.plugins.scorers.ngrams import NGrams
 
 N_NGRAMS = 8
 N_CONTEXTS = 10

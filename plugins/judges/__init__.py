@@ -93,8 +93,8 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="a causal language model of transformers, run here: SmolLM2-135M-Instruct if no other is named",
         config=LocalConfig,
-        factory="plugins.judges.local:Local",
-        identity="plugins.judges.identity:of_local",
+        factory="harness.plugins.judges.local:Local",
+        identity="harness.plugins.judges.identity:of_local",
         provides=("choose", "generate", "likelihood"),
     ),
     harness.Spec(
@@ -103,8 +103,8 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="a model behind any endpoint that speaks OpenAI's chat completions; needs httpx and tenacity",
         config=OpenAIHTTPConfig,
-        factory="plugins.judges.openai_http:OpenAIHTTP",
-        identity="plugins.judges.identity:of_openai_http",
+        factory="harness.plugins.judges.openai_http:OpenAIHTTP",
+        identity="harness.plugins.judges.identity:of_openai_http",
         provides=("choose", "generate", "likelihood", "embed"),
     ),
     harness.Spec(
@@ -113,8 +113,8 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="what another judge has answered, from a file; what it was never asked is an error",
         config=ReplayConfig,
-        factory="plugins.judges.replay:Replay",
-        identity="plugins.judges.identity:of_replay",
+        factory="harness.plugins.judges.replay:Replay",
+        identity="harness.plugins.judges.identity:of_replay",
         provides=("choose", "generate", "likelihood", "embed"),
     ),
 ]

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import harness
-from plugins.judges import OpenAIHTTPConfig
+from harness.plugins.judges import OpenAIHTTPConfig
 
 MAX_FAILURES = 10
 _LONGEST_WAIT_SECONDS = 60.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import harness
-from plugins.judges import LocalConfig, OpenAIHTTPConfig, ReplayConfig
-from plugins.models import HFConfig, PackagedConfig
-from plugins.models.planning import hf_identity, packaged_identity
+from harness.plugins.judges import LocalConfig, OpenAIHTTPConfig, ReplayConfig
+from harness.plugins.models import HFConfig, PackagedConfig
+from harness.plugins.models.planning import hf_identity, packaged_identity
 
 PACKAGED = "smollm2-135m"
 

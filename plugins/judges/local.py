@@ -29,12 +29,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import harness
-from plugins.judges import LocalConfig
-from plugins.judges.identity import PACKAGED
-from plugins.judges.prompts import Prompts
-from plugins.models import HFConfig
-from plugins.models.hf import find_device, load_module, load_tokenizer
-from plugins.models.packaged import find_folder
+from harness.plugins.judges import LocalConfig
+from harness.plugins.judges.identity import PACKAGED
+from harness.plugins.judges.prompts import Prompts
+from harness.plugins.models import HFConfig
+from harness.plugins.models.checkpoint import find_device, load_module, load_tokenizer
+from harness.plugins.models.packaged import find_folder
 
 # On a CPU 4 rows are read at the rate of 8, and fewer places stay empty where few requests are alike.
 _BATCH_ROWS = {"cpu": 4}

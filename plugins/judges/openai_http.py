@@ -30,8 +30,8 @@ from dataclasses import replace
 from typing import Any
 
 import harness
-from plugins.judges import OpenAIHTTPConfig, answers
-from plugins.judges.endpoint import Endpoint, Refusal
+from harness.plugins.judges import OpenAIHTTPConfig, answers
+from harness.plugins.judges.endpoint import Endpoint, Refusal
 
 TOP = 20
 CHAT, COMPLETIONS, EMBEDDINGS = "chat/completions", "completions", "embeddings"

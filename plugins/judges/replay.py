@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import harness
-from plugins.judges import ReplayConfig
+from harness.plugins.judges import ReplayConfig
 
 
 class Replay:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import harness
-from plugins.methods.checks import at_least_one
-from plugins.methods.sae import SPECS as SAE_SPECS
+from harness.plugins.methods.checks import at_least_one
+from harness.plugins.methods.sae import SPECS as SAE_SPECS
 
 
 @dataclass
@@ -120,7 +120,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
         config=ITDAConfig,
-        factory="plugins.methods.itda:ITDA",
+        factory="harness.plugins.methods.itda:ITDA",
         provides=("atoms", "dictionary"),
     ),
     harness.Spec(
@@ -129,7 +129,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
         config=ITDAPaperConfig,
-        factory="plugins.methods.itda_paper:ITDAPaper",
+        factory="harness.plugins.methods.itda_paper:ITDAPaper",
         provides=("atoms", "dictionary"),
     ),
     harness.Spec(
@@ -138,7 +138,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Baseline: k-means centroids under matching pursuit",
         config=KMeansConfig,
-        factory="plugins.methods.kmeans:KMeans",
+        factory="harness.plugins.methods.kmeans:KMeans",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -147,7 +147,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Baseline: random rows or Gaussian directions under matching pursuit",
         config=RandomDictionaryConfig,
-        factory="plugins.methods.random_dictionary:RandomDictionary",
+        factory="harness.plugins.methods.random_dictionary:RandomDictionary",
         # Not "atoms": which rows it draws depends on the stream alone, so comparing them would say nothing of models.
         provides=("dictionary",),
     ),
@@ -158,7 +158,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Principal components; the k largest coefficients of each row, or all",
         config=PCAConfig,
-        factory="plugins.methods.pca:PCA",
+        factory="harness.plugins.methods.pca:PCA",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -167,7 +167,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Independent components (scikit-learn's FastICA); the k largest coefficients of each row, or all",
         config=ICAConfig,
-        factory="plugins.methods.ica:ICA",
+        factory="harness.plugins.methods.ica:ICA",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -175,7 +175,7 @@ SPECS: list[harness.Spec] = [
         name="identity",
         version=1,
         summary="Baseline: every coordinate is a latent; nothing is lost",
-        factory="plugins.methods.baselines:Identity",
+        factory="harness.plugins.methods.baselines:Identity",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -183,7 +183,7 @@ SPECS: list[harness.Spec] = [
         name="mean",
         version=1,
         summary="Baseline: predicts the mean of the fit rows; explains nothing",
-        factory="plugins.methods.baselines:Mean",
+        factory="harness.plugins.methods.baselines:Mean",
         provides=("dictionary",),
     ),
 ]

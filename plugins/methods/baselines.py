@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods.linear import decode_linear, working_precision
+from harness.plugins.methods.linear import decode_linear, working_precision
 
 
 class Identity:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plugins.methods.compilation import compiled, dot, in_parts
-from plugins.methods.compiled_topk import group_maxima, kth_largest
+from harness.plugins.methods.compilation import compiled, dot, in_parts
+from harness.plugins.methods.compiled_topk import group_maxima, kth_largest
 
 UNIT = 2.0**-8
 """Half of the distance from 1 to the next number in bfloat16: the relative error of rounding to it."""

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import ITDAConfig, ITDAPaperConfig
-from plugins.methods.matching_pursuit import ATOM_COLUMNS, MatchingPursuit
+from harness.plugins.methods import ITDAConfig, ITDAPaperConfig
+from harness.plugins.methods.matching_pursuit import ATOM_COLUMNS, MatchingPursuit
 
 # A cap that is hit before this share of the stream has left enough of it unseen to be worth a word.
 _EARLY = 0.9

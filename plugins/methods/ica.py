@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import ICAConfig
-from plugins.methods.held_rows import HeldRows
-from plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
+from harness.plugins.methods import ICAConfig
+from harness.plugins.methods.held_rows import HeldRows
+from harness.plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
 
 # Rows that are whitened at once, in float64.
 _CHUNK_ROWS = 8192

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import ITDAConfig
-from plugins.methods.growing_dictionary import GrowingDictionary
-from plugins.methods.linear import centred
-from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
+from harness.plugins.methods import ITDAConfig
+from harness.plugins.methods.growing_dictionary import GrowingDictionary
+from harness.plugins.methods.linear import centred
+from harness.plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
 
 
 class ITDA:

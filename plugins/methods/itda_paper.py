@@ -22,11 +22,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import ITDAPaperConfig
-from plugins.methods.growing_dictionary import GrowingDictionary
-from plugins.methods.itda import ITDADecomposition
-from plugins.methods.linear import decode_linear
-from plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
+from harness.plugins.methods import ITDAPaperConfig
+from harness.plugins.methods.growing_dictionary import GrowingDictionary
+from harness.plugins.methods.itda import ITDADecomposition
+from harness.plugins.methods.linear import decode_linear
+from harness.plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
 
 _ROUNDING = 1e-4
 """Of what is left of a row, and of its error, as long as the square of its norm is above the next number."""

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import KMeansConfig
-from plugins.methods.held_rows import HeldRows
-from plugins.methods.linear import centred
-from plugins.methods.matching_pursuit import PursuitDecomposition, unit_rows
+from harness.plugins.methods import KMeansConfig
+from harness.plugins.methods.held_rows import HeldRows
+from harness.plugins.methods.linear import centred
+from harness.plugins.methods.matching_pursuit import PursuitDecomposition, unit_rows
 
 # Held-out FVU on SmolLM2-135M, layer 15 (50k rows, 4,096 latents, k 40, mean removed), where random rows have .161:
 # from random rows 2, 4, 8 and 16 iterations give .145, .143, .142 and .142; from rows drawn far apart 4 give .138; from

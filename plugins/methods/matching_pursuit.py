@@ -19,10 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods import compiled_pursuit
-from plugins.methods.linear import centred, decode_linear, working_precision
-from plugins.methods.pursued_rows import OrthogonallyPursuedRows, PursuedRows
-from plugins.methods.strongest import first_strongest, whole_groups
+from harness.plugins.methods import compiled_pursuit
+from harness.plugins.methods.linear import centred, decode_linear, working_precision
+from harness.plugins.methods.pursued_rows import OrthogonallyPursuedRows, PursuedRows
+from harness.plugins.methods.strongest import first_strongest, whole_groups
 
 ATOM_COLUMNS = ["document", "position", "start", "end"]
 """The identity of a row that became an atom."""

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import PCAConfig
-from plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
+from harness.plugins.methods import PCAConfig
+from harness.plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
 
 
 class PCA:

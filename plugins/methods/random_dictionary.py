@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods import RandomDictionaryConfig
-from plugins.methods.linear import centred
-from plugins.methods.matching_pursuit import ATOM_COLUMNS, PursuitDecomposition, unit_rows
+from harness.plugins.methods import RandomDictionaryConfig
+from harness.plugins.methods.linear import centred
+from harness.plugins.methods.matching_pursuit import ATOM_COLUMNS, PursuitDecomposition, unit_rows
 
 
 class RandomDictionary:

@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from harness import ConfigError
-from plugins.models.hooks import Call, Slot, Tap, output_tensors, watch
+from harness.plugins.models.hooks import Call, Slot, Tap, output_tensors, watch
 
 _TOLERANCE = 1e-5
 _ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)

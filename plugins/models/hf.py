@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,34 +12,26 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
-    GgufConfig,
 )
 
 from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
-from plugins.models import HFConfig, blocks, hooks
-from plugins.models.placement import Placement, load_as_nan
-from plugins.models.planning import find_local
-from plugins.models.replay import Replay, Replayer
-from plugins.models.tokens import Tokens
+from harness.plugins.models import HFConfig, blocks, hooks
+from harness.plugins.models.checkpoint import find_device, load_module, load_tokenizer
+from harness.plugins.models.placement import Placement
+from harness.plugins.models.replay import Replay, Replayer
+from harness.plugins.models.tokens import Tokens
 
-_WEIGHTLESS = (AutoConfig, AutoTokenizer)
 _PROBE = "The quick brown fox jumps over the lazy dog, 12 times."
 _PROBE_TOKENS = 16
-_HUB_HINT = (
-    " It is no local path, and the hub did not give it: check the id, and the connection or HF_HUB_OFFLINE, or give "
-    "the path of a folder or GGUF file."
-)
 
 
 def load(config: HFConfig) -> HF:
     """The model as it was trained, or with its weights drawn anew."""
     if config.weights_seed is None:
         return HF(config)
-    from plugins.models.reinitialised import reinitialised
+    from harness.plugins.models.reinitialised import reinitialised
 
     return HF(reinitialised(config))
 
@@ -216,70 +207,3 @@ def _differ(x: Float[Tensor, "1 t d"], other: Float[Tensor, "1 t d"]) -> bool:
     """Whether any row differs by more than rounding."""
     error = (x - other).float().norm(dim=-1) / other.float().norm(dim=-1)
     return bool((error > torch.finfo(other.dtype).eps ** 0.5).any())
-
-
-def find_device() -> str:
-    """What "auto" stands for here."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def load_tokenizer(config: HFConfig) -> Any:
-    """The tokenizer of a checkpoint that has one."""
-    tokenizer = load_checkpoint(AutoTokenizer, config)
-    folder = find_local(config.path)
-    files = {"tokenizer.json", "tokenizer_config.json", *tokenizer.vocab_files_names.values()}
-    # Where a folder has none of them, transformers makes up an empty tokenizer.
-    if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in files):
-        raise ConfigError(f"model hf: {folder} has no tokenizer. Save it there: tokenizer.save_pretrained(folder).")
-    return tokenizer
-
-
-def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[nn.Module, list[str]]:
-    """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
-    options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
-    model, info = load_checkpoint(auto_class, config, **options, **placement)
-    missing = sorted(info["missing_keys"])
-    weights = model.state_dict()
-    for name in missing:
-        if weights[name].is_meta:
-            load_as_nan(model.get_submodule(name.rpartition(".")[0]))
-        else:
-            weights[name].fill_(torch.nan)
-    for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
-        part.use_cache = False
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    return model.eval().requires_grad_(False), missing
-
-
-def load_checkpoint(auto_class: Any, config: HFConfig, **options: Any) -> Any:
-    """`from_pretrained` of a model, tokenizer or config, with errors that say what to do."""
-    path = find_local(config.path)
-    where = config.path if path is None else str(path)
-    if where.endswith(".gguf"):
-        # A file in a folder or in a repository of the hub; without dequantize its weights would stay packed.
-        where, options["gguf_file"] = where.rsplit("/", 1) if "/" in where else (".", where)
-        if auto_class not in _WEIGHTLESS:
-            options["quantization_config"] = GgufConfig(dequantize=True)
-    elif path is not None and auto_class not in _WEIGHTLESS:
-        _check_weights(path)
-    try:
-        # Given none, transformers would not look for the safetensors that the hub makes of pickled weights.
-        revision = config.revision or "main"
-        return auto_class.from_pretrained(where, revision=revision, trust_remote_code=False, **options)
-    except Exception as error:  # a damaged or foreign checkpoint makes transformers raise almost anything
-        what = "the tokenizer" if auto_class is AutoTokenizer else "the model"
-        hint = _HUB_HINT if path is None else ""
-        raise ConfigError(f"model hf: can't load {what} of {config.path!r}.{hint}\n{error}") from error
-
-
-def _check_weights(folder: Path) -> None:
-    if not any(folder.glob("*.safetensors")):
-        found = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        pickled = f" {', '.join(found)}: pickled weights can run code and are not read." if found else ""
-        raise ConfigError(
-            f"model hf: {folder} holds no *.safetensors.{pickled} Convert a model that you trust with "
-            "model.save_pretrained(folder), which writes safetensors."
-        )

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from harness import file_digest
-from plugins.models import HFConfig, PackagedConfig, hf
-from plugins.models.cached import made_once
-from plugins.models.packages import PACKAGES
+from harness.plugins.models import HFConfig, PackagedConfig, hf
+from harness.plugins.models.cached import made_once
+from harness.plugins.models.packages import PACKAGES
 
 
 def load(config: PackagedConfig) -> hf.HF:

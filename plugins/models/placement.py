@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from harness import cache_folder
-from plugins.models import HFConfig
+from harness.plugins.models import HFConfig
 
 
 class Placement:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import ConfigError, file_digest
-from plugins.corpora import PackagedConfig as PackagedCorpusConfig
-from plugins.corpora.packaged import identity as corpus_identity
-from plugins.models import (
+from harness.plugins.corpora import PackagedConfig as PackagedCorpusConfig
+from harness.plugins.corpora.packaged import identity as corpus_identity
+from harness.plugins.models import (
     SEEDLING_VERSION,
     HFConfig,
     PackagedConfig,
@@ -22,7 +22,7 @@ from plugins.models import (
     StoredConfig,
     SuperpositionConfig,
 )
-from plugins.models.packages import PACKAGES
+from harness.plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
 _STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")

@@ -14,9 +14,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
-from plugins.models import HFConfig, RandomWeightsConfig
-from plugins.models.cached import made_once
-from plugins.models.hf import HF
+from harness.plugins.models import HFConfig, RandomWeightsConfig
+from harness.plugins.models.cached import made_once
+from harness.plugins.models.hf import HF
 
 
 def load(config: RandomWeightsConfig) -> HF:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM
 
-from plugins.models import HFConfig
-from plugins.models.cached import made_once
-from plugins.models.hf import load_checkpoint, load_tokenizer
-from plugins.models.planning import hf_identity
+from harness.plugins.models import HFConfig
+from harness.plugins.models.cached import made_once
+from harness.plugins.models.checkpoint import load_checkpoint, load_tokenizer
+from harness.plugins.models.planning import hf_identity
 
 
 def reinitialised(config: HFConfig) -> HFConfig:

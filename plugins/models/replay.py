@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from harness import ConfigError, Undefined
-from plugins.models import hooks
-from plugins.models.blocks import Block
-from plugins.models.hooks import Tap
+from harness.plugins.models import hooks
+from harness.plugins.models.blocks import Block
+from harness.plugins.models.hooks import Tap
 
 
 class Replayer:

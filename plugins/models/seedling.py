@@ -29,11 +29,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
 
 from harness import cache_folder, file_digest
-from plugins.models import HFConfig, SeedlingConfig
-from plugins.models.hf import HF, find_device
-from plugins.models.planning import seedling_recipe
-from plugins.models.pretraining import RECIPE, Pretraining, cut_windows, mean_loss
-from plugins.models.training_texts import TrainingTexts, load_texts
+from harness.plugins.models import HFConfig, SeedlingConfig
+from harness.plugins.models.checkpoint import find_device
+from harness.plugins.models.hf import HF
+from harness.plugins.models.planning import seedling_recipe
+from harness.plugins.models.pretraining import RECIPE, Pretraining, cut_windows, mean_loss
+from harness.plugins.models.training_texts import TrainingTexts, load_texts
 
 LEARNT_NATS = 0.7
 _RECORD = "training.json"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from harness import SITE_KINDS, Capture, ConfigError, file_digest, make_rows, parse_site
-from plugins.models import StoredConfig
+from harness.plugins.models import StoredConfig
 
 _ROWS = ("rows.parquet", "rows.csv")
 _SUFFIXES = (".safetensors", ".npy")

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness import Capture, Codes, ConfigError, Truth, make_rows
-from plugins.models import SuperpositionConfig
+from harness.plugins.models import SuperpositionConfig
 
 SITE = "resid_post.0"
 ROWS_OF_DOCUMENT = 64

@@ -22,9 +22,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from harness import ConfigError, Document, documents_in_split
-from plugins.corpora import PackagedConfig
-from plugins.corpora.packaged import PackagedCorpus
-from plugins.models.cached import made_once
+from harness.plugins.corpora import PackagedConfig
+from harness.plugins.corpora.packaged import PackagedCorpus
+from harness.plugins.models.cached import made_once
 
 TRAINING_SHARE = (0.2, 1.0)
 VALIDATION_SHARE = (0.0, 0.1)

@@ -56,7 +56,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Floor: a table of n-grams learnt from some windows tells active windows from silent ones",
         config=DetectionConfig,
-        factory="plugins.scorers.token_lookup:TokenLookup",
+        factory="harness.plugins.scorers.token_lookup:TokenLookup",
         provides=("floor",),
     ),
     harness.Spec(
@@ -65,7 +65,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="A sentence encoder finds active windows by an explanation of the latent",
         config=DetectionConfig,
-        factory="plugins.scorers.embedding_retrieval:EmbeddingRetrieval",
+        factory="harness.plugins.scorers.embedding_retrieval:EmbeddingRetrieval",
         needs=("embed", "explanation"),
     ),
     harness.Spec(
@@ -74,7 +74,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="A sentence encoder picks the silent window among four active ones; needs no explanation",
         config=DetectionConfig,
-        factory="plugins.scorers.embedding_intruder:EmbeddingIntruder",
+        factory="harness.plugins.scorers.embedding_intruder:EmbeddingIntruder",
         needs=("embed",),
     ),
     harness.Spec(
@@ -83,7 +83,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A sentence encoder finds active windows by the text that the atom was taken from",
         config=DetectionConfig,
-        factory="plugins.scorers.atom_provenance:AtomProvenance",
+        factory="harness.plugins.scorers.atom_provenance:AtomProvenance",
         needs=("embed", "atoms"),
     ),
     harness.Spec(
@@ -92,7 +92,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A judge says, window by window, whether an explanation of the latent holds",
         config=DetectionConfig,
-        factory="plugins.scorers.choice_detection:ChoiceDetection",
+        factory="harness.plugins.scorers.choice_detection:ChoiceDetection",
         needs=("choose", "explanation"),
     ),
     harness.Spec(
@@ -100,7 +100,7 @@ SPECS: list[harness.Spec] = [
         name="choice_fuzzing",
         version=1,
         summary="A judge tells by an explanation active tokens from others that are marked in the same windows",
-        factory="plugins.scorers.choice_fuzzing:ChoiceFuzzing",
+        factory="harness.plugins.scorers.choice_fuzzing:ChoiceFuzzing",
         needs=("choose", "explanation"),
     ),
     harness.Spec(
@@ -109,7 +109,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A judge writes for a few texts at a time in which of them an explanation holds",
         config=WrittenDetectionConfig,
-        factory="plugins.scorers.generated_detection:GeneratedDetection",
+        factory="harness.plugins.scorers.generated_detection:GeneratedDetection",
         needs=("generate", "explanation"),
     ),
     harness.Spec(
@@ -118,7 +118,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="A judge writes for a few texts at a time in which of them the right tokens are marked",
         config=WrittenConfig,
-        factory="plugins.scorers.generated_fuzzing:GeneratedFuzzing",
+        factory="harness.plugins.scorers.generated_fuzzing:GeneratedFuzzing",
         needs=("generate", "explanation"),
     ),
     harness.Spec(
@@ -127,7 +127,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Does an explanation make active windows likelier to a judge than it makes silent ones?",
         config=DetectionConfig,
-        factory="plugins.scorers.surprisal:Surprisal",
+        factory="harness.plugins.scorers.surprisal:Surprisal",
         needs=("likelihood", "explanation"),
     ),
     harness.Spec(
@@ -136,7 +136,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="A judge foretells by an explanation how active the latent is on single tokens",
         config=DetectionConfig,
-        factory="plugins.scorers.simulation:Simulation",
+        factory="harness.plugins.scorers.simulation:Simulation",
         needs=("choose", "explanation"),
     ),
     harness.Spec(
@@ -145,7 +145,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="A judge picks the silent window among four active ones; needs no explanation",
         config=DetectionConfig,
-        factory="plugins.scorers.intruder:Intruder",
+        factory="harness.plugins.scorers.intruder:Intruder",
         needs=("choose",),
     ),
     harness.Spec(
@@ -153,7 +153,7 @@ SPECS: list[harness.Spec] = [
         name="example_embedding",
         version=1,
         summary="A sentence encoder tells active windows by their likeness to other active ones; needs no explanation",
-        factory="plugins.scorers.example_embedding:ExampleEmbedding",
+        factory="harness.plugins.scorers.example_embedding:ExampleEmbedding",
         needs=("embed",),
     ),
     harness.Spec(
@@ -161,7 +161,7 @@ SPECS: list[harness.Spec] = [
         name="senses",
         version=2,
         summary="Polysemanticity: in how many kinds of contexts is a latent active, beside as many random ones?",
-        factory="plugins.scorers.senses:Senses",
+        factory="harness.plugins.scorers.senses:Senses",
         needs=("embed",),
     ),
     harness.Spec(
@@ -169,7 +169,7 @@ SPECS: list[harness.Spec] = [
         name="context_dependence",
         version=2,
         summary="The share of random contexts in which a latent is still active on its token",
-        factory="plugins.scorers.context_dependence:ContextDependence",
+        factory="harness.plugins.scorers.context_dependence:ContextDependence",
         needs=("model",),
     ),
     harness.Spec(
@@ -177,7 +177,7 @@ SPECS: list[harness.Spec] = [
         name="output_score",
         version=1,
         summary="Steered along the latent, does the model say what the direction promotes?",
-        factory="plugins.scorers.output_score:OutputScore",
+        factory="harness.plugins.scorers.output_score:OutputScore",
         needs=("model", "head"),
     ),
     harness.Spec(
@@ -185,7 +185,7 @@ SPECS: list[harness.Spec] = [
         name="input_score",
         version=3,
         summary="The share of active windows whose strongest token is one that the direction promotes",
-        factory="plugins.scorers.input_score:InputScore",
+        factory="harness.plugins.scorers.input_score:InputScore",
         needs=("head",),
     ),
     harness.Spec(
@@ -193,7 +193,7 @@ SPECS: list[harness.Spec] = [
         name="vocab_coherence",
         version=1,
         summary="Are the tokens that the direction promotes more alike than those of random directions?",
-        factory="plugins.scorers.vocab_coherence:VocabCoherence",
+        factory="harness.plugins.scorers.vocab_coherence:VocabCoherence",
         needs=("head",),
     ),
 ]

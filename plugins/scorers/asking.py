@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import harness
-from plugins.scorers.detection import MIN_WINDOWS
+from harness.plugins.scorers.detection import MIN_WINDOWS
 
 NOTHING = "various unrelated texts"
 """An explanation that says nothing."""

@@ -8,7 +8,7 @@ of an atom stands for, the source does not say.
 from __future__ import annotations
 
 import harness
-from plugins.scorers.retrieval import Retrieval
+from harness.plugins.scorers.retrieval import Retrieval
 
 
 class AtomProvenance(Retrieval):

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import harness
-from plugins.scorers.asking import NOTHING, too_few, verdict
-from plugins.scorers.auroc import auroc
-from plugins.scorers.detection import CHANCE, METRIC, chosen_windows, rows_at_cut
-from plugins.scorers.explanations import explanations
+from harness.plugins.scorers.asking import NOTHING, too_few, verdict
+from harness.plugins.scorers.auroc import auroc
+from harness.plugins.scorers.detection import CHANCE, METRIC, chosen_windows, rows_at_cut
+from harness.plugins.scorers.explanations import explanations
 
 Case = tuple[harness.LatentWindow, str]
 """A window, active where the explanation should fit, and the text that is shown of it."""

@@ -12,9 +12,9 @@ where z₀ says nothing.
 from __future__ import annotations
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.calibrated import Case
-from plugins.scorers.choices import ChoiceScorer
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.calibrated import Case
+from harness.plugins.scorers.choices import ChoiceScorer
 
 
 class ChoiceDetection(ChoiceScorer):

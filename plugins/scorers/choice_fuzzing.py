@@ -17,9 +17,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 import harness
-from plugins.scorers.calibrated import Case
-from plugins.scorers.choices import ChoiceScorer
-from plugins.scorers.detection import MIN_WINDOWS
+from harness.plugins.scorers.calibrated import Case
+from harness.plugins.scorers.choices import ChoiceScorer
+from harness.plugins.scorers.detection import MIN_WINDOWS
 
 MARKS = "<<", ">>"
 _LOOKALIKES = str.maketrans("<>", "‹›")  # what the text has must not pass for a mark

@@ -8,8 +8,8 @@ log-odds).
 from __future__ import annotations
 
 import harness
-from plugins.scorers.asking import on_one_line
-from plugins.scorers.calibrated import CalibratedScorer
+from harness.plugins.scorers.asking import on_one_line
+from harness.plugins.scorers.calibrated import CalibratedScorer
 
 CHOICES = ("Yes", "No")
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import harness
-from plugins.scorers.choice_fuzzing import MARKS
+from harness.plugins.scorers.choice_fuzzing import MARKS
 
 N_RANDOM_TOKENS = 19
 MIN_CONTEXTS = 5

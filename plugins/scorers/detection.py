@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import harness
-from plugins.scorers.auroc import auroc, balanced_accuracy, best_threshold
+from harness.plugins.scorers.auroc import auroc, balanced_accuracy, best_threshold
 
 METRIC = "auroc"
 CHANCE = 0.5

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.detection import chosen_windows
-from plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.detection import chosen_windows
+from harness.plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
 
 
 class EmbeddingIntruder:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import harness
-from plugins.scorers.explanations import explanation
-from plugins.scorers.retrieval import Retrieval
+from harness.plugins.scorers.explanations import explanation
+from harness.plugins.scorers.retrieval import Retrieval
 
 
 class EmbeddingRetrieval(Retrieval):

@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.scorers.auroc import auroc
-from plugins.scorers.detection import CHANCE, METRIC, check_windows, verdicts_at_cut
+from harness.plugins.scorers.auroc import auroc
+from harness.plugins.scorers.detection import CHANCE, METRIC, check_windows, verdicts_at_cut
 
 
 class ExampleEmbedding:

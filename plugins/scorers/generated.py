@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 import harness
-from plugins.scorers.asking import NO_OTHER, generator_of, on_one_line, too_few, verdict
-from plugins.scorers.calibrated import Case
-from plugins.scorers.detection import CHANCE, chosen_windows
-from plugins.scorers.explanations import explanations
-from plugins.scorers.written import ABSTAINED, NO, UNREADABLE, YES, read_answers, schema_of
+from harness.plugins.scorers.asking import NO_OTHER, generator_of, on_one_line, too_few, verdict
+from harness.plugins.scorers.calibrated import Case
+from harness.plugins.scorers.detection import CHANCE, chosen_windows
+from harness.plugins.scorers.explanations import explanations
+from harness.plugins.scorers.written import ABSTAINED, NO, UNREADABLE, YES, read_answers, schema_of
 
 N_SHOWN = 5
 FAILED = "the request failed"

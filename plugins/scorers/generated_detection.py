@@ -7,9 +7,9 @@ For judges that can write JSON; small ones can be asked by `choice_detection`, w
 from __future__ import annotations
 
 import harness
-from plugins.scorers import WrittenDetectionConfig
-from plugins.scorers.calibrated import Case
-from plugins.scorers.generated import GeneratedScorer
+from harness.plugins.scorers import WrittenDetectionConfig
+from harness.plugins.scorers.calibrated import Case
+from harness.plugins.scorers.generated import GeneratedScorer
 
 
 class GeneratedDetection(GeneratedScorer):

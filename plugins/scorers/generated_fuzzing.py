@@ -9,10 +9,10 @@ with wrong ones, as a rule in different prompts.
 from __future__ import annotations
 
 import harness
-from plugins.scorers import WrittenConfig
-from plugins.scorers.calibrated import Case
-from plugins.scorers.choice_fuzzing import matched_marks
-from plugins.scorers.generated import GeneratedScorer
+from harness.plugins.scorers import WrittenConfig
+from harness.plugins.scorers.calibrated import Case
+from harness.plugins.scorers.choice_fuzzing import matched_marks
+from harness.plugins.scorers.generated import GeneratedScorer
 
 
 class GeneratedFuzzing(GeneratedScorer):

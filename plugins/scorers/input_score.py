@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import harness
-from plugins.scorers.detection import MIN_WINDOWS
-from plugins.scorers.promoted import N_TOKENS, control_row, own_and_other, random_directions
+from harness.plugins.scorers.detection import MIN_WINDOWS
+from harness.plugins.scorers.promoted import N_TOKENS, control_row, own_and_other, random_directions
 
 
 class InputScore:

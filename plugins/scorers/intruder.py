@@ -23,10 +23,10 @@ import numpy as np
 from jaxtyping import Float
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.asking import generator_of, on_one_line
-from plugins.scorers.detection import MIN_WINDOWS, chosen_windows
-from plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.asking import generator_of, on_one_line
+from harness.plugins.scorers.detection import MIN_WINDOWS, chosen_windows
+from harness.plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
 
 SYSTEM = "You decide which of some texts does not belong with the others. Answer with its number."
 QUESTION = "All texts but one have a pattern in common. Which is the one that does not? Answer with its number."

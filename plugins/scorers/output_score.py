@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.scorers.promoted import N_TOKENS, control_row, direction_of, own_and_other
+from harness.plugins.scorers.promoted import N_TOKENS, control_row, direction_of, own_and_other
 
 PROMPT = "From my experience,"
 MULTIPLE = 10

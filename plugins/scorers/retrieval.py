@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.detection import CHANCE, METRIC, chosen_windows, detection_rows
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.detection import CHANCE, METRIC, chosen_windows, detection_rows
 
 
 @dataclass

@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.asking import NO_OTHER, generator_of, on_one_line
-from plugins.scorers.choice_fuzzing import marked
-from plugins.scorers.detection import chosen_windows
-from plugins.scorers.explanations import explanations
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.asking import NO_OTHER, generator_of, on_one_line
+from harness.plugins.scorers.choice_fuzzing import marked
+from harness.plugins.scorers.detection import chosen_windows
+from harness.plugins.scorers.explanations import explanations
 
 SYSTEM = "You say how strongly a marked word in a text has a pattern. Answer with a digit from 0 to 9."
 QUESTION = "How strongly does the word marked with << >> have the pattern, from 0 (not at all) to 9 (fully)?"

@@ -13,9 +13,9 @@ ones read the same. The cut of balanced accuracy at 0 is hard on it: a text of m
 from __future__ import annotations
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.asking import on_one_line
-from plugins.scorers.calibrated import CalibratedScorer, Case
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.asking import on_one_line
+from harness.plugins.scorers.calibrated import CalibratedScorer, Case
 
 
 class Surprisal(CalibratedScorer):

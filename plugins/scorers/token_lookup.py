@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import harness
-from plugins.scorers import DetectionConfig
-from plugins.scorers.detection import CHANCE, METRIC, chosen_windows, detection_rows
-from plugins.scorers.ngrams import NGrams
+from harness.plugins.scorers import DetectionConfig
+from harness.plugins.scorers.detection import CHANCE, METRIC, chosen_windows, detection_rows
+from harness.plugins.scorers.ngrams import NGrams
 
 
 class TokenLookup:

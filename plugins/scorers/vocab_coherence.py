@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.scorers.promoted import N_TOKENS, direction_of, random_directions
+from harness.plugins.scorers.promoted import N_TOKENS, direction_of, random_directions
 
 
 class VocabCoherence:

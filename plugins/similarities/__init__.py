@@ -186,7 +186,7 @@ SPECS: list[harness.Spec] = [
         version=3,
         summary="Centred kernel alignment, linear or RBF, biased or debiased",
         config=CkaConfig,
-        factory="plugins.similarities.cka:make",
+        factory="harness.plugins.similarities.cka:make",
     ),
     harness.Spec(
         kind="similarity",
@@ -194,7 +194,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Share of dictionary atoms that two decompositions chose from the same places in the text",
         config=JaccardConfig,
-        factory="plugins.similarities.jaccard:Jaccard",
+        factory="harness.plugins.similarities.jaccard:Jaccard",
         needs=("atoms",),
     ),
     harness.Spec(
@@ -203,8 +203,8 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Mean cosine, or correlation of codes, of the latents of two dictionaries, matched one to one",
         config=LatentMatchingConfig,
-        factory="plugins.similarities.latent_matching:make",
-        needs="plugins.similarities:latent_matching_needs",
+        factory="harness.plugins.similarities.latent_matching:make",
+        needs="harness.plugins.similarities:latent_matching_needs",
     ),
     harness.Spec(
         kind="similarity",
@@ -212,7 +212,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Share of the variance of y that a linear regression on x explains, cross-validated or in-sample",
         config=LinearRegressionConfig,
-        factory="plugins.similarities.linear_regression:LinearRegression",
+        factory="harness.plugins.similarities.linear_regression:LinearRegression",
     ),
     harness.Spec(
         kind="similarity",
@@ -220,7 +220,7 @@ SPECS: list[harness.Spec] = [
         version=3,
         summary="Distance after the best rotation, centring and scaling, as an angle or a length",
         config=ProcrustesConfig,
-        factory="plugins.similarities.procrustes:Procrustes",
+        factory="harness.plugins.similarities.procrustes:Procrustes",
     ),
     harness.Spec(
         kind="similarity",
@@ -228,7 +228,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Mean canonical correlation, weighted by what each direction holds of one side",
         config=PwccaConfig,
-        factory="plugins.similarities.pwcca:Pwcca",
+        factory="harness.plugins.similarities.pwcca:Pwcca",
     ),
     harness.Spec(
         kind="similarity",
@@ -236,7 +236,7 @@ SPECS: list[harness.Spec] = [
         version=3,
         summary="Mean canonical correlation of the directions that hold most of the variance",
         config=SvccaConfig,
-        factory="plugins.similarities.svcca:Svcca",
+        factory="harness.plugins.similarities.svcca:Svcca",
     ),
     harness.Spec(
         kind="similarity",
@@ -244,7 +244,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Agreement of rows described by their cosines to the same anchor rows",
         config=RelativeConfig,
-        factory="plugins.similarities.relative:make",
+        factory="harness.plugins.similarities.relative:make",
     ),
     harness.Spec(
         kind="similarity",
@@ -252,7 +252,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Share of each row's nearest neighbours by cosine that it has on both sides",
         config=MutualKnnConfig,
-        factory="plugins.similarities.mutual_knn:MutualKnn",
+        factory="harness.plugins.similarities.mutual_knn:MutualKnn",
     ),
     harness.Spec(
         kind="similarity",
@@ -260,27 +260,27 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Rank correlation of the dissimilarities of all pairs of rows",
         config=RsaConfig,
-        factory="plugins.similarities.rsa:Rsa",
+        factory="harness.plugins.similarities.rsa:Rsa",
     ),
     harness.Spec(
         kind="similarity",
         name="cka_itda_paper",
         version=1,
         summary="The CKA baseline of the ITDA paper as published; for reproduction only",
-        factory="plugins.similarities.itda_paper:CkaItdaPaper",
+        factory="harness.plugins.similarities.itda_paper:CkaItdaPaper",
     ),
     harness.Spec(
         kind="similarity",
         name="svcca_itda_paper",
         version=1,
         summary="The SVCCA baseline of the ITDA paper as published; for reproduction only",
-        factory="plugins.similarities.itda_paper:SvccaItdaPaper",
+        factory="harness.plugins.similarities.itda_paper:SvccaItdaPaper",
     ),
     harness.Spec(
         kind="similarity",
         name="relative_itda_paper",
         version=1,
         summary="The relative-representation baseline of the ITDA paper as published; for reproduction only",
-        factory="plugins.similarities.itda_paper:RelativeItdaPaper",
+        factory="harness.plugins.similarities.itda_paper:RelativeItdaPaper",
     ),
 ]

@@ -28,10 +28,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.similarities import CkaConfig
-from plugins.similarities.inputs import check_aligned, check_n_rows
-from plugins.similarities.minibatch import KernelProducts, MinibatchKernels, u_centre
-from plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
+from harness.plugins.similarities import CkaConfig
+from harness.plugins.similarities.inputs import check_aligned, check_n_rows
+from harness.plugins.similarities.minibatch import KernelProducts, MinibatchKernels, u_centre
+from harness.plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.similarities.inputs import check_aligned
+from harness.plugins.similarities.inputs import check_aligned
 
 _FIRST_ROWS = 100_000
 _N_DIRECTIONS = 20

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 
 import harness
-from plugins.similarities import JaccardConfig
+from harness.plugins.similarities import JaccardConfig
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import harness
-from plugins.assignment import check_sides, optimal_assignment
-from plugins.similarities import LatentMatchingConfig
+from harness.plugins.assignment import check_sides, optimal_assignment
+from harness.plugins.similarities import LatentMatchingConfig
 
 _CHANCE_SEED = 0
 # Of so many rows the codes of all latents are held densely, in float64.

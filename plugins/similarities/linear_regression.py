@@ -42,9 +42,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.similarities import LinearRegressionConfig
-from plugins.similarities.canonical import whitener
-from plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
+from harness.plugins.similarities import LinearRegressionConfig
+from harness.plugins.similarities.canonical import whitener
+from harness.plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
 
 _ROUNDING = 5e-7
 _LARGEST_ERROR = 1e-6

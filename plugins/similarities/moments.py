@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import harness
-from plugins.similarities.inputs import check_aligned
+from harness.plugins.similarities.inputs import check_aligned
 
 _BLOCK_ROWS = 4096
 _EPS = torch.finfo(torch.float64).eps

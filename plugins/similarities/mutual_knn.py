@@ -25,9 +25,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.similarities import MutualKnnConfig
-from plugins.similarities.inputs import check_aligned, check_finite, check_n_rows
-from plugins.similarities.neighbours import Members, neighbours, overlap, unit_rows
+from harness.plugins.similarities import MutualKnnConfig
+from harness.plugins.similarities.inputs import check_aligned, check_finite, check_n_rows
+from harness.plugins.similarities.neighbours import Members, neighbours, overlap, unit_rows
 
 
 class MutualKnn:

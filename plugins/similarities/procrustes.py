@@ -26,8 +26,8 @@ import math
 import torch
 
 import harness
-from plugins.similarities import ProcrustesConfig
-from plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
+from harness.plugins.similarities import ProcrustesConfig
+from harness.plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
 
 _NEAR = 0.99
 

@@ -22,9 +22,9 @@ from __future__ import annotations
 import torch
 
 import harness
-from plugins.similarities import PwccaConfig
-from plugins.similarities.canonical import clipped, whiteners
-from plugins.similarities.moments import CentredMoments, MomentSimilarity
+from harness.plugins.similarities import PwccaConfig
+from harness.plugins.similarities.canonical import clipped, whiteners
+from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
 
 # The choice of variates moves the value by less than the range of the correlations.
 _SAME = 1e-6

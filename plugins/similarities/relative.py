@@ -29,9 +29,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.similarities import RelativeConfig
-from plugins.similarities.inputs import check_aligned, check_n_rows
-from plugins.similarities.neighbours import mean_reciprocal_rank, neighbours, overlap, unit_rows
+from harness.plugins.similarities import RelativeConfig
+from harness.plugins.similarities.inputs import check_aligned, check_n_rows
+from harness.plugins.similarities.neighbours import mean_reciprocal_rank, neighbours, overlap, unit_rows
 
 _BLOCK_ROWS = 4096
 

@@ -26,8 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.similarities import RsaConfig
-from plugins.similarities.inputs import check_aligned, check_finite, check_n_rows
+from harness.plugins.similarities import RsaConfig
+from harness.plugins.similarities.inputs import check_aligned, check_finite, check_n_rows
 
 # Spread of float64 numbers of size 1 that is rounding error.
 _ROUNDING = 1e-13

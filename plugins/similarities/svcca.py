@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import torch
 
-from plugins.similarities import SvccaConfig
-from plugins.similarities.canonical import CLIP, clipped, whiteners
-from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, MomentSimilarity
+from harness.plugins.similarities import SvccaConfig
+from harness.plugins.similarities.canonical import CLIP, clipped, whiteners
+from harness.plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, MomentSimilarity
 
 _FLOAT_VARIANCE = 0.99
 # By how much rounding may raise a single correlation above 1; 3e-5 was seen.

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.tasks import RowsConfig, in_middle
-from plugins.tasks.answers import by_family, places_of
+from harness.plugins.tasks import RowsConfig, in_middle
+from harness.plugins.tasks.answers import by_family, places_of
 
 
 def neighbouring_sites(

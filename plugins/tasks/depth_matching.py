@@ -17,8 +17,8 @@ import itertools
 import numpy as np
 
 import harness
-from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import Sums, distance_of_answer, places_of, rank_correlation, trained_families
+from harness.plugins.tasks import FamiliesConfig
+from harness.plugins.tasks.answers import Sums, distance_of_answer, places_of, rank_correlation, trained_families
 
 
 class DepthMatching:

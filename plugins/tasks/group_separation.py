@@ -11,8 +11,8 @@ which is 1/2 for guesses and for a metric that sees no difference between famili
 from __future__ import annotations
 
 import harness
-from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import Sums, places_of, trained_families
+from harness.plugins.tasks import FamiliesConfig
+from harness.plugins.tasks.answers import Sums, places_of, trained_families
 
 
 class GroupSeparation:

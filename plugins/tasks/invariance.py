@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.tasks import RowsConfig
-from plugins.tasks.answers import Sums
-from plugins.tasks.changed_rows import alike_or_nothing, neighbouring_sites
+from harness.plugins.tasks import RowsConfig
+from harness.plugins.tasks.answers import Sums
+from harness.plugins.tasks.changed_rows import alike_or_nothing, neighbouring_sites
 
 _TOLERANCE = 0.01
 _FACTOR = 10.0

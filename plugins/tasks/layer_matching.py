@@ -16,8 +16,8 @@ import itertools
 import numpy as np
 
 import harness
-from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import (
+from harness.plugins.tasks import FamiliesConfig
+from harness.plugins.tasks.answers import (
     Sums,
     by_family,
     distance_of_answer,

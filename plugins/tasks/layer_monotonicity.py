@@ -14,8 +14,8 @@ import itertools
 import numpy as np
 
 import harness
-from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import Sums, by_family, places_of, rank_correlation
+from harness.plugins.tasks import FamiliesConfig
+from harness.plugins.tasks.answers import Sums, by_family, places_of, rank_correlation
 
 
 class LayerMonotonicity:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 import harness
-from plugins.tasks import RowsConfig
-from plugins.tasks.answers import Sums, rank_correlation
-from plugins.tasks.changed_rows import alike_or_nothing, neighbouring_sites
+from harness.plugins.tasks import RowsConfig
+from harness.plugins.tasks.answers import Sums, rank_correlation
+from harness.plugins.tasks.changed_rows import alike_or_nothing, neighbouring_sites
 
 _LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 

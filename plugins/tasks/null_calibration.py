@@ -15,8 +15,8 @@ import math
 import numpy as np
 
 import harness
-from plugins.tasks import FamiliesConfig
-from plugins.tasks.answers import Sums, by_family, places_of, same_sites
+from harness.plugins.tasks import FamiliesConfig
+from harness.plugins.tasks.answers import Sums, by_family, places_of, same_sites
 
 
 class NullCalibration:

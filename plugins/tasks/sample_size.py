@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 import harness
-from plugins.tasks import RowsConfig
-from plugins.tasks.answers import Sums
-from plugins.tasks.changed_rows import alike_or_nothing, neighbouring_sites
+from harness.plugins.tasks import RowsConfig
+from harness.plugins.tasks.answers import Sums
+from harness.plugins.tasks.changed_rows import alike_or_nothing, neighbouring_sites
 
 _PARTS = (8, 4, 2)
 

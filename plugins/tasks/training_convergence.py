@@ -16,8 +16,8 @@ import itertools
 import numpy as np
 
 import harness
-from plugins.tasks import TrainingConfig
-from plugins.tasks.answers import Sums, by_family, places_of, rank_correlation, same_sites
+from harness.plugins.tasks import TrainingConfig
+from harness.plugins.tasks.answers import Sums, by_family, places_of, rank_correlation, same_sites
 
 
 class TrainingConvergence:

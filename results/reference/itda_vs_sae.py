@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.plots import styles_of
+from harness.report.plots import styles_of
 
 HERE = Path(__file__).parent
 WIDTH = 576

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.plots import model_map
+from harness.report.plots import model_map
 
 HERE = Path(__file__).parent
 SHORT = {

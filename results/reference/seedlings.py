@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from harness.parameters import build
-from plugins.models import SeedlingConfig
-from plugins.models.seedling import training_record
+from harness.plugins.models import SeedlingConfig
+from harness.plugins.models.seedling import training_record
+from harness.registry.parameters import build
 
 HERE = Path(__file__).parent
 NOT_PARAMETERS = ("model", "label", "family", "sites", "control_of")

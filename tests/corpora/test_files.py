@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import harness
-from harness.plugin_manager import load_catalog
+from harness.registry.plugin_manager import load_catalog
 
 
 def documents(*paths: Path | str, **params: Any) -> list[harness.Document]:

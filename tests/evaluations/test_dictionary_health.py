@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import harness
-from plugins.evaluations import dictionary_health
+from harness.plugins.evaluations import dictionary_health
 
 
 class Stub(harness.Decomposition):

@@ -14,8 +14,8 @@ import transformers
 from torch import Tensor
 
 import harness
-from plugins.evaluations import downstream
-from tiny_models import TEXTS, save_tiny_language_model, save_tiny_model
+from harness.plugins.evaluations import downstream
+from tests.support.tiny_models import TEXTS, save_tiny_language_model, save_tiny_model
 
 CONTEXT = 16
 BLOCKS = {
@@ -247,8 +247,8 @@ def test_clean_runs_and_ablations_are_shared(load: Any, monkeypatch: pytest.Monk
     n_batches = len(list(context.replays()))
     # Stubs count as calls: one pass over the blocks for each batch, the patched one.
     assert "inside 0" not in ran and len(ran) == 3 * n_batches
-    monkeypatch.setattr("harness.replaying.MAX_KEPT_BYTES", 0)
-    monkeypatch.setattr("plugins.evaluations.downstream._MAX_CLEAN_BYTES", 0)
+    monkeypatch.setattr("harness.capturing.replays.MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr("harness.plugins.evaluations.downstream._MAX_CLEAN_BYTES", 0)
     remade = evaluate(Shrink(32), case.context())
     assert {name: row.value for name, row in remade.items()} == {name: row.value for name, row in first.items()}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import harness
-from plugins.models.superposition import ROWS_OF_DOCUMENT, SITE
+from harness.plugins.models.superposition import ROWS_OF_DOCUMENT, SITE
 
 METRICS = ["best_cosine", "matched_cosine", "recovered_share", "f1"]
 SMALL: dict[str, Any] = {"n_features": 60, "width": 24, "n_rows": 4000, "l0": 3.0}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from plugins.evaluations.reconstruction import sum_repeats
+from harness.plugins.evaluations.reconstruction import sum_repeats
 
 METRICS = {
     "explained_variance": True,

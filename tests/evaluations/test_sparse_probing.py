@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from torch import Tensor
 
 import harness
-from plugins.evaluations import SparseProbingConfig, sparse_probing
+from harness.plugins.evaluations import SparseProbingConfig, sparse_probing
 
 ROWS = 3
 """Of each document."""

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import harness
-from harness.explainers import to_explain
+from harness.contracts.explainer import to_explain
+from harness.plugins.explainers.judge_written import MAX_CHARACTERS, level
 from harness.testing import check_explainer, raise_problems
 from harness.testing.examples import planted
-from plugins.explainers.judge_written import MAX_CHARACTERS, level
 
 
 def _reduced(name: str, latent: harness.Latent, *responses: Any) -> str:

@@ -12,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig
 
 import harness
+from harness.plugins.judges import LocalConfig
+from harness.plugins.judges.local import Local
+from harness.plugins.models.packages import PACKAGES
 from harness.testing import check_judge, raise_problems
-from plugins.judges import LocalConfig
-from plugins.judges.local import Local
-from plugins.models.packages import PACKAGES
 
 SYSTEM = "Answer Yes or No."
 TEXTS = ["the river is long", "a bank", "The cat sat on the mat, and on the hat. " * 3, "x\n\ny", "", "<|im_end|> no"]

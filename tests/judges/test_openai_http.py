@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from loopback import serving
 
 import harness
-from harness.judges import Judging
-from harness.parameters import describe_changed
-from harness.plugin_manager import load_catalog
-from harness.response_cache import ResponseCache
+from harness.asking.judging import Judging
+from harness.asking.response_cache import ResponseCache
+from harness.plugins.judges.endpoint import _seconds
+from harness.registry.parameters import describe_changed
+from harness.registry.plugin_manager import load_catalog
 from harness.testing import check_judge, raise_problems
-from plugins.judges.endpoint import _seconds
+from tests.support.loopback import serving
 
 KEY = "a-secret-of-the-test"
 TRIAL = "Is water wet?"
@@ -363,8 +363,8 @@ ASKING = """
 import sys
 from pathlib import Path
 import harness
-from harness.judges import Judging
-from harness.response_cache import ResponseCache
+from harness.asking.judging import Judging
+from harness.asking.response_cache import ResponseCache
 
 url, folder = sys.argv[1:]
 make = lambda: harness.create("judge", "openai_http", model="m", base_url=url, key_variable=None)

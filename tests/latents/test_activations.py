@@ -15,7 +15,7 @@ from torch import Tensor
 import harness
 from harness.latents import activations as module
 from harness.latents.activations import LatentActivations, read_activations
-from latents.texts import CPU, Fixed, numbered, read_dense
+from tests.support.texts import CPU, Fixed, numbered, read_dense
 
 
 def _brute(dense: np.ndarray, masked: np.ndarray, index: int, sign: int) -> tuple[float, float, float, np.ndarray]:

@@ -19,7 +19,7 @@ from harness.latents.lens import Lens
 from harness.latents.neighbours import nearest
 from harness.latents.sampling import stratify
 from harness.latents.windows import cut
-from latents.texts import Fixed, read_dense, rows_of
+from tests.support.texts import Fixed, read_dense, rows_of
 
 TEXTS = {f"d{i}": " ".join(["the bank of the river"] * 13) + f" end{i}" for i in range(30)}
 

@@ -14,7 +14,7 @@ import harness
 from harness.latents.activations import MAX_DENSITY, LatentActivations, read_activations
 from harness.latents.sampling import stratify
 from harness.latents.windows import Windows, cut, sides
-from latents.texts import CPU, Fixed, numbered, read_dense, rows_of
+from tests.support.texts import CPU, Fixed, numbered, read_dense, rows_of
 
 N_DOCUMENTS = 300
 M = 12

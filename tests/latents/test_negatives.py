@@ -11,12 +11,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 import harness
+from harness.contracts.latent import NEAR, LatentWindow
 from harness.latents.negatives import Near, Texts, in_turn
 from harness.latents.neighbours import Neighbours
 from harness.latents.sampling import N_SILENT, sample
 from harness.latents.windows import Windows, cut
-from harness.scorers import NEAR, LatentWindow
-from latents.texts import Fixed, read_dense, rows_of
+from tests.support.texts import Fixed, read_dense, rows_of
 
 N_LATENTS = 8
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
+from harness.contracts.latent import NEAR, LatentWindow
 from harness.latents import sampling
 from harness.latents.activations import LatentActivations, Pole
 from harness.latents.negatives import Near
 from harness.latents.sampling import Examples, Strata, stratify
 from harness.latents.windows import Windows, cut
-from harness.scorers import NEAR, LatentWindow
-from latents.texts import Fixed, read_dense, rows_of
+from tests.support.texts import Fixed, read_dense, rows_of
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import harness
 from harness.latents.windows import MIN_TOKENS, WINDOW_TOKENS, count_sides, cut, explains, sides
-from latents.texts import read_dense, rows_of
+from tests.support.texts import read_dense, rows_of
 
 WORDS = st.text(alphabet="ab é😀\n", min_size=0, max_size=400)
 

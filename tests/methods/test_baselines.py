@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import literal
 import pytest
 import torch
 
 import harness
+from tests.support import literal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plugins.methods.compiled_products import can_be_compiled, products
-from plugins.methods.sae.sparse import Support
+from harness.plugins.methods.compiled_products import can_be_compiled, products
+from harness.plugins.methods.sae.sparse import Support
 
 
 @pytest.mark.parametrize(("e", "d"), [(0, 5), (1, 1), (7, 3), (1000, 577)])

@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from literal import mixture, pursue, pursue_upwards
 
-from plugins.methods.matching_pursuit import MatchingPursuit, Pursuit, unit_rows
+from harness.plugins.methods.matching_pursuit import MatchingPursuit, Pursuit, unit_rows
+from tests.support.literal import mixture, pursue, pursue_upwards
 
 
 def both(pursuit: MatchingPursuit, x: torch.Tensor, **arguments: torch.Tensor | float) -> tuple[Pursuit, Pursuit]:
@@ -131,7 +131,7 @@ def test_without_a_folder_for_what_was_compiled_it_is_compiled_with_a_warning(tm
         "caching.CacheImpl._locator_classes = []\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always')\n"
-        "    from plugins.methods.matching_pursuit import MatchingPursuit\n"
+        "    from harness.plugins.methods.matching_pursuit import MatchingPursuit\n"
         "    print(MatchingPursuit(torch.eye(4), 1).encode(torch.eye(4)).indices.flatten().tolist())\n"
         "print([str(warning.message) for warning in seen])\n"
     )

@@ -6,14 +6,14 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import literal
 import numpy as np
 import pytest
 import sklearn.decomposition
 import torch
 
 import harness
-from plugins.methods import held_rows
+from harness.plugins.methods import held_rows
+from tests.support import literal
 
 
 def fit(x: torch.Tensor, seed: int = 0, **params: Any) -> harness.Decomposition:

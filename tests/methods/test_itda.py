@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import literal
 import pandas as pd
 import pytest
 import torch
@@ -13,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from harness.activations import Stream, TensorActivations
-from harness.learning import fit_together
-from harness.rows import bare_rows
+from harness.capturing.activations import Stream, TensorActivations
+from harness.contracts.rows import bare_rows
+from harness.fitting.together import fit_together
+from tests.support import literal
 
 
 def fit(x: torch.Tensor, rows: pd.DataFrame | None = None, **params: Any) -> harness.Decomposition:

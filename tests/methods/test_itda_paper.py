@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import literal
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
+from tests.support import literal
 
 
 def fit(x: torch.Tensor, method: str = "itda_paper", **params: Any) -> Any:

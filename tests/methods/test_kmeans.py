@@ -6,7 +6,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import literal
 import numpy as np
 import pytest
 import scipy.stats
@@ -14,7 +13,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import harness
-from plugins.methods import held_rows, kmeans
+from harness.plugins.methods import held_rows, kmeans
+from tests.support import literal
 
 
 def fit(x: torch.Tensor, seed: int = 0, **params: Any) -> harness.Decomposition:

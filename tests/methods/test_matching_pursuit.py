@@ -5,10 +5,10 @@ import sklearn.linear_model
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from literal import mixture, pursue, pursue_orthogonally, pursue_upwards
 
-from plugins.methods import matching_pursuit
-from plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
+from harness.plugins.methods import matching_pursuit
+from harness.plugins.methods.matching_pursuit import MatchingPursuit, PursuitDecomposition, unit_rows
+from tests.support.literal import mixture, pursue, pursue_orthogonally, pursue_upwards
 
 
 def gaussian(n: int, d: int, seed: int) -> torch.Tensor:

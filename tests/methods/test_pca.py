@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import literal
 import numpy as np
 import pytest
 import sklearn.decomposition
 import torch
 
 import harness
+from tests.support import literal
 
 
 def fit(x: torch.Tensor, n_components: int, k: int | None = None) -> harness.Decomposition:

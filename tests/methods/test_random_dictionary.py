@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import literal
 import pytest
 import scipy.stats
 import torch
 
 import harness
+from tests.support import literal
 
 
 def fit(x: torch.Tensor, seed: int = 0, **params: Any) -> harness.Decomposition:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import literal
 import pytest
 import torch
 from torch import Tensor
 
 import harness
+from tests.support import literal
 
 K, M, B = 6, 64, 64
 PENALTY, BANDWIDTH = 0.01, 0.1

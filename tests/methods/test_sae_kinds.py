@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import literal
 import pytest
 import torch
 
 import harness
-from harness.activations import Stream, TensorActivations
-from harness.learning import fit_together
-from harness.rows import bare_rows
-from plugins.methods.sae.batch_topk import largest_positive
-from plugins.methods.sae.held_out import is_held_out
+from harness.capturing.activations import Stream, TensorActivations
+from harness.contracts.rows import bare_rows
+from harness.fitting.together import fit_together
+from harness.plugins.methods.sae.batch_topk import largest_positive
+from harness.plugins.methods.sae.held_out import is_held_out
+from tests.support import literal
 
 TOPK = {"method": "topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}
 RELU = {"method": "relu_sae", "n_latents": 64, "target_l0": 6, "batch_rows": 128}
@@ -109,7 +109,7 @@ def test_fed_together_and_in_any_cut_is_fed_alone(kind: dict[str, Any], monkeypa
     x = literal.mixture(1000).float()
     parameters = {} if kind is UNTRAINED else {"passes": 2}
     alone = harness.fit(learner(kind, **parameters), x)
-    monkeypatch.setattr("harness.activations.BLOCK_ROWS", 77)
+    monkeypatch.setattr("harness.capturing.activations.BLOCK_ROWS", 77)
     stream = Stream(TensorActivations(x, bare_rows(len(x))), torch.arange(len(x)), 0, in_given_order=True)
     others = {"itself": learner(kind, **parameters), "longer": learner(TOPK, passes=4, batch_rows=50)}
     seen: list[str] = []

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from plugins.methods.sae import SAEConfig
-from plugins.methods.sae.dead import DeadLatents, auxk_loss
-from plugins.methods.sae.schedule import Schedule
-from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
+from harness.plugins.methods.sae import SAEConfig
+from harness.plugins.methods.sae.dead import DeadLatents, auxk_loss
+from harness.plugins.methods.sae.schedule import Schedule
+from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

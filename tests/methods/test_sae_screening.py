@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import harness
-from plugins.methods.compiled_screening import RELATIVE, UNIT
-from plugins.methods.sae import topk
-from plugins.methods.sae.screening import Screen, pays
+from harness.plugins.methods.compiled_screening import RELATIVE, UNIT
+from harness.plugins.methods.sae import topk
+from harness.plugins.methods.sae.screening import Screen, pays
 
 B, M, D = 64, 2048, 96
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import literal
 import pytest
 import torch
 
 import harness
-from harness.activations import Stream, TensorActivations
-from harness.checkpoints import Checkpoints
-from harness.learning import Fitted, fit_together
-from harness.plugin_manager import load_catalog
-from harness.rows import bare_rows
-from plugins.methods.sae import topk
-from plugins.methods.sae.stacked import TopKStack
+from harness.capturing.activations import Stream, TensorActivations
+from harness.contracts.rows import bare_rows
+from harness.fitting.checkpoints import Checkpoints
+from harness.fitting.together import Fitted, fit_together
+from harness.plugins.methods.sae import topk
+from harness.plugins.methods.sae.stacked import TopKStack
+from harness.registry.plugin_manager import load_catalog
+from tests.support import literal
 
 CPU = torch.device("cpu")
 X = literal.mixture(600).float()
@@ -185,7 +185,7 @@ def test_one_that_diverges_fails_alone_and_says_what_it_would_alone() -> None:
 def test_a_stack_broken_off_ends_as_unbroken(
     seeds: Sequence[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.activations.BLOCK_ROWS", 90)
+    monkeypatch.setattr("harness.capturing.activations.BLOCK_ROWS", 90)
     checkpoints = Checkpoints(lambda name: tmp_path / name, pytest.fail, every_seconds=0, max_share=float("inf"))
     unbroken = fit([sae(**variant) for variant in VARIANTS], seeds=seeds)
     original, steps = TopKStack.partial_fit, []

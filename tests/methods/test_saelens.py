@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import literal
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import harness
-from plugins.methods.sae.jumprelu import JumpReLUDecomposition
-from plugins.methods.sae.weights import Weights
+from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
+from harness.plugins.methods.sae.weights import Weights
+from tests.support import literal
 
 D, M = 16, 40
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.plan import Plan
-from harness.store import Store
-from report.examples import HOSTILE, finished, report_of
+from harness.planning.plan import Plan
+from harness.storage.store import Store
+from tests.support.report_examples import HOSTILE, finished, report_of
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

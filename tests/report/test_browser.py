@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from report.examples import finished, report_of
+from tests.support.report_examples import finished, report_of
 
 WIDE = {"viewport": {"width": 1280, "height": 900}}
 NARROW = {"viewport": {"width": 390, "height": 844}}

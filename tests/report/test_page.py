@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cells import UPSTREAM_FAILED, Record
-from harness.plan import Plan
+from harness.planning.plan import Plan
 from harness.report import sheets, write_report
 from harness.report.latents import script_json
-from harness.results import Results
-from harness.store import Store
-from report.examples import HOSTILE, N_SCORED, finished, report_of
+from harness.storage.records import UPSTREAM_FAILED, Record
+from harness.storage.store import Store
+from harness.tables.results import Results
+from tests.support.report_examples import HOSTILE, N_SCORED, finished, report_of
 
 
 class _Tags(HTMLParser):
@@ -186,5 +186,5 @@ def test_json_in_a_script_takes_no_nan() -> None:
 
 
 def test_no_torch_is_imported() -> None:
-    code = "import sys, harness.report, harness.plots; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.report, harness.report.plots; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

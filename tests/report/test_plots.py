@@ -11,8 +11,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.plots import heat_map, model_map, pareto, styles_of, svg
-from report.examples import HOSTILE
+from harness.report.plots import heat_map, model_map, pareto, styles_of, svg
+from tests.support.report_examples import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
 

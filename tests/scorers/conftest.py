@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.embedding import Embedder
-from scorers import planted
+from harness.asking.embedding import Embedder
+from tests.support import planted
 
 
 @pytest.fixture(scope="session")

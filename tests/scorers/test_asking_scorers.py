@@ -15,10 +15,10 @@ import pytest
 from scipy.stats import pearsonr
 
 import harness
+from harness.plugins.scorers.asking import NOTHING
+from harness.plugins.scorers.written import ABSTAINED, UNREADABLE, read_answers
 from harness.testing.examples import at_random, latent, on_token, planted
-from plugins.scorers.asking import NOTHING
-from plugins.scorers.written import ABSTAINED, UNREADABLE, read_answers
-from scorers import planted as on_real_text
+from tests.support import planted as on_real_text
 
 SCORERS = ("surprisal", "simulation", "intruder", "detection", "fuzzing")
 WRITTEN = ("detection", "fuzzing")

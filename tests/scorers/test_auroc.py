@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from plugins.scorers.auroc import auroc, balanced_accuracy, best_threshold
+from harness.plugins.scorers.auroc import auroc, balanced_accuracy, best_threshold
 
 # Few distinct values, so that ties are common; and any values.
 SCORES = st.lists(st.integers(0, 4).map(float), min_size=1, max_size=20) | st.lists(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import harness
+from harness.plugins.scorers.choice_fuzzing import MARKS, marked, partners
 from harness.testing.examples import at_random, latent, on_token, planted
-from plugins.scorers.choice_fuzzing import MARKS, marked, partners
 
 SCORERS = ("choice_detection", "choice_fuzzing")
 Says = Callable[[str, str], float]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import harness
-from plugins.scorers.trials import N_ACTIVE, trials
-from scorers.planted import explained
+from harness.plugins.scorers.trials import N_ACTIVE, trials
+from tests.support.planted import explained
 
 N = 10
 

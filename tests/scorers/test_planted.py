@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import harness
-from harness.embedding import Embedder
-from scorers.planted import bigram, pieces, plant, random, signed, token, topic
+from harness.asking.embedding import Embedder
+from tests.support.planted import bigram, pieces, plant, random, signed, token, topic
 
 N_WINDOWS = 12
 N_RANDOM = 8

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import harness
-from harness.embedding import Embedder
-from scorers.planted import Piece, pieces
+from harness.asking.embedding import Embedder
+from tests.support.planted import Piece, pieces
 
 N_WINDOWS = 36
 TOPICS = ("species", "war", "river")

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import harness
-from plugins.scorers.ngrams import SHRINKAGE, NGrams
+from harness.plugins.scorers.ngrams import SHRINKAGE, NGrams
 
 
 def _window(text: str, *activations: float) -> harness.LatentWindow:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from similarities.representations import moved, related
 
 import harness
+from tests.support.representations import moved, related
 
 NAMES = ("cka_itda_paper", "svcca_itda_paper", "relative_itda_paper")
 

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 import harness
-from plugins import assignment
+from harness.plugins import assignment
 
 
 class Stub(harness.Decomposition):
@@ -93,7 +93,7 @@ def test_a_machine_without_scipy_is_told_what_to_do() -> None:
         import sys
         sys.modules["scipy"] = sys.modules["scipy.optimize"] = None
         import numpy as np, harness
-        from plugins.assignment import optimal_assignment
+        from harness.plugins.assignment import optimal_assignment
         try:
             optimal_assignment(np.eye(2))
         except harness.ConfigError as error:

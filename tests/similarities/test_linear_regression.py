@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from similarities.representations import moved, related, rows
 
 import harness
-from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Scatter
+from harness.plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Scatter
+from tests.support.representations import moved, related, rows
 
 
 def regression(estimate="gcv"):

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from similarities.test_cka import hsic_song, related, rows
 
 import harness
-from plugins.similarities.minibatch import MINIBATCH_ROWS, MinibatchKernels
+from harness.plugins.similarities.minibatch import MINIBATCH_ROWS, MinibatchKernels
+from tests.similarities.test_cka import hsic_song, related, rows
 
 NAMES = ("p", "q", "r")
 PAIRS = [("p", "q"), ("q", "r"), ("r", "p"), ("p", "p")]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Moments
+from harness.plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Moments
 
 
 def moments(x: torch.Tensor, y: torch.Tensor) -> Moments:

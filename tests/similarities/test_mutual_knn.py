@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from similarities.representations import moved, related, rows
 from sklearn.neighbors import NearestNeighbors
 
 import harness
-from plugins.similarities import neighbours
+from harness.plugins.similarities import neighbours
+from tests.support.representations import moved, related, rows
 
 
 def mutual_knn(**params):

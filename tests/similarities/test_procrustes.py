@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from similarities.representations import related, rows
 
 import harness
+from tests.support.representations import related, rows
 
 
 def procrustes(form="angular"):

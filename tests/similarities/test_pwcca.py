@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from similarities.representations import moved, related, rows
 
 import harness
+from tests.support.representations import moved, related, rows
 
 
 def pwcca(side="smaller"):

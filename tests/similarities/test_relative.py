@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from similarities.representations import moved, parts_merged, related, rows
 from sklearn.neighbors import NearestNeighbors
 
 import harness
-from plugins.similarities import neighbours
+from harness.plugins.similarities import neighbours
+from tests.support.representations import moved, parts_merged, related, rows
 
 ALL_PAIRS = ["neighbours", "rank"]
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr, rankdata, spearmanr
-from similarities.representations import moved, related, rows
 
 import harness
-from plugins.similarities.rsa import _ranks
+from harness.plugins.similarities.rsa import _ranks
+from tests.support.representations import moved, related, rows
 
 FORMS = [(of, by) for of in ("correlation", "euclidean") for by in ("spearman", "pearson")]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
-from result_tables import Finished
+from harness.cli import main as cli
+from tests.support.result_tables import Finished
 
 
 @pytest.fixture(scope="session")

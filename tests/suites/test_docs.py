@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from documents import Reader
+from tests.support.documents import Reader
 
 DOCS = Path(__file__).parents[2] / "docs"
 GENERATOR = DOCS / "generate.py"

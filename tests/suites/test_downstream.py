@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import harness
-from harness.splits import documents_in_split
-from result_tables import read_tables
-from tiny_models import save_tiny_model
+from harness.capturing.splits import documents_in_split
+from tests.support.result_tables import read_tables
+from tests.support.tiny_models import save_tiny_model
 
 Cli = Callable[..., tuple[int, str, str]]
 SUITE = [

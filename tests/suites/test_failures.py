@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from result_tables import Finished, assert_equal_tables, read_tables, states
+from tests.support.result_tables import Finished, assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -159,7 +159,7 @@ def test_a_method_that_can_not_be_had_from_these_rows_is_skipped_for_good(harnes
 
 
 def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_plugin: Path) -> None:
-    from harness.plugin_manager import load_catalog
+    from harness.registry.plugin_manager import load_catalog
 
     suite = ["suite=smoke", "plugin_files=[broken.py]", "methods=[mean,fragile]", *_ONE_SITE]
     code, _, errors = harness_cli("run", *suite)

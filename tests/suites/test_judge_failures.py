@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
-from loopback import serving
 
-from harness.cache import cache_folder
-from result_tables import read_tables, states
+from harness.storage.cache import cache_folder
+from tests.support.loopback import serving
+from tests.support.result_tables import read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
 TRIAL = "Is water wet?"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from result_tables import Finished
+from tests.support.result_tables import Finished
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from result_tables import Finished, assert_equal_tables, read_tables, states
+from tests.support.result_tables import Finished, assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
 CONTRACT_COLUMNS = {

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from result_tables import read_tables
+from tests.support.result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from result_tables import read_tables
+from tests.support.result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 MODELS = (

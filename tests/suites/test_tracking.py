@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from harness import cli, plots
-from harness.config import load_resolved
-from harness.plan import build_plan
-from harness.redaction import HIDDEN, Redaction
-from harness.results import Results
-from harness.store import Store
-from harness.tracking import run_id, summary, track
-from result_tables import read_tables
+from harness.cli.main import main as cli
+from harness.planning.config import load_resolved
+from harness.planning.plan import build_plan
+from harness.report import plots
+from harness.report.redaction import HIDDEN, Redaction
+from harness.report.tracking import run_id, summary, track
+from harness.storage.store import Store
+from harness.tables.results import Results
+from tests.support.result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 PASSPHRASE = 'correct-h&ö"<rse'  # as JSON, HTML and scripts write it, it is another text each time
@@ -189,7 +190,10 @@ def test_the_environment_can_hold_a_run_back(
 
 def test_without_network_the_reason_is_told_and_nothing_is_lost(stored: Path) -> None:
     def sync(**environment: str) -> tuple[int, str]:
-        program = "import sys, harness.tracking as t; t._INIT_TIMEOUT_SECONDS = 1.0; from harness.cli import main;"
+        program = (
+            "import sys, harness.report.tracking as t; t._INIT_TIMEOUT_SECONDS = 1.0; "
+            "from harness.cli.main import main;"
+        )
         command = [sys.executable, "-c", f"{program} sys.exit(main(['wandb-sync', 'name=smoke', '--mode=online']))"]
         unset = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         nowhere = unset | {"WANDB_BASE_URL": "http://127.0.0.1:9", **environment}

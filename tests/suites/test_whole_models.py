@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import harness
-from harness.activation_store import StoredActivations
-from harness.config import load_resolved
-from harness.plan import build_plan
-from harness.store import Store
-from result_tables import read_tables
+from harness.planning.config import load_resolved
+from harness.planning.plan import build_plan
+from harness.storage.activation_store import StoredActivations
+from harness.storage.store import Store
+from tests.support.result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 MODELS = (

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from tasks.toy_comparisons import comparisons, scores_of, sites_of
 
 import harness
-from plugins.tasks.answers import rank, rank_correlation
+from harness.plugins.tasks.answers import rank, rank_correlation
+from tests.support.toy_comparisons import comparisons, scores_of, sites_of
 
 Site = harness.ComparedSite
 TWO = {"a": "small", "b": "small"}

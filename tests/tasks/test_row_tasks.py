@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tasks.toy_comparisons import comparisons, scores_of, sites_of
 from torch import Tensor
 
 import harness
+from tests.support.toy_comparisons import comparisons, scores_of, sites_of
 
 SITES = sites_of({"a": "small", "b": "small"}, n_layers=4)
 

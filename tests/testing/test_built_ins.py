@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import harness
-from harness.plugin_manager import load_catalog
+from harness.registry.plugin_manager import load_catalog
 from harness.testing import check_method, check_scorer, check_similarity, raise_problems
 
 _QUICK = {"n_latents": 32, "passes": 2, "batch_rows": 100}

@@ -14,9 +14,9 @@ import pytest
 from torch import Tensor
 
 import harness
-from harness import cli
+from harness.cli import main as cli
 from harness.testing import check_method, check_scorer, check_similarity, limits
-from testing import test_broken_methods, test_broken_similarities
+from tests.testing import test_broken_methods, test_broken_similarities
 
 
 class LoopsInPartialFit(test_broken_methods.Good):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import harness
-from plugins.methods.checks import at_least_one
+from harness.plugins.methods.checks import at_least_one
 
 
 @dataclass(kw_only=True)
@@ -198,8 +198,8 @@ SPECS: list[harness.Spec] = [
         version=5,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
         config=StackableTopKSAEConfig,
-        factory="plugins.methods.sae.topk:StackableTopKSAE",
-        identity="plugins.methods.sae:identity_unless_stacked",
+        factory="harness.plugins.methods.sae.stacked:StackableTopKSAE",
+        identity="harness.plugins.methods.sae:identity_unless_stacked",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -208,7 +208,7 @@ SPECS: list[harness.Spec] = [
         version=4,
         summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
         config=ReLUSAEConfig,
-        factory="plugins.methods.sae.relu:ReLUSAE",
+        factory="harness.plugins.methods.sae.relu:ReLUSAE",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -217,7 +217,7 @@ SPECS: list[harness.Spec] = [
         version=3,
         summary="Sparse autoencoder with k codes a row on average over a batch (arXiv 2412.06410)",
         config=BatchTopKSAEConfig,
-        factory="plugins.methods.sae.batch_topk:BatchTopKSAE",
+        factory="harness.plugins.methods.sae.batch_topk:BatchTopKSAE",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -226,7 +226,7 @@ SPECS: list[harness.Spec] = [
         version=3,
         summary="BatchTopK SAE whose first latents must reconstruct alone, in nested groups (arXiv 2503.17547)",
         config=MatryoshkaSAEConfig,
-        factory="plugins.methods.sae.matryoshka:MatryoshkaSAE",
+        factory="harness.plugins.methods.sae.matryoshka:MatryoshkaSAE",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -235,7 +235,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Sparse autoencoder with a learnt threshold per latent and an L0 penalty (arXiv 2407.14435)",
         config=JumpReLUSAEConfig,
-        factory="plugins.methods.sae.jumprelu:JumpReLUSAE",
+        factory="harness.plugins.methods.sae.jumprelu:JumpReLUSAE",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -244,7 +244,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Sparse autoencoder that learns apart which latents fire and how strongly (arXiv 2404.16014)",
         config=GatedSAEConfig,
-        factory="plugins.methods.sae.gated:GatedSAE",
+        factory="harness.plugins.methods.sae.gated:GatedSAE",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -253,7 +253,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Baseline: a TopK SAE before its first step",
         config=UntrainedSAEConfig,
-        factory="plugins.methods.sae.untrained:UntrainedSAE",
+        factory="harness.plugins.methods.sae.untrained:UntrainedSAE",
         provides=("dictionary",),
     ),
     harness.Spec(
@@ -262,8 +262,8 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Learns nothing: an SAE that SAELens has saved, from a folder or the hub",
         config=PretrainedSAEConfig,
-        factory="plugins.methods.sae.pretrained:PretrainedSAE",
-        identity="plugins.methods.sae.saelens:identity",
+        factory="harness.plugins.methods.sae.pretrained:PretrainedSAE",
+        identity="harness.plugins.methods.sae.saelens:identity",
         provides=("dictionary",),
     ),
 ]

@@ -7,13 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import BatchTopKSAEConfig
-from plugins.methods.sae.held_out import none_held_out
-from plugins.methods.sae.jumprelu import JumpReLUDecomposition
-from plugins.methods.sae.screening import Screen
-from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.topk import TopKSAE
-from plugins.methods.sae.weights import Weights
+from harness.plugins.methods.sae import BatchTopKSAEConfig
+from harness.plugins.methods.sae.held_out import none_held_out
+from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
+from harness.plugins.methods.sae.screening import Screen
+from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.topk import TopKSAE
+from harness.plugins.methods.sae.weights import Weights
 
 CALIBRATION_ROWS = 4096
 _ENCODE_ROWS = 512

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import JumpReLUSAEConfig
-from plugins.methods.sae.dead import ALPHA
-from plugins.methods.sae.learner import Forward
-from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.steering import PenaltySAE
-from plugins.methods.sae.weights import SAEDecomposition, Weights
+from harness.plugins.methods.sae import JumpReLUSAEConfig
+from harness.plugins.methods.sae.dead import ALPHA
+from harness.plugins.methods.sae.learner import Forward
+from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.steering import PenaltySAE
+from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
 class JumpReLUSAE(PenaltySAE):

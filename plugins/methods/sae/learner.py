@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import SAEConfig
-from plugins.methods.sae.dead import ALPHA, MAX_DEAD_TOKENS, DeadLatents, auxk_loss
-from plugins.methods.sae.held_out import set_apart
-from plugins.methods.sae.schedule import Schedule
-from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
+from harness.plugins.methods.sae import SAEConfig
+from harness.plugins.methods.sae.dead import ALPHA, MAX_DEAD_TOKENS, DeadLatents, auxk_loss
+from harness.plugins.methods.sae.held_out import set_apart
+from harness.plugins.methods.sae.schedule import Schedule
+from harness.plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
 _CHECK_STEPS = 100
 

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import MatryoshkaSAEConfig
-from plugins.methods.sae.batch_topk import BatchTopKSAE
-from plugins.methods.sae.learner import Forward
-from plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae import MatryoshkaSAEConfig
+from harness.plugins.methods.sae.batch_topk import BatchTopKSAE
+from harness.plugins.methods.sae.learner import Forward
+from harness.plugins.methods.sae.sparse import Support
 
 
 class MatryoshkaSAE(BatchTopKSAE):

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import PretrainedSAEConfig, saelens
-from plugins.methods.sae.gated import GatedDecomposition
-from plugins.methods.sae.jumprelu import JumpReLUDecomposition
-from plugins.methods.sae.relu import ReLUDecomposition
-from plugins.methods.sae.topk import TopKDecomposition
-from plugins.methods.sae.weights import SAEDecomposition, Weights
+from harness.plugins.methods.sae import PretrainedSAEConfig, saelens
+from harness.plugins.methods.sae.gated import GatedDecomposition
+from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
+from harness.plugins.methods.sae.relu import ReLUDecomposition
+from harness.plugins.methods.sae.topk import TopKDecomposition
+from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 _SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 _OWN_SHAPES = {

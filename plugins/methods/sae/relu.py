@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import ReLUSAEConfig
-from plugins.methods.sae.learner import Forward
-from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.steering import PenaltySAE
-from plugins.methods.sae.weights import SAEDecomposition, Weights
+from harness.plugins.methods.sae import ReLUSAEConfig
+from harness.plugins.methods.sae.learner import Forward
+from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.steering import PenaltySAE
+from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
 class ReLUSAE(PenaltySAE):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from plugins.methods.sae import PretrainedSAEConfig
+from harness.plugins.methods.sae import PretrainedSAEConfig
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Self
 
-from plugins.methods.sae import SAEConfig
+from harness.plugins.methods.sae import SAEConfig
 
 MAX_PASSES = 20
 REPLAYED_TOKENS = 2_000_000

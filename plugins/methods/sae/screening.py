@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plugins.methods.compiled_screening import RELATIVE, UNIT, largest_in_float32, rounded
-from plugins.methods.sae.sparse import Support
+from harness.plugins.methods.compiled_screening import RELATIVE, UNIT, largest_in_float32, rounded
+from harness.plugins.methods.sae.sparse import Support
 
 _LEAST_WEIGHTS = 2**18
 """Of an encoder; products with smaller ones take so little time that there is little to save."""

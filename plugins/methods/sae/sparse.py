@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from plugins.methods.compiled_products import can_be_compiled, products
+from harness.plugins.methods.compiled_products import can_be_compiled, products
 
 
 @dataclass(frozen=True)

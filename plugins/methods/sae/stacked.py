@@ -9,7 +9,7 @@ widths up to a few hundred.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,14 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods.compiled_topk import can_be_compiled, largest_places_of_each
-from plugins.methods.sae.dead import DeadLatents
-from plugins.methods.sae.learner import Forward
-from plugins.methods.sae.schedule import Schedule
-from plugins.methods.sae.screening import Screen
-from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.topk import StackableTopKSAE, TopKSAE
-from plugins.methods.sae.weights import Units, Weights
+from harness.plugins.methods.compiled_topk import can_be_compiled, largest_places_of_each
+from harness.plugins.methods.sae import StackableTopKSAEConfig
+from harness.plugins.methods.sae.dead import DeadLatents
+from harness.plugins.methods.sae.learner import Forward
+from harness.plugins.methods.sae.schedule import Schedule
+from harness.plugins.methods.sae.screening import Screen
+from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.topk import TopKSAE
+from harness.plugins.methods.sae.weights import Units, Weights
 
 
 class StackedUnits(Units):
@@ -67,7 +68,7 @@ class StackedWeights(Weights):
 
 class TopKStack(TopKSAE):
     """The SAEs of a stack, with a k, a schedule and a loss each. It is started and fed as a `Stack` of
-    `harness.contracts` is, not as one learner.
+    `harness.contracts.method` is, not as one learner.
     """
 
     weights: StackedWeights
@@ -191,3 +192,21 @@ class TopKStack(TopKSAE):
         for place in broken.any(dim=0).nonzero().flatten().tolist():
             step = self._step - len(losses) + int(broken[:, place].int().argmax()) + 1
             self.broken_at[place] = self.broken_at[place] or step
+
+
+class StackableTopKSAE(TopKSAE):
+    """A TopK SAE that learns by itself, or in a stack."""
+
+    config: StackableTopKSAEConfig
+
+    @property
+    def stack_key(self) -> Hashable:
+        """Equal for SAEs that differ in k, learning_rate and seed only."""
+        config = self.config
+        same = (config.n_latents, config.passes, config.batch_rows, config.bfloat16_selection)
+        return same if config.stacked else None
+
+    @classmethod
+    def stack(cls, learners: Sequence[StackableTopKSAE]) -> TopKStack:
+        """Several SAEs that learn in one computation."""
+        return TopKStack(learners)

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from plugins.methods.sae import PenaltySAEConfig
-from plugins.methods.sae.held_out import none_held_out
-from plugins.methods.sae.learner import SAELearner
+from harness.plugins.methods.sae import PenaltySAEConfig
+from harness.plugins.methods.sae.held_out import none_held_out
+from harness.plugins.methods.sae.learner import SAELearner
 
 TOLERANCE = 0.25
 """Of the target L0, before a warning: few rows are kept out of small streams, and their mean is rough."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from plugins.methods.compiled_topk import can_be_compiled, largest_places
-from plugins.methods.sae import StackableTopKSAEConfig, TopKSAEConfig
-from plugins.methods.sae.learner import Forward, SAELearner
-from plugins.methods.sae.screening import Screen, pays
-from plugins.methods.sae.sparse import Support
-from plugins.methods.sae.weights import SAEDecomposition, Units, Weights
-
-if TYPE_CHECKING:
-    from plugins.methods.sae.stacked import TopKStack
+from harness.plugins.methods.compiled_topk import can_be_compiled, largest_places
+from harness.plugins.methods.sae import TopKSAEConfig
+from harness.plugins.methods.sae.learner import Forward, SAELearner
+from harness.plugins.methods.sae.screening import Screen, pays
+from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.weights import SAEDecomposition, Units, Weights
 
 _ENCODE_ROWS = 4096
 _LEAST_SCREENED_ROWS = 128
@@ -87,25 +83,6 @@ class TopKSAE(SAELearner):
 
     def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
         return TopKDecomposition(weights, training, self.config.k)
-
-
-class StackableTopKSAE(TopKSAE):
-    """A TopK SAE that learns by itself, or in a stack."""
-
-    config: StackableTopKSAEConfig
-
-    @property
-    def stack_key(self) -> Hashable:
-        """Equal for SAEs that differ in k, learning_rate and seed only."""
-        config = self.config
-        same = (config.n_latents, config.passes, config.batch_rows, config.bfloat16_selection)
-        return same if config.stacked else None
-
-    @classmethod
-    def stack(cls, learners: Sequence[StackableTopKSAE]) -> TopKStack:
-        from plugins.methods.sae.stacked import TopKStack  # which is a TopKSAE itself
-
-        return TopKStack(learners)
 
 
 class TopKDecomposition(SAEDecomposition):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import harness
-from plugins.methods.sae import UntrainedSAEConfig
-from plugins.methods.sae.topk import TopKDecomposition
-from plugins.methods.sae.weights import Units, Weights
+from harness.plugins.methods.sae import UntrainedSAEConfig
+from harness.plugins.methods.sae.topk import TopKDecomposition
+from harness.plugins.methods.sae.weights import Units, Weights
 
 
 class UntrainedSAE:

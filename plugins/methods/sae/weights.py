@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import harness
-from plugins.methods.linear import decode_linear, working_precision
-from plugins.methods.sae import saelens
-from plugins.methods.sae.sparse import Support
+from harness.plugins.methods.linear import decode_linear, working_precision
+from harness.plugins.methods.sae import saelens
+from harness.plugins.methods.sae.sparse import Support
 
 
 @dataclass

@@ -1,0 +1,120 @@
+"""What a plan will ask its judge, told before anything is asked. Needs no torch.
+
+Scorers and explainers are pure, so they can be asked what they would ask: of a latent that is made up, with as many
+windows as latents are shown by at most. Real latents have fewer, some requests are the same for several latents, and
+what was answered before is not asked again: the numbers are upper bounds, but for texts with tokens longer than
+`_WORD`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.contracts.explainer import to_explain
+from harness.contracts.latent import NEAR, Latent, LatentWindow
+from harness.contracts.requests import Choose, Embed, EmbedText, Generate, Likelihood, Request
+from harness.contracts.spending import JudgeRequest, Prices, Usage, at_most
+from harness.planning.cells import Cell
+from harness.planning.keys import canonical_json
+from harness.planning.plan import Plan
+from harness.planning.suite import JUDGE
+from harness.registry.plugin_manager import Catalog
+from harness.storage.states import State
+
+N_WINDOWS = 20
+"""Of each class in each half; a test compares it with `latents.sampling`."""
+N_TOKENS = 32
+_WORD = " word"
+
+
+@dataclass(frozen=True)
+class JudgeCosts:
+    """Upper bounds over the scores and explanations that are to do."""
+
+    n_requests: int
+    n_prompt_tokens: int
+    """Roughly: a token is taken for four characters."""
+    n_answer_tokens: int
+    usd: float | None
+    """None where the prices are not known."""
+    n_unknown_requests: int
+    """Cells whose plugin can't say what it asks of a latent that is made up."""
+
+
+def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> JudgeCosts:
+    """Over the cells that a run would do."""
+    todo = [plan.cells[key] for key, state in states.items() if state.name in ("to do", "failed")]
+    asking = [_asking(cell, plan) for cell in todo if cell.kind in ("explanation", "scoring") and "judge" in cell.task]
+    of_latent = {who: _costs_of_latent(who, catalog) for who in set(asking)}
+    costs = [of_latent[who] for who in asking]
+    known = [cost for cost in costs if cost is not None]
+    n_latents, judge = plan.suite.config.latents, plan.suite.judge
+    whole = sum((cost for cost in known for _ in range(n_latents)), Usage())
+    return JudgeCosts(
+        n_requests=whole.n_requests,
+        n_prompt_tokens=whole.n_prompt_tokens,
+        n_answer_tokens=whole.n_answer_tokens,
+        usd=Prices.of(judge.params).usd(whole) if judge else 0.0,
+        n_unknown_requests=len(costs) - len(known),
+    )
+
+
+def _asking(cell: Cell, plan: Plan) -> str:
+    """Who asks a cell's judge: its calls by their part, as JSON, and whether the judge is the encoder."""
+    calls = {part: cell.task[part] for part in ("scorer", "explainer") if part in cell.task}
+    if "explanation" in cell.task:
+        calls["explainer"] = plan.cells[cell.task["explanation"]].task["explainer"]
+    return canonical_json(calls | ({"encoder": JUDGE} if cell.task["encoder"] == JUDGE else {}))
+
+
+def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
+    """What the requests of a scorer or explainer for one latent take."""
+    calls = json.loads(asking)
+    try:
+        latent = _made_up(0)
+        if "explainer" in calls:
+            explainer = catalog.create("explainer", **calls["explainer"])
+            asked = explainer.plan(to_explain(latent))
+            if "scorer" in calls:
+                latent = replace(latent, explanation=_longest(explainer, latent, asked))
+        if "scorer" in calls:
+            asked = catalog.create("scorer", **calls["scorer"]).plan(replace(latent, other=replace(latent, index=1)))
+        judged = list(_of_judge(asked, calls.get("encoder") == JUDGE))
+    except Exception:  # the plugin's own code, on what is no latent of a decomposition
+        return None
+    return sum(map(at_most, judged), Usage())
+
+
+def _of_judge(asked: Sequence[Request], is_encoder: bool) -> Iterator[JudgeRequest]:
+    """What a judge is asked of all that is."""
+    for request in asked:
+        if isinstance(request, Choose | Generate | Likelihood):
+            yield request
+        elif isinstance(request, Embed) and is_encoder:
+            yield from map(EmbedText, request.texts)
+
+
+def _longest(explainer: Any, latent: Latent, asked: list[Any]) -> str:
+    """What an explainer says; if it asks somebody, as many words as that may write."""
+    if not asked:
+        return str(explainer.reduce(to_explain(latent), [], []))
+    longest = _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))
+    return longest[: getattr(explainer, "max_characters", None)]
+
+
+def _made_up(index: int) -> Latent:
+    """A latent with full windows, in each of which one token is active, at another place each time."""
+
+    def windows(sample: str, is_active: bool = False) -> tuple[LatentWindow, ...]:
+        activations = [[float(is_active and place == n) for place in range(N_TOKENS)] for n in range(N_WINDOWS)]
+        return tuple(
+            LatentWindow(f"document {n}", (_WORD,) * N_TOKENS, tuple(own), is_active, sample)
+            for n, own in enumerate(activations)
+        )
+
+    half = (*windows("random", is_active=True), *windows("silent"))
+    near = tuple(window for sample in NEAR for window in windows(sample))
+    return Latent(index, 1, 0.0, half, half, near_explain=near, near_test=near)

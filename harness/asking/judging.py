@@ -1,0 +1,233 @@
+"""Judges: language models that scorers ask, and how they are asked, each thing once.
+
+A judge is a plugin of kind `judge`. Its Spec's `provides` names the methods that it has, among `choose`, `generate`,
+`likelihood` and `embed`; each takes requests of its kind and gives the responses in their order, as a list, or one
+after another as they come (a generator): what has come by then outlives an interruption. What it can't answer gets a
+`Failure`. What is answered must not depend on what else is asked. A judge that knows what an answer took gives
+`Metered` answers; prices are the parameters that `spending.PRICES` names. What it has to tell the user it says by a
+RuntimeWarning.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from harness.asking.response_cache import ResponseCache
+from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood, prompt_of
+from harness.contracts.spending import FREE, NOTHING, JudgeRequest, Metered, Prices, Usage, at_most, taken
+from harness.errors import BudgetReached, PluginError
+from harness.planning.suite import UNLIMITED, JudgeBudget
+from harness.registry.isolation import isolated
+from harness.storage.records import cost
+
+_REPORT_EVERY = 16
+_METHODS = {Choose: "choose", Generate: "generate", Likelihood: "likelihood", EmbedText: "embed"}
+
+
+class Judging:
+    """Asks a judge what is not known yet.
+
+    Args:
+        make: makes the judge; called when something has to be asked.
+        cache: what was answered before.
+        progress: told (what, how many are answered, of how many).
+        warn: told what the user should know.
+        prices: what its tokens cost.
+        budget: how much the suite of the cache may spend.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        cache: ResponseCache,
+        progress: Callable[[str, int, int], None] | None = None,
+        warn: Callable[[str], None] = print,
+        prices: Prices = FREE,
+        budget: JudgeBudget = UNLIMITED,
+    ) -> None:
+        self.usage = NOTHING
+        """What was asked through this, and not known before, took."""
+        self._make = make
+        self._cache = cache
+        self._progress = progress
+        self._warn = warn
+        self._prices = prices
+        self._budget = budget
+        self._known: dict[JudgeRequest, Any] = {}
+        """Embeddings are arrays: as tuples they would take four times the memory."""
+        self._expected = NOTHING
+
+    @cached_property
+    def _judge(self) -> Any:
+        return self._make()
+
+    def ask(self, requests: Sequence[JudgeRequest]) -> None:
+        """Find out the responses to all of them; only what was never answered, nor refused for good, is asked.
+
+        Raises:
+            PluginError: the judge can't be asked this, has answered amiss, or nothing at all for reasons that may pass.
+            BudgetReached: some were not sent.
+        """
+        new = self._unanswered(requests)
+        for kind, method in _METHODS.items():
+            if own := [request for request in new if type(request) is kind]:
+                self._ask(method, sorted(own, key=_like_beside_like))
+        self._check_any_answered(requests, new)
+
+    def response(self, request: JudgeRequest) -> Any:
+        """The response to a request; asks it, if it was not asked before."""
+        if request not in self._known:
+            self.ask([request])
+        known = self._known[request]
+        return tuple(known) if isinstance(known, array) else known
+
+    def _check_any_answered(self, requests: Sequence[JudgeRequest], new: Sequence[JudgeRequest]) -> None:
+        """A judge that can't be reached is an error. One that has answered before, or refuses for good, is none."""
+        if new and all(_may_pass(self._known[request]) for request in requests):
+            why = self._known[new[0]].reason
+            raise PluginError(
+                f"the judge answered none of {len(new)} requests: {why}. What it answered before is kept: run again "
+                "once it can be reached."
+            )
+
+    def _unanswered(self, requests: Iterable[JudgeRequest]) -> list[JudgeRequest]:
+        new = []
+        for request in dict.fromkeys(requests):
+            if request not in self._known or _may_pass(self._known[request]):
+                found = self._cache.find(request)
+                if found is None:
+                    new.append(request)
+                else:
+                    self._remember(request, tuple(found) if isinstance(found, list) else found)
+        return new
+
+    def _remember(self, request: JudgeRequest, response: Any) -> None:
+        is_embedding = isinstance(request, EmbedText) and not isinstance(response, Failure)
+        self._known[request] = array("d", response) if is_embedding else response
+
+    def _ask(self, method: str, requests: Sequence[Any]) -> None:
+        ask = getattr(self._judge, method, None)
+        if ask is None:
+            raise PluginError(
+                f"{type(self._judge).__name__} has no method {method}(), which the scorer's requests need."
+            )
+        where = f"{type(self._judge).__name__}.{method}()"
+        n_answered = 0
+        while n_answered < len(requests):
+            part = requests[n_answered : n_answered + self._n_affordable(requests[n_answered:])]
+            with isolated(), self._warnings():
+                answers = iter(ask(part))
+                for request in part:
+                    self._keep(request, next(answers, None), where)
+                    n_answered += 1
+                    if self._progress and n_answered % _REPORT_EVERY == 0:
+                        self._progress("answers of the judge", n_answered, len(requests))
+
+    def _keep(self, request: Any, answer: Any, where: str) -> None:
+        response = answer.response if isinstance(answer, Metered) else answer
+        _check(request, response, where)
+        usage = taken(request, answer)
+        usd = self._prices.usd(usage)
+        self.usage += usage
+        self._expected += at_most(request) if usage.n_requests else NOTHING
+        self._remember(request, response)
+        if _may_pass(response):
+            self._cache.charge(request, usage, usd)
+        else:
+            self._cache.keep(request, response, usage, usd)
+
+    def _n_affordable(self, requests: Sequence[Any]) -> int:
+        """How many may be sent together: as many as stay within the budget at worst, or one while anything is left.
+
+        How much more requests take than was expected is learnt from those before, so the first is sent alone.
+        """
+        if self._budget == UNLIMITED:
+            return len(requests)
+        spent, spent_usd = self._cache.spent()
+        self._check_budget(spent, spent_usd, len(requests))
+        n_tokens, usd = float(spent.n_tokens), spent_usd
+        factor = max(1.0, self.usage.n_tokens / max(1, self._expected.n_tokens))
+        requests = requests[: max(1, self.usage.n_requests)]
+        for n, request in enumerate(requests):
+            most = at_most(request)
+            n_tokens += factor * most.n_tokens
+            usd += factor * (self._prices.usd(most) or 0.0)
+            if self._budget.is_reached(n_tokens, usd):
+                return max(n, 1)
+        return len(requests)
+
+    def _check_budget(self, spent: Usage, usd: float, n_left: int) -> None:
+        if self._budget.is_reached(spent.n_tokens, usd):
+            estimated = f", {spent.n_estimated:,} of them estimated from their characters" if spent.n_estimated else ""
+            raise BudgetReached(
+                f"judge_budget is spent: {spent.n_requests:,} requests of this suite took {spent.n_tokens:,} tokens"
+                f"{estimated}, ${usd:,.2f}. {n_left:,} requests were not sent. What was answered is kept: run again "
+                "with a higher judge_budget."
+            )
+
+    @contextmanager
+    def _warnings(self) -> Iterator[None]:
+        """Pass on what the judge warns of."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RuntimeWarning)
+            try:
+                yield
+            finally:
+                for text in dict.fromkeys(str(warning.message) for warning in caught):
+                    self._warn(text)
+
+
+def usage_rows(name: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:
+    """What a cell had asked, and nobody had before it, as rows of the cost table."""
+    estimated = f"{usage.n_estimated} of {usage.n_requests} requests estimated from their characters"
+    usd = prices.usd(usage)
+    return [
+        cost(f"judge_requests_{name}", usage.n_requests, usage.n_requests),
+        *(
+            cost(f"judge_{part}_tokens_{name}", n_tokens, usage.n_requests, estimated if usage.n_estimated else None)
+            for part, n_tokens in {"prompt": usage.n_prompt_tokens, "answer": usage.n_answer_tokens}.items()
+        ),
+        cost(f"judge_usd_{name}", usd, usage.n_requests, "unknown price" if usd is None else None),
+    ]
+
+
+def _may_pass(response: Any) -> bool:
+    return isinstance(response, Failure) and response.transient
+
+
+def _like_beside_like(request: Any) -> tuple[Any, ...]:
+    """An order in which prompts that begin alike follow each other, and those of like length."""
+    beginning, _, end = prompt_of(request).rpartition("\n\n")
+    return beginning, len(end), end
+
+
+def _check(request: Any, response: Any, where: str) -> None:
+    """Raise a PluginError where a response is not what the request asks for."""
+    if isinstance(response, Failure):
+        return
+    if isinstance(request, Generate):
+        fits = isinstance(response, str)
+    else:
+        fits = isinstance(response, tuple) and all(map(_is_finite, response)) and _fits(request, len(response))
+    if not fits:
+        raise PluginError(
+            f"{where} answered {type(request).__name__} with {response!r:.80}. Give a text to Generate, finite numbers "
+            "to the others (see harness.Choose, harness.Likelihood and harness.EmbedText), or harness.Failure(reason)."
+        )
+
+
+def _fits(request: Choose | Likelihood | EmbedText, n: int) -> bool:
+    """Whether so many numbers are a response."""
+    if isinstance(request, EmbedText):
+        return n > 0
+    return n == (len(request.choices) if isinstance(request, Choose) else 2)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,192 @@
+"""Those who answer what scorers and explainers ask: one for each kind of request, loaded when first asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from harness.asking.embedding import Embedder, unit_rows
+from harness.asking.judging import Judging, usage_rows
+from harness.asking.response_cache import ResponseCache
+from harness.asking.subject import Activating, Steering, Subject, Unembedding
+from harness.contracts.latent import Latent
+from harness.contracts.requests import (
+    Activate,
+    Choose,
+    Embed,
+    EmbedText,
+    Failure,
+    Generate,
+    Likelihood,
+    Request,
+    Steer,
+    Unembed,
+)
+from harness.contracts.spending import NOTHING, JudgeRequest, Prices, Usage
+from harness.errors import PluginError, Undefined
+from harness.planning.keys import content_key
+from harness.planning.suite import JUDGE
+from harness.registry.isolation import isolated
+from harness.running.session import Session
+
+
+class Respondent(Protocol):
+    """Answers one kind of request."""
+
+    def prepare(self, asked: Sequence[tuple[Latent, Any]]) -> None:
+        """Find out what will be asked; many at once are quicker than one by one."""
+        ...
+
+    def answer(self, latent: Latent, request: Any) -> Any:
+        """The response, for the asker to keep."""
+        ...
+
+
+class Respondents:
+    """Passes each request to whoever answers its kind."""
+
+    def __init__(self, task: Mapping[str, Any], session: Session) -> None:
+        judge = _Judge(task.get("judge"), session)
+        self._subject = Subject(task, session)
+        self._judge = judge if task.get("judge") else None
+        self._of: dict[type, Respondent] = {
+            Embed: _JudgeAsEncoder(judge) if task["encoder"] == JUDGE else _Encoder(task["encoder"], session),
+            **dict.fromkeys((Choose, Generate, Likelihood), judge),
+            Activate: Activating(self._subject),
+            Steer: Steering(self._subject),
+            Unembed: Unembedding(self._subject),
+        }
+
+    def turn_to(self, fit_key: str) -> None:
+        """Say whose latents are asked about from now on; what they lack is counted from here."""
+        self._subject.fit_key = fit_key
+        if self._judge:
+            self._judge.missing.clear()
+
+    @property
+    def incomplete(self) -> str | None:
+        """What is missing and may yet be had; None where nothing is."""
+        if not (self._judge and self._judge.missing):
+            return None
+        return (
+            f"{len(self._judge.missing)} answers of the judge are missing, the first of them because of: "
+            f"{self._judge.missing[0]}. Run again: they are asked for once more."
+        )
+
+    def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
+        """What was asked of the judge and not known before; nothing where there is none."""
+        return self._judge.usage_rows(name, since) if self._judge else []
+
+    @property
+    def usage(self) -> Usage:
+        """What the judge was asked so far."""
+        return self._judge.usage if self._judge else NOTHING
+
+    def knows(self, request: object) -> bool:
+        """Whether it is a request at all."""
+        return type(request) in self._of
+
+    def prepare(self, asked: Sequence[tuple[Latent, Request]]) -> None:
+        """Find out what will be asked."""
+        for kind, respondent in self._of.items():
+            if own := [(latent, request) for latent, request in asked if type(request) is kind]:
+                respondent.prepare(own)
+
+    def answer(self, latent: Latent, requests: Sequence[Request]) -> list[Any]:
+        """A response to each request."""
+        return [self._of[type(request)].answer(latent, request) for request in requests]
+
+
+def planned(asker: Any, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
+    """What a scorer or an explainer asks about a latent, or why it asks nothing."""
+    try:
+        with isolated():
+            plan = asker.plan(latent)
+    except Undefined as undefined:
+        return undefined
+    if not isinstance(plan, list) or not all(map(respondents.knows, plan)):
+        raise PluginError(f"{type(asker).__name__}.plan() returned {plan!r:.80}, not a list of requests such as Embed.")
+    return plan
+
+
+class _Encoder:
+    def __init__(self, encoder: Any, session: Session) -> None:
+        self._encoder = encoder
+        self._session = session
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        if self._encoder is None:
+            raise PluginError("the plugin asks for embeddings. Say needs=('embed',) in its Spec.")
+        return Embedder(self._session.create("model", self._encoder))
+
+    def prepare(self, asked: Sequence[tuple[Latent, Embed]]) -> None:
+        self._embedder.read(text for _, request in asked for text in request.texts)
+
+    def answer(self, latent: Latent, request: Embed) -> Tensor:
+        return self._embedder.embed(request.texts)
+
+
+class _Judge:
+    def __init__(self, judge: Any, session: Session) -> None:
+        self.missing: list[str] = []
+        """Why responses that were given are failures, where that may pass."""
+        self._judge = judge
+        self._session = session
+
+    @cached_property
+    def _judging(self) -> Judging:
+        if self._judge is None:
+            raise PluginError("the plugin asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
+        store, judge = self._session.store, self._judge
+        cache = ResponseCache(store.cache / "judges", judge["inputs"], content_key({"results": str(store.results)}))
+        make = partial(self._session.create, "judge", judge)
+        budget = self._session.judge_budget
+        return Judging(make, cache, self._session.progress, self._session.warn, self._prices, budget)
+
+    @property
+    def _prices(self) -> Prices:
+        return Prices.of(self._judge["params"])
+
+    @property
+    def usage(self) -> Usage:
+        return self._judging.usage
+
+    def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
+        return usage_rows(name, self.usage - since, self._prices)
+
+    def prepare(self, asked: Sequence[tuple[Latent, JudgeRequest]]) -> None:
+        self._judging.ask([request for _, request in asked])
+
+    def answer(self, latent: Latent, request: JudgeRequest) -> Any:
+        response = self._judging.response(request)
+        if isinstance(response, Failure) and response.transient:
+            self.missing.append(response.reason)
+        return response
+
+
+class _JudgeAsEncoder:
+    def __init__(self, judge: _Judge) -> None:
+        self._judge = judge
+        self._widths: set[int] = set()
+        """Of all that was embedded so far."""
+
+    def prepare(self, asked: Sequence[tuple[Latent, Embed]]) -> None:
+        self._judge.prepare([(latent, EmbedText(text)) for latent, request in asked for text in request.texts])
+
+    def answer(self, latent: Latent, request: Embed) -> Tensor:
+        found = [self._judge.answer(latent, EmbedText(text)) for text in request.texts]
+        for text, embedding in zip(request.texts, found, strict=True):
+            if isinstance(embedding, Failure):
+                raise Undefined(f"the judge has no embedding of {text!r:.80}: {embedding.reason}")
+            self._widths.add(len(embedding))
+        if len(self._widths) > 1:
+            raise PluginError(
+                f"the judge's embeddings have {' and '.join(map(str, sorted(self._widths)))} numbers; one model's have "
+                "as many for each text. If another model has taken its name, take judges/responses.sqlite out of the "
+                "cache: it holds what was answered before."
+            )
+        return unit_rows(request.texts, found)

@@ -1,0 +1,173 @@
+"""From texts to rows: windows are run through a model in batches, and what comes out at the sites is kept.
+
+Invariant: which windows share a unit and a batch depends on the documents only, so a capture that was interrupted
+and resumed gives the numbers of one that was not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.contracts.corpus import Document
+from harness.contracts.model import Model, Window
+from harness.contracts.rows import make_rows
+from harness.contracts.sites import parse_site
+from harness.errors import ConfigError
+
+UNIT_WINDOWS = 256
+BATCH_WINDOWS = 16
+_DOCUMENTS_TOKENISED_TOGETHER = 64
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Activations by site, in the model's dtype and on the CPU, and the identity of each row."""
+
+    x: dict[str, Float[Tensor, "n d"]]
+    rows: pd.DataFrame
+
+
+Unit: TypeAlias = Capture
+"""The capture of a number of consecutive windows: what is stored, skipped and resumed as a whole."""
+
+
+class Placed(NamedTuple):
+    """A window, where it comes from, and which of its tokens become rows."""
+
+    document: str
+    number: int
+    window: Window
+    keep: Bool[np.ndarray, " t"]
+
+
+def capture(
+    model: Model,
+    texts: Sequence[str],
+    sites: Sequence[str],
+    context: int = 128,
+    special: bool = False,
+    first: bool = False,
+) -> Capture:
+    """The activations of `model` on `texts`; `rows.document` is the index into `texts`.
+
+    Args:
+        model: made by `harness.create("model", ...)`.
+        texts: documents, each cut into consecutive windows.
+        sites: such as `["resid_post.6"]`.
+        context: tokens in a window, all that the model sees counted.
+        special: keep the rows of special tokens.
+        first: keep the first row of each window.
+    """
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise ConfigError("capture: texts must be a list of strings; for a single text write [text].")
+    documents = (Document(str(index), text) for index, text in enumerate(texts))
+    units = list(read(model, documents, sites, context=context, special=special, first=first))
+    if not units:
+        return Capture({site: torch.empty(0, model.width) for site in sites}, _make_rows([]).astype({"document": int}))
+    rows = pd.concat([unit.rows for unit in units], ignore_index=True).astype({"document": int})
+    rows.attrs["tokenizer_hash"] = model.tokenizer_hash  # for `harness.fit`, which gets the rows and not the model
+    return Capture({site: torch.cat([unit.x[site] for unit in units]) for site in sites}, rows)
+
+
+def read(
+    model: Model,
+    documents: Iterable[Document],
+    sites: Sequence[str],
+    *,
+    context: int = 128,
+    special: bool = False,
+    first: bool = False,
+    skip_units: int = 0,
+    unit_windows: int = UNIT_WINDOWS,
+) -> Iterator[Unit]:
+    """The rows of `documents` in units of `unit_windows` windows, in document order.
+
+    The first `skip_units` units, captured earlier, are cut into windows but neither run nor returned. Rows that are
+    not finite are kept: who uses them masks them.
+    """
+    check_sites(model, sites)
+    if context < 1:
+        raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
+    placed = place(model, documents, context, special, first)
+    units = itertools.islice(_chunks(placed, unit_windows), skip_units, None)
+    return (_run_unit(model, unit, sites) for unit in units)
+
+
+def check_sites(model: Model, sites: Sequence[str]) -> None:
+    """Raise a ConfigError that lists every site that the model has not got."""
+    if isinstance(sites, str) or not sites:
+        raise ConfigError(f"capture: sites is {sites!r}; give a list such as ['resid_post.0'].")
+    if hasattr(model, "stored_capture"):
+        raise ConfigError(
+            "capture: this model has rows of its own and runs no texts. Call model.stored_capture(sites)."
+        )
+    beyond = [site for site in sites if parse_site(site).layer >= model.n_layers]
+    if beyond:
+        raise ConfigError(f"site {', '.join(beyond)}: this model has the layers 0 to {model.n_layers - 1}.")
+
+
+def place(
+    model: Model, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
+) -> Iterator[Placed]:
+    """The windows of `documents`, in order, and which of their tokens become rows."""
+    for group in _chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
+        windows_of = model.windows([document.text for document in group], context)
+        for document, windows in zip(group, windows_of, strict=True):
+            for number, window in enumerate(windows):
+                keep = np.ones(len(window.ids), dtype=bool) if special else ~np.asarray(window.special, dtype=bool)
+                keep[0] &= first
+                yield Placed(document.id, number, window, keep)
+
+
+def _run_unit(model: Model, unit: Sequence[Placed], sites: Sequence[str]) -> Unit:
+    """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
+    rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
+    by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))
+    for batch in _chunks(by_length, BATCH_WINDOWS):
+        ids, mask, keep = _padded([unit[index] for index in batch])
+        n_kept = keep.sum(dim=1).tolist()
+        for site, x in model.activations(ids, mask, sites).items():
+            for index, rows in zip(batch, torch.split(x[keep.to(x.device)].cpu(), n_kept), strict=True):
+                rows_of[site][index] = rows
+    return Capture({site: torch.cat(rows) for site, rows in rows_of.items()}, _make_rows(unit))
+
+
+def _padded(batch: Sequence[Placed]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """(ids, mask, keep), windows filled up on the right; what the padding's id is matters to no one."""
+    shape = len(batch), max(len(placed.window.ids) for placed in batch)
+    ids, mask, keep = torch.zeros(shape, dtype=torch.long), torch.zeros(shape).bool(), torch.zeros(shape).bool()
+    for row, placed in enumerate(batch):
+        n_tokens = len(placed.window.ids)
+        ids[row, :n_tokens] = torch.tensor(placed.window.ids)
+        mask[row, :n_tokens] = True
+        keep[row, :n_tokens] = torch.from_numpy(placed.keep)
+    return ids, mask, keep
+
+
+def _make_rows(unit: Sequence[Placed]) -> pd.DataFrame:
+    columns: dict[str, list[Any]] = {name: [] for name in ("document", "window", "position", "start", "end", "special")}
+    for document, number, window, keep in unit:
+        positions = np.flatnonzero(keep).tolist()
+        columns["document"] += [document] * len(positions)
+        columns["window"] += [number] * len(positions)
+        columns["position"] += positions
+        for name, values in (("start", window.start), ("end", window.end), ("special", window.special)):
+            columns[name] += [values[position] for position in positions]
+    return make_rows(columns)
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,146 @@
+"""The windows behind captured rows, run through their model again so that something else can stand in the rows' place.
+
+Windows of similar length share a batch, the shorter ones filled up on the right: a model that predicts next tokens
+does not see what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from harness.capturing.activations import Activations
+from harness.capturing.capture import Placed, place
+from harness.contracts.corpus import Document
+from harness.contracts.evaluation import ReplayedRows
+from harness.errors import StoreError, Undefined
+
+BATCH_TOKENS = 512
+"""In one batch, so that its logits fit into memory."""
+MAX_KEPT_BYTES = 4e9
+
+
+class PlacedRows(NamedTuple):
+    """A window and the places of its rows among all; they may end before the window does."""
+
+    placed: Placed
+    rows: slice
+
+
+@dataclass(eq=False)
+class Replays:
+    """Call it for the replays of all windows, batch by batch: made once, and kept as far as memory allows."""
+
+    load_model: Callable[[], Any]
+    documents: Callable[[], Iterable[Document]]
+    """Those that the rows come from, in the same order."""
+    site: str
+    context: int
+    """Tokens in a window."""
+    activations: Activations
+    """The captured rows."""
+    masked: Bool[Tensor, " n"]
+    """True for rows that keep their own activations whatever is put in place of the others."""
+    device: torch.device
+    """Where evaluations want the rows."""
+    _kept: dict[int, ReplayedRows] = field(default_factory=dict, init=False)
+    _kept_bytes: int = field(default=0, init=False)
+
+    def __call__(self) -> Iterator[ReplayedRows]:
+        for number, batch in enumerate(self._batches):
+            if number in self._kept:
+                yield self._kept[number]
+                continue
+            made = self._replay(batch)
+            if self._kept_bytes + made.replay.n_bytes <= MAX_KEPT_BYTES:
+                self._kept[number] = made
+                self._kept_bytes += made.replay.n_bytes
+            yield made
+
+    @cached_property
+    def _model(self) -> Any:
+        model = self.load_model()
+        if not hasattr(model, "replay"):
+            raise Undefined("its rows are stored; there is no model that could go on from them")
+        return model
+
+    @cached_property
+    def _batches(self) -> list[list[PlacedRows]]:
+        windows = find_windows(self.activations.rows, place(self._model, self.documents(), self.context))
+        batches: list[list[PlacedRows]] = []
+        for window in sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens):
+            if not batches or (len(batches[-1]) + 1) * _n_tokens(window) > BATCH_TOKENS:
+                batches.append([])
+            batches[-1].append(window)
+        return batches
+
+    @cached_property
+    def _document_numbers(self) -> Int[np.ndarray, " n"]:
+        return number_documents(self.activations.rows)
+
+    def _replay(self, batch: Sequence[PlacedRows]) -> ReplayedRows:
+        shape = len(batch), max(_n_tokens(window) for window in batch)
+        ids, numbers = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        places, is_text = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+        for i, (placed, rows) in enumerate(batch):
+            n_tokens, unmasked = len(placed.window.ids), ~self.masked[rows]
+            ids[i, :n_tokens] = torch.tensor(placed.window.ids)
+            is_text[i, :n_tokens] = ~torch.tensor(placed.window.special)
+            places[i, torch.from_numpy(np.flatnonzero(placed.keep))[: len(unmasked)][unmasked]] = True
+            numbers[i] = self._document_numbers[rows.start]
+        counted = places & nn.functional.pad(is_text[:, 1:], (0, 1))
+        replay = self._model.replay(ids, self.site)
+        index = torch.cat([torch.arange(rows.start, rows.stop)[~self.masked[rows]] for _, rows in batch])
+        self._check(replay.x[places], self.activations.take(index))
+        next_ids = ids.roll(-1, dims=1)
+        return ReplayedRows(replay, places, counted, next_ids[counted], numbers[counted], self.device)
+
+    def _check(self, x: Float[Tensor, "r d"], captured: Float[Tensor, "r d"]) -> None:
+        """Refuse to judge by a model that does not give the rows; it may round them otherwise."""
+        error, norm = (x.float() - captured).norm(), captured.norm()
+        if not error <= torch.finfo(x.dtype).eps ** 0.5 * norm:
+            raise StoreError(
+                f"{self.site}: the model's activations differ from the captured rows by {error / norm:.2g} of their "
+                "norm. If its weights have changed under one name, remove the capture from the cache and run again."
+            )
+
+
+def number_documents(rows: pd.DataFrame) -> Int[np.ndarray, " n"]:
+    """For every row the number of its document, from 0 on in the order of the rows."""
+    return pd.factorize(rows["document"])[0]
+
+
+def find_windows(rows: pd.DataFrame, placed: Iterator[Placed]) -> list[PlacedRows]:
+    """The windows that the rows come from; a StoreError if they are others."""
+    documents = rows["document"].astype(str).to_numpy()
+    numbers, positions = rows["window"].to_numpy(), rows["position"].to_numpy()
+    windows, start = [], 0
+    while start < len(rows):
+        window = next(placed, None)
+        expected = np.flatnonzero(window.keep)[: len(rows) - start] if window else ()
+        part = slice(start, start + len(expected))
+        if window is None or not (
+            (documents[part] == window.document).all()
+            and (numbers[part] == window.number).all()
+            and (positions[part] == expected).all()
+        ):
+            raise StoreError(
+                f"row {start} is of document {documents[start]}, window {numbers[start]}, and the corpus has another "
+                "one there. If its files have changed meanwhile, run the suite again: the rows are captured anew."
+            )
+        if len(expected):
+            windows.append(PlacedRows(window, part))
+        start = part.stop
+    return windows
+
+
+def _n_tokens(window: PlacedRows) -> int:
+    return len(window.placed.window.ids)

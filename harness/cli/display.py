@@ -1,0 +1,116 @@
+"""What people see in the terminal: progress while a suite runs, and tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from harness.planning.cells import Cell
+from harness.wording import dollars, duration, short, size, visible
+
+if TYPE_CHECKING:
+    from harness.asking.judge_costs import JudgeCosts
+    from harness.running.estimate import Estimate
+
+
+class TerminalDisplay:
+    """A bar for the cells and one for the work inside; plain lines where the output is not a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.counts: Counter[str] = Counter()
+        self.warned: set[str] = set()
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+    def __enter__(self) -> TerminalDisplay:
+        self.progress.start()
+        self.inner = self.progress.add_task("", total=None, visible=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line, whatever a plugin's error holds."""
+        self.console.print(visible(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def begin(self, n_cells: int) -> None:
+        self.n_cells = n_cells
+        self.outer = self.progress.add_task("cells", total=n_cells)
+
+    def event(self, event: dict[str, Any], cell: Cell | None) -> None:
+        if event["event"] == "progress":
+            self.progress.update(
+                self.inner,
+                description=visible(event["text"]),
+                completed=event["done"],
+                total=event["total"],
+                visible=True,
+            )
+            return
+        if event["event"] == "warning" and event["text"] not in self.warned:
+            self.warned.add(event["text"])  # other cells may have reason to say the same
+            self.say(f"warning: {event['text']}")
+        if event["event"] != "cell" or cell is None:
+            return
+        self.counts[event["status"]] += 1
+        self.progress.update(self.inner, visible=False)
+        self.progress.update(self.outer, advance=1)
+        if event["status"] == "done" and self.console.is_terminal:
+            return
+        reason = f": {event['error']}" if event["error"] else ""
+        self.say(f"[{self.counts.total()}/{self.n_cells}] {event['status']} {cell.label}{reason}")
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]], unbroken: Collection[str] = ()) -> Table:
+    """A table whose numbers are right-aligned, short and never broken.
+
+    Args:
+        title: above it; a new line first where there is something before it.
+        columns: the headings.
+        rows: numbers, texts, and None for what is not there.
+        unbroken: columns of texts that are never broken either, but at the new lines they have.
+    """
+    # All as it is: nothing is markup, and even `:x:` would become a picture.
+    above = _lines(title) if title else None
+    drawn = Table(title=above, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        is_number = any(isinstance(row[i], (int, float)) for row in rows)
+        justify = "right" if is_number else "left"
+        no_wrap = is_number or column in unbroken
+        drawn.add_column(_lines(column), justify=justify, overflow="fold", no_wrap=no_wrap)  # type: ignore[arg-type]
+    for row in rows:
+        drawn.add_row(*(_lines(short(value)) for value in row))
+    return drawn
+
+
+def _lines(text: str) -> Text:
+    return Text("\n".join(map(visible, text.split("\n"))))
+
+
+def costs(needed: Estimate, asked: JudgeCosts) -> list[str]:
+    """What a plan will cost, in sentences."""
+    unknown = f", and {needed.n_unknown_disk} captures of unknown width" if needed.n_unknown_disk else ""
+    untimed = f", and {needed.n_unknown_seconds} cells of a kind not run here yet" if needed.n_unknown_seconds else ""
+    lines = [
+        f"tokens to read: {needed.n_tokens:,}; disk: {size(needed.disk_bytes)}{unknown}",
+        f"time: about {duration(needed.seconds)}{untimed}",
+    ]
+    if asked.n_requests or asked.n_unknown_requests:
+        untold = f", and those of {asked.n_unknown_requests} cells" if asked.n_unknown_requests else ""
+        tokens = f"about {asked.n_prompt_tokens:,} prompt tokens, up to {asked.n_answer_tokens:,} answer tokens"
+        money = "unknown price" if asked.usd is None else f"up to {dollars(asked.usd)}" if asked.usd else "$0"
+        lines.append(f"asked of the judge: up to {asked.n_requests:,} requests, {tokens}, {money}{untold}")
+    return lines

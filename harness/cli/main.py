@@ -1,0 +1,87 @@
+"""Benchmarks decompositions of language-model activations. Every `key=value` is a Hydra override of a suite.
+
+Exit codes: 0 all done, 1 some cells failed, 2 usage or config error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cli import authoring, verbs
+from harness.cli.verbs import ALL_DONE, INTERRUPTED, USAGE, complain
+from harness.errors import ConfigError, HarnessError, suggest
+from harness.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    try:
+        options = _parser().parse_args(arguments)
+        code: int = options.verb_function(options)
+        return code
+    except HarnessError as error:
+        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            complain(f"error: {problem}")
+        return USAGE
+    except BrokenPipeError:  # `harness list | head`
+        sys.stderr.close()
+        return ALL_DONE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        complain(
+            f"error: {where}{error.strerror or error}. Results lie under {Path.cwd() / 'results'}, what suites share "
+            "under $HARNESS_CACHE: both must be folders that can be written, with space left."
+        )
+        return USAGE
+    except KeyboardInterrupt:
+        complain("interrupted; what is done stays done, run again to go on")
+        return INTERRUPTED
+
+
+_VERBS = {
+    "list": (verbs.list_verb, "what plugins offer: harness list [KIND] [--json]"),
+    "show": (verbs.show_verb, "one plugin's parameters: harness show KIND/NAME [--json]"),
+    "plan": (verbs.plan_verb, "what a run would do: harness plan suite=NAME [key=value ...] [--json]"),
+    "run": (verbs.run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
+    "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
+    "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
+    "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
+    "report": (verbs.report_verb, "the results as a page, results/NAME/report/index.html: harness report suite=NAME"),
+    "check": (
+        authoring.check_verb,
+        "what a plugin promises and does not keep: harness check KIND/NAME [key=value ...]",
+    ),
+    "new": (authoring.new_verb, "a plugin to start from, in the folder NAME: harness new KIND NAME"),
+    "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
+}
+_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "check")
+
+_WITH_WORDS = ("show", "check", "new")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        wrong = re.search(r"argument VERB: invalid choice: '([^']*)'", message)
+        if wrong:
+            raise ConfigError(f"unknown verb {wrong[1]!r}.{suggest(wrong[1], _VERBS)} See harness --help.")
+        raise ConfigError(f"{message}. See harness --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="harness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    for name, (function, summary) in _VERBS.items():
+        verb = subparsers.add_parser(name, help=summary, description=summary)
+        verb.add_argument("words", nargs="+" if name in _WITH_WORDS else "*", metavar="WORD")
+        if name in _WITH_JSON:
+            verb.add_argument("--json", action="store_true", help="print JSON")
+        if name == "wandb-sync":
+            verb.add_argument("--mode", choices=["offline", "online"], help="instead of the suite's wandb.mode")
+        verb.set_defaults(verb_function=function)
+    return parser

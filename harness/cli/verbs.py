@@ -1,0 +1,347 @@
+"""The verbs of the command line: each is a function of the parsed options that gives the exit code.
+
+What a verb needs is imported inside it: `list` and `plan` should not wait for pandas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness import wording
+from harness.cli import display
+from harness.errors import ConfigError, suggest
+from harness.planning.keys import canonical_json
+from harness.registry.specs import KINDS
+
+if TYPE_CHECKING:
+    from harness.planning.cells import Cell
+    from harness.planning.plan import Plan
+    from harness.registry.plugin_manager import Catalog
+    from harness.storage.states import Outcome, State
+    from harness.storage.store import Store
+    from harness.tables.results import Results
+
+_MAX_NAMED = 3
+_MAX_LISTED = 200
+ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
+err = Console(stderr=True)
+
+
+def complain(text: str) -> None:
+    """A line for people beside the output: a warning, a reason, an error."""
+    err.print(wording.visible(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def list_verb(options: argparse.Namespace) -> int:
+    """What plugins offer."""
+    catalog = _catalog(options.words)
+    kinds = [word for word in options.words if "=" not in word] or list(KINDS)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"list: unknown kind {kind!r}.{suggest(kind, KINDS)}")
+    entries = [catalog.entries[key] for key in sorted(catalog.entries) if key[0] in kinds]
+    if options.json:
+        specs = [
+            {"kind": e.spec.kind, "name": e.spec.name, "version": e.spec.version, "summary": e.spec.summary}
+            | {"source": e.source, "source_version": e.version}
+            for e in entries
+        ]
+        print(json.dumps({"specs": specs, "problems": catalog.problems}, indent=2))
+        return ALL_DONE
+    rows = [[e.spec.kind, e.spec.name, e.spec.summary, e.source] for e in entries]
+    out.print(display.table("", ["kind", "name", "what it is", "from"], rows))
+    return ALL_DONE
+
+
+def show_verb(options: argparse.Namespace) -> int:
+    """One plugin's parameters."""
+    from harness.registry import parameters
+
+    catalog = _catalog(options.words)
+    kind, _, name = options.words[0].partition("/")
+    if not name:
+        raise ConfigError(f"show: write KIND/NAME, such as method/pca, not {options.words[0]!r}.")
+    entry = catalog.find(kind, name)
+    fields = parameters.describe(entry.spec.config) if entry.spec.config else []
+    if options.json:
+        spec = {"kind": kind, "name": name, "version": entry.spec.version, "summary": entry.spec.summary}
+        print(json.dumps(spec | {"source": entry.source, "parameters": fields}, indent=2))
+        return ALL_DONE
+    out.print(f"{kind}/{name}, version {entry.spec.version}, from {entry.source}", markup=False)
+    out.print(entry.spec.summary, markup=False)
+    written = inspect.getdoc(entry.spec.config) or ""
+    if entry.spec.config and not written.startswith(f"{entry.spec.config.__name__}("):  # which dataclasses get unasked
+        out.print(f"\n{written}", markup=False)
+    rows = [[field["name"], field["type"], field["default"]] for field in fields]
+    out.print(display.table("\nParameters" if rows else "\nNo parameters", ["name", "type", "default"], rows))
+    return ALL_DONE
+
+
+def plan_verb(options: argparse.Namespace) -> int:
+    """What a run would do, and what it would cost."""
+    from harness.asking.judge_costs import judge_costs
+    from harness.planning.config import compose
+    from harness.planning.plan import build_plan
+    from harness.running.estimate import estimate
+    from harness.storage.states import states
+
+    suite, catalog = compose(options.words)
+    _warn(catalog)
+    plan = build_plan(suite)
+    store = _store(suite.config.name)
+    found = states(plan, store)
+    costs, asked = estimate(plan, found, store), judge_costs(plan, found, catalog)
+    if options.json:
+        _print_states(plan, found, vars(costs) | vars(asked))
+        return ALL_DONE
+    _say_difference(plan, store)
+    _show_states(plan, found)
+    todo = [cell for cell in plan.cells.values() if found[cell.key].name in ("to do", "failed")]
+    passes = len({cell.group for cell in todo if cell.kind == "capture"})
+    streams = len({(cell.group, cell.columns["seed"]) for cell in todo if cell.kind == "fit"})
+    out.print(f"\n{len(found)} cells, {len(todo)} to do: {passes} forward passes, {streams} streams shared by learners")
+    for line in display.costs(costs, asked):
+        out.print(line, highlight=False)
+    return ALL_DONE
+
+
+def run_verb(options: argparse.Namespace) -> int:
+    """Do what is not done yet, then write the tables."""
+    from harness.planning.config import compose
+    from harness.planning.plan import build_plan
+    from harness.report import write_report
+    from harness.report.tracking import track
+    from harness.running.estimate import check_budget, estimate, remember_timings
+    from harness.running.runner import changed_code, run
+    from harness.storage.states import states
+    from harness.tables.results import Results
+
+    suite, catalog = compose(options.words)
+    _warn(catalog)
+    plan, store = build_plan(suite), _store(suite.config.name)
+    before = states(plan, store)
+    check_budget(estimate(plan, before, store), suite.config)
+    _say_difference(plan, store)
+    for warning in changed_code(plan, store, catalog):
+        complain(f"warning: {warning}")
+    with display.TerminalDisplay(err) as shown:
+        ended = run(plan, store, shown)
+    remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
+    results = Results.of(plan, store)
+    results.write(store.results)
+    write_report(plan, store, results)
+    track(plan, results.frames, store.results, lambda text: complain(f"warning: {text}"))
+    _show_boards(plan, results)
+    return _summary(plan, store, ended)
+
+
+def status_verb(options: argparse.Namespace) -> int:
+    """Where every cell stands."""
+    from harness.storage.states import states
+
+    plan, store = _read_plan(options.words)
+    found = states(plan, store)
+    if options.json:
+        _print_states(plan, found)
+        return ALL_DONE
+    _show_states(plan, found)
+    return ALL_DONE
+
+
+def leaderboard_verb(options: argparse.Namespace) -> int:
+    """The methods, by model and site, from what is done so far."""
+    from harness.storage.states import outcome
+    from harness.tables.results import Results
+
+    plan, store = _read_plan(options.words)
+    results = Results.of(plan, store)
+    if options.json:
+        print(json.dumps(results.boards_as_json(), indent=2))
+        return ALL_DONE
+    _show_boards(plan, results)
+    _summary(plan, store, outcome(plan, store))
+    return ALL_DONE
+
+
+def report_verb(options: argparse.Namespace) -> int:
+    """What is done so far as a page, opened from disk."""
+    from harness.report import write_report
+
+    plan, store = _read_plan(options.words)
+    page = write_report(plan, store, _results(plan, store))
+    out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
+    return ALL_DONE
+
+
+def wandb_sync_verb(options: argparse.Namespace) -> int:
+    """Log what is stored to W&B, any time after it was computed."""
+    from harness.report.tracking import sync
+
+    plan, store = _read_plan(options.words)
+    frames = _results(plan, store).frames
+    where = sync(plan, frames, store.results, options.mode, lambda text: complain(f"warning: {text}"))
+    out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
+    return ALL_DONE
+
+
+def explain_verb(options: argparse.Namespace) -> int:
+    """One latent's card, or the latents that were sampled."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # else loading a model draws over the card
+    from harness.latents.lookup import SELECTORS, Explained
+
+    chosen = {name: value for name, _, value in (word.partition("=") for word in options.words) if name in SELECTORS}
+    plan, store = _read_plan([word for word in options.words if word.partition("=")[0] not in SELECTORS])
+    explained = Explained.find(plan, store, chosen)
+    found = explained.card(chosen["latent"], chosen.get("sign")) if "latent" in chosen else explained.sampled()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return ALL_DONE
+    from harness.cli.cards import draw_card, draw_list
+
+    if "latent" in chosen:
+        drawn = draw_card(explained.label, found, has_colour=out.color_system is not None)
+    else:
+        drawn = draw_list(explained.label, found)
+    for part in drawn:
+        out.print(part)
+    return ALL_DONE
+
+
+def _catalog(words: Sequence[str]) -> Catalog:
+    """The catalog, with the files that `plugin_files=[...]` among the words names."""
+    from harness.registry.plugin_manager import load_catalog
+
+    files: tuple[str, ...] = ()
+    for word in words:
+        if "=" in word and not word.startswith("plugin_files="):
+            raise ConfigError(f"{word!r}: the only setting here is plugin_files=[FILE.py].")
+        if word.startswith("plugin_files="):
+            files = tuple(name.strip().strip("'\"") for name in word.partition("=")[2].strip("[]").split(","))
+    catalog = load_catalog(files)
+    _warn(catalog)
+    return catalog
+
+
+def _warn(catalog: Catalog) -> None:
+    for problem in catalog.problems:
+        complain(f"warning: plugin: {problem}")
+
+
+def _store(name: str) -> Store:
+    from harness.storage.store import Store, results_folder
+
+    return Store.of(results_folder(name))
+
+
+def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
+    """The plan that the last run of a suite wrote down, unless overrides ask for another."""
+    from harness.planning.config import compose, load_resolved
+    from harness.planning.plan import build_plan
+    from harness.storage.store import RESOLVED
+
+    named = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("suite", "name")}
+    store = _store(named.get("name") or named.get("suite") or "")
+    stored = store.results / RESOLVED
+    if len(named) == len(words) > 0 and stored.exists():
+        suite, catalog = load_resolved(stored)
+    else:
+        suite, catalog = compose(words)
+        store = _store(suite.config.name)
+    _warn(catalog)
+    plan = build_plan(suite)
+    _say_difference(plan, store)
+    return plan, store
+
+
+def _say_difference(plan: Plan, store: Store) -> None:
+    """Print in what the resolved config differs from that of the last run."""
+    from harness.planning.config import differences
+    from harness.storage.store import RESOLVED
+
+    stored = store.results / RESOLVED
+    if stored.exists():
+        for line in differences(stored, plan.suite.config):
+            complain(f"differs from {_relative(stored)}: {line}")
+
+
+def _show_states(plan: Plan, found: dict[str, State]) -> None:
+    alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for key, state in found.items():
+        cell = plan.cells[key]
+        alike[cell.kind, state.name, state.reason or ""].append(cell.label)
+    rows = []
+    for (kind, name, reason), labels in alike.items():
+        if len(labels) > _MAX_LISTED:
+            labels = [f"{len(labels):,} cells, such as {labels[0]}; --json lists all"]
+        rows += [[kind, name, label, reason] for label in labels]
+    out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
+
+
+def _results(plan: Plan, store: Store) -> Results:
+    """What a suite has come to; an error if that is nothing."""
+    from harness.tables.results import Results
+
+    results = Results.of(plan, store)
+    if results.is_empty:
+        raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
+    return results
+
+
+def _show_boards(plan: Plan, results: Results) -> None:
+    from harness.cli import boards
+
+    for board in boards.of_suite(results, plan.suite):
+        for part in boards.draw(board, out.width):
+            out.print(part)
+
+
+def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | None = None) -> None:
+    cells = []
+    for key, state in found.items():
+        cell = plan.cells[key]
+        known = {"key": key, "kind": cell.kind, "label": cell.label, "group": cell.group}
+        cells.append({**known, "state": state.name, "reason": state.reason})
+    print(json.dumps({"suite": plan.suite.config.name, "cells": cells} | ({"to_do": costs} if costs else {}), indent=2))
+
+
+def _summary(plan: Plan, store: Store, ended: Outcome) -> int:
+    """How a suite stands, what failed and why; the exit code."""
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
+    tables = store.results / "tables"
+    where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
+    out.print(f"\n{counts}. {where}", highlight=False, soft_wrap=True, markup=False)
+    for reason, cells in ended.skipped.items():
+        complain(f"skipped {len(cells)}: {_named(cells, plan)}: {reason}")
+    for cell, state in ended.failed:
+        record = store.record(cell.key)
+        log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
+        complain(f"failed: {cell.label}: {state.reason}{log}")
+    return SOME_FAILED if ended.failed or ended.counts["to do"] else ALL_DONE
+
+
+def _named(cells: Sequence[Cell], plan: Plan) -> str:
+    """Cells by their labels if they are few, else by their methods."""
+    names = [cell.label for cell in cells]
+    if len(names) > _MAX_NAMED:
+        labels: dict[Any, str] = {
+            (entry.name, canonical_json(dict(entry.params))): entry.label for entry in plan.suite.methods
+        }
+        methods = [(cell.columns.get("method"), cell.columns.get("method_config")) for cell in cells]
+        names = list(dict.fromkeys(labels.get(own, name) for own, name in zip(methods, names, strict=True)))
+    rest = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + rest
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

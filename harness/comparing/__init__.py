@@ -1,0 +1,1 @@
+"""Pairs of sides: which rows they share, and the value of a metric."""

@@ -1,0 +1,51 @@
+"""Several sites of one model as one: their rows side by side, or the union of their atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.capturing.activations import Features
+from harness.contracts.decomposition import Codes, Decomposition
+from harness.errors import HarnessError
+
+
+class JoinedActivations:
+    """The features of several sites for the same tokens; joined as they are read, so that nothing else is held."""
+
+    def __init__(self, sites: Sequence[Features]) -> None:
+        self._sites = sites
+        self.n_rows: int = sites[0].n_rows
+        self.width: int = sum(site.width for site in sites)
+
+    def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """The rows at these places, in float32; d is the sum of the sites' widths."""
+        return torch.cat([site.take(index) for site in self._sites], dim=1)
+
+
+class JoinedAtoms(Decomposition):
+    """The tokens that are atoms at any of several sites, and those that were candidates at any; from which site they
+    are is forgotten. It has no vectors.
+    """
+
+    def __init__(self, sites: Sequence[Decomposition]) -> None:
+        self.atoms = _union([site.atoms for site in sites])
+        self.candidates = _union([site.candidates for site in sites])
+        self.tokenizer_hash = sites[0].tokenizer_hash
+        self.n_latents = 0 if self.atoms is None else len(self.atoms)
+
+    def encode(self, x: Float[Tensor, "n d"]) -> Codes:
+        raise HarnessError("the atoms of several sites are no vectors of one space; encode with the fit of a site.")
+
+    def decode(self, codes: Codes) -> Float[Tensor, "n d"]:
+        raise HarnessError("the atoms of several sites are no vectors of one space; decode with the fit of a site.")
+
+
+def _union(tables: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
+    """Each token once; None where a site has no table."""
+    known = [table for table in tables if table is not None]
+    return pd.concat(known).drop_duplicates(ignore_index=True) if len(known) == len(tables) else None

@@ -1,0 +1,219 @@
+"""What a learner has learnt: `Decomposition`, its `Codes`, and how both go to disk and come back.
+
+Weights are saved as safetensors and read as safetensors; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.contracts.rows import rows_from_tensors, rows_to_tensors
+from harness.errors import HarnessError, StoreError
+from harness.files import writing
+from harness.registry.plugin_manager import FILE_MODULE_PREFIX, load_catalog
+
+_FORMAT = 1
+_TENSORS = "decomposition.safetensors"
+_CONFIG = "decomposition.json"
+_ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash")
+_ROW_TABLES = ("atoms", "candidates")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The coefficients of n rows: sparse (`indices` given) or dense (`indices` None).
+
+    A latent may occur twice in one row, then its coefficients add up; padding has value 0.
+    """
+
+    values: Float[Tensor, "n k"]
+    indices: Int[Tensor, "n k"] | None = None
+    n_latents: int | None = None
+
+    def to_dense(self, n_latents: int | None = None) -> Float[Tensor, "n m"]:
+        """All m coefficients of every row, repeats summed."""
+        if self.indices is None:
+            return self.values
+        m = n_latents if n_latents is not None else self.n_latents
+        if m is None:
+            raise HarnessError("Codes: give Codes(values, indices, n_latents) or to_dense(n_latents).")
+        dense = self.values.new_zeros(self.values.shape[0], m)
+        return dense.scatter_add_(1, self.indices.long(), self.values)
+
+
+class Decomposition(ABC):
+    """Encodes rows to codes and back. A method subclasses it and gives `encode`, `decode` and its state.
+
+    The state is whatever the instance holds: attributes that are tensors are its weights; numbers, strings, booleans,
+    None, and lists and dicts of these are its config. Override `state` and `from_state` for anything else.
+    """
+
+    dictionary: Float[Tensor, "m d"] | None = None
+    """One direction per latent, or None where decoding is not linear in the codes."""
+    signed: bool = True
+    """Whether codes may be negative."""
+    atoms: pd.DataFrame | None = None
+    """For methods whose latents are rows of the data: `document, position, start, end` in dictionary order."""
+    candidates: pd.DataFrame | None = None
+    """Set by the engine where there are atoms: the rows that could have become one, as
+    `document, window, position, end`."""
+    tokenizer_hash: str | None = None
+    """Set by the engine: positions of two decompositions can be compared only if it is equal."""
+
+    @abstractmethod
+    def encode(self, x: Float[Tensor, "n d"]) -> Codes: ...
+
+    @abstractmethod
+    def decode(self, codes: Codes) -> Float[Tensor, "n d"]: ...
+
+    @cached_property
+    def n_latents(self) -> int:
+        if self.dictionary is None:
+            raise HarnessError(f"{type(self).__name__}: set n_latents; without a dictionary it can't be derived.")
+        return self.dictionary.shape[0]
+
+    @property
+    def n_candidates(self) -> int | None:
+        """The size of the pool that the atoms were chosen from."""
+        return None if self.candidates is None else len(self.candidates)
+
+    def report(self) -> dict[str, float | None]:
+        """Numbers about how the fit went, for the cost table; None for what did not come about."""
+        return {}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, JSON config): all that `from_state` needs to make an equal instance."""
+        tensors: dict[str, Tensor] = {}
+        config: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if name in _ENGINE_ATTRIBUTES:
+                continue
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif _is_json(value):
+                config[name] = value
+            else:
+                raise HarnessError(
+                    f"{type(self).__name__}.{name} is a {type(value).__name__}, which can't be saved. Keep tensors "
+                    "and JSON values as attributes, or override state() and from_state()."
+                )
+        return tensors, config
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Tensor], config: dict[str, Any]) -> Self:
+        """The inverse of `state`."""
+        instance = cls.__new__(cls)
+        vars(instance).update(config | tensors)
+        return instance
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the weights, in place."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, config and identities under `folder`, so that `harness.load(folder)` gives an equal one."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors, config = self.state()
+        tensors = {f"state.{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        documents: dict[str, list[Any]] = {}
+        for table in _ROW_TABLES:
+            rows = getattr(self, table)
+            if rows is not None:
+                row_tensors, documents[table] = rows_to_tensors(rows, f"{table}.")
+                tensors |= row_tensors
+        description = {
+            "format": _FORMAT,
+            "class": _class_name(type(self)),
+            "config": config,
+            "tokenizer_hash": self.tokenizer_hash,
+            "documents": documents,
+        }
+        with writing(folder):
+            save_file(_unshared(tensors), folder / _TENSORS)
+            (folder / _CONFIG).write_text(json.dumps(description))
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Decomposition:
+    """The decomposition that was saved in `folder`. Runs no code but that of plugins already installed or loaded."""
+    folder = Path(folder)
+    for name in (_CONFIG, _TENSORS):
+        if not (folder / name).is_file():
+            raise StoreError(f"no decomposition in {folder}: {name} is missing.")
+    try:
+        description = dict(json.loads((folder / _CONFIG).read_text()))
+        with safe_open(folder / _TENSORS, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise StoreError(f"the decomposition in {folder} is corrupt: {error}. Fit it again.") from error
+    if description.get("format") != _FORMAT:
+        raise StoreError(f"{folder}: format {description.get('format')!r}, this harness reads {_FORMAT}.")
+    cls = _find_class(str(description.get("class")), folder)
+    state = {name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")}
+    decomposition = cls.from_state(state, description["config"])
+    decomposition.tokenizer_hash = description["tokenizer_hash"]
+    for table, documents in description["documents"].items():
+        setattr(decomposition, table, rows_from_tensors(tensors, documents, f"{table}."))
+    return decomposition
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share memory are cloned: safetensors refuses them."""
+    seen: set[int] = set()
+    unshared = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        unshared[name] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return unshared
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _find_class(reference: str, folder: Path) -> type[Decomposition]:
+    """Only modules already imported, or of a package that registered a plugin, are looked into: a saved folder must
+    not be able to import whatever it likes.
+    """
+    module_name, _, qualified_name = reference.partition(":")
+    hint = "Install its plugin, or give its file as plugin_files=[...]."
+    known = {registered.module.__name__.partition(".")[0] for registered in load_catalog().entries.values()}
+    if module_name not in sys.modules and module_name.partition(".")[0] not in known:
+        name = module_name.removeprefix(FILE_MODULE_PREFIX)
+        raise StoreError(f"{folder} needs {qualified_name} of module {name!r}, which is not loaded. {hint}")
+    try:
+        found: Any = sys.modules.get(module_name) or importlib.import_module(module_name)
+        for part in qualified_name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise StoreError(f"{folder} needs {reference}, which can't be found: {error}. {hint}") from error
+    if not (isinstance(found, type) and issubclass(found, Decomposition)) or inspect.isabstract(found):
+        raise StoreError(f"{folder} names {reference} as its class, which is not a harness.Decomposition.")
+    return found

@@ -1,0 +1,98 @@
+"""What the harness asks of each kind of plugin, and the small things it hands to them.
+
+Nothing here needs to be subclassed: any object with these attributes will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.contracts.decomposition import Codes, Decomposition
+from harness.contracts.model import Replay
+from harness.contracts.table_row import TableRow
+
+
+class Evaluation(Protocol):
+    """A judgement of one decomposition."""
+
+    def evaluate(self, decomposition: Decomposition, context: EvaluationContext) -> list[TableRow]: ...
+
+
+@dataclass(frozen=True)
+class ReplayedRows:
+    """The unmasked evaluation rows of some windows, with the model that goes on from them.
+
+    Whatever is put in place of the rows, all else (special tokens, first positions, sinks) keeps its own activations.
+    """
+
+    replay: Replay
+    places: Bool[Tensor, "b t"]
+    """Where the rows are."""
+    counted: Bool[Tensor, "b t"]
+    """Which of them have a token of text after them in their window: its n predictions are judged."""
+    next_ids: Int[Tensor, " n"]
+    """The tokens that are predicted."""
+    documents: Int[Tensor, " n"]
+    """For every prediction the number of its document, as in the context."""
+    device: torch.device
+
+    @property
+    def rows(self) -> Float[Tensor, "r d"]:
+        """The rows themselves, in float32."""
+        return self.replay.x[self.places].to(self.device, torch.float32)
+
+    def logits(self) -> Float[Tensor, "n v"]:
+        """What the unhooked model predicts."""
+        return self._counted(self.replay.logits())
+
+    def patched(self, rows: Float[Tensor, "r d"]) -> Float[Tensor, "n v"]:
+        """What the model predicts with `rows` in place of its own."""
+        x = self.replay.x.clone()
+        x[self.places] = rows.to(x)
+        return self._counted(self.replay.patched(x))
+
+    def _counted(self, logits: Float[Tensor, "b t v"]) -> Float[Tensor, "n v"]:
+        return logits[self.counted.to(logits.device)]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What rows were made of, where that is known: x = codes · dictionary, and noise."""
+
+    dictionary: Float[Tensor, "f d"]
+    """The direction of every feature."""
+    codes: Codes
+    """How active the features are in each row."""
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """What an evaluation may look at. `blocks` can be walked any number of times, always in the same order."""
+
+    n_rows: int
+    width: int
+    blocks: Callable[[], Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]]
+    """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
+    documents: Int[Tensor, " n"]
+    """For every row the number of its document, from 0 on in the order of the rows."""
+    replays: Callable[[], Iterator[ReplayedRows]] | None = None
+    """The rows again, batch by batch, with the model that they come from; walked like `blocks`, in an order of its
+    own. Raises `Undefined` where the model has no head."""
+    fit_mean: Callable[[], Float[Tensor, " d"]] | None = None
+    """The mean of the unmasked fit rows in float64, on the CPU; costs a reading of them."""
+    labels: Callable[[], Sequence[Mapping[str, str]]] | None = None
+    """The labels of each document, by its number. Raises `Undefined` where there is no corpus that could have them."""
+    truth: Callable[[], Truth] | None = None
+    """The features that the rows were made of. Raises `Undefined` where nobody knows them."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What evaluations keep here is there for the next decomposition of the same rows."""
+
+    @property
+    def n_documents(self) -> int:
+        return int(self.documents.max()) + 1 if self.n_rows else 0

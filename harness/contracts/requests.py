@@ -1,0 +1,134 @@
+"""What scorers and explainers may ask, and what they get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does without torch
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Asks for the sentence embedding of each text; the response is `[n, e]`, of unit norm, in float64."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbedText:
+    """What a judge that is the suite's encoder is asked, once for each text of an `Embed`; the response is a tuple of
+    finite numbers, at least one, as many for each text. It may be a `Failure`. Scorers ask `Embed`.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Asks a judge how likely it would answer with each choice; the response is a tuple of their natural
+    log-probabilities as the continuation, which need not add up to 1. It may be a `Failure`.
+
+    Judges may compute once what `user` has before its last blank line, for all requests that begin alike: put there
+    what many share.
+    """
+
+    system: str
+    user: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Asks a judge for its likeliest answer, of up to `max_tokens`; the response is a text, or a `Failure`."""
+
+    system: str
+    user: str
+    max_tokens: int
+    schema: str | None = None
+    """A JSON schema, as text, that the answer should follow. Not every judge can be held to one: say in the prompt what
+    is wanted, and parse the answer."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Asks a judge how likely a text is after a context; the response is (the sum of the natural log-probabilities of
+    the text's tokens, their number), or a `Failure`.
+    """
+
+    context: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The response to a request that a judge could not answer. It stands for no value: a scorer leaves out what it
+    was to tell, and says what share was answered.
+    """
+
+    reason: str
+    transient: bool = True
+    """Whether it may yet be answered: the cell then stays to do, and the next run asks again. False for what is
+    settled, such as a text that is refused or an answer that can't be read: kept like an answer, and never asked again.
+    """
+
+
+@dataclass(frozen=True)
+class Activate:
+    """Asks what the pole does on texts; the response is a list of `Activated`, one for each text."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Activated:
+    """A text in the tokens of the model that is decomposed, and what the pole does on each of them."""
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    """From 0 on; 0 also where capture keeps no row, as for a window's first token, and on masked rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steer:
+    """Asks what the model says next if something is added to its activations on the prompt's last token, at the site of
+    the decomposition; the response is `[r, v]`, the log-probabilities of the next token for each addition.
+    """
+
+    prompt: str
+    additions: Float[Tensor, "r d"]
+
+
+@dataclass(frozen=True, eq=False)
+class Unembed:
+    """Asks which tokens directions promote most, by the logit lens; the response is a list of `Promoted`, one for each
+    direction.
+    """
+
+    directions: Float[Tensor, "r d"]
+    n_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Promoted:
+    """The tokens that a direction promotes, that of the largest logit first."""
+
+    ids: Int[Tensor, " t"]
+    texts: tuple[str, ...]
+    """With the space before a word, as in windows."""
+    unembedding: Float[Tensor, "t e"]
+    """Their rows of the model's head."""
+
+
+Request: TypeAlias = Embed | Choose | Generate | Likelihood | Activate | Steer | Unembed
+
+
+def prompt_of(request: Choose | Generate | Likelihood | EmbedText) -> str:
+    """All that a judge reads of a request."""
+    if isinstance(request, EmbedText):
+        return request.text
+    if isinstance(request, Likelihood):
+        return f"{request.context}\n\n{request.text}"
+    return f"{request.system}\n\n{request.user}"

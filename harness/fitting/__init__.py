@@ -1,0 +1,1 @@
+"""One stream of rows feeds many learners, which survive a crash."""

@@ -1,0 +1,177 @@
+"""One reading, many learners: every learner gets the batches it would get alone, and one that fails drops out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from harness.capturing.activations import Stream
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.method import Info, Learner
+from harness.errors import PluginError
+from harness.fitting.checkpoints import Checkpoints
+from harness.fitting.feed import Feed, Fitted, distinct
+
+
+def fit_together(
+    learners: Mapping[str, Learner],
+    stream: Stream | Mapping[str, Stream],
+    device: torch.device,
+    on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    dtype: torch.dtype = torch.float32,
+    checkpoints: Checkpoints | None = None,
+) -> dict[str, Fitted]:
+    """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone; where
+    learners have a `stack_key` in common, equal up to rounding.
+
+    With `checkpoints`, learners that say they are `resumable` go on from theirs, and end as they would have unbroken.
+
+    Args:
+        learners: by name.
+        stream: of all, or of each by its name: the same rows in several orders, read side by side.
+        device: where they learn.
+        on_progress: told the pass, and rows done and to do in it.
+        dtype: of the rows.
+        checkpoints: where those of long fits are kept.
+    """
+    streams = stream if isinstance(stream, Mapping) else dict.fromkeys(learners, stream)
+    infos = {id(one): _info(one, device, dtype) for one in distinct(streams.values())}
+    feeds = [Feed(members, streams, device) for members in _stacks(learners)]
+    for feed in feeds:
+        feed.run(partial(feed.start, infos))
+    resumable = [feed for feed in feeds if getattr(feed.learner, "resumable", False)]
+    for feed in resumable:
+        if checkpoints and (checkpoint := checkpoints.load(feed.name)):
+            feed.run(partial(feed.resume, *checkpoint))
+    n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
+    for pass_number in range(n_passes):
+        feeding = [feed for feed in _alive(feeds) if feed.passes_done == pass_number < feed.learner.passes]
+        if not feeding:
+            continue
+        n_done = 0
+        read = distinct(stream for feed in feeding for stream in feed.distinct)
+        for parts in zip(*(stream.blocks(pass_number) for stream in read), strict=True):
+            blocks = {id(one): (x.to(device, dtype), index) for one, (x, index) in zip(read, parts, strict=True)}
+            for feed in feeding:
+                feed.push(blocks)
+            n_done += len(parts[0][0])
+            on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, read[0].n_rows)
+            if checkpoints:
+                checkpoints.save_all({feed.name: feed.standing for feed in resumable if feed in feeding})
+        for feed in feeding:
+            feed.end_pass()
+    ended = {name: fitted for feed in feeds for name, fitted in _end(feed).items()}
+    return {name: ended[name] for name in learners}
+
+
+def fed_together(learners: Mapping[str, Learner], streams: Mapping[str, Stream]) -> list[list[str]]:
+    """Names of the learners to give to `fit_together` at one time: those of stacks over several streams, and of the
+    others those of one stream.
+    """
+    stacks = [list(members) for members in _stacks(learners)]
+    over_several = [name for names in stacks if len(distinct(streams[name] for name in names)) > 1 for name in names]
+    others = [name for name in learners if name not in over_several]
+    of_streams = [
+        [name for name in others if streams[name] is one] for one in distinct(streams[name] for name in others)
+    ]
+    return [names for names in (over_several, *of_streams) if names]
+
+
+def stack_key(learner: Learner) -> Hashable:
+    """Of learners that learn in one computation; None for those that learn by themselves."""
+    key: Hashable = getattr(learner, "stack_key", None)
+    hash(key)
+    return key
+
+
+def _stacks(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
+    """The learners that learn in one computation; most learn by themselves."""
+    stacks: dict[Hashable, dict[str, Learner]] = {}
+    for name, learner in learners.items():
+        key = stack_key(learner)
+        stacks.setdefault(name if key is None else (type(learner), key), {})[name] = learner
+    return list(stacks.values())
+
+
+def _info(stream: Stream, device: torch.device, dtype: torch.dtype) -> Info:
+    return Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, partial(_mean, stream, device))
+
+
+def _mean(stream: Stream, device: torch.device) -> Float[Tensor, " d"]:
+    total = torch.zeros(stream.activations.width, dtype=torch.float64, device=device)
+    for x, _ in stream.blocks(0):
+        total += x.to(device).sum(dim=0, dtype=torch.float64)
+    return total / stream.n_rows
+
+
+def _alive(feeds: list[Feed]) -> list[Feed]:
+    return [feed for feed in feeds if feed.fitted.error is None]
+
+
+def _end(feed: Feed) -> dict[str, Fitted]:
+    """How each learner fared."""
+    feed.run(partial(_hand_out, feed))
+    ended = {}
+    for name, learner in feed.members.items():
+        own = Feed({name: learner}, feed.streams, feed.device, fitted=feed.fitted.share(len(feed.members)))
+        own.run(partial(_finish, learner, own.fitted))
+        ended[name] = own.fitted
+        decomposition = own.fitted.decomposition
+        if decomposition is not None and decomposition.atoms is not None:
+            decomposition.candidates = _candidates(feed.streams[name])
+    return ended
+
+
+def _hand_out(feed: Feed) -> None:
+    feed.fitted.state_bytes = state_bytes(feed.learner)
+    if feed.stack is not None:
+        feed.stack.unstack()
+
+
+def _finish(learner: Learner, fitted: Fitted) -> None:
+    decomposition = learner.finish()
+    if not isinstance(decomposition, Decomposition):
+        raise PluginError(
+            f"{type(learner).__name__}.finish() returned {type(decomposition).__name__}, not a "
+            "harness.Decomposition. Subclass it."
+        )
+    for name, tensor in decomposition.state()[0].items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PluginError(f"{type(decomposition).__name__}.{name} holds NaN or infinite values after the fit.")
+    fitted.decomposition = decomposition
+
+
+def _candidates(stream: Stream) -> pd.DataFrame:
+    """The identities of the rows that could have become atoms."""
+    rows = stream.activations.rows.iloc[stream.keep.cpu().numpy()]
+    return rows[["document", "window", "position", "end"]].reset_index(drop=True)
+
+
+def state_bytes(learner: object) -> int:
+    """Bytes of the tensors that a learner holds, through modules, lists and dicts; shared storage counts once."""
+    storages: dict[int, int] = {}
+    seen: set[int] = set()
+
+    def walk(value: object) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, (list, tuple, set)):
+            for item in value:
+                walk(item)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            walk(vars(value))
+
+    walk(learner)
+    return sum(storages.values())

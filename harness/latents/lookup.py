@@ -1,0 +1,142 @@
+"""One latent, picked by its decomposition, number and pole: its card, from the store or made on the spot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ConfigError, suggest
+from harness.latents.explanations import of_latents
+from harness.planning.cells import Cell
+from harness.planning.keys import canonical_json
+from harness.planning.plan import Plan
+from harness.registry.plugin_manager import load_catalog
+from harness.storage.store import Store, require
+
+if TYPE_CHECKING:
+    from harness.latents.cards import Card
+
+DECOMPOSITION = ("model", "site", "fit_tokens", "method", "seed")
+SELECTORS = (*DECOMPOSITION, "latent", "sign")
+_SIGNS = {"1": 1, "+1": 1, "+": 1, "-1": -1, "-": -1}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One decomposition of a plan and what the store knows of its latents."""
+
+    plan: Plan
+    store: Store
+    cell: Cell
+
+    @classmethod
+    def find(cls, plan: Plan, store: Store, selectors: Mapping[str, str]) -> Explained:
+        """The decomposition that the selectors leave.
+
+        Raises:
+            ConfigError: none is left, or several; it lists the choices.
+        """
+        cells = plan.of_kind("latents")
+        if not cells:
+            raise ConfigError("explain: this suite looks at no latents. Add tokens.interp=20000 and run it again.")
+        for name in DECOMPOSITION:
+            if name in selectors:
+                found = [cell for cell in cells if selectors[name] in _names(plan, cell, name)]
+                if not found:
+                    hint = suggest(selectors[name], {_names(plan, cell, name)[-1] for cell in cells})
+                    raise ConfigError(f"explain: no {name} {selectors[name]!r} here.{hint}")
+                cells = found
+        if len(cells) > 1:
+            raise ConfigError(f"explain: {len(cells)} decompositions. Choose by {_choices(plan, cells)}.")
+        return cls(plan, store, cells[0])
+
+    @property
+    def label(self) -> str:
+        return self.cell.label.removeprefix("latents of ")
+
+    def sampled(self) -> dict[str, Any]:
+        """The content of `cards.json`."""
+        from harness.latents.reading import CARDS
+
+        if self.cell.skipped or self.store.manifest("latents", self.cell.key) is None:
+            raise ConfigError(f"explain: {self.cell.label}: {self._why_not().rstrip('.')}.")
+        folder, _ = require(self.store, "latents", self.cell.key)
+        content: dict[str, Any] = json.loads((folder / CARDS).read_text())
+        return content
+
+    def _why_not(self) -> str:
+        """Why there are no cards."""
+        record = self.store.record(self.cell.key)
+        if record and record.status == "done":
+            return "its cards are no longer in the cache. Run the suite with name=ANOTHER: that makes them again"
+        return self.cell.skipped or (record.error if record else None) or "not done yet. Run the suite first"
+
+    def card(self, latent: str, sign: str | None = None) -> Card:
+        """One card, with its `scores`; without a sign the pole that was sampled, or else the positive one."""
+        if sign is not None and sign not in _SIGNS:
+            raise ConfigError(f"explain: sign is {sign!r}; give 1 or -1.")
+        wanted = None if sign is None else _SIGNS[sign]
+        content = self.sampled()
+        own = [card for card in content["cards"] if str(card["index"]) == latent]
+        cards = [card for card in own if wanted in (None, card["sign"])]
+        card = cards[0] if cards else self._make(latent, wanted or 1, content["signed"])
+        unit = card["index"], card["sign"]
+        explanations = of_latents(self.plan, self.store, self.cell.key).get(unit, [])  # of units that were drawn
+        return card | {"explanations": explanations, "scores": self._scores(*unit)}
+
+    def _make(self, latent: str, sign: int, signed: bool) -> Card:
+        from harness.contracts.decomposition import load
+        from harness.latents.activations import LatentActivations
+        from harness.latents.reading import ACTIVATIONS, Reading
+        from harness.latents.sampling import stratify
+
+        folder, _ = require(self.store, "latents", self.cell.key)
+        task = self.cell.task
+        activations = LatentActivations.load(folder / ACTIVATIONS)
+        if not latent.isdecimal() or int(latent) >= activations.n_latents:
+            raise ConfigError(f"explain: no latent {latent}: {self.label} has {activations.n_latents}, counted from 0.")
+        if sign < 0 and not signed:
+            raise ConfigError(f"explain: codes of {self.label} are never negative; it has the pole sign=1 only.")
+        reading = Reading(task, self.store, self._create)
+        decomposition = load(require(self.store, "fit", task["fit"])[0])
+        strata = stratify(activations, reading.windows, signed)
+        return reading.maker(decomposition, activations, strata, task["seed"]).make({(int(latent), sign): None})[0]
+
+    def _create(self, kind: str, call: Mapping[str, Any]) -> Any:
+        catalog = load_catalog(tuple(self.plan.suite.config.plugin_files))
+        return catalog.create(kind, call["name"], dict(call["params"]))
+
+    def _scores(self, index: int, sign: int) -> list[dict[str, Any]]:
+        """What scorers gave this unit; empty if it was not drawn."""
+        scores = []
+        entries = self.plan.suite.scorers
+        labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
+        for cell in self.plan.of_kind("scoring"):
+            record = self.store.record(cell.key) if cell.task["latents"] == self.cell.key else None
+            for row in record.rows if record else ():
+                if (row.get("latent"), row.get("sign")) == (index, sign):
+                    known = {name: row[name] for name in ("metric", "value", "chance", "reason")}
+                    scorer = labels[cell.columns["scorer"], cell.columns["scorer_config"]]
+                    by = {name: cell.columns[name] for name in ("judge", "explainer")}
+                    scores.append({"scorer": scorer, **by, **known})
+        return scores
+
+
+def _names(plan: Plan, cell: Cell, selector: str) -> list[str]:
+    """What a cell answers to; the last tells it from the others."""
+    name = str(cell.columns[selector])
+    if selector != "method":
+        return [name]
+    labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in plan.suite.methods}
+    return [name, labels[name, cell.columns["method_config"]]]
+
+
+def _choices(plan: Plan, cells: list[Cell]) -> str:
+    texts = []
+    for selector in DECOMPOSITION:
+        names = list(dict.fromkeys(_names(plan, cell, selector)[-1] for cell in cells))
+        if len(names) > 1:
+            texts.append(f"{selector}= ({', '.join(names)})")
+    return ", ".join(texts)

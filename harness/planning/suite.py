@@ -1,0 +1,227 @@
+"""A suite: what to compare with what. `SuiteConfig` is what users write, `Suite` what it comes to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from harness.contracts.task import ComparedSite
+
+CAPABILITIES = ("choose", "generate", "likelihood", "embed")
+"""What scorers may need of a judge, and judges provide; embeddings only where the judge is the suite's encoder."""
+JUDGE = "judge"
+"""As a suite's `encoder`: its judge."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How many activation rows each split holds, for every model alike."""
+
+    fit: int | list[int]
+    """A list is a sweep: every method learns from each of these budgets."""
+    evaluation: int
+    interp: int = 0
+    """Rows that latents are read on; 0: no latents are read."""
+
+    @property
+    def fit_budgets(self) -> list[int]:
+        """From small to large."""
+        return sorted(set(self.fit)) if isinstance(self.fit, list) else [self.fit]
+
+    def __post_init__(self) -> None:
+        if not self.fit_budgets:
+            raise ValueError("fit is empty; give how many tokens methods learn from, such as 30000.")
+        if min(self.fit_budgets) < 1 or self.evaluation < 1:
+            raise ValueError(f"fit {self.fit} and evaluation {self.evaluation} must be at least 1.")
+        if self.interp < 0:
+            raise ValueError(f"interp is {self.interp}; give how many tokens latents are read on, or 0.")
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Where tables go besides the local files."""
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "decomp-harness"
+    entity: str | None = None
+
+
+@dataclass(frozen=True)
+class JudgeBudget:
+    """What all runs of a suite together may spend on their judge; null: as much as it takes.
+
+    Once it is reached nothing more is sent. What was answered is kept, and the cells that lack answers stay to do.
+    """
+
+    usd: float | None = None
+    """US dollars; needs a judge whose prices are known."""
+    tokens: int | None = None
+    """Of prompts and answers."""
+
+    def __post_init__(self) -> None:
+        if (self.usd is not None and self.usd < 0) or (self.tokens is not None and self.tokens < 0):
+            raise ValueError(f"usd {self.usd} and tokens {self.tokens} must be at least 0, or null.")
+
+    def is_reached(self, n_tokens: float, usd: float) -> bool:
+        """Whether so much is all there is."""
+        return (self.usd is not None and usd >= self.usd) or (self.tokens is not None and n_tokens >= self.tokens)
+
+
+UNLIMITED = JudgeBudget()
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """Every key of a suite."""
+
+    name: str
+    models: list[str | dict]  # type: ignore[type-arg]  # checked against the plugin's own config
+    methods: list[str | dict]  # type: ignore[type-arg]
+    tokens: Tokens
+    corpus: str | dict | None = None  # type: ignore[type-arg]
+    """Not needed where every model brings rows of its own."""
+    sites: list[str] = field(default_factory=list)
+    similarities: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    evaluations: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    explainers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    """What similarities are judged by. With tasks, only the pairs of sites that they ask for are compared."""
+    whole_models: bool = False
+    """Compare each two models also by all their sites together, whatever tasks ask for. Metrics that stream then hold
+    sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
+    latents: int = 20
+    """How many poles of latents of each decomposition are sampled, shown and scored."""
+    encoder: str | dict | None = None  # type: ignore[type-arg]
+    """The sentence encoder that scorers ask: a model without sites; or `judge`, which is then the suite's judge."""
+    judge: str | dict | None = None  # type: ignore[type-arg]
+    """The language model that scorers ask, such as `local`."""
+    judge_budget: JudgeBudget = field(default_factory=JudgeBudget)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    context: int = 128
+    evaluation_share: float = 0.1
+    interp_share: float = 0.1
+    max_norm_multiple: float = 10.0
+    max_disk_gb: float = 50.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    plugin_files: list[str] = field(default_factory=list)
+    wandb: Wandb = field(default_factory=Wandb)
+
+    @property
+    def asked_of_judge(self) -> frozenset[str]:
+        """Which needs of scorers the judge is there for."""
+        return frozenset(CAPABILITIES) - (frozenset() if self.encoder == JUDGE else {"embed"})
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name {self.name!r}: use letters, digits, '.', '_' and '-'; it names a folder.")
+        if self.context < 2:
+            raise ValueError(f"context is {self.context}; a window needs at least 2 tokens.")
+        if not (self.evaluation_share > 0 and self.interp_share > 0 and self.evaluation_share + self.interp_share < 1):
+            raise ValueError(
+                f"evaluation_share {self.evaluation_share} and interp_share {self.interp_share} must be above 0 and "
+                "leave documents for fitting: give shares that come to less than 1."
+            )
+        if self.max_norm_multiple <= 1:
+            raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")
+        if not self.models or not self.seeds:
+            raise ValueError("models and seeds need at least one entry each.")
+        if self.latents < 1:
+            raise ValueError(f"latents is {self.latents}; give how many of each decomposition are sampled.")
+        if self.tasks and not self.similarities:
+            raise ValueError("tasks: there are no similarities to judge; name some, such as similarities=[cka,svcca].")
+        if self.scorers and not self.tokens.interp:
+            raise ValueError(
+                "scorers: tokens.interp is 0, so there are no latents to score. Say how many tokens they are read on, "
+                "such as tokens.interp=20000."
+            )
+
+    def share_of(self, split: str) -> list[float]:
+        """Where a split begins and ends, as shares of all documents."""
+        held_out = self.evaluation_share + self.interp_share
+        shares = {"evaluation": [0.0, self.evaluation_share], "interp": [self.evaluation_share, held_out]}
+        return shares.get(split, [held_out, 1.0])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plugin with one set of parameters."""
+
+    kind: str
+    name: str
+    version: int
+    params: Mapping[str, Any]
+    """All parameters, defaults included."""
+    identity: Any
+    """What results depend on; see Spec.identity."""
+    label: str
+    """`itda(k=40, max_atoms=4096)`: the parameters that differ from their defaults."""
+    provides: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    pairs: Callable[[ComparedSite, ComparedSite], bool] | None = field(default=None, compare=False)
+    """Of a task: whether it asks for two sites."""
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """How a task names it."""
+        return {"name": self.name, "params": dict(self.params)}
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The entry's part of a content address."""
+        return {"kind": self.kind, "name": self.name, "version": self.version, "parameters": self.identity}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of a family, and the sites to read."""
+
+    entry: Entry
+    label: str
+    family: str
+    sites: tuple[str, ...]
+    shape: Mapping[str, int] | None
+    """`n_layers` and `width` where they are known without loading the model."""
+    control_of: str | None = None
+    """The family whose untrained counterpart it is."""
+
+    @property
+    def has_own_rows(self) -> bool:
+        """Whether it needs no corpus."""
+        return "rows" in self.entry.provides
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite whose every entry exists and whose every parameter is right."""
+
+    config: SuiteConfig
+    corpus: Entry | None
+    models: tuple[ModelEntry, ...]
+    methods: tuple[Entry, ...]
+    similarities: tuple[Entry, ...]
+    evaluations: tuple[Entry, ...]
+    scorers: tuple[Entry, ...] = ()
+    explainers: tuple[Entry, ...] = ()
+    tasks: tuple[Entry, ...] = ()
+    encoder: ModelEntry | None = None
+    """There if a scorer or explainer asks it."""
+    judge: Entry | None = None
+    """There if a scorer or explainer asks it."""
+
+    def asked_by(self, asker: Entry) -> dict[str, Entry]:
+        """Whom a scorer or explainer asks, by the part they play."""
+        asked = {}
+        if self.encoder is not None and "embed" in asker.needs:
+            asked["encoder"] = replace(self.encoder.entry, label=self.encoder.label)
+        if self.judge is not None and self.config.asked_of_judge & set(asker.needs):
+            asked["judge"] = self.judge
+        return asked
+
+    def encoder_of(self, asker: Entry) -> str | None:
+        """`judge` where the judge embeds what a scorer or explainer asks; what else embeds is told by `asked_by`."""
+        return JUDGE if self.config.encoder == JUDGE and "embed" in asker.needs else None

@@ -1,0 +1,1 @@
+"""Finds plugins, checks their parameters, and shields the harness from their code."""

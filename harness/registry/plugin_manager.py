@@ -1,0 +1,231 @@
+"""Finds plugins and holds what they registered. A plugin that fails is a problem to report, never the end of a command.
+
+Built-ins, installed distributions and single files all come in the same way: a module with `harness_specs()`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from harness.errors import ConfigError, PluginError, suggest
+from harness.registry import hookspecs, parameters
+from harness.registry.specs import KINDS, Spec, check_spec
+from harness.version import __version__
+
+ENTRY_POINT_GROUP = "harness.plugins"
+BUILTINS_MODULE = "harness.plugins"
+BUILT_IN = "built-in"
+FILE_MODULE_PREFIX = "harness_plugin_file_"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A spec together with where it came from."""
+
+    spec: Spec
+    module: ModuleType
+    source: str
+    """`built-in`, `NAME VERSION` of a distribution, or the path of a file."""
+    version: str
+    """The distribution's version, or `sha256:` and the first digits for a file."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it came as a single file, which its author may be editing."""
+        return self.version.startswith("sha256:")
+
+    def resolve(self, reference: Any) -> Any:
+        """The object behind a factory or identity: itself, or the attribute that `"module:attribute"` names."""
+        if not isinstance(reference, str):
+            return reference
+        module_name, attribute = reference.split(":")
+        where = f"{self.spec.kind}/{self.spec.name} ({self.source})"
+        try:
+            # A single file is loaded under a private name; its own stem must still lead to it.
+            is_own_file = self.module.__name__ == FILE_MODULE_PREFIX + module_name
+            module = self.module if is_own_file else importlib.import_module(module_name)
+            return getattr(module, attribute)
+        except BaseException as error:  # the plugin's own import; it may even call sys.exit
+            _reraise_interrupt(error)
+            raise PluginError(f"{where}: cannot import {reference!r}: {type(error).__name__}: {error}") from error
+
+
+@dataclass
+class Catalog:
+    """All that was registered, and the problems met on the way."""
+
+    entries: dict[tuple[str, str], Registered] = field(default_factory=dict)
+    clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(name for k, name in self.entries if k == kind)
+
+    def find(self, kind: str, name: str) -> Registered:
+        """The registered spec, or a ConfigError that suggests near names and mentions plugins that failed."""
+        if kind not in KINDS:
+            raise ConfigError(f"unknown kind {kind!r}.{suggest(str(kind), KINDS)}")
+        if (kind, name) in self.entries:
+            return self.entries[kind, name]
+        if (kind, name) in self.clashes:
+            raise ConfigError(
+                f"{kind} {name!r} is offered by several plugins: {', '.join(self.clashes[kind, name])}. "
+                "Uninstall or rename all but one."
+            )
+        failed = "".join(f" A plugin failed to load: {problem}" for problem in self.problems)
+        tip = failed or " What is in a file of yours is found with plugin_files=[FILE.py]."
+        raise ConfigError(f"unknown {kind} {name!r}.{suggest(str(name), self.names(kind))}{tip}")
+
+    def create(self, kind: str, name: str, params: dict[str, Any]) -> Any:
+        """An instance of a registered thing, its parameters checked."""
+        registered = self.find(kind, name)
+        config = self.config(kind, name, params)
+        return registered.resolve(registered.spec.factory)(config)
+
+    def config(self, kind: str, name: str, params: dict[str, Any], where: str = "") -> Any:
+        """The checked config of a registered thing; an empty one where it has no parameters."""
+        spec = self.find(kind, name).spec
+        return parameters.build(spec.config or NoParameters, params, where or f"{kind}/{name}")
+
+    def identity(self, kind: str, name: str, config: Any) -> Any:
+        """What results depend on where a parameter only names a place; None where parameters say it all."""
+        registered = self.find(kind, name)
+        if registered.spec.identity is None:
+            return None
+        return registered.resolve(registered.spec.identity)(config)
+
+    def needs(self, kind: str, name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a registered thing with these parameters needs; see Spec.needs."""
+        registered = self.find(kind, name)
+        needs = registered.spec.needs
+        if isinstance(needs, tuple):
+            return needs
+        return tuple(registered.resolve(needs)(self.config(kind, name, dict(params))))
+
+    def register(self, module: ModuleType, source: str, version: str) -> None:
+        """Add what a module registers; anything wrong with it becomes a problem and leaves the rest as it was."""
+        try:
+            specs = _collect(module)
+        except PluginError as error:
+            self.problems.append(f"{source}: {error}")
+            return
+        for spec in specs:
+            key = (spec.kind, spec.name)
+            if key in self.entries or key in self.clashes:
+                self._clash(key, source)
+            else:
+                self.entries[key] = Registered(spec, module, source, version)
+
+    def _clash(self, key: tuple[str, str], source: str) -> None:
+        known = self.entries.get(key)
+        if known and known.source == BUILT_IN:
+            self.problems.append(f"{source}: {key[0]} {key[1]!r} is the name of a built-in. Choose another name.")
+            return
+        if known:
+            self.clashes[key] = [known.source]
+            del self.entries[key]
+        self.clashes[key].append(source)
+        self.problems.append(
+            f"{source}: {key[0]} {key[1]!r} is also offered by {self.clashes[key][0]}. "
+            "Neither can be used until one is renamed or uninstalled."
+        )
+
+
+@dataclass
+class NoParameters:
+    """The config of a spec without parameters."""
+
+
+@functools.cache
+def load_catalog(plugin_files: tuple[str, ...] = (), entry_points: bool = True) -> Catalog:
+    """Built-ins, then installed distributions, then single files.
+
+    `HARNESS_PLUGINS=off` leaves the installed distributions out, to find the one that misbehaves.
+    """
+    catalog = Catalog()
+    catalog.register(importlib.import_module(BUILTINS_MODULE), BUILT_IN, __version__)
+    if entry_points and os.environ.get("HARNESS_PLUGINS") != "off":
+        _load_entry_points(catalog)
+    for path in plugin_files:
+        _load_file(catalog, Path(path))
+    return catalog
+
+
+def _collect(module: ModuleType) -> Sequence[Spec]:
+    """The checked specs of one module, asked through pluggy so that a misspelt hook is noticed."""
+    manager = pluggy.PluginManager("harness")
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{error}. The one hook is harness_specs().") from error
+    implementations = manager.hook.harness_specs.get_hookimpls()
+    if not implementations:
+        raise PluginError("has no hook. Define harness_specs() and mark it with @harness.hookimpl.")
+    try:
+        specs = implementations[0].function()  # not by manager.hook, which takes None for an empty answer
+    except BaseException as error:  # the plugin's own code; it may even call sys.exit
+        _reraise_interrupt(error)
+        raise PluginError(f"harness_specs() raised {type(error).__name__}: {error}") from error
+    if not isinstance(specs, list | tuple):
+        raise PluginError(f"harness_specs() returned {specs!r}. Return a list of Specs.")
+    for spec in specs:
+        check_spec(spec)
+    return specs
+
+
+def _load_entry_points(catalog: Catalog) -> None:
+    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    for point in sorted(points, key=lambda p: (str(p.dist and p.dist.name), p.name)):
+        source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        try:
+            module = point.load()
+        except BaseException as error:  # the plugin's own import; it may even call sys.exit
+            _reraise_interrupt(error)
+            catalog.problems.append(f"{source}: cannot import {point.value!r}: {type(error).__name__}: {error}")
+            continue
+        if not isinstance(module, ModuleType):
+            catalog.problems.append(f"{source}: entry point {point.name!r} names {point.value!r}; name a module.")
+            continue
+        catalog.register(module, source, point.dist.version if point.dist else "")
+
+
+def _load_file(catalog: Catalog, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"plugin_files: no file {str(path)!r} (working folder: {Path.cwd()}).")
+    name = FILE_MODULE_PREFIX + path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"plugin_files: {str(path)!r} is not a Python file.")
+    if any(registered.module.__name__ == name for registered in catalog.entries.values()):
+        raise ConfigError(f"plugin_files: two files are named {path.name!r}. Rename one.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while the file runs
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:  # the plugin's own import; it may even call sys.exit
+        _reraise_interrupt(error)
+        del sys.modules[name]
+        catalog.problems.append(f"{path}: cannot import: {type(error).__name__}: {error}")
+        return
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    catalog.register(module, str(path), f"sha256:{digest}")
+
+
+def _reraise_interrupt(error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        raise error

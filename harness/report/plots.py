@@ -1,0 +1,305 @@
+"""Plots of leaderboards and similarities, as matplotlib figures: for the report, for W&B, for whoever reads them.
+
+A method keeps its colour and marker in all plots that share their `styles`.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import textwrap
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.sax.saxutils import escape
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from rich.cells import cell_len
+
+from harness.planning.keys import content_key
+from harness.report.clustering import clustered
+from harness.tables.stats import pareto as is_on_front
+
+# Okabe & Ito's colours that can be told from black and from white. Six colours and seven markers: 42 different pairs.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INK = "#010203"
+"""Text and axes; `svg` turns it into the colour of the surrounding text."""
+_LOOK: dict[Any, Any] = {
+    **{"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.color": _INK, "grid.alpha": 0.12, "grid.linewidth": 0.6},
+    **{"axes.linewidth": 0.6, "legend.frameon": False, "svg.fonttype": "none"},
+}
+_MAX_ANNOTATED = 12
+_MAX_LABEL = 36
+"""Characters of a site's name on an axis; a longer one would leave no room for the map."""
+_WIDE_LETTERS = re.compile("[mwMW%@]")
+_MIN_L0_SPAN = 4.0
+"""Methods at nearly the same L0 should look so: the axis spans at least this factor."""
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A column of the leaderboard as an axis."""
+
+    label: str
+    is_log: bool = True
+
+
+_QUANTITIES = {
+    "l0": _Quantity("L0 (latents active on a token)"),
+    "fit_seconds": _Quantity("fit seconds"),
+    "unexplained_variance": _Quantity("unexplained variance (1 − EV)"),
+    "ce_increase": _Quantity("CE increase (nats)", is_log=False),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method is drawn."""
+
+    colour: str
+    marker: str
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for every method name, in order of the alphabet."""
+    names = sorted(set(methods))
+    return {name: Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
+
+
+def pareto(board: pd.DataFrame, x: str, y: str, styles: Mapping[str, Style] | None = None) -> Figure:
+    """The methods of one model and site, and the line that no method is below and left of.
+
+    Args:
+        board: leaderboard lines of one place.
+        x: `l0` or `fit_seconds`.
+        y: `unexplained_variance` (1 − explained variance, on a log scale) or `ce_increase`; both with their intervals.
+        styles: by method; of the board's own methods if not given.
+    """
+    styles = styles or styles_of(board["method"])
+    points = _with_unexplained(board)
+    points = points[points[[x, y]].notna().all(axis=1)]
+    shown = points[_fits_scale(points, x) & _fits_scale(points, y)]
+    with matplotlib.rc_context(_LOOK):
+        figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        _scale(axes, "x", x, shown[x])
+        _scale(axes, "y", y, shown[y])
+        axes.set_ylabel(_QUANTITIES[y].label)
+        axes.set_xlabel("\n".join([_QUANTITIES[x].label, *_left_out(points.drop(shown.index), x, y)]))
+        _draw_front(axes, shown, x, y)
+        for line in shown.to_dict("records"):
+            _draw_point(axes, line, x, y, styles[line["method"]], points["fit_tokens"].max())
+        methods = list(dict.fromkeys(shown["method"]))
+        handles = [_handle(styles[method]) for method in methods]
+        figure.legend(handles, methods, loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.2)
+    return figure
+
+
+def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
+    """One metric between all sites and, on the same scale, its null: shuffled rows, or what chance gives.
+
+    Args:
+        pairs: lines of `leaderboard.similarities` for one metric and, if it compares decompositions, one method.
+            Several seeds are averaged.
+        metric: what stands above.
+    """
+    is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
+    of_models = ["" if is_one_model else pairs[f"model{b}"] + " " for b in ("", "_b")]
+    names_a, names_b = of_models[0] + pairs["side"], of_models[1] + pairs["side_b"]
+    sites = list(dict.fromkeys([*names_a, *names_b]))
+    cells = pairs.assign(row=[sites.index(b) - 1 for b in names_b], column=[sites.index(a) for a in names_a])
+    matrices = [_matrix(cells, column, len(sites) - 1) for column in ("value", "null")]
+    return _beside_null(matrices, metric, across=sites[:-1], down=sites[1:], scale=_scale_of(cells))
+
+
+def model_map(lines: pd.DataFrame, title: str) -> Figure:
+    """One score between all models, those that are alike side by side, and its null in the same order.
+
+    The order is that of a clustering by average linkage of the distances, or of 1 − value: see `clustered`. A model is
+    not compared with itself.
+
+    Args:
+        lines: of `model_similarities` for one similarity, method, budget and score.
+        title: what stands above.
+    """
+    names = list(dict.fromkeys([*lines["model"], *lines["model_b"]]))
+    places = [[names.index(name) for name in lines[side]] for side in ("model", "model_b")]
+    value, null = np.full((2, len(names), len(names)), np.nan)
+    for matrix, column in ((value, "value"), (null, "null")):
+        matrix[places[0], places[1]] = matrix[places[1], places[0]] = lines[column].to_numpy(float)
+    order = clustered(1 - value if lines["higher_is_better"].all() else value)
+    shown = [names[place] for place in order]
+    matrices = [matrix[np.ix_(order, order)] for matrix in (value, null)]
+    return _beside_null(matrices, title, across=shown, down=shown, scale=_scale_of(lines))
+
+
+def _scale_of(lines: pd.DataFrame) -> tuple[float, float]:
+    measured = lines[["value", "null"]].to_numpy(float)
+    return (min(0.0, np.nanmin(measured)), np.nanmax(measured)) if np.isfinite(measured).any() else (0.0, 1.0)
+
+
+def _beside_null(
+    matrices: Sequence[np.ndarray[Any, Any]],
+    title: str,
+    across: Sequence[str],
+    down: Sequence[str],
+    scale: tuple[float, float],
+) -> Figure:
+    """A matrix and that of its null."""
+    labels = [_shortened(across), _shortened(down)]
+    panel = min(max(0.5 * len(set(across) | set(down)), 1.2), 8.0)
+    heads = [textwrap.fill(name, int(panel / 0.08), max_lines=3, placeholder="…") for name in (title, "null")]
+    label = max(map(_label_inches, itertools.chain(*labels)), default=0.0)
+    left, bottom = 0.15 + label, 0.15 + 0.65 * label  # names below a map lean by 40°
+    size = (left + 2 * panel + 1.35, bottom + panel + 0.1 + 0.16 * (heads[0].count("\n") + 1))
+    with matplotlib.rc_context({**_LOOK, "axes.grid": False}):
+        figure = Figure(figsize=size)
+
+        def place(x: float, y: float, width: float, height: float) -> Axes:
+            return figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
+
+        for i, (matrix, head) in enumerate(zip(matrices, heads, strict=True)):
+            axes = place(left + i * (panel + 0.2), bottom, panel, panel)
+            mesh = _draw_matrix(axes, matrix, labels[0], [] if i else labels[1], scale)
+            axes.set_title(head, y=1, loc="left", fontsize=9, fontweight="normal" if i else "bold")
+        bar = place(left + 2 * panel + 0.45, bottom + 0.1 * panel, 0.03 * panel, 0.8 * panel)
+        figure.colorbar(mesh, cax=bar).outline.set_visible(False)
+    return figure
+
+
+def _label_inches(label: str) -> float:
+    """About. The page's font decides: what a layout engine measures, slowly, is a guess as well."""
+    return 0.08 * cell_len(label) + 0.05 * len(_WIDE_LETTERS.findall(label))
+
+
+def _shortened(labels: Iterable[str]) -> list[str]:
+    half = _MAX_LABEL // 2
+    return [label if len(label) <= _MAX_LABEL else f"{label[:half]}…{label[-half:]}" for label in labels]
+
+
+def svg(figure: Figure, title: str, description: str) -> str:
+    """A figure as an `<svg>` element to put into a page: text stays text, in the colour of the text around it.
+
+    The same figure gives the same bytes. Identifiers are made from the content, so that figures can share a page.
+    """
+    written = io.StringIO()
+    unnamed = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({**_LOOK, "svg.hashsalt": "harness"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts have what matplotlib's own lacks
+        figure.savefig(written, format="svg", transparent=True, metadata=unnamed)
+    drawn = written.getvalue()
+    drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
+    drawn = re.sub(r"\s*<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    own = "f" + content_key({"svg": drawn, "title": title, "description": description})[:10]
+    drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", drawn)
+    texts = f'<title id="{own}-title">{escape(title)}</title><desc id="{own}-desc">{escape(description)}</desc>'
+    labelled = f'<svg role="img" aria-labelledby="{own}-title" aria-describedby="{own}-desc"'
+    return re.sub(r"<svg([^>]*)>", lambda match: f"{labelled}{match[1]}>{texts}", drawn, count=1)
+
+
+def _with_unexplained(board: pd.DataFrame) -> pd.DataFrame:
+    return board.assign(
+        unexplained_variance=1 - board["explained_variance"],
+        unexplained_variance_low=1 - board["explained_variance_high"],
+        unexplained_variance_high=1 - board["explained_variance_low"],
+    )
+
+
+def _fits_scale(points: pd.DataFrame, name: str) -> pd.Series[bool]:
+    return points[name] > 0 if _QUANTITIES[name].is_log else points[name].notna()
+
+
+def _left_out(points: pd.DataFrame, x: str, y: str) -> list[str]:
+    """What a log scale can't show, in lines of text."""
+    reasons = [
+        f"{line['method']} ({name.replace('_', ' ').replace('l0', 'L0')} {line[name]:.2g})"
+        for _, line in points.iterrows()
+        for name in (x, y)
+        if _QUANTITIES[name].is_log and line[name] <= 0
+    ]
+    return textwrap.wrap(f"not on a log scale: {', '.join(dict.fromkeys(reasons))}", 60) if reasons else []
+
+
+def _scale(axes: Axes, side: Literal["x", "y"], name: str, values: pd.Series[float]) -> None:
+    """Ticks are plain numbers: those of a log scale would be written as powers."""
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    if _QUANTITIES[name].is_log and len(values):
+        low, high = values.min(), values.max()
+        if name == "l0" and high / low < _MIN_L0_SPAN:
+            low, high = (np.sqrt(low * high) * _MIN_L0_SPAN**power for power in (-0.5, 0.5))
+            axes.set(**{f"{side}lim": (low, high)})
+        steps = (
+            (1.0,) if high / low > 100 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        )
+        axes.set(**{f"{side}scale": "log"})
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _draw_front(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
+    is_best = is_on_front(points[x].tolist(), (-points[y]).tolist())
+    best = points[np.array(is_best, dtype=bool)].sort_values(x)  # a list without items would choose columns
+    axes.step(best[x], best[y], where="post", color=_INK, alpha=0.35, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+
+
+def _draw_point(axes: Axes, line: Mapping[Hashable, Any], x: str, y: str, style: Style, most_tokens: int) -> None:
+    """Hollow where a method learnt from less than the largest budget."""
+    low, high = line.get(f"{y}_low"), line.get(f"{y}_high")
+    error = None if pd.isna(low) or pd.isna(high) else [[max(line[y] - low, 0)], [max(high - line[y], 0)]]
+    fill = style.colour if line["fit_tokens"] == most_tokens else "none"
+    axes.errorbar(
+        [line[x]], [line[y]], yerr=error, color=style.colour, marker=style.marker, markersize=6.5,
+        markerfacecolor=fill, elinewidth=1, capsize=2, zorder=3,
+    )  # fmt: skip
+
+
+def _handle(style: Style) -> Line2D:
+    return Line2D([], [], color=style.colour, marker=style.marker, markersize=6, linestyle="none")
+
+
+def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
+    """Means over seeds; NaN where a pair was not compared, and where one seed has no value."""
+    seeds = cells.groupby(["row", "column"])[column]
+    means = seeds.mean().where(seeds.count() == seeds.size()).unstack("column")
+    return means.reindex(index=range(n), columns=range(n)).to_numpy(float)
+
+
+def _draw_matrix(
+    axes: Axes, matrix: np.ndarray[Any, Any], across: list[str], down: list[str], scale: tuple[float, float]
+) -> Any:
+    # As one image: of a thousand cells as paths a browser shows the seams, and the page is twice as large.
+    mesh = axes.imshow(
+        np.ma.masked_invalid(matrix), cmap="cividis", vmin=scale[0], vmax=scale[1], interpolation="none",
+        extent=(0, matrix.shape[1], len(matrix), 0),
+    )  # fmt: skip
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(len(across)) + 0.5, across, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(down)) + 0.5, down)
+    axes.spines[:].set_visible(False)
+    if max(matrix.shape) <= _MAX_ANNOTATED:
+        middle = (scale[0] + scale[1]) / 2
+        for (row, column), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                colour = "#000000" if value > middle else "#ffffff"
+                axes.text(
+                    column + 0.5,
+                    row + 0.5,
+                    f"{round(value, 2) + 0:.2f}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=8,
+                )
+    return mesh

@@ -1,0 +1,287 @@
+"""Weights & Biases as a sink: what a suite came to, as one run. The local files are the truth; a failure only warns.
+
+A run is a copy of what is stored, never an addition to an earlier one: its id follows from the plan, and logging or
+syncing again replaces it. Program, machine, environment and source code stay out of it; see `harness.report.redaction`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import pandas as pd
+
+from harness.errors import ConfigError, HarnessError
+from harness.planning.keys import canonical_json, content_key
+from harness.planning.plan import Plan
+from harness.report.redaction import Redaction
+from harness.running.provenance import git_sha, versions
+from harness.tables.tidy import write_tables
+from harness.version import __version__
+
+if TYPE_CHECKING:
+    import wandb
+    from matplotlib.figure import Figure
+
+Tables = Mapping[str, pd.DataFrame]
+Warn = Callable[[str], None]
+
+_INIT_TIMEOUT_SECONDS = 30.0
+_MAX_TABLE_ROWS = 200_000  # what wandb.Table keeps, without a word about the rest
+_MAX_PLOTS = 100  # a third of a second each
+_COMPARED = ("explained_variance", "l0", "ce_increase", "fit_seconds")
+_PARETO = (("l0", "unexplained_variance"), ("fit_seconds", "unexplained_variance"), ("l0", "ce_increase"))
+_MODES = ("disabled", "offline", "online")
+"""By how much leaves the machine."""
+
+
+def run_id(plan: Plan) -> str:
+    """The same for the same suite and cells, wherever they are computed and however often they are logged."""
+    return content_key({"wandb": plan.suite.config.name, "cells": sorted(plan.cells)})[:16]
+
+
+def track(plan: Plan, tables: Tables, results: Path, warn: Warn) -> None:
+    """Log what a run came to, unless that is switched off; `warn` is told what went wrong.
+
+    W&B's own WANDB_MODE counts where it is stricter than the suite: what it forbids is not sent.
+    """
+    own, environment = plan.suite.config.wandb.mode, os.environ.get("WANDB_MODE", "online")
+    mode = min(own, environment, key=_MODES.index) if environment in _MODES else own
+    if mode == "disabled":
+        return
+    try:
+        sync(plan, tables, results, mode, warn)
+    except HarnessError as error:
+        warn(str(error))
+
+
+def sync(plan: Plan, tables: Tables, results: Path, mode: str | None, warn: Warn) -> str:
+    """Log tables, summary and report as one run, in place of what was logged of this plan before.
+
+    Args:
+        plan: what the tables are of.
+        tables: by name; among them `leaderboard` and `interpretability` where they have lines.
+        results: the suite's folder; holds the report, if one was made, and gets offline runs.
+        mode: `"online"` or `"offline"`; None as the suite says.
+        warn: told what had to be left out.
+
+    Returns:
+        Where it went: an address or a folder.
+    """
+    config = plan.suite.config
+    mode = mode or config.wandb.mode
+    if mode == "disabled":
+        raise ConfigError("wandb.mode is disabled in this suite; give --mode offline or --mode online.")
+    try:
+        with _alone(results, run_id(plan)):
+            return _log(plan, tables, results, mode, warn)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a sink must never fail a run, however wandb ends (it may call sys.exit)
+        raise HarnessError(
+            f"W&B logging failed ({type(error).__name__}: {error}). The results in {results} are complete without it; "
+            f"to log them once more: harness wandb-sync name={config.name}"
+        ) from error
+
+
+def summary(plan: Plan, tables: Tables, redaction: Redaction) -> dict[str, float | str]:
+    """Numbers under the same name in all runs, `explained_variance/<model>/<site>/<method>`, and who leads where.
+
+    A name has letters, digits and `_` only: W&B can't sort by others. Leaders are the first tier at each matched L0,
+    so that there are none without several seeds. `tables` are redacted already.
+    """
+    found: dict[str, float | str] = {}
+    leaders: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for line in _lines(plan, tables.get("leaderboard"), redaction):
+        found |= _numbers(line, {metric: line[metric] for metric in _COMPARED})
+        if not pd.isna(line["tier"]) and line["tier"] == 1:
+            leaders[line["model"], line["site"]].append(f"{line['label']} at L0 {line['l0']:.1f}")
+    labels = _labels(plan, redaction)
+    for line in _lines(plan, tables.get("interpretability"), redaction):
+        by = f" {line['explainer']}" if len(plan.suite.explainers) > 1 and not pd.isna(line["explainer"]) else ""
+        metric = f"{labels[line['scorer'], line['scorer_config']]}{by} {line['metric']}"
+        found |= _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]})
+    return found | {_key("first_tier", *place): ", ".join(lines) for place, lines in leaders.items()}
+
+
+def _lines(plan: Plan, board: pd.DataFrame | None, redaction: Redaction) -> Iterator[dict[Any, Any]]:
+    """The lines of a leaderboard, each with a label of its method, and of its budget where there are several."""
+    labels = _labels(plan, redaction)
+    is_swept = len(plan.suite.config.tokens.fit_budgets) > 1
+    for line in [] if board is None else board.to_dict("records"):
+        label = labels[line["method"], line["method_config"]]
+        yield {**line, "label": f"{label} {line['fit_tokens']} tokens" if is_swept else label}
+
+
+def _labels(plan: Plan, redaction: Redaction) -> dict[Any, str]:
+    """By name and config as redacted tables have them."""
+    entries = (*plan.suite.methods, *plan.suite.similarities, *plan.suite.scorers)
+    return {
+        (entry.name, redaction.text(canonical_json(dict(entry.params)))): redaction.text(entry.label)
+        for entry in entries
+    }
+
+
+def _numbers(line: Mapping[Any, Any], metrics: Mapping[str, Any]) -> dict[str, float | str]:
+    """What is known of a line; a metric without a value has no entry."""
+    return {
+        _key(metric, line["model"], line["site"], line["label"]): float(value)
+        for metric, value in metrics.items()
+        if not pd.isna(value)
+    }
+
+
+def _key(*parts: Any) -> str:
+    return "/".join(re.sub(r"[^A-Za-z0-9]+", "_", str(part)).strip("_") for part in parts)
+
+
+def _log(plan: Plan, tables: Tables, results: Path, mode: str, warn: Warn) -> str:
+    settings = dataclasses.asdict(plan.suite.config)
+    sink = settings.pop("wandb")
+    redaction = Redaction(settings)
+    shown = {name: redaction.table(table) for name, table in tables.items()}
+    made_by = {"harness_version": __version__, "git_sha": git_sha(), "versions": versions()}
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        _run(plan, redaction.value(settings) | made_by, results, mode, sink) as run,
+    ):
+        folder = Path(temporary)
+        images = _images(plan, shown, redaction, folder, warn)
+        run.log({name: _table(name, table, warn) for name, table in shown.items()} | images)
+        run.summary.update(summary(plan, shown, redaction))
+        run.log_artifact(_artifact(plan.suite.config.name, shown, results, folder, redaction))
+        return str(run.url if mode == "online" else Path(run.settings.sync_dir))
+
+
+@contextmanager
+def _run(plan: Plan, config: dict[str, Any], results: Path, mode: Any, sink: Mapping[str, Any]) -> Iterator[wandb.Run]:
+    """A run that ends with the block. As a context manager of its own it would print whatever is raised inside."""
+    import wandb
+
+    name = plan.suite.config.name
+    run = wandb.init(
+        project=sink["project"],
+        entity=sink["entity"],
+        mode=mode,
+        id=run_id(plan),
+        name=name,
+        group=name,
+        job_type="suite",
+        config=config,
+        dir=str(results),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=_INIT_TIMEOUT_SECONDS,
+            # What wandb would find out by itself about the program, the machine and the code.
+            host="",
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+        ),
+    )
+    try:
+        yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
+
+
+def _table(name: str, table: pd.DataFrame, warn: Warn) -> wandb.Table:
+    import wandb
+
+    if len(table) > _MAX_TABLE_ROWS:
+        warn(f"W&B shows {_MAX_TABLE_ROWS:,} of the {len(table):,} rows of {name}; the artifact has all of them.")
+        table = table.head(_MAX_TABLE_ROWS)
+    cells = table.astype(object).where(table.notna(), None)
+    # Row by row: of a frame wandb looks up every cell, which takes thrice as long.
+    return wandb.Table(columns=[*cells.columns], data=[*cells.itertuples(index=False, name=None)])
+
+
+def _images(plan: Plan, tables: Tables, redaction: Redaction, folder: Path, warn: Warn) -> dict[str, wandb.Image]:
+    """The plots; their files are in `folder`."""
+    import wandb
+
+    images: dict[str, wandb.Image] = {}
+    for name, figure in _plots(plan, tables, redaction):
+        if len(images) == _MAX_PLOTS:
+            warn(f"W&B gets {_MAX_PLOTS} plots and no more; the report has all of them.")
+            break
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=200)
+        images[name] = wandb.Image(str(path))
+    return images
+
+
+def _plots(plan: Plan, tables: Tables, redaction: Redaction) -> Iterator[tuple[str, Figure]]:
+    """How alike all sites, and all models, are by each similarity, and Pareto plots by model and site."""
+    from harness.report.plots import heat_map, model_map, pareto, styles_of
+    from harness.tables.leaderboard import similarities
+
+    labels = _labels(plan, redaction)
+    keys = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
+    for (metric, config, method, own, tokens), pairs in similarities(tables).groupby(keys, sort=False):
+        compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
+        yield _key("plots", labels[metric, config], *compared), heat_map(pairs, labels[metric, config])
+    if (models := tables.get("model_similarities")) is not None:
+        for of_score, lines in models.fillna({"method": ""}).groupby([*keys, "score"], sort=False, dropna=False):
+            metric, config, method, own, tokens, score = of_score
+            compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
+            title = f"{labels[metric, config]}, {str(score).replace('_', ' ')}"
+            yield _key("plots", "models", labels[metric, config], *compared, score), model_map(lines, title)
+    if (board := tables.get("leaderboard")) is None:
+        return
+    for place, lines in board.groupby(["model", "site"], sort=False):
+        for x, y in _PARETO:
+            if lines[y.removeprefix("un")].notna().any():
+                yield _key("plots", f"{y} by {x}", *place), pareto(lines, x, y, styles_of(board["method"]))
+
+
+def _artifact(name: str, tables: Tables, results: Path, folder: Path, redaction: Redaction) -> wandb.Artifact:
+    """Redacted copies of all tables and of the report, made in `folder`, and what else is there."""
+    import wandb
+
+    write_tables(dict(tables), folder / "tables")
+    if (report := results / "report").exists():
+        shutil.copytree(report, folder / "report")
+        redaction.files(folder / "report")  # it may be of an older version, or a hand's work
+    artifact = wandb.Artifact(f"{name}-results", type="results")
+    for path in _files(folder):
+        artifact.add_file(str(path), name=path.relative_to(folder).as_posix())
+    return artifact
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def _alone(results: Path, run: str) -> Iterator[None]:
+    """One at a time, in place of what lies here of earlier times. What wandb keeps beside a run lies in its folder."""
+    results.mkdir(parents=True, exist_ok=True)
+    before, copies = os.environ.get("WANDB_DATA_DIR"), results / "wandb" / f"files-{run}"
+    with filelock.FileLock(results / ".wandb.lock"):
+        for old in [copies, *(results / "wandb").glob(f"*run-*-{run}")]:
+            shutil.rmtree(old, ignore_errors=True)
+        os.environ["WANDB_DATA_DIR"] = str(copies)  # no setting says so; the default is the home folder
+        try:
+            yield
+        finally:
+            del os.environ["WANDB_DATA_DIR"]
+            if before is not None:
+                os.environ["WANDB_DATA_DIR"] = before

@@ -1,0 +1,1 @@
+"""Cells that are not done, done in processes that may die."""

@@ -1,0 +1,130 @@
+"""What a stage works with inside a worker: the store, the plugins, the device, and how to report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from traceback import format_exc
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BudgetReached
+from harness.planning.cells import Cell
+from harness.planning.suite import UNLIMITED, JudgeBudget
+from harness.registry.isolation import isolated
+from harness.registry.plugin_manager import Catalog
+from harness.running.provenance import provenance
+from harness.storage.records import Record
+from harness.storage.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Session:
+    """One worker's surroundings. `emit` sends an event to the parent process."""
+
+    store: Store
+    catalog: Catalog
+    device: torch.device
+    log: str
+    emit: Callable[[dict[str, Any]], None]
+    judge_budget: JudgeBudget = UNLIMITED
+    ended: set[str] = field(default_factory=set)
+    """Keys of the cells of this job that have a record, or were put off."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def create(self, kind: str, call: Mapping[str, Any]) -> Any:
+        """An instance of what a task names."""
+        with isolated():
+            return self.catalog.create(kind, call["name"], dict(call["params"]))
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        self.emit({"event": "progress", "text": text, "done": done, "total": total})
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know, though nothing failed."""
+        print(f"warning: {text}", flush=True)
+        self.emit({"event": "warning", "text": text})
+
+    def done(
+        self,
+        cell: Cell,
+        rows: list[dict[str, Any]],
+        made_by: Mapping[str, Any] | None = None,
+        incomplete: str | None = None,
+    ) -> None:
+        """A cell's table rows.
+
+        Args:
+            cell: what was done.
+            rows: what it came to.
+            made_by: the provenance of an artefact that was already there.
+            incomplete: what is missing that may yet be had.
+        """
+        made_by = made_by or self.provenance()
+        self._end(cell, Record("done", rows=rows, provenance=made_by, seconds=self._lap(), incomplete=incomplete))
+
+    def skip(self, cell: Cell, reason: str) -> None:
+        """A cell that can't be done, though nothing is wrong."""
+        self._end(cell, Record("skipped", error=reason, provenance=self.provenance(), seconds=self._lap()))
+
+    def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
+        """A cell's error; the traceback goes to the log."""
+        print(f"\n{cell.label}\n{traceback}", flush=True)
+        text = str(error) or type(error).__name__
+        if isinstance(error, SystemExit):
+            text = f"the plugin called sys.exit({error.code!r})"
+        record = Record("failed", type(error).__name__, text, self.log, [], self.provenance(), self._lap())
+        self._end(cell, record)
+
+    def put_off(self, cell: Cell, reason: str) -> None:
+        """A cell that stays to do: the next run takes it up."""
+        self.ended.add(cell.key)
+        self.emit({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
+
+    @contextmanager
+    def alone(self, cell: Cell) -> Iterator[None]:
+        """Whatever a plugin's code raises inside, sys.exit too, costs this cell and no other."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BudgetReached as reached:
+            self.put_off(cell, str(reached))
+        except BaseException as error:
+            self.fail(cell, error, format_exc())
+
+    @contextmanager
+    def missing(self, cells: list[Cell]) -> Iterator[list[Cell]]:
+        """The cells whose artefacts are still to be made, by nobody else meanwhile; the others end here."""
+        left = self.not_made(cells)
+        with ExitStack() as locks:
+            for cell in sorted(left, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
+                locks.enter_context(self.store.lock(cell.kind, cell.key))
+            yield self.not_made(left)
+
+    def not_made(self, cells: list[Cell]) -> list[Cell]:
+        """The cells whose artefacts are not in the store; the others end here."""
+        left = []
+        for cell in cells:
+            if (manifest := self.store.whole(cell.kind, cell.key)) is not None:
+                self.done(cell, manifest["cost"], manifest["provenance"])
+            else:
+                left.append(cell)
+        return left
+
+    def provenance(self) -> dict[str, Any]:
+        return provenance(str(self.device))
+
+    def _end(self, cell: Cell, record: Record) -> None:
+        self.store.write_record(cell.key, record)
+        self.ended.add(cell.key)
+        status, why = ("to do", record.incomplete) if record.incomplete else (record.status, record.error)
+        self.emit({"event": "cell", "key": cell.key, "status": status, "error": why})
+
+    def _lap(self) -> float:
+        lap, self.started = time.perf_counter() - self.started, time.perf_counter()
+        return lap

@@ -1,0 +1,125 @@
+"""The process that does the work: reads jobs from its standard input, writes events to its standard output.
+
+A method that takes the process down takes this one down, not the run: the parent sees it die and goes on.
+Start: `python -m harness.running.worker`; the first line is the setting, every further line a job.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.errors import ConfigError
+from harness.planning.cells import Cell
+from harness.planning.suite import JudgeBudget
+from harness.registry.plugin_manager import load_catalog
+from harness.running.session import Session
+from harness.storage.store import Store
+
+
+def main() -> None:
+    """Serve jobs until the input ends."""
+    jobs, events = _take_pipes()
+    _die_with_parent()
+
+    def emit(event: dict[str, Any]) -> None:
+        events.write(json.dumps(event) + "\n")
+
+    setting = json.loads(jobs.readline())
+    store = Store(Path(setting["results"]), Path(setting["cache"]))
+    catalog = load_catalog(tuple(setting["plugin_files"]))
+    budget = JudgeBudget(**setting["judge_budget"])
+    try:
+        device = _device(setting["device"])
+    except (ConfigError, RuntimeError) as error:
+        emit({"event": "ready", "error": str(error)})
+        return
+    emit({"event": "ready", "device": str(device)})
+    for line in jobs:
+        job = json.loads(line)
+        cells = [Cell.from_json(cell) for cell in job["cells"]]
+        with _Log(store.results / job["log"]):
+            _run(cells, Session(store, catalog, device, job["log"], emit, budget))
+        emit({"event": "job done"})
+
+
+def _take_pipes() -> tuple[TextIO, TextIO]:
+    """The parent's pipes, out of the reach of plugins: what they print goes to a log, and they are told nothing."""
+    jobs = os.fdopen(os.dup(sys.stdin.fileno()))
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return jobs, events
+
+
+def _run(cells: list[Cell], session: Session) -> None:
+    try:
+        importlib.import_module(f"harness.stages.{cells[0].kind}").run(cells, session)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a plugin raised, sys.exit too: it becomes the result of the cells left
+        for cell in cells:
+            if cell.key not in session.ended:
+                session.fail(cell, error, traceback.format_exc())
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name != "auto":
+        device = torch.device(name)
+        is_missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+        if is_missing.get(device.type):
+            raise ConfigError(f"device: {name!r} is not available here. Use device=auto or device=cpu.")
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class _Log:
+    """Sends all that is printed, by any code, to a file while a job runs."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file: TextIO = path.open("a")
+
+    def __enter__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(self.file.fileno(), stream.fileno())
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(ValueError):  # a plugin has closed it
+                stream.flush()
+        self.file.close()
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed can't stop its worker; the worker would go on holding locks."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # an ordinary exit would wait for threads that a plugin has left, and the parent for it
+    os._exit(0)

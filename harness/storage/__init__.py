@@ -1,0 +1,1 @@
+"""What is kept on disk, and where the cells of a plan stand."""

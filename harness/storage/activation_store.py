@@ -1,0 +1,135 @@
+"""Activations on disk: safetensors shards of rows and their identities, written in order, read at random.
+
+Rows are read from their place in the file and nothing of it stays in memory: mapped pages would, as long as the store
+is open, with far more around each row than was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.contracts.rows import rows_from_tensors, rows_to_tensors
+from harness.errors import StoreError
+from harness.files import writing
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.safetensors"
+
+
+def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.DataFrame, seconds: float = 0.0) -> None:
+    """One shard, which appears whole or not at all; `seconds` is what it took to make its rows."""
+    tensors, documents = rows_to_tensors(rows)
+    norm = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    tensors |= {"x": x.contiguous().cpu(), "norm": norm.cpu()}
+    temporary = folder / f".{shard_name(number)}"
+    with writing(temporary):
+        # exact and always of one length, or the size of the file, which a table shows, would be a matter of luck
+        save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": f"{seconds:.17e}"})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / shard_name(number))
+
+
+class StoredActivations:
+    """The rows of one site and split, in the order of their documents."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.n_rows: int = manifest["n_rows"]
+        self.width: int = manifest["width"]
+        paths = [folder / name for name in sorted(manifest["files"]) if name.startswith("shard-")]
+        self._shards = [safe_open(path, framework="pt") for path in paths]
+        self._x = [_RowsOnDisk(path) for path in paths]
+        self._starts = np.cumsum([0, *(x.n_rows for x in self._x)])
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The identity of every row."""
+        tables = []
+        for shard in self._shards:
+            names = [name for name in shard.keys() if name.startswith("rows.")]  # noqa: SIM118  # not a dict
+            documents = json.loads(shard.metadata()["documents"])
+            tables.append(rows_from_tensors({name: shard.get_tensor(name) for name in names}, documents))
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def norms(self) -> Float[Tensor, " n"]:
+        """The Euclidean norm of every row, in float64."""
+        return torch.cat([shard.get_tensor("norm") for shard in self._shards])
+
+    def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """The rows at these places, in float32."""
+        places = index.cpu().numpy().astype(np.int64)
+        if len(places) and not 0 <= places.min() <= places.max() < self.n_rows:
+            raise IndexError(f"rows {places.min()} to {places.max()} of {self.n_rows}")
+        shard_of = np.searchsorted(self._starts, places, side="right") - 1
+        taken = torch.empty(len(places), self.width, dtype=torch.float32)
+        for shard in np.unique(shard_of):
+            chosen = np.flatnonzero(shard_of == shard)
+            taken[torch.from_numpy(chosen)] = self._x[shard].take(places[chosen] - self._starts[shard]).float()
+        return taken
+
+
+class _RowsOnDisk:
+    """The tensor `x` of a safetensors file (https://github.com/huggingface/safetensors#format), row by row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            n_header = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(n_header))["x"]
+        self.n_rows, width = header["shape"]
+        self._dtype = _DTYPES[header["dtype"]]
+        self._row_bytes = width * self._dtype.itemsize
+        self._offset = 8 + n_header + header["data_offsets"][0]
+
+    def take(self, places: npt.NDArray[np.int64]) -> Shaped[Tensor, "b d"]:
+        raw = np.empty((len(places), self._row_bytes), np.uint8)
+        ends = np.append(np.flatnonzero(np.diff(places) != 1) + 1, len(places))
+        offsets = self._offset + self._row_bytes * places
+        start = 0
+        # Opened each time: a large store has more shards than a process may have open files.
+        with self._path.open("rb", buffering=0) as file:
+            for end in ends.tolist():  # neighbours at once
+                file.seek(offsets[start])
+                missing = raw[start:end].data.cast("B")
+                while len(missing):  # one read has at most 2 GB
+                    n_read = file.readinto(missing)
+                    if not n_read:
+                        raise StoreError(f"{self._path} ends too early. Delete its folder and run again.")
+                    missing = missing[n_read:]
+                start = end
+        return torch.from_numpy(raw).view(self._dtype)
+
+
+def masked_rows(activations: StoredActivations, fit: StoredActivations, max_norm_multiple: float) -> Bool[Tensor, " n"]:
+    """True for rows that are left out: norm above a multiple of the median of the fit rows, or not finite.
+
+    A few such rows (attention sinks) hold much of all squared error, and where they fall is chance.
+    """
+    return ~(activations.norms <= max_norm(fit, max_norm_multiple))
+
+
+def max_norm(fit: StoredActivations, max_norm_multiple: float) -> float:
+    """A multiple of the median norm of the fit rows."""
+    finite = fit.norms[torch.isfinite(fit.norms)].numpy()
+    if not len(finite):
+        raise StoreError(f"{fit.folder}: no row is finite; in float16 large activations overflow, use bfloat16.")
+    return max_norm_multiple * float(np.median(finite))

@@ -1,0 +1,161 @@
+"""Where finished work lies: artefacts shared by all suites in the cache, records of one suite in its results folder.
+
+Invariant: an artefact is a folder that appears whole, by a rename, with a manifest that lists its files and their
+checksums. What a crash leaves behind has another name and is never read as an artefact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from harness.errors import StoreError
+from harness.files import write_json
+from harness.planning.keys import content_key
+from harness.storage.cache import cache_folder
+from harness.storage.checksums import file_digest
+from harness.storage.records import Record, read_record
+
+MANIFEST = "manifest.json"
+_CHECKSUM = "sha256"
+ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cache and one results folder."""
+
+    results: Path
+    cache: Path
+
+    @classmethod
+    def of(cls, results: Path) -> Store:
+        return cls(results.absolute(), cache_folder())
+
+    def record_path(self, key: str) -> Path:
+        return self.results / f"cells/{key[:2]}/{key}.json"
+
+    def record(self, key: str) -> Record | None:
+        return read_record(self.record_path(key))
+
+    def write_record(self, key: str, record: Record) -> None:
+        """How a cell ended. Of one that was done but for what may yet be had, a worse attempt takes nothing away."""
+        before = self.record(key)
+        if before is not None and before.incomplete and record.status != "done":
+            record = replace(before, incomplete=record.error or before.incomplete, log=record.log)
+        write_json(self.record_path(key), vars(record))
+
+    def artefact(self, kind: str, key: str) -> Path:
+        return self.cache / ARTEFACT_KINDS[kind] / key
+
+    def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        """What the artefact says of itself; None where there is none, or where files are missing or cut short."""
+        folder = self.artefact(kind, key)
+        manifest = _read_manifest(folder)
+        if manifest is None or any(_size(folder / name) != file["bytes"] for name, file in manifest["files"].items()):
+            return None
+        return manifest
+
+    def whole(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The same, but None where it says that something is missing that may yet be had."""
+        manifest = self.manifest(kind, key)
+        return None if manifest is None or manifest.get("incomplete") else manifest
+
+    def damage(self, kind: str, key: str) -> str | None:
+        """What is wrong with an artefact that was once committed, naming the file; None if nothing is."""
+        folder = self.artefact(kind, key)
+        if not folder.exists():
+            return None
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            return f"{folder / MANIFEST} is missing or corrupt"
+        for name, file in manifest["files"].items():
+            if _size(folder / name) is None:
+                return f"{folder / name} is missing"
+            if _size(folder / name) != file["bytes"] or file_digest(folder / name) != file["sha256"]:
+                return f"{folder / name} is corrupt (its checksum differs)"
+        return None
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an artefact; from the first moment on nobody reads it."""
+        folder = self.artefact(kind, key)
+        doomed = folder.with_name(f".{folder.name}.discarded-{os.getpid()}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+    def work_folder(self, kind: str, key: str) -> Path:
+        """Where an artefact is being made; what an interrupted run left here may be taken up again."""
+        return self.artefact(kind, key).with_name(f".{key}.partial")
+
+    def checkpoint(self, kind: str, key: str) -> Path:
+        """Where an artefact that takes long to make leaves what it has so far."""
+        return self.artefact(kind, key).with_name(f".{key}.checkpoint")
+
+    @contextmanager
+    def lock(self, kind: str, key: str) -> Iterator[None]:
+        """Only one process makes an artefact; the others wait and find it made."""
+        path = self.artefact(kind, key).with_name(f".{key}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path):
+            yield
+
+    def commit(self, kind: str, key: str, manifest: Mapping[str, Any]) -> None:
+        """Turn the work folder into the artefact."""
+        work, folder = self.work_folder(kind, key), self.artefact(kind, key)
+        files = {}
+        for path in sorted(work.iterdir()):
+            if path.name.startswith("."):  # a half-written file of an interrupted run
+                path.unlink()
+                continue
+            _fsync(path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        whole = {**manifest, "files": files}
+        write_json(work / MANIFEST, {**whole, _CHECKSUM: content_key(whole)})
+        if folder.exists():  # incomplete; or damaged, as another run has found out at the same time
+            self.discard(kind, key)
+        work.rename(folder)
+        _fsync(folder.parent)
+
+
+def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
+    """The folder and manifest of an artefact that must be there."""
+    manifest = store.manifest(kind, key)
+    if manifest is None:
+        raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
+    return store.artefact(kind, key), manifest
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        is_whole = manifest.pop(_CHECKSUM) == content_key(manifest)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if is_whole else None
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+RESOLVED = "suite.yaml"
+
+
+def results_folder(name: str) -> Path:
+    return Path.cwd() / "results" / name

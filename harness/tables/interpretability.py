@@ -1,0 +1,222 @@
+"""How well the latents of each method can be understood: the scores of sampled latents, taken together.
+
+Of all latents only some are scored, drawn evenly from strata of density, so their mean is weighted: Σ w v / Σ w, with v
+the score of a unit and w the number of units that it stands for (Horvitz & Thompson 1952): the mean over the units of
+the dictionary, each counting the same. The density-weighted mean Σ w d v / Σ w d, with d the share of rows on which a
+unit is active, is that over activations: units count as often as they are met. A line's value is the mean of this over
+seeds. Units whose score is undefined are counted and left out.
+
+Intervals are a bootstrap over latents, stratum by stratum: of n_h units n_h − 1 are drawn, which gives a small stratum
+its right variance (Rao & Wu 1988). Where a stratum has a single scored unit, strata are not told apart. Few units say
+little of their spread: deviations are multiplied by √(f/χ²), with χ² of f degrees of freedom drawn for each replicate,
+which makes Student's t of them; f is that of a stratified mean (Satterthwaite 1946). Of 1,000 simulated intervals over
+20 latents in 4 strata 94 in 100 then hold the truth, and 91 without it; over 10 latents 96 and 85.
+Seeds are too few to be drawn anew: to each replicate is added what the mean of s seeds may be off by, τ/√s times a
+number of Student's t with s−1 degrees of freedom, where τ² is by how much the means of the seeds vary beyond what
+drawing latents explains. With one seed the interval is about latents alone; `interval_over` says so. With two, t has
+one degree of freedom and long tails; an interval ends where the metric's range does.
+
+The lift is the score less the floor's on the same unit and against the same negatives, which the parameter `negatives`
+of a scorer names; its interval is that of the paired differences. So is `difference_to_random`, the score less that of
+another latent's explanation.
+
+A judge is too weak for latents where chance lies in the interval of the mean that a scorer gets by asking it, or where
+another latent's explanation does as well: 0 lies in the interval of the difference, or above it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from harness.tables.stats import N_REPLICATES, Replicates, interval
+
+MIN_LATENTS = 10
+"""Scored in every seed; fewer get no interval."""
+MIN_IN_STRATUM = 2
+_BALANCED = "balanced_accuracy"
+"""Shown beside a main metric, with an interval of its own, where a scorer gives it."""
+_SEED = 0
+_CONTROL = "_random_explanation"
+FIT = ["family", "model", "site", "fit_tokens", "method", "method_config"]
+SCORER = ["scorer", "scorer_config", "judge", "explainer"]
+_LINE = [*FIT, *SCORER, "metric"]
+_UNIT = ["seed", "latent", "sign"]
+_SHARES = ["dead_share", "rare_share"]
+_COLUMNS = (
+    *("value", "low", "high", "interval_over", "chance"),
+    *("density_weighted", "density_weighted_low", "density_weighted_high"),
+    *("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"),
+    *("random_explanation", "random_explanation_low", "random_explanation_high"),
+    *("difference_to_random", "difference_to_random_low", "difference_to_random_high"),
+    *("floor", "lift", "lift_low", "lift_high", "n_latents", "n_undefined", "n_seeds"),
+)
+
+Seed: TypeAlias = Sequence[Float[np.ndarray, "3 units"]]
+"""Of the units that were drawn from each stratum of one decomposition: their weights, what each counts beside its
+weight (1, or its density), and their values."""
+
+
+def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
+    """One line per fit (seeds together) and scorer, and one for each other metric that the scorer wants a line of.
+
+    Args:
+        table: `interp`.
+        floors: the scorers that the lift of the others is taken over, on the same metric.
+    """
+    lines = [
+        {**dict(zip(_LINE, key, strict=True)), **_line(units)}
+        for key, units in scored_units(table, floors).groupby(_LINE, sort=False, dropna=False)
+    ]
+    return pd.DataFrame(lines, columns=[*_LINE, *_COLUMNS]).merge(shares(table), on=FIT, how="left")
+
+
+def judge_too_weak(line: Mapping[Any, Any]) -> str | None:
+    """Why a judge tells nothing of these latents; None where it does, or where there is no interval to say so.
+
+    Args:
+        line: of `interpretability`, about a scorer that asked a judge.
+    """
+    low, high, chance = line["low"], line["high"], line["chance"]
+    if pd.notna(low) and low <= chance <= high:
+        return f"judge too weak: chance {chance:.3g} lies in [{low:.3g}, {high:.3g}]"
+    low, high = line["difference_to_random_low"], line["difference_to_random_high"]
+    if pd.notna(low) and low <= 0:
+        return (
+            f"judge too weak: another latent's explanation does as well, the difference is in [{low:.3g}, {high:.3g}]"
+        )
+    return None
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per fit whose latents were read, whether or not they were scored: how many are dead, or rare."""
+    counted = table[table["scorer"].isna() & table["metric"].isin(_SHARES)]
+    means = counted.groupby([*FIT, "metric"], dropna=False, sort=False)["value"].mean()
+    return means.unstack("metric", sort=False).reindex(columns=_SHARES).reset_index()
+
+
+def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
+    """Every unit's main metric with each scorer, and beside it the control, the floor, and how far it is above them.
+
+    The same of other metrics that the scorer wants a line of; these have no chance.
+    """
+    scored = table[table[["chance", "lowest", "highest"]].notna().any(axis=1)]  # main metrics have a chance
+    scored = scored.assign(negatives=scored["scorer_config"].map(_negatives))
+    controls = table[table["metric"].fillna("").str.endswith(_CONTROL)]
+    controls = controls.assign(metric=controls["metric"].str.removesuffix(_CONTROL))
+    of_floors = table[table["scorer"].isin(floors)]  # all metrics: what is main to a scorer may not be to its floor
+    of_floors = of_floors.assign(negatives=of_floors["scorer_config"].map(_negatives))
+    units = _beside(scored, controls, "random_explanation", _LINE)
+    units = _beside(units, table[table["metric"] == _BALANCED], _BALANCED, [*FIT, *SCORER])
+    units = _beside(units, of_floors, "floor", [*FIT, "metric", "negatives"])
+    units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # nothing to be told of a floor's own lift
+    above = units["value"] - units["random_explanation"]
+    return units.assign(difference_to_random=above, lift=units["value"] - units["floor"])
+
+
+def _negatives(scorer_config: str) -> str:
+    """The silent windows that a scorer saw; those that know of no others see random ones."""
+    return str(json.loads(scorer_config).get("negatives", "random"))
+
+
+def _beside(units: pd.DataFrame, others: pd.DataFrame, name: str, keys: list[str]) -> pd.DataFrame:
+    """The units with the values that other rows have of them."""
+    keys = [*keys, *_UNIT]
+    values = others[[*keys, "value"]].rename(columns={"value": name}).drop_duplicates(keys)
+    return units.merge(values, on=keys, how="left")
+
+
+def _line(units: pd.DataFrame) -> dict[str, Any]:
+    """The numbers of one line."""
+    bounds = tuple(units[["lowest", "highest"]].iloc[0].fillna({"lowest": -np.inf, "highest": np.inf}))
+    width = bounds[1] - bounds[0]
+    found: dict[str, Any] = {"chance": units["chance"].iloc[0]}
+    for name, column, counts, limits in (
+        ("value", "value", None, bounds),
+        ("density_weighted", "value", "density", bounds),
+        (_BALANCED, _BALANCED, None, (0.0, 1.0)),
+        ("random_explanation", "random_explanation", None, bounds),
+        ("difference_to_random", "difference_to_random", None, (-width, width)),
+        ("lift", "lift", None, (-width, width)),
+    ):
+        seeds = _seeds(units, column, counts)
+        drawn = replicates(seeds)
+        low, high = (None, None) if drawn is None else np.clip(interval(drawn), *limits).tolist()
+        prefix = "" if name == "value" else f"{name}_"
+        found |= {name: mean(seeds), f"{prefix}low": low, f"{prefix}high": high}
+        if name == "value" and drawn is not None:
+            found["interval_over"] = "latents" if len(seeds) == 1 else "latents and seeds"
+    n_scored = int(units["value"].notna().sum())
+    n = {"n_latents": n_scored, "n_undefined": len(units) - n_scored, "n_seeds": int(units["seed"].nunique())}
+    return {**found, "floor": mean(_seeds(units, "floor")), **n}
+
+
+def _seeds(units: pd.DataFrame, name: str, counts: str | None = None) -> list[Seed]:
+    """What is defined, by seed and stratum; `counts` names the column of what units count beside their weight."""
+    units = units.assign(counts=1.0 if counts is None else units[counts]).dropna(subset=[name, "counts"])
+    found: list[Seed] = []
+    for _, of_seed in units[units["counts"] > 0].groupby("seed"):
+        strata = [of_stratum for _, of_stratum in of_seed.groupby("stratum")]
+        if min(map(len, strata)) < MIN_IN_STRATUM:
+            strata = [of_seed]
+        found.append([of_stratum[["weight", "counts", name]].to_numpy(dtype=float).T for of_stratum in strata])
+    return found
+
+
+def mean(seeds: Sequence[Seed]) -> float | None:
+    """The mean over seeds of the weighted mean over units; None without a unit."""
+    return float(np.mean([_weighted_mean(seed) for seed in seeds])) if seeds else None
+
+
+def _weighted_mean(seed: Seed) -> float:
+    weights, counts, values = np.hstack(seed)
+    return float(np.average(values, weights=weights * counts))
+
+
+def replicates(seeds: Sequence[Seed]) -> Replicates | None:
+    """The bootstrap's values of the mean; None where a seed has fewer than `MIN_LATENTS` units, or there is no seed."""
+    if min((sum(stratum.shape[1] for stratum in seed) for seed in seeds), default=0) < MIN_LATENTS:
+        return None
+    generator = np.random.default_rng(_SEED)
+    drawn = np.array([drawn_means(seed, generator) for seed in seeds])
+    means = np.array([_weighted_mean(seed) for seed in seeds])
+    stretched = [_stretched(*of_seed, generator) for of_seed in zip(drawn, means, seeds, strict=True)]
+    n = len(seeds)
+    if n == 1:
+        return stretched[0]
+    spread = np.var(means, ddof=1) - drawn.var(axis=1).mean()
+    error = np.sqrt(max(0.0, spread) / n) * generator.standard_t(n - 1, size=N_REPLICATES)
+    return np.asarray(np.mean(stretched, axis=0) + error)
+
+
+def drawn_means(seed: Seed, generator: np.random.Generator) -> Replicates:
+    """Weighted means over units that are drawn anew within strata, whose weights stay as they are."""
+    above, below = np.zeros(N_REPLICATES), np.zeros(N_REPLICATES)
+    for weights, counts, values in seed:
+        n = len(values)
+        places = generator.integers(n, size=(N_REPLICATES, n - 1))
+        per_weight = weights.sum() / weights[places].sum(axis=1)
+        above += per_weight * (weights * counts * values)[places].sum(axis=1)
+        below += per_weight * (weights * counts)[places].sum(axis=1)
+    return np.asarray(above / below)
+
+
+def _stretched(drawn: Replicates, mean: float, seed: Seed, generator: np.random.Generator) -> Replicates:
+    """Student's t of what is nearly normal."""
+    freedom = degrees_of_freedom(seed)
+    return np.asarray(mean + (drawn - mean) * np.sqrt(freedom / generator.chisquare(freedom, size=N_REPLICATES)))
+
+
+def degrees_of_freedom(seed: Seed) -> float:
+    """(Σ v_h)² / Σ v_h² / (n_h − 1), with v_h the part that stratum h has in the variance of the mean."""
+    mean = _weighted_mean(seed)
+    n = np.array([stratum.shape[1] for stratum in seed])
+    parts = np.array([len(of) * np.var(of, ddof=1) for of in (w * c * (v - mean) for w, c, v in seed)])
+    if not parts.any():  # all values are equal
+        return float((n - 1).sum())
+    return float(parts.sum() ** 2 / (parts**2 / (n - 1)).sum())

@@ -1,0 +1,171 @@
+"""The tables condensed for reading: methods by model and site at matched L0, and how alike sites are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.planning.plan import Plan
+from harness.planning.whole_models import is_whole
+from harness.storage.store import Store
+from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
+from harness.tables.tidy import TABLES
+
+_PLACE = ["family", "model", "site"]
+_LINE = ["fit_tokens", "method", "method_config"]
+_RANKED = "explained_variance"
+_COMPARED = (_RANKED, "cosine_error", "ce_increase")
+"""Metrics that get an interval where their evaluation gave sums by document."""
+_METRICS = ("l0", *_COMPARED, "alive_fraction")
+_COSTS = ("fit_seconds", "fit_cpu_seconds", "parameters")
+
+Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
+"""By line (place and method) and metric."""
+
+
+def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One line per model, site, fit budget and method; means over seeds.
+
+    Lines whose realised L0 is within 10 % of each other share `matched_l0`; among these `tier` ranks by explained
+    variance, where there are several seeds. `pareto`: no other line at the place has a lower L0 and explains more.
+    """
+    lines = _lines(tables)
+    sums = _document_sums(plan, store)
+    places = [_judged(place.reset_index(drop=True), sums) for _, place in lines.groupby(_PLACE, sort=False)]
+    return pd.concat(places, ignore_index=True) if places else lines
+
+
+def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One line per metric and pair, with its null (shuffled rows, or the value expected by chance).
+
+    `side` and `side_b` name what is compared: sites, with their seeds where a site is compared with itself.
+    """
+    table = tables["similarity"]
+    of_sites = ~is_whole(table["site"])  # `model_similarities` has the others
+    table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"]) & of_sites].copy()
+    table["metric"] = table["metric"].replace({"null_shuffled_rows": "null", "chance": "null"})
+    numbers = ["seed", "seed_b", "fit_tokens"]
+    keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed", "seed_b"]
+    table[numbers] = table[numbers].astype("string")
+    filled = table.fillna(dict.fromkeys(keys, ""))
+    wide = filled.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False)
+    known = wide.reindex(columns=["similarity", "null"]).dropna(how="all")
+    pairs = known.rename(columns={"similarity": "value"}).reset_index()
+    is_one_site = (pairs["model"] == pairs["model_b"]) & (pairs["site"] == pairs["site_b"])
+    with_itself = is_one_site & (pairs["seed"] == pairs["seed_b"])  # which only tasks ask for
+    pairs, is_one_site = pairs[~with_itself].reset_index(drop=True), is_one_site[~with_itself].reset_index(drop=True)
+    for b in ("", "_b"):
+        pairs[f"side{b}"] = pairs[f"site{b}"] + (", seed " + pairs[f"seed{b}"]).where(is_one_site, "")
+    return pairs
+
+
+def evaluations(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Of each evaluation with a table of its own the metrics that the leaderboard leaves out, a column each.
+
+    One line per model, site, fit budget and method; means over seeds. Ends of intervals, `x_low` and `x_high`, are left
+    out where there are several seeds: their mean would be no interval.
+    """
+    boards = {}
+    for name, table in tables.items():
+        own = table[table["metric"].notna() & table["method"].notna() & ~table["metric"].isin(_METRICS)]
+        if name in (*TABLES, "tasks") or own.empty:
+            continue
+        metrics = list(dict.fromkeys(own["metric"]))
+        board = _means(own, metrics)
+        if board["seeds"].max() > 1:
+            board = board.drop(columns=[end for metric in metrics for end in ends(metric) if end in metrics])
+        boards[name] = board
+    return boards
+
+
+def metrics_of(board: pd.DataFrame) -> list[str]:
+    """The columns of `evaluations` that are metrics, without the ends of their intervals."""
+    metrics = [str(name) for name in board if name not in (*_PLACE, *_LINE, "seeds")]
+    bounds = {end for metric in metrics for end in ends(metric)}
+    return [metric for metric in metrics if metric not in bounds]
+
+
+def ends(metric: str) -> tuple[str, str]:
+    """What the ends of a metric's interval are called."""
+    return f"{metric}_low", f"{metric}_high"
+
+
+def _lines(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    chosen = [table for name, table in tables.items() if name != "similarity"]
+    metrics = [*_METRICS, *_COSTS]
+    measured = pd.concat([table[table["metric"].isin(metrics) & table["method"].notna()] for table in chosen])
+    wide = _means(measured, metrics)
+    captured = tables["cost"].query("metric == 'capture_seconds' and split == 'fit'")
+    seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename("capture_seconds")
+    wide = wide.join(seconds, on=[*_PLACE, "fit_tokens"])
+    wide["total_seconds"] = wide["capture_seconds"] + wide["fit_seconds"]
+    return wide
+
+
+def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """A line per place, budget and method; every metric's mean over seeds, null where it is null in one of them."""
+    keys = [*_PLACE, *_LINE]
+    seeds = measured.groupby(keys, sort=False)["seed"].nunique().rename("seeds")
+    means = measured.groupby([*keys, "metric"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
+    return means.unstack("metric").reindex(columns=metrics).join(seeds).reset_index()
+
+
+def _judged(place: pd.DataFrame, sums: Sums) -> pd.DataFrame:
+    """The lines of one place with intervals, tiers and Pareto marks; by L0, then the best first."""
+    keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
+    for metric in _COMPARED:
+        # A mean that is null because one seed has no value gets no interval from the others.
+        has_mean = place[metric].notna()
+        drawn = _replicates([sums.get((key, metric)) if has_mean[i] else None for i, key in enumerate(keys)])
+        bounds = [(None, None) if values is None else interval(values) for values in drawn]
+        place[[f"{metric}_low", f"{metric}_high"]] = np.array(bounds, dtype=float).reshape(-1, 2)
+        if metric == _RANKED:
+            ranked = drawn
+    is_known = place[[_RANKED, "l0"]].notna().all(axis=1)
+    known = place.index[is_known]
+    place.loc[known, "matched_l0"] = matched(place.loc[known, "l0"].tolist())
+    place.loc[known, "pareto"] = pareto(place.loc[known, "l0"].tolist(), place.loc[known, _RANKED].tolist())
+    for _, rivals in place.loc[known].groupby("matched_l0"):
+        if len(rivals) > 1:
+            found = tiers(rivals[_RANKED].tolist(), [ranked[i] for i in rivals.index])
+            place.loc[rivals.index, "tier"] = np.array(found, dtype=float)
+    place = place.reindex(columns=[*place.columns, *({"tier", "matched_l0", "pareto"} - set(place.columns))])
+    place = place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
+    return place.sort_values(["matched_l0", _RANKED], ascending=[True, False], kind="stable")
+
+
+def _replicates(methods: list[Measured | None]) -> list[Any]:
+    """Of those that have sums by document; None for the others."""
+    known = [method for method in methods if method is not None]
+    drawn = iter(replicates(known))
+    return [None if method is None else next(drawn) for method in methods]
+
+
+def _document_sums(plan: Plan, store: Store) -> Sums:
+    """From the records of all evaluations, seeds together."""
+    found: dict[tuple[tuple[Any, ...], str], list[Mapping[str, list[float]]]] = defaultdict(list)
+    for cell in plan.of_kind("evaluation"):
+        record = store.record(cell.key)
+        key = tuple(cell.columns[name] for name in (*_PLACE, *_LINE))
+        for row in record.rows if record else ():
+            if row.get("documents") and row["metric"] in _COMPARED:
+                found[key, row["metric"]].append(row["documents"])
+    return {
+        key: Measured(*(np.array([sums[side] for sums in seeds]) for side in ("numerator", "denominator")))
+        for key, seeds in found.items()
+    }
+
+
+def ranking(place: pd.DataFrame) -> str:
+    """Whether methods are ranked here, or why not."""
+    if place["tier"].notna().any():
+        return "tiers among methods of equal L0; 95 % intervals over documents and seeds"
+    if place["seeds"].max() < 2:
+        return "one seed: no intervals, no ranking"
+    if place[f"{_RANKED}_low"].isna().all():
+        return f"fewer than {MIN_DOCUMENTS} evaluation documents: no intervals, no ranking"
+    return "no two methods of equal L0: no ranking"

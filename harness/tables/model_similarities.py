@@ -1,0 +1,218 @@
+"""How alike models are, by all their sites: three scores of every two models, each with its null.
+
+S(i, j) is the similarity of site i of the one model and site j of the other; where it is not symmetric, the mean of
+both directions. A score of a distance is a distance.
+
+    union       S of all sites of either model taken together: of their rows side by side, or of the union of their
+                atoms without the names of the sites (Leask et al. 2025, arXiv 2505.17769, its comparison of models).
+                There if the suite says `whole_models: true`.
+    best_layer  ½ (mean_i best_j S(i, j) + mean_j best_i S(i, j)), `best` being the largest S or the least distance.
+                Huh et al. 2024 (arXiv 2405.07987) take the best of all pairs; here every site has its own. The best of
+                many is large by luck too, so it is to be read against its null.
+    same_depth  ½ (mean_i S(i, ·) + mean_j S(·, j)), each site with that of its kind whose relative depth is nearest;
+                where two are equally near, the mean of both. The relative depth of layer l of L is l / (L − 1), as in
+                task `depth_matching`. Where L of either model is not known, the k-th of the K sites that a model has
+                of a kind is at k / (K − 1).
+
+The null of a score is the same score of the nulls: of shuffled rows in the one direction there is, or of what chance
+gives. A score that needs a pair of sites without a value has none, and says why.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from harness.contracts.sites import parse_site
+from harness.planning.plan import Plan
+from harness.planning.suite import ModelEntry
+from harness.planning.whole_models import is_whole
+from harness.tables.task_board import JUDGED
+
+SCORES = ("union", "best_layer", "same_depth")
+MODEL_SIMILARITY_COLUMNS = [*JUDGED, "score", "model", "model_b", "value", "null", "higher_is_better", "seeds", "error"]
+_VALUES = ("similarity", "similarity_reversed")
+_NULLS = ("null_shuffled_rows", "chance")
+
+Matrix: TypeAlias = Float[np.ndarray[Any, Any], "a b"]
+Near: TypeAlias = Bool[np.ndarray[Any, Any], "a b"]
+Depth: TypeAlias = tuple[str, Fraction]
+"""Kind of site and relative depth."""
+
+
+@dataclass
+class _Compared:
+    """What is known of two models by one similarity and seed."""
+
+    sites: tuple[Sequence[str], Sequence[str]]
+    numbers: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """By metric and both sites; NaN where it is undefined."""
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why two sites have no value."""
+    whole: tuple[str, str] | None = None
+    """What stands for all sites of either, where they were compared together."""
+    has_pairs: bool = False
+
+    def of(self, metrics: Sequence[str], a: str, b: str) -> float:
+        """The mean of those of the metrics that two sites have; NaN where there is none."""
+        known = [self.numbers[metric, a, b] for metric in metrics if (metric, a, b) in self.numbers]
+        return sum(known) / len(known) if known else np.nan
+
+    def matrix(self, metrics: Sequence[str]) -> Matrix:
+        """The same of all pairs of sites."""
+        return np.array([[self.of(metrics, a, b) for b in self.sites[1]] for a in self.sites[0]])
+
+    def why(self, needed: Near) -> str | None:
+        """Why a score that needs these pairs has no value; None if they all have one."""
+        a_sites, b_sites = self.sites
+        missing = np.argwhere(needed & np.isnan(self.matrix(_VALUES)))
+        if not len(missing):
+            return None
+        a, b = a_sites[missing[0][0]], b_sites[missing[0][1]]
+        reason = self.reasons.get((a, b), "they were not compared")
+        return f"{len(missing)} of {needed.sum()} pairs of sites have no value; {a} and {b}: {reason}"
+
+
+@dataclass(frozen=True)
+class _Score:
+    value: float
+    null: float
+    reason: str | None = None
+    """Why there is no value."""
+
+
+def model_similarities(plan: Plan, similarity: pd.DataFrame) -> pd.DataFrame:
+    """One line per similarity (and method, budget), score and two models; means over seeds, null where one has none.
+
+    Args:
+        plan: whose models they are.
+        similarity: the table of that name.
+    """
+    order = {model.label: place for place, model in enumerate(plan.suite.models)}
+    scored: dict[tuple[Any, ...], list[_Score]] = defaultdict(list)
+    directions, compared = _compared(similarity, plan.suite.models, order)
+    for (subject, _, a, b), known in compared.items():
+        models = plan.suite.models[order[a]], plan.suite.models[order[b]]
+        for name, score in _scores(known, models, directions.get(subject, True)):
+            scored[(subject, name, a, b)].append(score)
+    subjects = {subject: i for i, subject in enumerate(dict.fromkeys(key[0] for key in scored))}
+
+    def place(key: tuple[Any, ...]) -> tuple[int, ...]:
+        subject, name, a, b = key
+        return subjects[subject], SCORES.index(name), order[a], order[b]
+
+    lines = []
+    for subject, name, a, b in sorted(scored, key=place):
+        found = scored[subject, name, a, b]
+        rest = directions.get(subject, True), len(found), next((each.reason for each in found if each.reason), None)
+        lines.append((*subject, name, a, b, *_means(found), *rest))
+    board = pd.DataFrame(lines, columns=MODEL_SIMILARITY_COLUMNS)
+    types = {"fit_tokens": "Int64", "value": "float64", "null": "float64", "higher_is_better": "boolean"}
+    return board.astype(types)
+
+
+def best_layer(alike: Matrix, higher_is_better: bool) -> float:
+    """The mean over sites of their best value, of either side; NaN where a pair has none."""
+    best = np.max if higher_is_better else np.min
+    return float((best(alike, axis=1).mean() + best(alike, axis=0).mean()) / 2)
+
+
+def same_depth(alike: Matrix, near: Near, near_b: Near) -> float:
+    """The mean over sites of their value with the nearest, of either side.
+
+    Args:
+        alike: S.
+        near: for each site of the first model, which sites of the second are nearest to it.
+        near_b: the same for each site of the second; it has S's shape too.
+    """
+    sides = [(alike, near), (alike.T, near_b.T)]
+    means = [np.mean([row[chosen].mean() for row, chosen in zip(*side, strict=True)]) for side in sides]
+    return float(sum(means) / 2)
+
+
+def nearest(sites: Sequence[Depth], others: Sequence[Depth]) -> Near:
+    """For each site the others of its kind that no other is nearer than; none where there is none of its kind."""
+    near = np.zeros((len(sites), len(others)), dtype=bool)
+    for i, (kind, depth) in enumerate(sites):
+        away = {j: abs(depth - other) for j, (other_kind, other) in enumerate(others) if other_kind == kind}
+        near[i, [j for j, distance in away.items() if distance == min(away.values())]] = True
+    return near
+
+
+def depths(one: ModelEntry, other: ModelEntry) -> tuple[list[Depth], list[Depth]]:
+    """Of the sites of two models: by layers where both say how many they have, or else by the order of the sites."""
+    by_layers = bool(one.shape and other.shape)
+    return _depths(one, by_layers), _depths(other, by_layers)
+
+
+def _depths(model: ModelEntry, by_layers: bool) -> list[Depth]:
+    sites = [parse_site(site) for site in model.sites]
+    if by_layers and model.shape:
+        return [(site.kind, Fraction(site.layer, max(1, model.shape["n_layers"] - 1))) for site in sites]
+    layers = {kind: sorted(site.layer for site in sites if site.kind == kind) for kind in {site.kind for site in sites}}
+    own = [(site.kind, layers[site.kind]) for site in sites]
+    return [
+        (kind, Fraction(known.index(site.layer), max(1, len(known) - 1)))
+        for (kind, known), site in zip(own, sites, strict=True)
+    ]
+
+
+def _scores(
+    known: _Compared, models: tuple[ModelEntry, ModelEntry], higher_is_better: bool
+) -> Iterator[tuple[str, _Score]]:
+    if known.whole:
+        value, null = known.of(_VALUES, *known.whole), known.of(_NULLS, *known.whole)
+        yield "union", _Score(value, null, known.reasons.get(known.whole))
+    if not known.has_pairs:
+        return
+    values, nulls = known.matrix(_VALUES), known.matrix(_NULLS)
+    best = best_layer(values, higher_is_better), best_layer(nulls, higher_is_better)
+    yield "best_layer", _Score(*best, known.why(np.ones(values.shape, dtype=bool)))
+    of_a, of_b = depths(*models)
+    near, near_b = nearest(of_a, of_b), nearest(of_b, of_a).T
+    if not (near.any(axis=1).all() and near_b.any(axis=0).all()):
+        yield "same_depth", _Score(np.nan, np.nan, "one has sites of a kind that the other lacks")
+        return
+    same = same_depth(values, near, near_b), same_depth(nulls, near, near_b)
+    yield "same_depth", _Score(*same, known.why(near | near_b))
+
+
+def _compared(
+    table: pd.DataFrame, models: Sequence[ModelEntry], order: Mapping[str, int]
+) -> tuple[dict[Any, bool], dict[Any, _Compared]]:
+    """Whether more is more alike, by similarity; and what is known, by similarity, seed and two models as ordered."""
+    is_known = table["metric"].isin([*_VALUES, *_NULLS]) | table["metric"].isna()
+    wanted = table[is_known & (table["model"] != table["model_b"])]
+    names = [*JUDGED, "seed", "model", "model_b", "site", "site_b", "metric", "value", "error", "higher_is_better"]
+    wanted = wanted[names].assign(whole=is_whole(wanted["site"])).astype(object)
+    directions: dict[Any, bool] = {}
+    found: dict[Any, _Compared] = {}
+    for line in wanted.where(wanted.notna(), None).itertuples(index=False, name=None):
+        subject, (seed, a, b, *sites, metric, value, reason, higher, whole) = line[: len(JUDGED)], line[len(JUDGED) :]
+        if order[a] > order[b]:
+            a, b, sites = b, a, sites[::-1]
+        both = models[order[a]].sites, models[order[b]].sites
+        known = found.setdefault((subject, seed, a, b), _Compared(both))
+        pair = (sites[0], sites[1])
+        if metric is not None:
+            known.numbers[(metric, *pair)] = np.nan if value is None else value
+        if value is None and metric not in _NULLS:
+            known.reasons[pair] = reason
+        if metric == "similarity" and higher is not None:
+            directions[subject] = higher
+        if whole:
+            known.whole = pair
+        known.has_pairs |= not whole
+    return directions, found
+
+
+def _means(scores: Sequence[_Score]) -> tuple[float, float]:
+    """Over seeds, of value and null; NaN where one has none."""
+    return float(np.mean([score.value for score in scores])), float(np.mean([score.null for score in scores]))

@@ -1,0 +1,96 @@
+"""What a suite has come to so far: its tables, and what is condensed from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.planning.plan import Plan
+from harness.planning.suite import Suite
+from harness.storage.store import Store
+from harness.tables.interpretability import interpretability
+from harness.tables.leaderboard import evaluations, leaderboard, similarities
+from harness.tables.model_similarities import model_similarities
+from harness.tables.task_board import ranks, task_scores
+from harness.tables.tidy import build_tables, write_tables
+from harness.tables.verdicts import Verdicts
+
+
+@dataclass(frozen=True)
+class Results:
+    """Made from records alone, at any time."""
+
+    tables: dict[str, pd.DataFrame]
+    leaderboard: pd.DataFrame
+    similarities: pd.DataFrame
+    model_similarities: pd.DataFrame
+    interpretability: pd.DataFrame
+    evaluations: dict[str, pd.DataFrame]
+    task_scores: pd.DataFrame
+    similarity_ranks: pd.DataFrame
+    verdicts: Verdicts
+
+    @classmethod
+    def of(cls, plan: Plan, store: Store) -> Results:
+        tables = build_tables(plan, store)
+        scores = task_scores(plan, store)
+        return cls(
+            tables,
+            leaderboard(plan, store, tables),
+            similarities(tables),
+            model_similarities(plan, tables["similarity"]),
+            interpretability(tables["interp"], floors_of(plan.suite)),
+            evaluations(tables),
+            scores,
+            ranks(scores, plan, tables),
+            Verdicts(plan, store),
+        )
+
+    @property
+    def boards(self) -> dict[str, pd.DataFrame]:
+        """The condensed tables that have lines."""
+        named = {"leaderboard": self.leaderboard, "interpretability": self.interpretability}
+        named |= {"model_similarities": self.model_similarities}
+        named |= {"task_scores": self.task_scores, "similarity_ranks": self.similarity_ranks}
+        return {name: board for name, board in named.items() if len(board)}
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables and boards by name."""
+        return {**self.tables, **self.boards}
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(map(len, self.tables.values()))
+
+    def boards_as_json(self) -> dict[str, Any]:
+        """All that is condensed, as lists of lines."""
+        return {
+            "methods": _lines(self.leaderboard),
+            "similarities": _lines(self.similarities),
+            "model_similarities": _lines(self.model_similarities),
+            "interpretability": _lines(self.interpretability),
+            "task_scores": _lines(self.task_scores),
+            "similarity_ranks": _lines(self.similarity_ranks),
+            "evaluations": {name: _lines(board) for name, board in self.evaluations.items()},
+        }
+
+    def write(self, folder: Path) -> None:
+        """The tables under `tables/`; the boards, and what was said of single windows, beside it."""
+        write_tables(self.tables, folder / "tables")
+        self.verdicts.write(folder)
+        for name, board in self.boards.items():
+            board.to_csv(folder / f"{name}.csv", index=False)
+
+
+def floors_of(suite: Suite) -> list[str]:
+    """The scorers that the lift of the others is taken over."""
+    return [scorer.name for scorer in suite.scorers if "floor" in scorer.provides]
+
+
+def _lines(board: pd.DataFrame) -> Any:
+    return json.loads(board.to_json(orient="records", double_precision=15))

@@ -1,0 +1,157 @@
+"""What tasks found, condensed: every similarity's scores with intervals, tiers and the difference to an untrained
+control, and one rank over all tasks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from harness.planning.cells import Cell
+from harness.planning.plan import Plan
+from harness.storage.store import Store
+from harness.tables.stats import OfModels, Replicates, interval, model_replicates, tiers
+
+JUDGED = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
+QUESTION = ["task", "task_config", "family", "metric"]
+COMPARE_COSTS = ("compare_seconds", "compare_memory_bytes")
+
+Question: TypeAlias = tuple[Any, ...]
+"""Task, its config, family, metric."""
+Subject: TypeAlias = tuple[Any, ...]
+"""Similarity and its config, method and its config, fit tokens; the last three None for representations."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One similarity's score, seeds of the fits together."""
+
+    sums: OfModels
+    n: int
+    higher_is_better: bool
+    is_main: bool
+    """Whether this is the task's main metric."""
+    bounds: tuple[float, float]
+    replicates: Replicates | None
+
+
+def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
+    """One line per task, family, metric and similarity.
+
+    `low` and `high` are a 95 % interval over models, `tier` ranks similarities that can be told apart by a task's main
+    metric on one family, `difference_to_best` is the value less that of the similarity which is best there, on the same
+    models, and `difference_to_control` the value less that of the family's untrained control.
+    """
+    answers = _answers(plan, store)
+    controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
+    lines = []
+    for question, found in answers.items():
+        named = dict(zip(QUESTION, question, strict=True))
+        mains = {subject: answer for subject, answer in found.items() if answer.is_main}
+        ranked, best = _tiers(mains), _best(mains)
+        control = answers.get((*question[:2], controls.get(named["family"]), named["metric"]), {})
+        for subject, answer in found.items():
+            line = {**named, **dict(zip(JUDGED, subject, strict=True)), "value": answer.sums.value, "n": answer.n}
+            line |= {
+                "higher_is_better": answer.higher_is_better,
+                "is_main": answer.is_main,
+                "tier": ranked.get(subject),
+            }
+            line |= _ends("", answer.replicates, answer.bounds)
+            if best is not None and answer.is_main:
+                line |= _difference("difference_to_best", answer, best, best.replicates)
+            if (untrained := control.get(subject)) is not None:
+                # Drawn apart, but from one sequence of draws; in reverse order they are independent.
+                drawn = None if untrained.replicates is None else untrained.replicates[::-1]
+                line |= _difference("difference_to_control", answer, untrained, drawn)
+            lines.append(line)
+    columns = [*QUESTION, *JUDGED, "value", "low", "high", "tier"]
+    columns += [f"difference_to_{other}{end}" for other in ("best", "control") for end in ("", "_low", "_high")]
+    columns += ["n", "higher_is_better", "is_main"]
+    return pd.DataFrame(lines, columns=columns).astype({"tier": "Int64", "fit_tokens": "Int64"})
+
+
+def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One line per similarity: its mean rank over all tasks' main metrics on all trained families, and what it costs.
+
+    Ties share their mean rank. Only similarities that every task has judged are ranked.
+    """
+    untrained = [model.family for model in plan.suite.models if model.control_of is not None]
+    main = scores[scores["is_main"].astype(bool) & ~scores["family"].isin(untrained)]
+    signed = main["value"].where(main["higher_is_better"].astype(bool), -main["value"])
+    ranked = main.assign(rank=signed.groupby([main[name] for name in QUESTION]).rank(ascending=False))
+    by_subject = ranked.groupby(JUDGED, sort=False, dropna=False)["rank"].agg(["mean", "size"])
+    n_questions = ranked[QUESTION].drop_duplicates().shape[0]
+    by_subject = by_subject.rename(columns={"mean": "mean_rank", "size": "n_tasks"})
+    by_subject["mean_rank"] = by_subject["mean_rank"].where(by_subject["n_tasks"] == n_questions)
+    costs = tables["tasks"] if "tasks" in tables else pd.DataFrame(columns=[*JUDGED, "metric", "value"])
+    for name in COMPARE_COSTS:
+        measured = costs[costs["metric"] == name].groupby(["similarity", "similarity_config"])["value"].max()
+        by_subject[name] = [measured.get(subject[:2], np.nan) for subject in by_subject.index]
+    return by_subject.sort_values("mean_rank", kind="stable").reset_index()
+
+
+def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]:
+    """By question and similarity."""
+    found: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for cell in plan.of_kind("task"):
+        record = store.record(cell.key)
+        for row in record.rows if record else ():
+            if row.get("models") and row["value"] is not None:
+                question = (cell.columns["task"], cell.columns["task_config"], row["family"], row["metric"])
+                for subject in _subjects(cell, plan):
+                    found[question][subject].append(row)
+    return {question: {subject: _answer(rows) for subject, rows in own.items()} for question, own in found.items()}
+
+
+def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
+    """What a cell judges; one that fits rows of a task's own stands for fits of every budget."""
+    similarity, config, method, method_config, fit_tokens = (cell.columns.get(name) for name in JUDGED)
+    budgets = plan.suite.config.tokens.fit_budgets if method and fit_tokens is None else [fit_tokens]
+    return [(similarity, config, method, method_config, budget) for budget in budgets]
+
+
+def _answer(rows: list[dict[str, Any]]) -> _Answer:
+    """From the rows of all seeds, which need not be about the same models."""
+    names = list(dict.fromkeys(name for row in rows for name in row["models"]["names"]))
+    numerator, denominator = np.zeros((2, len(names), len(names)))
+    for row in rows:
+        places = np.ix_(*[[names.index(name) for name in row["models"]["names"]]] * 2)
+        numerator[places] += row["models"]["numerator"]
+        denominator[places] += row["models"]["denominator"]
+    sums, first, (low, high) = OfModels(numerator, denominator), rows[0], rows[0]["bounds"]
+    bounds = (-np.inf if low is None else low, np.inf if high is None else high)
+    return _Answer(sums, first["n"], first["higher_is_better"], first["is_main"], bounds, model_replicates(sums))
+
+
+def _tiers(found: Mapping[Subject, _Answer]) -> dict[Subject, int | None]:
+    signs = [1 if answer.higher_is_better else -1 for answer in found.values()]
+    means = [sign * answer.sums.value for sign, answer in zip(signs, found.values(), strict=True)]
+    drawn = [
+        None if answer.replicates is None else sign * answer.replicates
+        for sign, answer in zip(signs, found.values(), strict=True)
+    ]
+    return dict(zip(found, tiers(means, drawn), strict=True))
+
+
+def _best(found: Mapping[Subject, _Answer]) -> _Answer | None:
+    return max(
+        found.values(), key=lambda one: one.sums.value if one.higher_is_better else -one.sums.value, default=None
+    )
+
+
+def _difference(name: str, answer: _Answer, other: _Answer, drawn: Replicates | None) -> dict[str, float | None]:
+    """The answer less another one, `drawn` being the other's replicates that stand beside the answer's."""
+    both = None if answer.replicates is None or drawn is None else answer.replicates - drawn
+    span = answer.bounds[1] - answer.bounds[0]
+    return {name: answer.sums.value - other.sums.value, **_ends(f"{name}_", both, (-span, span))}
+
+
+def _ends(prefix: str, drawn: Replicates | None, bounds: tuple[float, float]) -> dict[str, float | None]:
+    low, high = (None, None) if drawn is None else np.clip(interval(drawn), *bounds)
+    return {f"{prefix}low": low, f"{prefix}high": high}

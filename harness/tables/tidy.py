@@ -1,0 +1,92 @@
+"""Records become tidy tables: one row is a cell and a metric. Tables can be made anew at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.planning.cells import Cell
+from harness.planning.plan import Plan
+from harness.storage.records import Record
+from harness.storage.store import Store
+
+SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
+COLUMNS = (
+    *("suite", "cell", "status", "error", *SIDE, "split", "metric", "value", "n", "higher_is_better", "note"),
+    *("log", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
+)
+SIMILARITY_COLUMNS = ("similarity", "similarity_config", *(f"{name}_b" for name in SIDE))
+_OF_UNIT = ("latent", "sign", "stratum", "weight", "density")
+_OF_MAIN = ("chance", "lowest", "highest")
+INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "explainer", *_OF_UNIT, *_OF_MAIN)
+TASK_COLUMNS = ("task", "task_config", "similarity", "similarity_config")
+TABLES = ("reconstruction", "cost", "similarity", "interp")
+_OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS, "tasks": TASK_COLUMNS}
+_MEASURED = ("family", "metric", "value", "n", "higher_is_better", *_OF_UNIT, *_OF_MAIN)
+_TYPES: dict[str, Any] = {
+    "value": "float64",
+    "higher_is_better": "boolean",
+    **dict.fromkeys(("weight", "density", *_OF_MAIN), "float64"),
+    **dict.fromkeys(("n", "seed", "seed_b", "fit_tokens", "fit_tokens_b", "plugin_version", "latent", "sign"), "Int64"),
+}
+
+
+def build_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
+    """All tables of a plan, in plan order. A cell without a record has no row yet."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    for cell in plan.cells.values():
+        record = Record("skipped", error=cell.skipped) if cell.skipped else store.record(cell.key)
+        if record is not None:
+            for table, row in _rows(cell, record):
+                rows.setdefault(table, []).append({"suite": plan.suite.config.name, **row})
+    return {name: _frame(name, table) for name, table in rows.items()}
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """`<table>.parquet` and `<table>.csv`, each whole or as it was before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        for suffix, write in (("parquet", table.to_parquet), ("csv", table.to_csv)):
+            temporary = folder / f".{name}.{suffix}.{os.getpid()}"
+            write(temporary, index=False)
+            temporary.replace(folder / f"{name}.{suffix}")
+
+
+def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+    provenance = dict(record.provenance)
+    common = {
+        "cell": cell.key,
+        "status": record.status,
+        "error": record.error and f"{record.error_type}: {record.error}" if record.error_type else record.error,
+        **cell.columns,
+        "log": record.log,
+        **{name: provenance.get(name) for name in ("device", "harness_version", "git_sha", "created_at")},
+    }
+    if record.status != "done":
+        yield _home_table(cell), common
+    for row in record.rows:
+        is_null = row["value"] is None
+        note = row["reason"] or record.incomplete
+        outcome = {"status": "undefined", "error": row["reason"]} if is_null else {"note": note}
+        measured = {name: row[name] for name in _MEASURED if name in row}
+        yield row["table"], {**common, **measured, **outcome}
+
+
+def _home_table(cell: Cell) -> str:
+    """Where a cell without numbers is listed."""
+    if cell.kind == "evaluation":
+        return str(cell.columns["evaluation"])
+    of_latents = dict.fromkeys(("latents", "explanation", "scoring"), "interp")
+    return {"similarity": "similarity", "task": "tasks", **of_latents}.get(cell.kind, "cost")
+
+
+def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = [*COLUMNS, *_OWN_COLUMNS.get(name, ())]
+    frame = pd.DataFrame(rows, columns=columns)
+    for column in columns:
+        frame[column] = frame[column].astype(_TYPES.get(column, "string"))
+    return frame

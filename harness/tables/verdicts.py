@@ -1,0 +1,145 @@
+"""What scorers said of single windows: a file for each scoring cell, and all of them as one table.
+
+Two hundred latents with forty windows and a dozen scorers make a hundred thousand verdicts of each decomposition. As
+rows of `interp` they would be most of it and, as JSON, slow whatever reads a record. So they lie beside the record of
+their cell, by columns and compressed, and are read only for cards and for `verdicts.parquet`, which is written from one
+cell at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import PluginError
+
+if TYPE_CHECKING:
+    from harness.contracts.latent import LatentWindow
+    from harness.contracts.table_row import Verdict
+    from harness.planning.cells import Cell
+    from harness.planning.plan import Plan
+    from harness.storage.store import Store
+
+FILE = "verdicts.parquet"
+_OF_CELL = {
+    **dict.fromkeys(("suite", "cell", "family", "model", "site"), pa.string()),
+    "fit_tokens": pa.int64(),
+    **dict.fromkeys(("method", "method_config"), pa.string()),
+    "seed": pa.int64(),
+    **dict.fromkeys(("scorer", "scorer_config", "judge", "explainer"), pa.string()),
+}
+_OWN = {
+    **dict.fromkeys(("latent", "sign", "window"), pa.int64()),
+    **dict.fromkeys(("document", "sample"), pa.string()),
+    **{"label": pa.bool_(), "says": pa.bool_(), "score": pa.float64()},
+    **dict.fromkeys(("shown", "reason"), pa.string()),
+}
+VERDICT_COLUMNS = (*_OF_CELL, *_OWN)
+
+
+class Places:
+    """Where the windows of a card's test half are, hard ones too."""
+
+    def __init__(self, windows: Sequence[LatentWindow]) -> None:
+        # Scorers see copies of windows, in an order of their own, and may turn `is_active` round.
+        self._places: dict[Any, int] = {}
+        for place, window in enumerate(windows):
+            self._places.setdefault(_identity(window), place)
+
+    def row(self, verdict: Verdict) -> dict[str, Any]:
+        """A verdict's own columns; raises PluginError for one that can't be."""
+        window = verdict.window
+        if (place := self._places.get(_identity(window))) is None:
+            raise PluginError(f"a verdict is about the window {window.text!r:.80}, which is none of the latent's test.")
+        if verdict.score is not None and not math.isfinite(verdict.score):
+            raise PluginError(f"a verdict has the score {verdict.score}. Give a number, or None.")
+        return {
+            **{"window": place, "document": _storable(window.document), "sample": window.sample},
+            **{"label": bool(verdict.label), "says": None if verdict.says is None else bool(verdict.says)},
+            **{"score": verdict.score, "shown": _storable(verdict.shown), "reason": _storable(verdict.reason)},
+        }
+
+
+def _identity(window: LatentWindow) -> tuple[Any, ...]:
+    return window.document, window.tokens, window.activations
+
+
+def _storable(text: str | None) -> str | None:
+    """The text without lone surrogates, which cutting up text may leave and tables can't hold."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_cell(store: Store, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What was said in one scoring cell, in place of what was there before."""
+    path = _path(store, key)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_whole(path, [pa.Table.from_pylist(list(rows), schema=pa.schema(_OWN))], _OWN)
+
+
+def read_cell(store: Store, key: str) -> list[dict[str, Any]]:
+    """The verdicts of one scoring cell, by their own columns; none where it gave none."""
+    path = _path(store, key)
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
+    return rows
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All verdicts of a plan, read when they are asked for."""
+
+    plan: Plan
+    store: Store
+
+    def of_latents(self, key: str) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
+        """Each scoring cell about these latents with its verdicts."""
+        for cell in self._cells():
+            if cell.task["latents"] == key:
+                yield cell, read_cell(self.store, cell.key)
+
+    def write(self, folder: Path) -> None:
+        """All as one table, or none where there are none."""
+        path = folder / FILE
+        cells = [cell for cell in self._cells() if _path(self.store, cell.key).exists()]
+        if cells:
+            types = {**_OF_CELL, **_OWN}
+            _write_whole(path, (self._whole(cell) for cell in cells), types)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _cells(self) -> Iterator[Cell]:
+        for cell in self.plan.of_kind("scoring"):
+            record = self.store.record(cell.key)
+            if record is not None and record.status == "done":
+                yield cell
+
+    def _whole(self, cell: Cell) -> pa.Table:
+        own = pq.read_table(_path(self.store, cell.key))
+        known = {**cell.columns, "suite": self.plan.suite.config.name, "cell": cell.key}
+        same = [pa.repeat(pa.scalar(known[name], of_type), len(own)) for name, of_type in _OF_CELL.items()]
+        return pa.table([*same, *own.columns], names=VERDICT_COLUMNS)
+
+
+def _path(store: Store, key: str) -> Path:
+    return store.record_path(key).with_suffix(".parquet")
+
+
+def _write_whole(path: Path, parts: Iterator[pa.Table] | list[pa.Table], types: Mapping[str, Any]) -> None:
+    """Each part after the other; a reader sees the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:
+            for part in parts:
+                writer.write_table(part)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""Numbers and texts as people read them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Any
+
+_NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+
+
+def visible(text: str) -> str:
+    """The text with a sign for each character that a terminal would not print as one."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _picture(c) for c in text)
+
+
+def _picture(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return _NAMED.get(character) or (chr(0x2400 + ord(character)) if ord(character) < 0x20 else "\ufffd")
+
+
+def short(value: Any) -> str:
+    """Four significant digits or all before the point; a dash for what is not there."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if round(abs(value)) < 1000 or abs(value) >= 1e7 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def dollars(usd: float) -> str:
+    """`$1.24`; rounded up, so that no little cost is none."""
+    return f"${math.ceil(100 * usd) / 100:,.2f}"
+
+
+def size(n_bytes: float) -> str:
+    """`1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """`3 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import harness
+from harness.capturing.capture import UNIT_WINDOWS, read
+from harness.contracts.corpus import Document
+from harness.contracts.rows import COLUMNS
+from tests.support.tiny_models import TEXTS, save_tiny_model
+
+SITES = ["resid_post.0", "mlp_out.1"]
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return harness.create("model", "hf", path=str(save_tiny_model("gpt2", tmp_path_factory.mktemp("gpt2"))))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return harness.create("model", "hf", path=str(save_tiny_model("bert", tmp_path_factory.mktemp("bert"))))
+
+
+def _documents(n: int) -> Iterator[Document]:
+    return (Document(f"id{i}", TEXTS[i % 4][: 5 + i % 40]) for i in range(n))
+
+
+def test_rows_are_aligned_with_what_each_window_gives_alone(gpt2: Any) -> None:
+    c = harness.capture(gpt2, TEXTS, SITES, context=16, special=True, first=True)
+    place = 0
+    for index, windows in enumerate(gpt2.windows(TEXTS, 16)):
+        for number, window in enumerate(windows):
+            ids = torch.tensor([window.ids])
+            alone = gpt2.activations(ids, torch.ones_like(ids).bool(), SITES)
+            rows = c.rows.iloc[place : place + len(window.ids)]
+            assert (rows["document"] == index).all() and (rows["window"] == number).all()
+            assert rows["position"].tolist() == list(range(len(window.ids)))
+            assert rows["end"].tolist() == list(window.end)
+            for site in SITES:
+                torch.testing.assert_close(c.x[site][place : place + len(rows)], alone[site][0], rtol=1e-5, atol=1e-5)
+            place += len(rows)
+    assert place == len(c.rows)
+    assert tuple(c.rows.columns) == COLUMNS and c.rows["document"].dtype == np.int64
+
+
+@pytest.mark.parametrize(("special", "first"), list(itertools.product([False, True], repeat=2)))
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_special_and_first_rows_are_dropped_unless_asked_for(
+    name: str, special: bool, first: bool, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(name)
+    texts = [TEXTS[0], "a</s>b and more"]
+    everything = harness.capture(model, texts, SITES, context=16, special=True, first=True)
+    c = harness.capture(model, texts, SITES, context=16, special=special, first=first)
+    wanted = (special | ~everything.rows["special"]) & (first | (everything.rows["position"] > 0))
+    pd.testing.assert_frame_equal(c.rows, everything.rows[wanted].reset_index(drop=True))
+    assert torch.equal(c.x[SITES[0]], everything.x[SITES[0]][torch.from_numpy(wanted.to_numpy(copy=True))])
+    assert everything.rows["special"].sum() == (
+        1 if name == "gpt2" else 1 + 2 * (everything.rows["position"] == 0).sum()
+    )
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", "a"]])
+def test_texts_without_rows_give_empty_tables_of_the_right_shape(gpt2: Any, texts: list[str]) -> None:
+    c = harness.capture(gpt2, texts, SITES)
+    assert {site: tuple(x.shape) for site, x in c.x.items()} == dict.fromkeys(SITES, (0, gpt2.width))
+    assert len(c.rows) == 0 and tuple(c.rows.columns) == COLUMNS and c.rows["document"].dtype == np.int64
+
+
+def test_units_hold_a_fixed_number_of_windows_in_document_order(gpt2: Any) -> None:
+    documents = list(_documents(200))
+    units = list(read(gpt2, documents, SITES, context=8, first=True))
+    n_windows = [len(unit.rows.groupby(["document", "window"])) for unit in units]
+    assert len(units) > 2 and n_windows[:-1] == [UNIT_WINDOWS] * (len(units) - 1)
+    rows = pd.concat([unit.rows for unit in units])
+    assert rows["document"].drop_duplicates().tolist() == [document.id for document in documents]
+    assert not rows.duplicated(["document", "window", "position"]).any()
+
+
+@pytest.mark.parametrize("skip_units", [1, 2, 99])
+def test_a_resumed_capture_is_bit_equal_to_one_that_was_not_interrupted(gpt2: Any, skip_units: int) -> None:
+    whole = list(read(gpt2, _documents(200), SITES, context=8))
+    resumed = list(read(gpt2, list(_documents(200)), SITES, context=8, skip_units=skip_units))
+    assert len(resumed) == max(len(whole) - skip_units, 0)
+    for one, other in zip(whole[skip_units:], resumed, strict=True):
+        pd.testing.assert_frame_equal(one.rows, other.rows)
+        assert all(torch.equal(one.x[site], other.x[site]) for site in SITES)
+
+
+def test_documents_are_drawn_as_they_are_needed(gpt2: Any) -> None:
+    drawn = itertools.count()
+    endless = (Document(str(next(drawn)), TEXTS[0]) for _ in itertools.repeat(None))
+    next(read(gpt2, endless, SITES, context=8))
+    assert next(drawn) < 2 * UNIT_WINDOWS
+
+
+def test_activations_that_are_not_finite_are_kept(tmp_path: Path) -> None:
+    model = harness.create("model", "hf", path=str(save_tiny_model("gpt2", tmp_path)))
+    clean = harness.capture(model, TEXTS, ["resid_post.0"])
+    model.module.wte.weight.data[model.windows(["😀"], 8)[0][0].ids[0]] = torch.nan  # in one text only
+    broken = harness.capture(model, TEXTS, ["resid_post.0"])
+    pd.testing.assert_frame_equal(broken.rows, clean.rows)
+    assert 0 < broken.x["resid_post.0"].isnan().any(dim=1).sum() < len(clean.rows)
+
+
+@pytest.mark.parametrize(
+    ("texts", "sites", "context", "message"),
+    [
+        ("text", ["resid_post.0"], 8, r"write \[text\]"),
+        ([1], ["resid_post.0"], 8, "list of strings"),
+        (["text"], "resid_post.0", 8, "give a list"),
+        (["text"], [], 8, "give a list"),
+        (["text"], ["resid_past.0"], 8, "Did you mean 'resid_post'"),
+        (["text"], ["resid_post.3"], 8, "layers 0 to 2"),
+        (["text"], ["resid_post.0"], 0, "context is 0"),
+        ([], ["resid_post.3"], 8, "layers 0 to 2"),
+    ],
+)
+def test_what_can_not_be_captured_is_refused_with_what_can(
+    gpt2: Any, texts: Any, sites: Any, context: int, message: str
+) -> None:
+    with pytest.raises(harness.ConfigError, match=message):
+        harness.capture(gpt2, texts, sites, context=context)
+
+
+def test_context_counts_the_special_tokens(bert: Any) -> None:
+    c = harness.capture(bert, TEXTS, SITES, context=8, special=True, first=True)
+    assert c.rows.groupby(["document", "window"])["position"].max().max() == 7
+    with pytest.raises(harness.ConfigError, match="2 special tokens"):
+        harness.capture(bert, TEXTS, SITES, context=2)
+
+
+def test_a_fit_of_captured_rows_knows_the_tokenizer(gpt2: Any) -> None:
+    captured = harness.capture(gpt2, TEXTS, ["resid_post.0"])
+    x = captured.x["resid_post.0"]
+    assert harness.fit(harness.create("method", "mean"), x, captured.rows).tokenizer_hash == gpt2.tokenizer_hash
+    assert harness.fit(harness.create("method", "mean"), x).tokenizer_hash is None
+
+
+def test_lone_surrogates_are_read_as_unknown_characters(gpt2: Any) -> None:
+    text = "a\ud800b and more of it"
+    captured = harness.capture(gpt2, [text], ["resid_post.0"], first=True)
+    assert captured.rows["end"].max() == len(text)

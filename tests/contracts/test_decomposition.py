@@ -1,0 +1,200 @@
+"""Decompositions on disk: what is saved comes back equal, and what is on disk can't make the harness run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import harness
+from harness.registry.plugin_manager import load_catalog
+from tests.support.parts import Offset, OrderSensitive, rows_of_text
+
+X = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Everything(harness.Decomposition):
+    """Has every kind of state there can be."""
+
+    def __init__(self) -> None:
+        pool = torch.randn(6, 4)
+        self.dictionary = pool[::2]
+        self.pool, self.same = pool, pool
+        self.empty = torch.zeros(0, 4)
+        self.counts = torch.arange(3)
+        self.half = torch.ones(2, dtype=torch.bfloat16)
+        self.scale, self.name, self.flag, self.nothing = 0.1, "é", True, None
+        self.nested = {"a": [1, 2.5, {"b": []}]}
+
+    def encode(self, x: torch.Tensor) -> harness.Codes:
+        return harness.Codes(x @ self.dictionary.T * self.scale)
+
+    def decode(self, codes: harness.Codes) -> torch.Tensor:
+        return codes.to_dense(3) @ self.dictionary
+
+
+def test_every_kind_of_state_comes_back_equal(tmp_path: Path) -> None:
+    saved = Everything()
+    saved.atoms, saved.candidates = rows_of_text(3)[["document", "position", "start", "end"]], rows_of_text(9)
+    saved.tokenizer_hash = "abc"
+    saved.save(tmp_path / "new" / "folder")
+    back = harness.load(tmp_path / "new" / "folder")
+    assert type(back) is Everything
+    tensors, config = saved.state()
+    assert config == back.state()[1]
+    assert tensors.keys() == back.state()[0].keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == getattr(back, name).dtype and torch.equal(tensor, getattr(back, name))
+    assert torch.equal(saved.encode(X).values, back.encode(X).values)
+    pd.testing.assert_frame_equal(back.atoms, saved.atoms)
+    pd.testing.assert_frame_equal(back.candidates, saved.candidates)
+    assert (back.tokenizer_hash, back.n_candidates, back.n_latents) == ("abc", 9, 3)
+
+
+def test_what_is_loaded_does_not_need_the_files_any_more(tmp_path: Path) -> None:
+    Offset(torch.ones(4)).save(tmp_path)
+    back = harness.load(tmp_path)
+    Offset(torch.zeros(4)).save(tmp_path)
+    assert torch.equal(back.encode(X).values, X - 1)
+
+
+def test_an_attribute_that_can_not_be_saved_is_named(tmp_path: Path) -> None:
+    for value in (object(), {1, 2}, torch.nn.Linear(1, 1), [X], {1: "a"}):
+        decomposition = Offset(torch.ones(4))
+        decomposition.extra = value  # type: ignore[attr-defined]
+        with pytest.raises(harness.HarnessError, match=r"Offset\.extra is a \w+, which can't be saved. Keep tensors"):
+            decomposition.save(tmp_path / "here")
+    with pytest.raises(harness.StoreError, match="is missing"):
+        harness.load(tmp_path / "here")
+
+
+Damage = Callable[[Path], Any]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "decomposition.json").unlink(), "decomposition.json is missing"),
+        (lambda folder: (folder / "decomposition.safetensors").unlink(), "decomposition.safetensors is missing"),
+        (lambda folder: (folder / "decomposition.json").write_text('{"format": 1, "cl'), "is corrupt: .*Fit it again"),
+        (lambda folder: (folder / "decomposition.json").write_bytes(b"\xff\xfe"), "is corrupt"),
+        (lambda folder: (folder / "decomposition.json").write_text("[]"), "format None, this harness reads 1"),
+        (lambda folder: (folder / "decomposition.json").write_text("1"), "is corrupt"),
+        (lambda folder: (folder / "decomposition.json").write_text('{"format": 2}'), "format 2, this harness reads 1"),
+        (lambda folder: _cut(folder / "decomposition.safetensors", 10), "is corrupt"),
+        (lambda folder: _cut(folder / "decomposition.safetensors", -1), "is corrupt"),
+        (lambda folder: (folder / "decomposition.safetensors").write_bytes(b""), "is corrupt"),
+    ],
+)
+def test_damage_is_a_store_error_that_names_the_folder(tmp_path: Path, damage: Damage, message: str) -> None:
+    Offset(torch.ones(4)).save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(harness.StoreError, match=message) as caught:
+        harness.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def _cut(path: Path, n_bytes: int) -> None:
+    path.write_bytes(path.read_bytes()[:n_bytes])
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("os:system", "not a harness.Decomposition"),
+        ("os:path.join", "not a harness.Decomposition"),
+        ("subprocess:Popen", "not a harness.Decomposition"),
+        ("builtins:eval", "not a harness.Decomposition"),
+        ("harness.contracts.decomposition:Decomposition", "not a harness.Decomposition"),
+        ("wave:open", "wave.*not loaded"),
+        ("evil_module:Evil", "evil_module.*not loaded"),
+        ("evil_module.sub:Evil", "evil_module.sub.*not loaded"),
+        ("harness_plugin_file_acme:Acme", "module 'acme', which is not loaded.*plugin_files"),
+        ("harness.plugins.methods:NoSuchClass", "can't be found"),
+        ("harness.plugins.no_such_module:Evil", "can't be found"),
+        ("", "not loaded"),
+    ],
+)
+def test_a_saved_folder_can_not_choose_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str, message: str
+) -> None:
+    (tmp_path / "evil_module").mkdir()
+    for name in ("__init__", "sub"):
+        (tmp_path / "evil_module" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    Offset(torch.ones(4)).save(tmp_path)
+    config = tmp_path / "decomposition.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"class": reference}))
+    with pytest.raises(harness.StoreError, match=message):
+        harness.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_decomposition_of_a_single_file_loads_back(tmp_path: Path) -> None:
+    plugin = tmp_path / "acme_engine_test.py"
+    source = """
+        import harness
+
+        @harness.hookimpl
+        def harness_specs():
+            factory = "acme_engine_test:Acme"
+            return [harness.Spec(kind="method", name="acme", version=1, summary="first rows", factory=factory)]
+
+        class Acme:
+            passes, batch_rows = 1, 16
+            first = None
+            def __init__(self, config): pass
+            def start(self, info): pass
+            def partial_fit(self, batch): self.first = batch.x[:2].clone() if self.first is None else self.first
+            def finish(self): return AcmeDecomposition(self.first)
+
+        class AcmeDecomposition(harness.Decomposition):
+            def __init__(self, dictionary): self.dictionary = dictionary
+            def encode(self, x): return harness.Codes(x @ self.dictionary.T)
+            def decode(self, codes): return codes.to_dense() @ self.dictionary
+    """
+    plugin.write_text(dedent(source))
+    fitted = harness.fit(load_catalog((str(plugin),)).create("method", "acme", {}), X)
+    fitted.save(tmp_path / "saved")
+    back = harness.load(tmp_path / "saved")
+    assert type(back) is type(fitted) and torch.equal(back.dictionary, X[:2])  # type: ignore[arg-type]
+
+
+def test_fit_save_load_gives_equal_codes(tmp_path: Path) -> None:
+    fitted = harness.fit(OrderSensitive(), X)
+    fitted.save(tmp_path)
+    assert torch.equal(fitted.encode(X).values, harness.load(tmp_path).encode(X).values)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), min_size=3, max_size=3), max_size=5))
+def test_dense_codes_sum_repeats(codes: list[list[tuple[int, int]]]) -> None:
+    indices = torch.tensor([[i for i, _ in row] for row in codes], dtype=torch.int32).reshape(-1, 3)
+    values = torch.tensor([[float(v) for _, v in row] for row in codes]).reshape(-1, 3)
+    wanted = torch.zeros(len(codes), 5)
+    for row, pairs in enumerate(codes):
+        for index, value in pairs:
+            wanted[row, index] += value
+    assert torch.equal(harness.Codes(values, indices, 5).to_dense(), wanted)
+    assert torch.equal(harness.Codes(values, indices).to_dense(5), wanted)
+    assert torch.equal(harness.Codes(wanted).to_dense(), wanted)
+
+
+def test_sparse_codes_need_to_know_the_number_of_latents() -> None:
+    with pytest.raises(harness.HarnessError, match=r"Codes\(values, indices, n_latents\)"):
+        harness.Codes(torch.ones(1, 1), torch.zeros(1, 1)).to_dense()
+
+
+def test_n_latents_comes_from_the_dictionary_or_has_to_be_given() -> None:
+    assert Everything().n_latents == 3
+    decomposition = Offset(torch.ones(4))
+    del decomposition.n_latents
+    with pytest.raises(harness.HarnessError, match="Offset: set n_latents"):
+        _ = decomposition.n_latents

@@ -1,0 +1,70 @@
+"""The worker's events reach its parent whatever a plugin does to the standard streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from harness.planning.cells import Cell
+from harness.running.supervisor import Supervisor
+from harness.storage.store import Store
+
+LOUD = """
+    import os
+    import sys
+
+    import harness
+
+    print("hello from a plugin")
+    os.write(1, b"hello again\\n")
+    assert sys.stdin.readline() == ""
+
+    @harness.hookimpl
+    def harness_specs():
+        factory = "loud:Loud"
+        return [harness.Spec(kind="evaluation", name="loud", version=1, summary="prints", factory=factory)]
+"""
+
+
+def _cell() -> Cell:
+    """It fails, as its capture is missing; what matters here is that its end is heard of."""
+    task = {"capture": "none", "fit_capture": "none", "max_norm_multiple": 10.0, "evaluation": {"name": "loud"}}
+    return Cell("evaluation", "k" * 32, "loud", "group", task, {})
+
+
+def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "loud.py").write_text(dedent(LOUD))
+    store = Store.of(tmp_path / "results")
+    events: list[dict[str, Any]] = []
+    with Supervisor(store, "cpu", [str(tmp_path / "loud.py")], events.append) as supervisor:
+        supervisor.run([_cell()])
+    assert [event["event"] for event in events] == ["cell"]
+    record = store.record(_cell().key)
+    assert record is not None and record.error is not None and "missing or damaged" in record.error
+    log = (tmp_path / "results" / "logs" / "worker.txt").read_text()
+    assert "hello from a plugin" in log and "hello again" in log
+
+
+def test_what_is_left_of_a_job_that_died_is_tried_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 32 cells kills its worker: it is found in few attempts, and it alone fails."""
+    deadly, n_cells = 19, 32
+    cells = [Cell("fit", f"{place:032x}", str(place), "group", {}, {}) for place in range(n_cells)]
+    attempts: list[int] = []
+
+    def attempt(self: Supervisor, given: list[Cell]) -> list[Cell]:
+        attempts.append(len(given))
+        return given[given.index(cells[deadly]) :] if cells[deadly] in given else []
+
+    buried: list[Cell] = []
+    monkeypatch.setattr(Supervisor, "attempt", attempt)
+    monkeypatch.setattr(Supervisor, "bury", lambda self, cell: buried.append(cell))
+    with Supervisor(Store.of(tmp_path / "results"), "cpu", [], lambda event: None) as supervisor:
+        supervisor.run(cells)
+    assert buried == [cells[deadly]]
+    assert attempts[0] == n_cells and attempts.count(1) >= 2 and len(attempts) < 12

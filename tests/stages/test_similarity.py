@@ -1,0 +1,351 @@
+"""All pairs of places in one reading: the same numbers as each pair by itself, and what a bad metric costs."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import harness
+from harness.planning.cells import Cell
+from harness.registry.plugin_manager import Catalog, Registered, load_catalog
+from harness.running.session import Session
+from harness.stages import similarity
+from harness.storage.activation_store import StoredActivations, write_shard
+from harness.storage.records import Record
+from harness.storage.store import Store
+
+N_ROWS = 2500  # three blocks, the last one short
+WIDTHS = {"a1": 5, "a2": 5, "a3": 5, "b1": 4, "b2": 4}
+MASKED = {"a1": [], "a2": [7, 1030], "a3": [7], "b1": [*range(1100), 2000], "b2": []}
+"""Of b1 the whole first block is left out."""
+METRICS = {
+    "cka": {"estimator": "debiased"},
+    "svcca": {"variance": 0.9},
+    "relative": {"anchors": 20, "centre": True, "n_seeds": 2},
+    "relative_itda_paper": {},
+    "mutual_knn": {},
+    "rsa": {},
+    "procrustes": {},
+}
+
+
+def _ends(model: str) -> np.ndarray:
+    """The tokens of model b are those of model a, but for some that one of the two does not have; b counts its own."""
+    return np.array([i for i in range(N_ROWS + 60) if i % 50 != (7 if model == "a" else 33)][:N_ROWS])
+
+
+def _rows(place: str) -> Tensor:
+    ends = torch.from_numpy(_ends(place[0]))
+    generator = torch.Generator().manual_seed(3)
+    text = torch.randn(N_ROWS + 60, 6, generator=generator)[ends]
+    mixing = torch.Generator().manual_seed(sum(map(ord, place)))
+    x = torch.tanh(text @ torch.randn(6, WIDTHS[place], generator=mixing)) + 2
+    broken = MASKED[place]
+    x[broken[::2]] *= 1e4
+    x[broken[1::2]] = float("nan")
+    return x
+
+
+class Mean:
+    """A metric that takes blocks: the mean of the products of first coordinates."""
+
+    higher_is_more_similar, streams, symmetric = True, True, False
+
+    def __init__(self, config: object) -> None:
+        pass
+
+    def reset(self) -> None:
+        self.total, self.n = 0.0, 0
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        self.total += float((x[:, 0] * y[:, -1]).double().sum())
+        self.n += len(x)
+        x *= 0  # what it does to its rows is no matter of the others
+
+    def compute(self) -> float:
+        return self.total / self.n
+
+
+class Failing(Mean):
+    """Fails in its second block."""
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        super().update(x, y)
+        if self.n > 1100:
+            sys.exit(3)
+
+
+class BadSums:
+    def __init__(self, pairs: Any, same_rows: Any) -> None:
+        assert pairs and same_rows
+
+    def update(self, rows: Any, masked: Any) -> None:
+        raise RuntimeError("sums went wrong")
+
+
+class OnBadSums(Mean):
+    """Its statistics fail."""
+
+    statistics = BadSums
+
+    def compute_from(self, of_pair: object) -> float:
+        return 1.0
+
+
+class Products:
+    """Σ x₁·y₁ of each pair."""
+
+    def __init__(self, pairs: Any, same_rows: Any) -> None:
+        self.sums = dict.fromkeys(pairs, 0.0)
+
+    def update(self, rows: Any, masked: Any) -> None:
+        for x, y in self.sums:
+            kept = ~(masked[x] | masked[y])
+            self.sums[x, y] += float((rows[x][kept, 0].double() * rows[y][kept, 0].double()).sum())
+
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> float:
+        return self.sums[x, y]
+
+
+class WholeProducts(Products):
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> int:
+        return round(self.sums[x, y])
+
+
+class QuickFirst(Mean):
+    """Asks for all digits where the number is odd."""
+
+    statistics = Products
+    quick_statistics = WholeProducts
+    symmetric = True
+
+    def compute_from(self, of_pair: float) -> float:
+        if isinstance(of_pair, int) and of_pair % 2:
+            raise harness.Imprecise(f"about {of_pair}")
+        return of_pair
+
+
+class NeverPrecise(QuickFirst):
+    def compute_from(self, of_pair: float) -> float:
+        raise harness.Imprecise("never enough")
+
+
+QUICK = {"quick_first": QuickFirst, "never_precise": NeverPrecise}
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    store = Store(tmp_path / "results", tmp_path / "cache")
+    for place in WIDTHS:
+        work = store.work_folder("capture", place)
+        work.mkdir(parents=True)
+        ends, count = _ends(place[0]), np.arange(N_ROWS)
+        columns = {"document": ends // 100, "window": ends * 0, "position": count % 100, "end": ends}
+        write_shard(work, 0, _rows(place), harness.make_rows(columns))
+        store.commit("capture", place, {"n_rows": N_ROWS, "width": WIDTHS[place], "tokenizer_hash": place[0]})
+    catalog = Catalog(dict(load_catalog().entries))
+    for name, factory in {"mean_product": Mean, "failing": Failing, "on_bad_sums": OnBadSums, **QUICK}.items():
+        spec = harness.Spec("similarity", name, 1, "of this test", factory)
+        catalog.entries["similarity", name] = Registered(spec, sys.modules[__name__], "here", "1")
+    return Session(store, catalog, torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
+
+
+def _side(place: str) -> dict[str, Any]:
+    """`a1+a2` are both sites together."""
+    if "+" in place:
+        return {"sites": [_side(part) for part in place.split("+")]}
+    return {"capture": place, "fit_capture": place, "max_norm_multiple": 10.0}
+
+
+def _cell(metric: str, a: str, b: str) -> Cell:
+    sides = {side: _side(place) for side, place in zip("ab", (a, b), strict=True)}
+    task = {"similarity": {"name": metric, "params": METRICS.get(metric, {})}, **sides}
+    return Cell("similarity", f"{metric} {a} {b}", "x", "g", task, {})
+
+
+def _run(session: Session, cells: list[Cell]) -> dict[str, Record]:
+    similarity.run(cells, session)
+    records = {cell.key: session.store.record(cell.key) for cell in cells}
+    assert None not in records.values()
+    return records  # type: ignore[return-value]
+
+
+def _pairs() -> list[tuple[str, str]]:
+    return list(itertools.combinations(WIDTHS, 2))
+
+
+def _shared(a: str, b: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(places of a, places of b, which of them neither masks), worked out from the ends alone."""
+    ends = [_ends(place[0]).tolist() for place in (a, b)]
+    both = sorted(set(ends[0]) & set(ends[1]))
+    places = [torch.tensor([side.index(end) for end in both]) for side in ends]
+    kept = [not (i in MASKED[a] or j in MASKED[b]) for i, j in zip(*(p.tolist() for p in places), strict=True)]
+    return *places, torch.tensor(kept)
+
+
+# Their products of large blocks are in float32, and blocks are cut otherwise here and there.
+_TOLERANCE = {"cka": 2e-6, "svcca": 2e-6, "procrustes": 2e-6}
+
+
+def _values(record: Record) -> dict[str, tuple[float, int]]:
+    return {row["metric"]: (row["value"], row["n"]) for row in record.rows}
+
+
+@pytest.mark.parametrize("metric", [*METRICS, "mean_product"])
+def test_the_numbers_are_those_of_each_pair_by_itself(session: Session, metric: str) -> None:
+    records = _run(session, [_cell(metric, a, b) for a, b in _pairs()])
+    for a, b in _pairs():
+        one, other, kept = _shared(a, b)
+        x, y = _rows(a)[one[kept]], _rows(b)[other[kept]]
+        assert 0 < len(x) < N_ROWS or not MASKED[a] + MASKED[b]
+        found = _values(records[f"{metric} {a} {b}"])
+        if metric == "mean_product":
+            wanted = float((x[:, 0] * y[:, -1]).double().mean())
+            assert found["similarity_reversed"][0] == pytest.approx(float((y[:, 0] * x[:, -1]).double().mean()))
+        else:
+            wanted = harness.create("similarity", metric, **METRICS[metric])(x, y)
+        assert found["similarity"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x)), (a, b)
+        assert found["kept_share_a"] == found["kept_share_b"] == (len(x) / N_ROWS, len(x))
+
+
+@pytest.mark.parametrize(
+    ("metric", "params"),
+    [*METRICS.items(), ("mean_product", {})],
+)
+def test_sites_taken_together_are_their_rows_side_by_side(
+    session: Session, metric: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed or at once; a row that one of the sites masks is in nothing."""
+    monkeypatch.setitem(METRICS, metric, params)
+    a, b = "a1+a2+a3", "b1+b2"
+    records = _run(session, [_cell(metric, a, b), _cell(metric, "a1", "b2")])
+    one, other, _ = _shared("a1", "b1")
+    masked = [{i for place in side.split("+") for i in MASKED[place]} for side in (a, b)]
+    pairs = zip(one.tolist(), other.tolist(), strict=True)
+    kept = torch.tensor([(i, j) for i, j in pairs if i not in masked[0] and j not in masked[1]])
+    x, y = (torch.cat([_rows(place)[kept[:, i]] for place in side.split("+")], dim=1) for i, side in enumerate((a, b)))
+    assert x.shape[1] == 15 and y.shape[1] == 8
+    if metric == "mean_product":
+        wanted = float((x[:, 0] * y[:, -1]).double().mean())
+    else:
+        wanted = harness.create("similarity", metric, **params)(x, y)
+    found = _values(records[f"{metric} {a} {b}"])
+    assert found["similarity"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x))
+    assert found["kept_share_a"] == (len(x) / N_ROWS, len(x))
+    assert found["null_shuffled_rows"][0] != pytest.approx(wanted, abs=1e-3)
+    assert records[f"{metric} a1 b2"].rows == _run(session, [_cell(metric, "a1", "b2")])[f"{metric} a1 b2"].rows
+
+
+def test_sites_of_different_rows_are_not_taken_together(session: Session) -> None:
+    (record,) = _run(session, [_cell("cka", "a1+b1", "b2")]).values()
+    assert record.status == "failed" and "captured on different rows" in str(record.error)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_null_pairs_rows_at_random_and_leaves_out_what_either_masks(session: Session, metric: str) -> None:
+    record = _run(session, [_cell(metric, a, b) for a, b in _pairs()])[f"{metric} a2 b1"]
+    one, other, _ = _shared("a2", "b1")
+    order = torch.randperm(len(one), generator=torch.Generator().manual_seed(0))
+    pairs = zip(one.tolist(), other[order].tolist(), strict=True)
+    kept = torch.tensor([(i, j) for i, j in pairs if i not in MASKED["a2"] and j not in MASKED["b1"]])
+    x, y = _rows("a2")[kept[:, 0]], _rows("b1")[kept[:, 1]]
+    wanted = harness.create("similarity", metric, **METRICS[metric])(x, y)
+    assert _values(record)["null_shuffled_rows"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x))
+
+
+@pytest.mark.parametrize("sums_bytes", [2**31, 1000, 1])
+def test_no_bit_of_a_value_depends_on_the_other_pairs(
+    session: Session, sums_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on which are there, nor on their order, nor on how many are read together."""
+    cells = [_cell(metric, a, b) for metric in [*METRICS, "mean_product"] for a, b in _pairs()]
+    together = {key: record.rows for key, record in _run(session, cells).items()}
+    monkeypatch.setattr(similarity, "_SUMS_BYTES", sums_bytes)
+    again = {key: record.rows for key, record in _run(session, cells[::-1]).items()}
+    assert again == together
+    for cell in cells[::7]:
+        assert _run(session, [cell])[cell.key].rows == together[cell.key]
+
+
+def test_rows_are_read_once_for_all_pairs_and_metrics(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: Counter[str] = Counter()
+    take = StoredActivations.take
+
+    def counting(self: StoredActivations, index: Tensor) -> Tensor:
+        taken[self.folder.name] += len(index)
+        return take(self, index)
+
+    monkeypatch.setattr(StoredActivations, "take", counting)
+    names = ("cka", "svcca", "mean_product")
+    _run(session, [_cell(metric, a, b) for metric in names for a, b in (("a1", "a2"), ("a1", "a3"), ("a2", "a3"))])
+    # Once in order, once shuffled (never the first place), and a few rows that only the other side masks.
+    few = 50
+    assert N_ROWS <= taken["a1"] < N_ROWS + few
+    assert all(2 * N_ROWS <= taken[place] < 2 * N_ROWS + few for place in ("a2", "a3"))
+
+
+def test_values_that_quick_statistics_leave_open_are_computed_from_the_precise_ones(session: Session) -> None:
+    records = _run(session, [_cell("quick_first", a, b) for a, b in _pairs()])
+    refined = 0
+    for a, b in _pairs():
+        one, other, kept = _shared(a, b)
+        total = float((_rows(a)[one[kept], 0].double() * _rows(b)[other[kept], 0].double()).sum())
+        found = {name: value for name, (value, _) in _values(records[f"quick_first {a} {b}"]).items()}
+        is_refined = found["similarity"] != round(total)
+        refined += is_refined
+        assert found["similarity"] == (pytest.approx(total, rel=1e-12) if is_refined else round(total))
+        assert is_refined == (found["null_shuffled_rows"] % 1 != 0)  # both of a cell, or neither
+        assert is_refined or not (found["similarity"] % 2 or found["null_shuffled_rows"] % 2)
+    assert 0 < refined < len(_pairs())
+
+
+def test_a_rotated_copy_is_told_from_others_with_all_digits(session: Session) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N_ROWS, 64, generator=generator)
+    x[:, 0] *= 100
+    turned = x @ torch.linalg.qr(torch.randn(64, 64, generator=generator))[0]
+    columns = {"document": _ends("a") // 100, "window": _ends("a") * 0, "position": np.arange(N_ROWS) % 100}
+    for place, values in {"a4": x, "a5": turned}.items():
+        work = session.store.work_folder("capture", place)
+        work.mkdir(parents=True)
+        write_shard(work, 0, values, harness.make_rows({**columns, "end": _ends("a")}))
+        session.store.commit("capture", place, {"n_rows": N_ROWS, "width": 64, "tokenizer_hash": "a"})
+    record = _run(session, [_cell("procrustes", "a4", "a5")])["procrustes a4 a5"]
+    assert _values(record)["similarity"][0] < 2e-6
+
+
+def test_a_metric_that_no_statistics_satisfy_fails(session: Session) -> None:
+    records = _run(session, [_cell("never_precise", *_pairs()[0]), _cell("cka", *_pairs()[0])])
+    status = {key.split()[0]: (record.status, str(record.error)) for key, record in records.items()}
+    assert status["cka"][0] == "done"
+    assert status["never_precise"][0] == "failed" and "never enough" in status["never_precise"][1]
+
+
+def test_what_fails_costs_its_own_cells(session: Session) -> None:
+    names = ("failing", "on_bad_sums", "mean_product", "cka")
+    records = _run(session, [_cell(metric, a, b) for metric in names for a, b in _pairs()[:3]])
+    status = {key: (record.status, record.error) for key, record in records.items()}
+    for a, b in _pairs()[:3]:
+        assert status[f"failing {a} {b}"] == ("failed", "the plugin called sys.exit(3)")
+        assert status[f"on_bad_sums {a} {b}"] == ("failed", "sums went wrong")
+        assert status[f"mean_product {a} {b}"] == status[f"cka {a} {b}"] == ("done", None)
+
+
+def test_places_that_share_no_rows(session: Session) -> None:
+    work = session.store.work_folder("capture", "c1")
+    work.mkdir(parents=True)
+    columns = {"document": np.full(5, 999), "window": np.zeros(5), "position": np.arange(5), "end": np.arange(5)}
+    write_shard(work, 0, torch.ones(5, 3), harness.make_rows(columns))
+    session.store.commit("capture", "c1", {"n_rows": 5, "width": 3, "tokenizer_hash": "c"})
+    for metric, record in zip(METRICS, _run(session, [_cell(m, "a1", "c1") for m in METRICS]).values(), strict=True):
+        reasons = {row["metric"]: (row["value"], row["n"], row["reason"]) for row in record.rows}
+        assert reasons["similarity"] == (None, 0, "the two sides share no rows"), metric
+        assert reasons["kept_share_a"] == (0.0, 0, None)
