@@ -425,7 +425,7 @@ def test_keys_are_the_same_in_every_process_and_need_no_torch(tmp_path: Path) ->
 
 def test_golden_keys(tmp_path: Path) -> None:
     # A change here throws all stored work of all users away. If it is meant, raise STAGE_VERSIONS and say so in
-    # CHANGELOG.md.
+    # docs/changes/.
     plan = plan_of(raw_suite(tmp_path))
     kinds = ("capture", "fit", "evaluation", "similarity")
     assert {kind: plan.of_kind(kind)[0].key for kind in kinds} == {
