@@ -52,14 +52,14 @@ def _run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 def test_the_wheel_holds_every_module_and_config(wheel: Path) -> None:
-    """`packages` in pyproject.toml is a list: a folder forgotten there would be missing from installations only."""
     held = set(zipfile.ZipFile(wheel).namelist())
-    modules = {path.relative_to(ROOT) for name in ("harness", "plugins") for path in (ROOT / name).rglob("*.py")}
-    configs = {Path("harness") / path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
+    modules = {path.relative_to(ROOT) for path in (ROOT / "harness").rglob("*.py")}
+    linked = [path for name in ("plugins", "conf") for path in (ROOT / name).rglob("*")]
+    configs = {Path("harness") / path.relative_to(ROOT) for path in linked if path.suffix in (".py", ".yaml")}
     assert modules and not {str(path) for path in modules | configs} - held
-    assert "harness/py.typed" in held
+    assert {"harness/py.typed", "harness/__init__.pyi"} <= held
     assert {f"harness/report/{name}" for name in ("index.html", "style.css", "app.js")} <= held
-    assert not [name for name in held if name.startswith(("tests/", "conf/", "benchmarks/"))]
+    assert not [name for name in held if name.startswith(("tests/", "conf/", "plugins/", "benchmarks/"))]
 
 
 def test_it_works_from_another_folder(python: Path, tmp_path: Path) -> None:
@@ -93,4 +93,4 @@ def test_list_is_quick_and_imports_no_torch(python: Path, tmp_path: Path) -> Non
 def test_the_checkout_finds_its_configs(tmp_path: Path) -> None:
     code = "import importlib.resources; print(importlib.resources.files('harness.conf') / '__init__.py')"
     finished = _run(Path(sys.executable), tmp_path, "-c", code)
-    assert finished.stdout.strip() == str(ROOT / "conf" / "__init__.py")
+    assert Path(finished.stdout.strip()).resolve() == ROOT / "conf" / "__init__.py"

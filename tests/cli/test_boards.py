@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from harness import wording
 from harness.cli import boards, display
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan

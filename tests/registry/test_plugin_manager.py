@@ -240,13 +240,20 @@ def test_installed_plugins_load_beside_broken_ones_and_can_be_left_out(tmp_path:
 
 
 @pytest.mark.parametrize("is_package", [True, False])
-def test_a_folder_named_plugins_does_no_harm(is_package: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_working_folder", [True, False])
+def test_another_package_named_plugins_does_no_harm(is_package: bool, is_working_folder: bool, tmp_path: Path) -> None:
+    """A folder where the user stands, which Python looks into first, or another distribution's."""
     (tmp_path / "plugins").mkdir()
     if is_package:
-        (tmp_path / "plugins" / "__init__.py").touch()
-    finished = _run(LIST, cwd=tmp_path)  # Python looks into the working folder first
+        (tmp_path / "plugins" / "__init__.py").write_text("mark = 'theirs'")
+    code = f"{LIST}; import plugins; print(getattr(plugins, 'mark', None))"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    finished = _run(code, cwd=tmp_path) if is_working_folder else _run(code, tmp_path, cwd=elsewhere)
     assert finished.returncode == 0, finished.stderr
-    assert "itda" in finished.stdout
+    listed, theirs = finished.stdout.splitlines()
+    assert "itda" in json.loads(listed)
+    assert theirs == ("theirs" if is_package else "None")
 
 
 def test_the_catalog_needs_no_torch() -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from harness.cli.main import main as cli
+from harness.cli import main as cli
 from harness.planning.config import load_resolved
 from harness.planning.plan import build_plan
 from harness.report import plots
