@@ -46,7 +46,7 @@ class ExampleEmbedding:
         return [harness.Embed(tuple(window.text for window in windows)) for windows in asked]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The AUROC, and its control."""
         queries, references, *of_other = responses

@@ -35,6 +35,7 @@ windows are looked at, rare senses are missed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class Senses:
         return asked
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The monosemanticity, and what it is made of."""
         active, silent = responses
