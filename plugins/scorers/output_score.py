@@ -74,7 +74,8 @@ def _scale(latent: harness.Latent) -> float:
 def _random_like(addition: Float[Tensor, " d"], latent: harness.Latent) -> Float[Tensor, " d"]:
     generator = np.random.default_rng([latent.index, latent.sign > 0])
     drawn = torch.from_numpy(generator.standard_normal(len(addition)))
-    return (drawn * (addition.double().norm() / drawn.norm())).to(addition)
+    scale: Tensor = addition.double().norm() / drawn.norm()
+    return (drawn * scale).to(addition)
 
 
 def _score(log_probabilities: Float[Tensor, " v"], ids: Tensor) -> float:

@@ -114,9 +114,8 @@ def _rows(
     """By as many silent windows as there are active ones."""
     n = len(active)
     entropy, of_silent = _entropy(active, threshold), _entropy(silent[:n], threshold)
-    value, reason = None, "random windows are of one sense for the encoder"
-    if of_silent > 0:
-        value, reason = 1 - entropy / of_silent, None
+    value = 1 - entropy / of_silent if of_silent > 0 else None
+    reason = "random windows are of one sense for the encoder" if value is None else None
     return [
         harness.TableRow(f"monosemanticity{suffix}", value, n, True, reason),
         harness.TableRow(f"effective_senses{suffix}", float(np.exp(entropy)), n),
