@@ -20,6 +20,7 @@ from tests.contracts import built_ins
 from tests.contracts.built_ins import ABLE, BUILT_INS
 
 ENGINE = Path(harness.__file__).parent
+REFERENCE = ENGINE.parent / "docs" / "reference" / "contracts.md"
 PROTOCOLS = [
     value for value in (getattr(harness, name) for name in harness.__all__) if getattr(value, "_is_protocol", False)
 ]
@@ -154,6 +155,7 @@ def test_a_judge_is_asked_by_the_methods_that_it_has() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.__name__)
 def test_protocols_say_what_each_member_is(protocol: type) -> None:
     assert protocol.__doc__ and not protocol.__doc__.startswith("Protocol for")
+    assert f"\n### {protocol.__name__}" in REFERENCE.read_text(encoding="utf-8")
     for name in _members(protocol):
         member = inspect.getattr_static(protocol, name)
         assert inspect.getdoc(getattr(member, "__func__", member)), f"{protocol.__name__}.{name}"
