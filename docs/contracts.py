@@ -19,7 +19,7 @@ Nothing needs to be subclassed but `harness.Decomposition`: a plugin keeps a con
     learner: harness.Learner = Acme(Config())
 
 An ability is what some plugins of a kind have. `isinstance(model, harness.HasHead)` says whether an object has it; the
-harness asks no other way.
+harness asks no other way. It sees what the object and its class have, not what a `__getattr__` makes up.
 """.strip()
 _ITEM = re.compile(r" {4}(\w+): (.*)")
 

@@ -19,7 +19,7 @@ class Evaluation(Protocol):
     """A judgement of one decomposition."""
 
     def evaluate(self, decomposition: Decomposition, context: EvaluationContext) -> Iterable[TableRow]:
-        """The metrics of the decomposition on the rows of the context.
+        """Give the metrics of the decomposition on the rows of the context.
 
         Raises:
             Undefined: the whole evaluation does not apply; the reason says why. A single metric that can't be computed

@@ -23,11 +23,11 @@ class Explainer(Protocol):
     """
 
     def plan(self, latent: Latent) -> Sequence[Request]:
-        """The requests of one latent; none if nobody is asked."""
+        """List the requests about one latent; none if nobody is asked."""
         ...
 
     def reduce(self, latent: Latent, requests: Sequence[Any], responses: Sequence[Any]) -> str:
-        """The explanation, from one response to each of the requests that `plan` gave."""
+        """Write the explanation, from one response to each of the requests that `plan` gave."""
         ...
 
 
@@ -37,7 +37,7 @@ class HasMaxCharacters(Protocol):
 
     @property
     def max_characters(self) -> int:
-        """No explanation is longer."""
+        """A length that no explanation exceeds."""
         ...
 
 

@@ -19,7 +19,7 @@ class ChoosingJudge(Protocol):
     """A judge that can say how likely it would give each of several answers."""
 
     def choose(self, requests: Sequence[Choose]) -> Iterable[tuple[float, ...] | Failure | Metered]:
-        """For each request the natural log-probabilities of its choices."""
+        """Give the natural log-probabilities of the choices of each request."""
         ...
 
 
@@ -28,7 +28,7 @@ class GeneratingJudge(Protocol):
     """A judge that can write."""
 
     def generate(self, requests: Sequence[Generate]) -> Iterable[str | Failure | Metered]:
-        """For each request a text."""
+        """Give a text for each request."""
         ...
 
 
@@ -37,7 +37,7 @@ class LikelihoodJudge(Protocol):
     """A judge that can say how likely a given text is."""
 
     def likelihood(self, requests: Sequence[Likelihood]) -> Iterable[tuple[float, int] | Failure | Metered]:
-        """For each request the log-probability of its text and the number of tokens in it."""
+        """Give the log-probability of the text of each request, and the number of tokens in it."""
         ...
 
 
@@ -46,12 +46,12 @@ class EmbeddingJudge(Protocol):
     """A judge that can be a suite's encoder."""
 
     def embed(self, requests: Sequence[EmbedText]) -> Iterable[tuple[float, ...] | Failure | Metered]:
-        """For each request the embedding of its text, of any norm but zero and of as many numbers for each text."""
+        """Give the embedding of the text of each request, of any norm but zero, all of as many numbers."""
         ...
 
 
 Judge: TypeAlias = ChoosingJudge | GeneratingJudge | LikelihoodJudge | EmbeddingJudge
-"""Whatever can be asked in one of these ways."""
+"""A model that can be asked in one of these ways at least."""
 
 Ask: TypeAlias = Callable[[Sequence[Any]], Iterable[Any]]
 """A method of a judge: requests of one kind in, one answer to each out."""

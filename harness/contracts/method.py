@@ -57,7 +57,7 @@ class Learner(Protocol):
 
     @property
     def passes(self) -> int:
-        """How often it wants to see all rows, from 1 on; each pass after the first is newly shuffled."""
+        """Times that it wants to see all rows, from 1 on; the stream is shuffled anew for each."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Learner(Protocol):
         ...
 
     def finish(self) -> Decomposition:
-        """What was learnt; called once, after the last batch.
+        """Give what was learnt; called once, after the last batch.
 
         Raises:
             Undefined: these rows can't be decomposed; the reason says why.
@@ -92,7 +92,7 @@ class Resumable(Protocol):
 
     @property
     def resumable(self) -> bool:
-        """Whether this instance is to be saved."""
+        """True where this instance is to be saved; parameters may decide."""
         ...
 
 
@@ -102,12 +102,12 @@ class Stackable(Protocol):
 
     @property
     def stack_key(self) -> Hashable:
-        """Learners of one site's rows and of one class whose keys are equal learn together; None: by itself."""
+        """A key that learners who can learn together share, of one class and one site's rows; None: by itself."""
         ...
 
     @classmethod
     def stack(cls, learners: Sequence[Any]) -> Stack:
-        """Two or more learners of this class as one."""
+        """Make one of two or more learners of this class."""
         ...
 
 
@@ -121,12 +121,12 @@ class Stack(Protocol):
 
     @property
     def passes(self) -> int:
-        """As of a learner."""
+        """Passes over the rows, as each of the learners wants them."""
         ...
 
     @property
     def batch_rows(self) -> int:
-        """As of a learner."""
+        """Rows in the batch of each learner."""
         ...
 
     def start(self, infos: Sequence[Info]) -> None:

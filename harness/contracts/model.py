@@ -63,7 +63,7 @@ class Model(Protocol):
 
     @property
     def tokenizer_hash(self) -> str:
-        """Equal for two models only if they cut texts into the same tokens."""
+        """A hash that two models share only if they cut texts into the same tokens."""
         ...
 
 
@@ -72,13 +72,16 @@ class RunsTexts(Protocol):
     """The ability to cut texts into tokens and to read activations while running them."""
 
     def windows(self, texts: Sequence[str], context: int) -> Sequence[Sequence[Window]]:
-        """For each text, its consecutive windows."""
+        """Cut each text into consecutive windows."""
         ...
 
     def activations(
         self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
     ) -> Mapping[str, Float[Tensor, "b t d"]]:
-        """The activations at every site; the forward pass goes no deeper than needed. False in `mask` is padding."""
+        """Run windows and give the activations at every site; the forward pass goes no deeper than needed.
+
+        False in `mask` is padding.
+        """
         ...
 
 
@@ -100,8 +103,9 @@ class HasHead(Protocol):
     """The ability to predict next tokens, also after something else was put in the place of activations."""
 
     def replay(self, ids: Int[Tensor, "b t"], site: str) -> Replay:
-        """Windows that were run, and can be run again from `site` on. What `ids` hold after a window's end is without
-        effect on it.
+        """Run windows so that they can be run again from `site` on.
+
+        What `ids` hold after a window's end is without effect on it.
 
         Raises:
             Undefined: next tokens can't be predicted after all; the reason says why.

@@ -32,12 +32,14 @@ class Scorer(Protocol):
         ...
 
     def plan(self, latent: Latent) -> Sequence[Request]:
-        """The requests of one latent; none if nobody is asked."""
+        """List the requests about one latent; none if nobody is asked."""
         ...
 
     def reduce(self, latent: Latent, requests: Sequence[Any], responses: Sequence[Any]) -> Sequence[TableRow]:
-        """The metrics of one latent. The main metric's control is `<metric>_random_explanation` if there is one. Its
-        own row may carry `verdicts`, what was said of single windows.
+        """Give the metrics of one latent.
+
+        The main metric's control is `<metric>_random_explanation` if there is one. The main metric's own row may carry
+        `verdicts`, what was said of single windows.
 
         Args:
             latent: as `plan` saw it.

@@ -87,7 +87,7 @@ class Task(Protocol):
         ...
 
     def score(self, comparisons: Comparisons) -> Sequence[TaskScore]:
-        """The metrics of one similarity, each for the families that it is about.
+        """Give the metrics of one similarity, each for the families that it is about.
 
         Raises:
             Undefined: the suite has nothing to judge by; the reason says why.
