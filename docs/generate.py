@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: verbs, keys of a suite, plugins with their parameters, tables and metrics.
+"""Writes docs/reference/ from the code: verbs, keys of a suite, plugins, contracts, tables and metrics.
 
 Run `python docs/generate.py` after changing any of these; a test compares the pages with what it writes elsewhere:
 `python docs/generate.py FOLDER`.
@@ -18,6 +18,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import contracts
 import meanings
 import yaml
 
@@ -42,6 +43,7 @@ _COST_NAME = re.compile(r'cost\(\s*"(\w+)"|row\("cost", "(\w+)"')
 def pages() -> dict[str, str]:
     """Every page by its name."""
     made = {"cli.md": _cli(), "suites.md": _suites(), "plugins.md": _plugins(), "tables.md": _tables()}
+    made["contracts.md"] = contracts.page(ROOT / "harness" / "contracts", KINDS)
     return {name: f"{text.strip()}\n" for name, text in made.items()}
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.capturing.batches import run_alike
-from harness.contracts.model import Model, Window
+from harness.contracts.model import TextModel, Window
 from harness.errors import Undefined
 
 MAX_TOKENS = 256
@@ -25,7 +25,7 @@ MAX_TOKENS = 256
 class Embedder:
     """Embeds each distinct text once; what it has embedded stays in memory."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: TextModel) -> None:
         self._model = model
         self._site = f"resid_post.{model.n_layers - 1}"
         self._known: dict[str, Float[Tensor, " d"] | None] = {}

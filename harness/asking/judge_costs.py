@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from harness.contracts.explainer import to_explain
+from harness.contracts.explainer import Explainer, HasMaxCharacters, to_explain
 from harness.contracts.latent import NEAR, Latent, LatentWindow
 from harness.contracts.requests import Choose, Embed, EmbedText, Generate, Likelihood, Request
+from harness.contracts.scorer import Scorer
 from harness.contracts.spending import JudgeRequest, Prices, Usage, at_most
 from harness.planning.cells import Cell
 from harness.planning.keys import canonical_json
@@ -76,12 +76,13 @@ def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
     try:
         latent = _made_up(0)
         if "explainer" in calls:
-            explainer = catalog.create("explainer", **calls["explainer"])
+            explainer: Explainer = catalog.create("explainer", **calls["explainer"])
             asked = explainer.plan(to_explain(latent))
             if "scorer" in calls:
                 latent = replace(latent, explanation=_longest(explainer, latent, asked))
         if "scorer" in calls:
-            asked = catalog.create("scorer", **calls["scorer"]).plan(replace(latent, other=replace(latent, index=1)))
+            scorer: Scorer = catalog.create("scorer", **calls["scorer"])
+            asked = scorer.plan(replace(latent, other=replace(latent, index=1)))
         judged = list(_of_judge(asked, calls.get("encoder") == JUDGE))
     except Exception:  # the plugin's own code, on what is no latent of a decomposition
         return None
@@ -97,12 +98,12 @@ def _of_judge(asked: Sequence[Request], is_encoder: bool) -> Iterator[JudgeReque
             yield from map(EmbedText, request.texts)
 
 
-def _longest(explainer: Any, latent: Latent, asked: list[Any]) -> str:
+def _longest(explainer: Explainer, latent: Latent, asked: Sequence[Request]) -> str:
     """What an explainer says; if it asks somebody, as many words as that may write."""
     if not asked:
         return str(explainer.reduce(to_explain(latent), [], []))
     longest = _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))
-    return longest[: getattr(explainer, "max_characters", None)]
+    return longest[: explainer.max_characters] if isinstance(explainer, HasMaxCharacters) else longest
 
 
 def _made_up(index: int) -> Latent:

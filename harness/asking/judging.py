@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.asking.response_cache import ResponseCache
+from harness.contracts.judge import Judge, methods_of
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood, prompt_of
 from harness.contracts.spending import FREE, NOTHING, JudgeRequest, Metered, Prices, Usage, at_most, taken
 from harness.errors import BudgetReached, PluginError
@@ -44,7 +45,7 @@ class Judging:
 
     def __init__(
         self,
-        make: Callable[[], Any],
+        make: Callable[[], Judge],
         cache: ResponseCache,
         progress: Callable[[str, int, int], None] | None = None,
         warn: Callable[[str], None] = print,
@@ -64,7 +65,7 @@ class Judging:
         self._expected = NOTHING
 
     @cached_property
-    def _judge(self) -> Any:
+    def _judge(self) -> Judge:
         return self._make()
 
     def ask(self, requests: Sequence[JudgeRequest]) -> None:
@@ -112,7 +113,7 @@ class Judging:
         self._known[request] = array("d", response) if is_embedding else response
 
     def _ask(self, method: str, requests: Sequence[Any]) -> None:
-        ask = getattr(self._judge, method, None)
+        ask = methods_of(self._judge).get(method)
         if ask is None:
             raise PluginError(
                 f"{type(self._judge).__name__} has no method {method}(), which the scorer's requests need."

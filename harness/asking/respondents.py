@@ -12,6 +12,7 @@ from harness.asking.embedding import Embedder, unit_rows
 from harness.asking.judging import Judging, usage_rows
 from harness.asking.response_cache import ResponseCache
 from harness.asking.subject import Activating, Steering, Subject, Unembedding
+from harness.contracts.explainer import Explainer
 from harness.contracts.latent import Latent
 from harness.contracts.requests import (
     Activate,
@@ -25,6 +26,7 @@ from harness.contracts.requests import (
     Steer,
     Unembed,
 )
+from harness.contracts.scorer import Scorer
 from harness.contracts.spending import NOTHING, JudgeRequest, Prices, Usage
 from harness.errors import PluginError, Undefined
 from harness.planning.keys import content_key
@@ -100,16 +102,16 @@ class Respondents:
         return [self._of[type(request)].answer(latent, request) for request in requests]
 
 
-def planned(asker: Any, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
+def planned(asker: Scorer | Explainer, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
     """What a scorer or an explainer asks about a latent, or why it asks nothing."""
     try:
         with isolated():
-            plan = asker.plan(latent)
+            plan: object = asker.plan(latent)
     except Undefined as undefined:
         return undefined
-    if not isinstance(plan, list) or not all(map(respondents.knows, plan)):
+    if not isinstance(plan, Sequence) or not all(map(respondents.knows, plan)):
         raise PluginError(f"{type(asker).__name__}.plan() returned {plan!r:.80}, not a list of requests such as Embed.")
-    return plan
+    return list(plan)
 
 
 class _Encoder:

@@ -23,7 +23,7 @@ from harness.capturing.capture import Placed, place
 from harness.contracts.corpus import Document
 from harness.contracts.decomposition import Codes, Decomposition, load
 from harness.contracts.latent import Latent
-from harness.contracts.model import Replay
+from harness.contracts.model import HasHead, Model, Replay, RunsTexts, TextModel
 from harness.contracts.requests import Activate, Activated, Promoted, Steer, Unembed
 from harness.errors import PluginError, Undefined
 from harness.latents.lens import Lens
@@ -48,12 +48,12 @@ class Subject:
         """Whose latents are scored now."""
 
     @cached_property
-    def model(self) -> Any:
+    def model(self) -> TextModel:
         """Raises Undefined where there are only rows."""
         if self._task is None:
             raise PluginError("the scorer asks the subject model. Say needs=('model',) or ('head',) in its Spec.")
-        model = self._session.create("model", self._task["source"]["model"])
-        if not hasattr(model, "activations"):
+        model: Model = self._session.create("model", self._task["source"]["model"])
+        if not isinstance(model, RunsTexts):
             raise Undefined("its rows are stored; there is no model to ask")
         return model
 
@@ -159,11 +159,12 @@ class Steering:
             placed = self._subject.place([prompt])
             if not placed or not placed[0].keep.any():
                 raise Undefined(f"the prompt {prompt!r} has no token after the first")
-            if not hasattr(self._subject.model, "replay"):
+            model = self._subject.model
+            if not isinstance(model, HasHead):
                 raise Undefined("its model can't be run on from a site")
             last = int(np.flatnonzero(placed[0].keep)[-1])
             ids = torch.tensor(placed[0].window.ids)[None, : last + 1]
-            self._replays[prompt] = self._subject.model.replay(ids, self._subject.site), last
+            self._replays[prompt] = model.replay(ids, self._subject.site), last
         return self._replays[prompt]
 
 
@@ -192,7 +193,7 @@ class Unembedding:
         return list(self._known[key])
 
     def _promoted(self, ids: Int[Tensor, " t"]) -> Promoted:
-        model = self._subject.model
+        model = self._lens.model
         return Promoted(ids, tuple(model.token_texts(ids.tolist())), model.unembedding(ids))
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.contracts.model import Model, Window
+from harness.contracts.model import TextModel, Window
 
 _BATCH_WINDOWS = 8
 _LENGTH_STEP = 16
@@ -31,7 +31,7 @@ class Ran(NamedTuple):
     """False for padding."""
 
 
-def run_alike(model: Model, windows: Sequence[Window], site: str) -> Iterator[Ran]:
+def run_alike(model: TextModel, windows: Sequence[Window], site: str) -> Iterator[Ran]:
     """The activations of all windows at a site, batch by batch."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for place, window in enumerate(windows):
@@ -44,7 +44,7 @@ def run_alike(model: Model, windows: Sequence[Window], site: str) -> Iterator[Ra
 
 
 def _run(
-    windows: Sequence[Window], n_tokens: int, model: Model, site: str
+    windows: Sequence[Window], n_tokens: int, model: TextModel, site: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"]]:
     """Up to a batch of windows, none longer than `n_tokens`; missing ones are filled up."""
     ids = torch.zeros(_BATCH_WINDOWS, n_tokens, dtype=torch.long)

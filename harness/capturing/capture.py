@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from harness.contracts.corpus import Document
-from harness.contracts.model import Model, Window
+from harness.contracts.model import Capture, HasOwnRows, TextModel, Window
 from harness.contracts.rows import make_rows
 from harness.contracts.sites import parse_site
 from harness.errors import ConfigError
@@ -28,14 +27,6 @@ BATCH_WINDOWS = 16
 _DOCUMENTS_TOKENISED_TOGETHER = 64
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Capture:
-    """Activations by site, in the model's dtype and on the CPU, and the identity of each row."""
-
-    x: dict[str, Float[Tensor, "n d"]]
-    rows: pd.DataFrame
 
 
 Unit: TypeAlias = Capture
@@ -52,7 +43,7 @@ class Placed(NamedTuple):
 
 
 def capture(
-    model: Model,
+    model: TextModel,
     texts: Sequence[str],
     sites: Sequence[str],
     context: int = 128,
@@ -81,7 +72,7 @@ def capture(
 
 
 def read(
-    model: Model,
+    model: TextModel,
     documents: Iterable[Document],
     sites: Sequence[str],
     *,
@@ -104,11 +95,11 @@ def read(
     return (_run_unit(model, unit, sites) for unit in units)
 
 
-def check_sites(model: Model, sites: Sequence[str]) -> None:
+def check_sites(model: TextModel, sites: Sequence[str]) -> None:
     """Raise a ConfigError that lists every site that the model has not got."""
     if isinstance(sites, str) or not sites:
         raise ConfigError(f"capture: sites is {sites!r}; give a list such as ['resid_post.0'].")
-    if hasattr(model, "stored_capture"):
+    if isinstance(model, HasOwnRows):
         raise ConfigError(
             "capture: this model has rows of its own and runs no texts. Call model.stored_capture(sites)."
         )
@@ -118,7 +109,7 @@ def check_sites(model: Model, sites: Sequence[str]) -> None:
 
 
 def place(
-    model: Model, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
+    model: TextModel, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
 ) -> Iterator[Placed]:
     """The windows of `documents`, in order, and which of their tokens become rows."""
     for group in _chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
@@ -130,7 +121,7 @@ def place(
                 yield Placed(document.id, number, window, keep)
 
 
-def _run_unit(model: Model, unit: Sequence[Placed], sites: Sequence[str]) -> Unit:
+def _run_unit(model: TextModel, unit: Sequence[Placed], sites: Sequence[str]) -> Unit:
     """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
     rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
     by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))

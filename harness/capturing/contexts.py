@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from harness.capturing.activations import TensorActivations
 from harness.capturing.capture import capture
 from harness.capturing.replays import Replays, number_documents
 from harness.contracts.corpus import Document
-from harness.contracts.evaluation import EvaluationContext, Truth
+from harness.contracts.evaluation import EvaluationContext
+from harness.contracts.model import TextModel, Truth
 from harness.errors import ConfigError
 
 
@@ -44,7 +44,7 @@ def context_of(
 
 
 def evaluation_context(
-    model: Any,
+    model: TextModel,
     texts: Sequence[str],
     site: str,
     context: int = 128,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,16 @@ from harness.capturing.activations import Activations
 from harness.capturing.capture import Placed, place
 from harness.contracts.corpus import Document
 from harness.contracts.evaluation import ReplayedRows
+from harness.contracts.model import HasHead, Model, RunsTexts, TextModel
 from harness.errors import StoreError, Undefined
 
 BATCH_TOKENS = 512
 """In one batch, so that its logits fit into memory."""
 MAX_KEPT_BYTES = 4e9
+
+
+class _WithHead(TextModel, HasHead, Protocol):
+    """A model that can do both things that replays need."""
 
 
 class PlacedRows(NamedTuple):
@@ -39,7 +44,7 @@ class PlacedRows(NamedTuple):
 class Replays:
     """Call it for the replays of all windows, batch by batch: made once, and kept as far as memory allows."""
 
-    load_model: Callable[[], Any]
+    load_model: Callable[[], Model]
     documents: Callable[[], Iterable[Document]]
     """Those that the rows come from, in the same order."""
     site: str
@@ -66,9 +71,9 @@ class Replays:
             yield made
 
     @cached_property
-    def _model(self) -> Any:
+    def _model(self) -> _WithHead:
         model = self.load_model()
-        if not hasattr(model, "replay"):
+        if not isinstance(model, RunsTexts) or not isinstance(model, HasHead):
             raise Undefined("its rows are stored; there is no model that could go on from them")
         return model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +25,6 @@ def document_id(text: str) -> str:
 class Corpus(Protocol):
     """A source of texts."""
 
-    def documents(self) -> Iterator[Document]:
+    def documents(self) -> Iterable[Document]:
         """Every document, in the same order each time."""
         ...

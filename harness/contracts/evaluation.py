@@ -1,11 +1,8 @@
-"""What the harness asks of each kind of plugin, and the small things it hands to them.
-
-Nothing here needs to be subclassed: any object with these attributes will do.
-"""
+"""Evaluations: judgements of one decomposition, and what they may look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,15 +10,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.contracts.decomposition import Codes, Decomposition
-from harness.contracts.model import Replay
+from harness.contracts.decomposition import Decomposition
+from harness.contracts.model import Replay, Truth
 from harness.contracts.table_row import TableRow
 
 
 class Evaluation(Protocol):
     """A judgement of one decomposition."""
 
-    def evaluate(self, decomposition: Decomposition, context: EvaluationContext) -> list[TableRow]: ...
+    def evaluate(self, decomposition: Decomposition, context: EvaluationContext) -> Iterable[TableRow]:
+        """Give the metrics of the decomposition on the rows of the context.
+
+        Raises:
+            Undefined: the whole evaluation does not apply; the reason says why. A single metric that can't be computed
+                is a row whose value is None.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,6 @@ class ReplayedRows:
 
     def _counted(self, logits: Float[Tensor, "b t v"]) -> Float[Tensor, "n v"]:
         return logits[self.counted.to(logits.device)]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What rows were made of, where that is known: x = codes · dictionary, and noise."""
-
-    dictionary: Float[Tensor, "f d"]
-    """The direction of every feature."""
-    codes: Codes
-    """How active the features are in each row."""
 
 
 @dataclass(frozen=True)

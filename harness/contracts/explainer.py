@@ -1,4 +1,4 @@
-"""What explainers are asked: to say in words what one pole of a latent stands for.
+"""Explainers: they say in words what one pole of a latent stands for.
 
 An explainer is a plugin of kind `explainer`, and as pure as a scorer: `plan` says what it wants to know, `reduce` makes
 a text of the answers. It is shown the explain half of a latent's windows only, so nothing of what scorers are tested on
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from harness.contracts.latent import Latent
 from harness.contracts.requests import Request
@@ -20,17 +20,24 @@ class Explainer(Protocol):
 
     Both may raise `Undefined`: this latent then has no explanation, as where a judge's answer is a `Failure` or can't
     be read. An apology must not pass for an explanation.
-
-    It may have `max_characters`, a number that what it says is never longer than; the costs of a plan are bounded by
-    it where judges may write much before they answer.
     """
 
-    def plan(self, latent: Latent) -> list[Request]:
-        """What to ask; nothing if it asks nobody."""
+    def plan(self, latent: Latent) -> Sequence[Request]:
+        """List the requests about one latent; none if nobody is asked."""
         ...
 
-    def reduce(self, latent: Latent, requests: list[Request], responses: Sequence[Any]) -> str:
-        """The explanation."""
+    def reduce(self, latent: Latent, requests: Sequence[Any], responses: Sequence[Any]) -> str:
+        """Write the explanation, from one response to each of the requests that `plan` gave."""
+        ...
+
+
+@runtime_checkable
+class HasMaxCharacters(Protocol):
+    """An explainer whose texts are cut: a bound on costs where judges may write much before they answer."""
+
+    @property
+    def max_characters(self) -> int:
+        """A length that no explanation exceeds."""
         ...
 
 

@@ -1,12 +1,16 @@
-"""Methods: learners, what they are told and fed."""
+"""Methods: learners, and what they are told and fed.
+
+A learner ends in a `harness.Decomposition`, whose class may override `report` (numbers about the fit, for the cost
+table) and `state` with `from_state` (what goes to disk).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -49,25 +53,62 @@ class Batch:
 
 
 class Learner(Protocol):
-    """One configured instance of a method, learning from a stream.
+    """One configured instance of a method, learning from a stream of rows."""
 
-    What else it may have:
+    @property
+    def passes(self) -> int:
+        """Times that it wants to see all rows, from 1 on; the stream is shuffled anew for each."""
+        ...
 
-    - `resumable = True`: it is saved from time to time, and after a crash goes on in a new instance that has been
-      started. All it has learnt must then be in attributes that `harness.fitting.snapshots` follows, and its objects
-      made in `start`;
-    - `stack_key`: of the learners of one site's rows, those of one class whose keys are equal (and hashable, and not
-      None) learn in one computation, `stack(learners)` of their class, which gives a `Stack`.
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch, from 1 on; the last batch of a pass may have fewer."""
+        ...
+
+    def start(self, info: Info) -> None:
+        """Make ready; called once, before the first batch."""
+        ...
+
+    def partial_fit(self, batch: Batch) -> None:
+        """Learn from the next rows."""
+        ...
+
+    def finish(self) -> Decomposition:
+        """Give what was learnt; called once, after the last batch.
+
+        Raises:
+            Undefined: these rows can't be decomposed; the reason says why.
+        """
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A learner that is saved from time to time, and after a crash goes on in a new instance that has been started.
+
+    All it has learnt must be in attributes that a snapshot takes (numbers, strings, tensors, random generators, what
+    has a `state_dict`, and objects, lists and dicts of these), and its objects made in `start`.
     """
 
-    passes: int
-    batch_rows: int
+    @property
+    def resumable(self) -> bool:
+        """True where this instance is to be saved; parameters may decide."""
+        ...
 
-    def start(self, info: Info) -> None: ...
 
-    def partial_fit(self, batch: Batch) -> None: ...
+@runtime_checkable
+class Stackable(Protocol):
+    """A learner that can learn in one computation with others of its class."""
 
-    def finish(self) -> Decomposition: ...
+    @property
+    def stack_key(self) -> Hashable:
+        """A key that learners who can learn together share, of one class and one site's rows; None: by itself."""
+        ...
+
+    @classmethod
+    def stack(cls, learners: Sequence[Any]) -> Stack:
+        """Make one of two or more learners of this class."""
+        ...
 
 
 class Stack(Protocol):
@@ -78,12 +119,23 @@ class Stack(Protocol):
     that was cut off and goes on may have fewer. Time and state count as shared equally.
     """
 
-    passes: int
-    batch_rows: int
+    @property
+    def passes(self) -> int:
+        """Passes over the rows, as each of the learners wants them."""
+        ...
 
-    def start(self, infos: Sequence[Info]) -> None: ...
+    @property
+    def batch_rows(self) -> int:
+        """Rows in the batch of each learner."""
+        ...
 
-    def partial_fit(self, batches: Sequence[Batch]) -> None: ...
+    def start(self, infos: Sequence[Info]) -> None:
+        """Make ready; called once, before the first batches."""
+        ...
+
+    def partial_fit(self, batches: Sequence[Batch]) -> None:
+        """Learn from the next rows of each learner."""
+        ...
 
     def unstack(self) -> None:
         """Hand each learner what it has learnt. `finish` of each is called next: there one alone may fail."""

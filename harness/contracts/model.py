@@ -1,13 +1,21 @@
-"""Models: what activations are read from."""
+"""Models: what activations are read from.
+
+All models are a `Model`. Besides, a model runs texts, and is then a `TextModel`, or it has rows of its own
+(`HasOwnRows`). A `TextModel` may be able to go on from changed activations (`HasHead`) and to say which tokens a
+direction promotes (`HasUnembedding`); of made-up rows the features may be known (`KnowsTruth`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from harness.contracts.decomposition import Codes
 
 
 @dataclass(frozen=True)
@@ -22,34 +30,101 @@ class Window:
     end: Sequence[int | None]
 
 
+@dataclass(frozen=True)
+class Capture:
+    """Activations by site, in the model's dtype and on the CPU, and the identity of each row."""
+
+    x: dict[str, Float[Tensor, "n d"]]
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What rows were made of, where that is known: x = codes · dictionary, and noise."""
+
+    dictionary: Float[Tensor, "f d"]
+    """The direction of every feature."""
+    codes: Codes
+    """How active the features are in each row."""
+
+
 class Model(Protocol):
-    """Something whose activations can be read."""
+    """Something that has activations."""
 
-    n_layers: int
-    width: int
-    tokenizer_hash: str
+    @property
+    def n_layers(self) -> int:
+        """Blocks of the model; sites are named by their number, from 0 on."""
+        ...
 
-    def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
-        """For each text, its consecutive windows."""
+    @property
+    def width(self) -> int:
+        """Dimensions of the residual stream."""
+        ...
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """A hash that two models share only if they cut texts into the same tokens."""
+        ...
+
+
+@runtime_checkable
+class RunsTexts(Protocol):
+    """The ability to cut texts into tokens and to read activations while running them."""
+
+    def windows(self, texts: Sequence[str], context: int) -> Sequence[Sequence[Window]]:
+        """Cut each text into consecutive windows."""
         ...
 
     def activations(
         self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
-    ) -> dict[str, Float[Tensor, "b t d"]]:
-        """The activations at every site; the forward pass goes no deeper than needed. False in `mask` is padding."""
+    ) -> Mapping[str, Float[Tensor, "b t d"]]:
+        """Run windows and give the activations at every site; the forward pass goes no deeper than needed.
+
+        False in `mask` is padding.
+        """
+        ...
+
+
+class TextModel(Model, RunsTexts, Protocol):
+    """A model that runs texts: what captures, encoders and questions to the subject model need."""
+
+
+@runtime_checkable
+class HasOwnRows(Protocol):
+    """The ability to give rows that were made elsewhere or are made up; such a model runs no texts."""
+
+    def stored_capture(self, sites: Sequence[str]) -> Capture:
+        """All rows at these sites, aligned with one table of their identities."""
+        ...
+
+
+@runtime_checkable
+class HasHead(Protocol):
+    """The ability to predict next tokens, also after something else was put in the place of activations."""
+
+    def replay(self, ids: Int[Tensor, "b t"], site: str) -> Replay:
+        """Run windows so that they can be run again from `site` on.
+
+        What `ids` hold after a window's end is without effect on it.
+
+        Raises:
+            Undefined: next tokens can't be predicted after all; the reason says why.
+        """
         ...
 
 
 class Replay(Protocol):
-    """A batch of windows that a model has run, and can run again from one site on.
+    """A batch of windows that a model has run, and can run again from one site on."""
 
-    A model that has a language-model head offers `replay(ids, site) -> Replay`, which raises `Undefined` with the
-    reason where next tokens can't be predicted. What `ids` hold after a window's end is without effect on it.
-    """
+    @property
+    def x(self) -> Float[Tensor, "b t d"]:
+        """The activations at the site, on the CPU."""
+        ...
 
-    x: Float[Tensor, "b t d"]
-    """The activations at the site, on the CPU."""
-    n_bytes: int
+    @property
+    def n_bytes(self) -> int:
+        """Memory that keeping it takes."""
+        ...
 
     def logits(self) -> Float[Tensor, "b t v"]:
         """The logits of the unhooked model."""
@@ -57,4 +132,33 @@ class Replay(Protocol):
 
     def patched(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
         """The logits with `x` at the site; those of the unhooked model, bit for bit, where nothing is changed."""
+        ...
+
+
+@runtime_checkable
+class HasUnembedding(Protocol):
+    """The ability to say which tokens a direction of the residual stream promotes: the logit lens.
+
+    Each method may raise `Undefined` with the reason where the model has no such head after all.
+    """
+
+    def unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        """The logits of rows of the residual stream after the last block, by the model's own last norm and head."""
+        ...
+
+    def unembedding(self, ids: Int[Tensor, " t"]) -> Float[Tensor, "t e"]:
+        """The rows of the head's matrix that make the logits of these tokens."""
+        ...
+
+    def token_texts(self, ids: Sequence[int]) -> Sequence[str]:
+        """The text of each token, with the space before it if it has one."""
+        ...
+
+
+@runtime_checkable
+class KnowsTruth(Protocol):
+    """The ability to say of which features rows were made."""
+
+    def truth(self, rows: pd.DataFrame) -> Truth:
+        """The features, and how active they are in these rows of its own."""
         ...

@@ -81,7 +81,15 @@ class Task(Protocol):
     `("rows",)` where it reads `shared_rows` of these pairs.
     """
 
-    metric: str
-    """The name of its main metric, one of those that `score` gives."""
+    @property
+    def metric(self) -> str:
+        """The name of the main metric, one of those that `score` gives."""
+        ...
 
-    def score(self, comparisons: Comparisons) -> list[TaskScore]: ...
+    def score(self, comparisons: Comparisons) -> Sequence[TaskScore]:
+        """Give the metrics of one similarity, each for the families that it is about.
+
+        Raises:
+            Undefined: the suite has nothing to judge by; the reason says why.
+        """
+        ...

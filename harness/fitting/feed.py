@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.capturing.activations import Stream
 from harness.contracts.decomposition import Decomposition
-from harness.contracts.method import Batch, Info, Learner, Stack
+from harness.contracts.method import Batch, Info, Learner, Stack, Stackable
 from harness.errors import PluginError
 from harness.fitting.snapshots import Snapshot
 from harness.registry.isolation import isolated
@@ -123,9 +123,9 @@ class Feed:
             infos: by the id of the stream.
         """
         own = [infos[id(self.streams[name])] for name in self.members]
-        first: Any = self.learner
-        if len(self.members) > 1:
-            self.stack = type(first).stack(list(self.members.values()))
+        first = next(iter(self.members.values()))
+        if len(self.members) > 1 and isinstance(first, Stackable):
+            self.stack = first.stack(list(self.members.values()))
         for name in ("passes", "batch_rows"):
             value = getattr(self.learner, name, None)
             if not isinstance(value, int) or value < 1:

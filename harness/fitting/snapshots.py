@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from harness.errors import PluginError
+
+
+@runtime_checkable
+class _HasState(Protocol):
+    """An object that takes and gives its own state: an optimiser, say."""
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> object: ...
 
 
 @dataclass
@@ -49,7 +58,7 @@ class Snapshot:
             return {"tuple" if isinstance(value, tuple) else "list": items}
         if isinstance(value, Mapping):
             return {"dict": [[key, self._take(item, f"{path}.{key}", parents)] for key, item in value.items()]}
-        if hasattr(value, "load_state_dict"):
+        if isinstance(value, _HasState):
             return {"state": self._take(value.state_dict(), path, parents)}
         if hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
             attributes = vars(value).items()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.capturing.activations import Stream
 from harness.contracts.decomposition import Decomposition
-from harness.contracts.method import Info, Learner
+from harness.contracts.method import Info, Learner, Resumable, Stackable
 from harness.errors import PluginError
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.feed import Feed, Fitted, distinct
@@ -44,7 +44,7 @@ def fit_together(
     feeds = [Feed(members, streams, device) for members in _stacks(learners)]
     for feed in feeds:
         feed.run(partial(feed.start, infos))
-    resumable = [feed for feed in feeds if getattr(feed.learner, "resumable", False)]
+    resumable = [feed for feed in feeds if isinstance(feed.learner, Resumable) and feed.learner.resumable]
     for feed in resumable:
         if checkpoints and (checkpoint := checkpoints.load(feed.name)):
             feed.run(partial(feed.resume, *checkpoint))
@@ -84,7 +84,7 @@ def fed_together(learners: Mapping[str, Learner], streams: Mapping[str, Stream])
 
 def stack_key(learner: Learner) -> Hashable:
     """Of learners that learn in one computation; None for those that learn by themselves."""
-    key: Hashable = getattr(learner, "stack_key", None)
+    key = learner.stack_key if isinstance(learner, Stackable) else None
     hash(key)
     return key
 

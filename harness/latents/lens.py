@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.contracts.model import HasUnembedding, Model
 from harness.errors import Undefined
 
 N_TOKENS = 10
@@ -28,12 +29,23 @@ _DIRECTIONS_AT_ONCE = 64
 class Lens:
     """Asks the model, which is loaded when first needed."""
 
-    load_model: Callable[[], Any]
+    load_model: Callable[[], Model]
     _zero: Float[Tensor, "1 v"] | None = field(default=None, init=False)
 
     @cached_property
-    def _model(self) -> Any:
+    def _loaded(self) -> Model:
         return self.load_model()
+
+    @property
+    def model(self) -> HasUnembedding:
+        """Whom it asks.
+
+        Raises:
+            Undefined: there is no model, or none that can be asked; the reason says why.
+        """
+        if not isinstance(self._loaded, HasUnembedding):
+            raise Undefined("its rows are stored; there is no model to ask")
+        return self._loaded
 
     def __call__(self, directions: Float[Tensor, "u d"]) -> list[dict[str, Any]]:
         """For each direction `promoted` and `suppressed` tokens with their logits; or one `reason` for all."""
@@ -48,16 +60,13 @@ class Lens:
         Raises:
             Undefined: there is no model or it has no head; the reason says why.
         """
-        if not hasattr(self._model, "unembed"):
-            raise Undefined("its rows are stored; there is no model to ask")
         if self._zero is None:
             self._zero = self._unembed(torch.zeros_like(directions[:1]))
         for part in directions.split(_DIRECTIONS_AT_ONCE):
             yield self._unembed(part) - self._zero
 
     def _unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
-        logits: Tensor = self._model.unembed(x)
-        return logits.float().cpu()
+        return self.model.unembed(x).float().cpu()
 
     def _read(self, logits: Float[Tensor, " v"]) -> dict[str, Any]:
         n = min(N_TOKENS, len(logits))
@@ -65,5 +74,5 @@ class Lens:
         return {name: self._tokens(end.values, end.indices) for name, end in ends.items()}
 
     def _tokens(self, logits: Float[Tensor, " t"], ids: Tensor) -> list[dict[str, Any]]:
-        texts = self._model.token_texts(ids.tolist())
+        texts = self.model.token_texts(ids.tolist())
         return [{"token": text, "logit": logit} for text, logit in zip(texts, logits.tolist(), strict=True)]

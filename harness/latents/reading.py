@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from harness.capturing.splits import documents_in_split
+from harness.contracts.corpus import Corpus
 from harness.contracts.decomposition import Decomposition
 from harness.errors import StoreError, Undefined
 from harness.latents.activations import LatentActivations
@@ -62,7 +63,7 @@ class Reading:
 
 def find_texts(create: Create, source: Mapping[str, Any], wanted: set[str]) -> dict[str, str]:
     """Documents by id; `source` is the task of the capture whose rows name them."""
-    corpus = create("corpus", source["corpus"])
+    corpus: Corpus = create("corpus", source["corpus"])
     texts: dict[str, str] = {}
     documents = documents_in_split(corpus.documents(), source["documents"])
     while len(texts) < len(wanted) and (document := next(documents, None)) is not None:

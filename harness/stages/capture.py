@@ -13,9 +13,11 @@ import pandas as pd
 from safetensors import safe_open
 from torch import Tensor
 
-from harness.capturing.capture import BATCH_WINDOWS, Capture, read
+from harness.capturing.capture import BATCH_WINDOWS, read
 from harness.capturing.splits import documents_in_split, in_split
-from harness.errors import ConfigError, StoreError
+from harness.contracts.corpus import Corpus
+from harness.contracts.model import Capture, HasOwnRows, Model, RunsTexts
+from harness.errors import ConfigError, PluginError, StoreError
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
 from harness.running.session import Session
@@ -34,7 +36,7 @@ def run(cells: list[Cell], session: Session) -> None:
 
 def _capture(cells: list[Cell], session: Session) -> None:
     session.progress(f"loading {cells[0].columns['model']}", 0, 1)
-    model = session.create("model", cells[0].task["model"])
+    model: Model = session.create("model", cells[0].task["model"])
     together = _Pass(cells, session, model)
     together.check_disk(float(cells[0].task["max_disk_gb"]))
     try:
@@ -58,7 +60,7 @@ def unit_windows(n_tokens: int, context: int) -> int:
 class _Pass:
     """One forward pass over a split for several sites."""
 
-    def __init__(self, cells: list[Cell], session: Session, model: Any) -> None:
+    def __init__(self, cells: list[Cell], session: Session, model: Model) -> None:
         self.cells, self.session, self.task, self.model = cells, session, cells[0].task, model
         self.n_tokens = int(self.task["tokens"])
         self.folders = {cell.task["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
@@ -86,10 +88,15 @@ class _Pass:
 
     def units(self, skip_units: int) -> Iterator[Capture]:
         task = self.task
-        if hasattr(self.model, "stored_capture"):
+        if isinstance(self.model, HasOwnRows):
             yield from _stored_units(self.model.stored_capture(list(self.folders)), task, skip_units)
             return
-        corpus = self.session.create("corpus", task["corpus"])
+        if not isinstance(self.model, RunsTexts):
+            raise PluginError(
+                f"{type(self.model).__name__} has neither windows() and activations() nor stored_capture(); a model "
+                "needs the first two to run texts (harness.RunsTexts), or the last (harness.HasOwnRows)."
+            )
+        corpus: Corpus = self.session.create("corpus", task["corpus"])
         documents = documents_in_split(corpus.documents(), task["documents"])
         yield from read(
             self.model,

@@ -16,9 +16,10 @@ from torch import Tensor
 from harness.capturing.activations import BLOCK_ROWS
 from harness.capturing.replays import Replays, number_documents
 from harness.capturing.splits import documents_in_split
-from harness.contracts.corpus import Document
+from harness.contracts.corpus import Corpus, Document
 from harness.contracts.decomposition import Decomposition, load
-from harness.contracts.evaluation import EvaluationContext, Truth
+from harness.contracts.evaluation import Evaluation, EvaluationContext
+from harness.contracts.model import KnowsTruth, Model, Truth
 from harness.contracts.table_row import TableRow
 from harness.errors import PluginError, StoreError, Undefined
 from harness.planning.cells import Cell
@@ -79,7 +80,7 @@ def _replays(source: Any, activations: StoredActivations, masked: Tensor, sessio
 
 
 def _documents(source: Any, session: Session) -> Iterator[Document]:
-    corpus = session.create("corpus", source["corpus"])
+    corpus: Corpus = session.create("corpus", source["corpus"])
     return documents_in_split(corpus.documents(), source["documents"])
 
 
@@ -103,11 +104,10 @@ def _labels(source: Any, activations: StoredActivations, session: Session) -> li
 
 
 def _truth(source: Any, activations: StoredActivations, session: Session) -> Truth:
-    model = session.create("model", source["model"])
-    if not hasattr(model, "truth"):
+    model: Model = session.create("model", source["model"])
+    if not isinstance(model, KnowsTruth):
         raise Undefined("nobody knows the true features of this model")
-    truth: Truth = model.truth(activations.rows)
-    return truth
+    return model.truth(activations.rows)
 
 
 def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Tensor, " d"]:
@@ -133,9 +133,9 @@ def _rows(
     call: Any, decomposition: Decomposition, context: EvaluationContext, session: Session
 ) -> list[dict[str, Any]]:
     started = time.perf_counter()
-    evaluation = session.create("evaluation", call)
+    evaluation: Evaluation = session.create("evaluation", call)
     with isolated():
-        found = evaluation.evaluate(decomposition, context)
+        found: object = evaluation.evaluate(decomposition, context)
     seconds = time.perf_counter() - started
     if not isinstance(found, Iterable) or not all(isinstance(row, TableRow) for row in found):
         raise PluginError(f"evaluation {call['name']}: evaluate() returned {found!r:.80}, not a list of TableRows.")

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from harness.asking.respondents import Respondents, planned
-from harness.contracts.explainer import to_explain
+from harness.contracts.explainer import Explainer, to_explain
 from harness.contracts.latent import Latent
 from harness.contracts.requests import Request
 from harness.errors import PluginError, Undefined
@@ -38,7 +38,7 @@ def _explain(cell: Cell, units: list[Unit], respondents: Respondents, session: S
         raise Undefined(f"no latent of {cell.columns['method']} has enough windows to be explained")
     started, asked_before = time.perf_counter(), respondents.usage
     name = cell.task["explainer"]["name"]
-    explainer = session.create("explainer", cell.task["explainer"])
+    explainer: Explainer = session.create("explainer", cell.task["explainer"])
     latents = [to_explain(unit.latent) for unit in units]
     plans = [planned(explainer, latent, respondents) for latent in latents]
     asked = [(latent, plan) for latent, plan in zip(latents, plans, strict=True) if not isinstance(plan, Undefined)]
@@ -55,13 +55,15 @@ def _explain(cell: Cell, units: list[Unit], respondents: Respondents, session: S
     session.done(cell, rows, manifest["provenance"], incomplete)
 
 
-def _reduce(explainer: Any, latent: Latent, plan: list[Request] | Undefined, respondents: Respondents) -> Explanation:
+def _reduce(
+    explainer: Explainer, latent: Latent, plan: list[Request] | Undefined, respondents: Respondents
+) -> Explanation:
     try:
         if isinstance(plan, Undefined):
             raise plan
         responses = respondents.answer(latent, plan)
         with isolated():
-            text = explainer.reduce(latent, plan, responses)
+            text: object = explainer.reduce(latent, plan, responses)
     except Undefined as undefined:
         return Explanation(latent.index, latent.sign, None, undefined.reason)
     if not isinstance(text, str) or not text.strip():

@@ -37,7 +37,7 @@ def run(cells: list[Cell], session: Session) -> None:
     learners: dict[str, Learner] = {}
     for key, cell in todo.items():
         with session.alone(cell):
-            learner = session.create("method", cell.task["method"])
+            learner: Learner = session.create("method", cell.task["method"])
             stack_key(learner)  # the plugin's own code, like what made it
             learners[key] = learner
     stream_of = {key: streams[todo[key].task["seed"]] for key in learners}

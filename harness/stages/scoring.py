@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from harness.asking.respondents import Respondents, planned
 from harness.contracts.latent import Latent
 from harness.contracts.requests import Request
-from harness.contracts.scorer import also_of, range_of
+from harness.contracts.scorer import Scorer, also_of, range_of
 from harness.contracts.table_row import TableRow
 from harness.errors import PluginError, Undefined
 from harness.latents.explanations import Explanations, explained, read_explanations
@@ -62,7 +62,7 @@ def _rows(
     """Those of the table, the verdicts on single windows, and what both lack that may yet be had."""
     started, asked_before = time.perf_counter(), respondents.usage
     name = task["scorer"]["name"]
-    scorer = session.create("scorer", task["scorer"])
+    scorer: Scorer = session.create("scorer", task["scorer"])
     explanations = incomplete = None
     if "explanation" in task:
         folder, manifest = require(session.store, "explanation", task["explanation"])
@@ -82,7 +82,7 @@ def _rows(
     return rows, verdicts, respondents.incomplete or incomplete
 
 
-def _ask(scorer: Any, latent: Latent, explanations: Explanations | None, respondents: Respondents) -> _Asked:
+def _ask(scorer: Scorer, latent: Latent, explanations: Explanations | None, respondents: Respondents) -> _Asked:
     """The latent as the scorer sees it, and what is asked about it."""
     try:
         shown = latent if explanations is None else explained(latent, explanations)
@@ -92,7 +92,7 @@ def _ask(scorer: Any, latent: Latent, explanations: Explanations | None, respond
     return plan if isinstance(plan, Undefined) else (shown, plan)
 
 
-def _reduce(scorer: Any, n_test: int, asked: _Asked, respondents: Respondents) -> list[TableRow]:
+def _reduce(scorer: Scorer, n_test: int, asked: _Asked, respondents: Respondents) -> list[TableRow]:
     """The metrics of one latent; only those of leaderboards, null, where it can't be scored."""
     try:
         if isinstance(asked, Undefined):
@@ -100,22 +100,22 @@ def _reduce(scorer: Any, n_test: int, asked: _Asked, respondents: Respondents) -
         latent, plan = asked
         responses = respondents.answer(latent, plan)
         with isolated():
-            found = scorer.reduce(latent, plan, responses)
+            found: object = scorer.reduce(latent, plan, responses)
     except Undefined as undefined:
         also = [TableRow(metric, None, n_test, None, undefined.reason) for metric in also_of(scorer)]
         return [TableRow(scorer.metric, None, n_test, True, undefined.reason), *also]
     where = f"{type(scorer).__name__}.reduce()"
-    if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
+    if not isinstance(found, Sequence) or not all(isinstance(row, TableRow) for row in found):
         raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
     if [row.metric for row in found].count(scorer.metric) != 1:
         raise PluginError(f"{where} gives {[row.metric for row in found]}, not its metric {scorer.metric!r} once.")
     for row in found:
         if row.value is not None and not math.isfinite(row.value):
             raise PluginError(f"{where}: {row.metric} is {row.value}. Give None and a reason.")
-    return found
+    return list(found)
 
 
-def _table_row(found: TableRow, unit: Unit, scorer: Any) -> dict[str, Any]:
+def _table_row(found: TableRow, unit: Unit, scorer: Scorer) -> dict[str, Any]:
     """`chance` marks the main metric; `lowest` and `highest` are null where the range has no end.
 
     Both are null for metrics that leaderboards have no line of.

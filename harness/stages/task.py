@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from harness.api import fit
 from harness.comparing.pairing import Pairing
 from harness.contracts.decomposition import Decomposition
 from harness.contracts.rows import make_rows
-from harness.contracts.task import ComparedSite, Comparisons, TaskScore
+from harness.contracts.similarity import Similarity
+from harness.contracts.task import ComparedSite, Comparisons, Task, TaskScore
 from harness.errors import PluginError, StoreError, Undefined
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
@@ -36,13 +37,13 @@ def run(cells: list[Cell], session: Session) -> None:
 
 
 def _rows(what: Any, session: Session) -> list[dict[str, Any]]:
-    task = session.create("task", what["task"])
-    metric = session.create("similarity", what["similarity"])
+    task: Task = session.create("task", what["task"])
+    metric: Similarity = session.create("similarity", what["similarity"])
     compare = _Compare(what, metric, session)
     comparisons = _comparisons(what, compare, session)
     with isolated():
-        scores = task.score(comparisons)
-    _check(scores, what["task"]["name"], task.metric, len(comparisons.models))
+        found: object = task.score(comparisons)
+    scores = _checked(found, what["task"]["name"], task.metric, len(comparisons.models))
     return [_row(score, task.metric, comparisons.models) for score in scores] + compare.costs()
 
 
@@ -66,7 +67,7 @@ def _values(key: str, session: Session) -> Mapping[str, float]:
     return {found["metric"]: math.nan if found["value"] is None else found["value"] for found in record.rows}
 
 
-def _scale(metric: Any) -> Callable[[float], float]:
+def _scale(metric: Similarity) -> Callable[[float], float]:
     """From a similarity's own numbers to those that tasks see: more is more alike."""
     if metric.higher_is_more_similar:
         return float
@@ -90,7 +91,7 @@ def _shared_rows(what: Any, session: Session) -> Callable[[int, int], tuple[Tens
 class _Compare:
     """How alike rows are by one similarity, and what it costs to say so."""
 
-    def __init__(self, what: Any, metric: Any, session: Session) -> None:
+    def __init__(self, what: Any, metric: Similarity, session: Session) -> None:
         self.what, self.metric, self.session = what, metric, session
         self.scale = _scale(metric)
         self.seconds: list[float] = []
@@ -128,8 +129,9 @@ class _Compare:
         ]
 
 
-def _check(scores: Any, name: str, main_metric: str, n_models: int) -> None:
-    if not isinstance(scores, list) or not all(isinstance(score, TaskScore) for score in scores):
+def _checked(scores: object, name: str, main_metric: str, n_models: int) -> Sequence[TaskScore]:
+    """The scores; a PluginError where they are none."""
+    if not isinstance(scores, Sequence) or not all(isinstance(score, TaskScore) for score in scores):
         raise PluginError(f"task {name}: score() returned {scores!r:.80}, not a list of TaskScores.")
     if main_metric not in (score.metric for score in scores):
         raise PluginError(f"task {name}: score() gives no {main_metric!r}, which it names as its main metric.")
@@ -137,6 +139,7 @@ def _check(scores: Any, name: str, main_metric: str, n_models: int) -> None:
         for sums in (score.numerator, score.denominator):
             if np.shape(sums) != (n_models, n_models) or not np.isfinite(sums).all():
                 raise PluginError(f"task {name}: {score.metric} needs finite sums of shape {n_models} × {n_models}.")
+    return scores
 
 
 def _row(score: TaskScore, main_metric: str, models: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from harness.api import fit
 from harness.contracts.decomposition import Decomposition
-from harness.contracts.method import Batch, Info
+from harness.contracts.method import Batch, Info, Learner
 from harness.contracts.rows import bare_rows
 from harness.testing.checks import Broken, NotChecked, described
 
@@ -133,7 +133,7 @@ def _here(value: Any) -> Any:
     return torch.device("cpu") if isinstance(value, torch.device) else value
 
 
-def _fit_by_hand(learner: Any, x: Float[Tensor, "n d"]) -> Decomposition:
+def _fit_by_hand(learner: Learner, x: Float[Tensor, "n d"]) -> Decomposition:
     """The engine's fit would wait for the accelerator."""
     n, d = x.shape
     learner.start(Info(d, n, 0, x.device, x.dtype, lambda: x.double().mean(dim=0)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from harness.contracts.explainer import to_explain
+from harness.contracts.explainer import Explainer, to_explain
 from harness.contracts.latent import Latent
 from harness.contracts.requests import Failure
 from harness.errors import Undefined
@@ -22,7 +22,7 @@ class ExplainerUnderTest:
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Explainer]) -> None:
         self.make = make
 
     @cached_property
@@ -31,13 +31,16 @@ class ExplainerUnderTest:
         return bool(checked_plan(self.make(), to_explain(planted(0))))
 
     def text(
-        self, of: Latent, explainer: Any = None, answers: Callable[[Latent, Sequence[Any]], list[Any]] = respond
+        self,
+        of: Latent,
+        explainer: Explainer | None = None,
+        answers: Callable[[Latent, Sequence[Any]], list[Any]] = respond,
     ) -> str | None:
         """What it says of the explain half of a latent, by a fresh one if none is given; None where it is undefined."""
         explainer, of = self.make() if explainer is None else explainer, to_explain(of)
         try:
             plan = checked_plan(explainer, of)
-            found = explainer.reduce(of, plan, answers(of, plan))
+            found: object = explainer.reduce(of, plan, answers(of, plan))
         except Undefined as undefined:
             if not undefined.reason:
                 raise Broken("harness.Undefined was raised without a reason; say why it has no explanation.") from None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from harness.contracts.judge import Judge, methods_of
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import Metered
 from harness.planning.suite import CAPABILITIES
@@ -38,12 +39,12 @@ class JudgeUnderTest:
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Any], provides: Sequence[str] | None = None) -> None:
+    def __init__(self, make: Callable[[], Judge], provides: Sequence[str] | None = None) -> None:
         self.make = make
         self._provides = provides
 
     @cached_property
-    def judge(self) -> Any:
+    def judge(self) -> Judge:
         """One for most checks: judges may be large."""
         return self.make()
 
@@ -51,20 +52,20 @@ class JudgeUnderTest:
     def capabilities(self) -> list[str]:
         """What it can be asked."""
         if self._provides is None:
-            return [name for name in CAPABILITIES if hasattr(self.judge, name)]
+            return list(methods_of(self.judge))
         return list(self._provides)
 
     def asked(self) -> dict[str, list[Any]]:
         """What it is asked, by the method."""
         return {name: _ASKED[name] for name in self.capabilities if name in _ASKED}
 
-    def answers(self, name: str, requests: Sequence[Any], judge: Any = None) -> list[Any]:
+    def answers(self, name: str, requests: Sequence[Any], judge: Judge | None = None) -> list[Any]:
         """One response to each request, of a copy of what is given."""
         return self.answers_of(name, list(requests), judge)
 
-    def answers_of(self, name: str, requests: Sequence[Any], judge: Any = None) -> list[Any]:
+    def answers_of(self, name: str, requests: Sequence[Any], judge: Judge | None = None) -> list[Any]:
         """The same of the very thing that is given."""
-        found = list(getattr(self.judge if judge is None else judge, name)(requests))
+        found = list(methods_of(self.judge if judge is None else judge)[name](requests))
         if len(found) != len(requests):
             raise Broken(f"{name}() gave {len(found)} responses to {len(requests)} requests; give one to each.")
         return [answer.response if isinstance(answer, Metered) else answer for answer in found]
@@ -75,7 +76,8 @@ def can_be_asked_what_it_provides(under_test: JudgeUnderTest) -> None:
     names = under_test.capabilities
     if unknown := [name for name in names if name not in CAPABILITIES]:
         raise Broken(f"its Spec provides {unknown}; judges provide {', '.join(CAPABILITIES)}.")
-    if missing := [name for name in names if not callable(getattr(under_test.judge, name, None))]:
+    methods = methods_of(under_test.judge)
+    if missing := [name for name in names if not callable(methods.get(name))]:
         raise Broken(f"its Spec provides {missing}, but there are no such methods.")
     if not names:
         raise Broken(f"it has none of the methods {', '.join(CAPABILITIES)}; name them in its Spec's provides.")
@@ -137,7 +139,7 @@ def leaves_requests_as_they_are(under_test: JudgeUnderTest) -> None:
     """Neither the requests nor the list of them are changed; a tuple of them does as well, and none at all."""
     for name, requests in under_test.asked().items():
         given, kept = list(requests), copy.deepcopy(requests)
-        list(getattr(under_test.judge, name)(given))
+        list(methods_of(under_test.judge)[name](given))
         if given != kept:
             raise Broken(f"{name}() has changed the requests it was given. Work on a copy.")
         under_test.answers_of(name, tuple(requests))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.contracts.decomposition import Decomposition
-from harness.contracts.method import Batch, Info
+from harness.contracts.method import Batch, Info, Learner
 from harness.errors import PluginError
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.snapshots import Snapshot
@@ -26,7 +26,7 @@ _TABLES = ("atoms", "candidates")
 class Around:
     """Hands everything on."""
 
-    def __init__(self, learner: Any) -> None:
+    def __init__(self, learner: Learner) -> None:
         self.learner = learner
 
     @property
@@ -43,7 +43,7 @@ class Around:
     def partial_fit(self, batch: Batch) -> None:
         self.learner.partial_fit(batch)
 
-    def finish(self) -> Any:
+    def finish(self) -> Decomposition:
         return self.learner.finish()
 
 
@@ -58,7 +58,7 @@ class Overwriting(Around):
 class HandedOver(Around):
     """After every batch the fit goes on in a fresh learner, from a checkpoint."""
 
-    def __init__(self, learner: Any, make: Callable[[], Any]) -> None:
+    def __init__(self, learner: Learner, make: Callable[[], Learner]) -> None:
         super().__init__(learner)
         self.make = make
 
@@ -95,13 +95,13 @@ class SeedWatch(TorchDispatchMode):
             self.drawn.add(f"torch.{func.overloadpacket.__name__.removeprefix('_')}")
         return func(*args, **(kwargs or {}))
 
-    def around(self, learner: Any) -> Around:
+    def around(self, learner: Learner) -> Around:
         """The learner, told its seed only when it asks."""
         return _Watched(learner, self)
 
 
 class _Watched(Around):
-    def __init__(self, learner: Any, watch: SeedWatch) -> None:
+    def __init__(self, learner: Learner, watch: SeedWatch) -> None:
         super().__init__(learner)
         self.watch = watch
 

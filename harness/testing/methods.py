@@ -10,7 +10,9 @@ from torch import Tensor
 
 from harness.api import fit
 from harness.contracts.decomposition import Codes, Decomposition, load
+from harness.contracts.method import Resumable
 from harness.errors import ConfigError, Undefined
+from harness.fitting.together import stack_key
 from harness.testing import devices, learners
 from harness.testing.checks import Broken, Check, NotChecked, described, seed_globally
 from harness.testing.examples import rows
@@ -240,7 +242,8 @@ def has_the_dictionary_it_decodes_with(method: MethodUnderTest) -> None:
 def goes_on_from_a_checkpoint(method: MethodUnderTest) -> None:
     """A learner that says it is resumable can be broken off after any batch, and ends with the same bits."""
     _ = method.fitted
-    if not getattr(method.make(), "resumable", False):
+    learner = method.make()
+    if not (isinstance(learner, Resumable) and learner.resumable):
         raise NotChecked("it does not say that it is resumable")
     resumed = method.fit(through=lambda learner: learners.HandedOver(learner, method.make))
     if differs := method.difference(method.fitted, resumed):
@@ -253,7 +256,7 @@ def goes_on_from_a_checkpoint(method: MethodUnderTest) -> None:
 def learns_the_same_in_a_stack(method: MethodUnderTest) -> None:
     """Learners with a stack_key learn the weights that they would learn alone, to 1e-4."""
     fitted = method.fitted
-    if getattr(method.make(), "stack_key", None) is None:
+    if stack_key(method.make()) is None:
         raise NotChecked("it has no stack_key")
     seeds = (0, 0, 1)
     alone = {0: fitted.state()[0], 1: method.fit(seed=1).state()[0]}

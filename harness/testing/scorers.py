@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.contracts.explainer import Explainer
 from harness.contracts.latent import Latent, LatentWindow
 from harness.contracts.requests import Activate, Choose, Embed, Generate, Likelihood, Steer, Unembed
-from harness.contracts.scorer import also_of, range_of
+from harness.contracts.scorer import Scorer, also_of, range_of
 from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
@@ -42,24 +43,24 @@ class ScorerUnderTest:
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Scorer]) -> None:
         self.make = make
 
     @cached_property
-    def scorer(self) -> Any:
+    def scorer(self) -> Scorer:
         """For what it says of itself."""
         return self.make()
 
-    def rows(self, of: Latent, scorer: Any = None) -> list[TableRow]:
+    def rows(self, of: Latent, scorer: Scorer | None = None) -> list[TableRow]:
         """What it says of a latent; by a fresh one if none is given. Raises Undefined if it does."""
         scorer = self.make() if scorer is None else scorer
         plan = checked_plan(scorer, of)
-        found = scorer.reduce(of, plan, respond(of, plan))
-        if not isinstance(found, list) or not all(isinstance(row, TableRow) for row in found):
+        found: object = scorer.reduce(of, plan, respond(of, plan))
+        if not isinstance(found, Sequence) or not all(isinstance(row, TableRow) for row in found):
             raise Broken(f"reduce() returned {found!r:.80}; return a list of harness.TableRow.")
-        return found
+        return list(found)
 
-    def value(self, of: Latent, scorer: Any = None) -> float | None:
+    def value(self, of: Latent, scorer: Scorer | None = None) -> float | None:
         """The main metric; None where there is none."""
         try:
             rows = self.rows(of, scorer)
@@ -235,12 +236,12 @@ def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
             raise Broken(f"the value is {value} for a latent {what}; raise harness.Undefined(reason).")
 
 
-def checked_plan(asker: Any, of: Latent) -> list[Any]:
+def checked_plan(asker: Scorer | Explainer, of: Latent) -> list[Any]:
     """What a scorer or explainer asks about a latent."""
-    plan = asker.plan(of)
-    if not isinstance(plan, list) or not all(type(request) in _ANSWERS for request in plan):
+    plan: object = asker.plan(of)
+    if not isinstance(plan, Sequence) or not all(type(request) in _ANSWERS for request in plan):
         raise Broken(f"plan() returned {plan!r:.80}; return a list of requests such as harness.Embed, or none.")
-    return plan
+    return list(plan)
 
 
 def respond(of: Latent, plan: Sequence[Any]) -> list[Any]:
@@ -248,7 +249,7 @@ def respond(of: Latent, plan: Sequence[Any]) -> list[Any]:
     return [_ANSWERS[type(request)](of, request) for request in plan]
 
 
-def _rows_or_none(under_test: ScorerUnderTest, of: Latent, scorer: Any = None) -> list[TableRow] | None:
+def _rows_or_none(under_test: ScorerUnderTest, of: Latent, scorer: Scorer | None = None) -> list[TableRow] | None:
     try:
         return under_test.rows(of, scorer)
     except Undefined:

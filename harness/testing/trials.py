@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from torch import Tensor
 from harness.api import fit
 from harness.capturing.activations import Stream, TensorActivations
 from harness.contracts.decomposition import Decomposition
+from harness.contracts.method import Learner
 from harness.contracts.rows import bare_rows
 from harness.errors import ConfigError, Undefined
 from harness.fitting.together import fit_together
@@ -29,7 +29,7 @@ class MethodUnderTest:
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Learner]) -> None:
         self.make = make
 
     @cached_property
@@ -60,7 +60,7 @@ class MethodUnderTest:
         return self.outcome[1]
 
     def fit(
-        self, x: Tensor | None = None, through: Callable[[Any], Any] = lambda learner: learner, seed: int = 0
+        self, x: Tensor | None = None, through: Callable[[Learner], Learner] = lambda learner: learner, seed: int = 0
     ) -> Decomposition:
         """Another fit, with a fresh learner; from the same rows if no others are given."""
         _ = self.fitted

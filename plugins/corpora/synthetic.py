@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import harness
 from harness.plugins.corpora import SyntheticConfig
@@ -37,6 +36,6 @@ class SyntheticCorpus:
             topic = draw.choice(topics)
             yield Labelled(" ".join(self._sentence(draw, topic) for _ in range(draw.randint(3, 8))), {"topic": topic})
 
-    def _sentence(self, draw: Any, topic: str) -> str:
+    def _sentence(self, draw: random.Random, topic: str) -> str:
         words = [draw.choice(part) for part in (_SUBJECTS[topic], _VERBS, _OBJECTS)]
         return " ".join(words).capitalize() + draw.choice(_ENDINGS)

@@ -13,6 +13,7 @@ breaks off in the thinking, and none at all leave the latent without an explanat
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import harness
@@ -50,7 +51,7 @@ class JudgeWritten:
         shown = [_shown(window, latent.threshold, strongest) for window in active]
         return [harness.Generate(SYSTEM, "\n\n".join([*shown, _QUESTION]), self._max_tokens)]
 
-    def reduce(self, latent: harness.Latent, requests: list[harness.Generate], responses: list[Any]) -> str:
+    def reduce(self, latent: harness.Latent, requests: Sequence[harness.Generate], responses: Sequence[Any]) -> str:
         """The phrase that was answered."""
         (answer,) = responses
         if isinstance(answer, harness.Failure):

@@ -21,6 +21,7 @@ Even the mean embedding of the active windows, which is no text, finds only topi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import harness
@@ -42,7 +43,7 @@ class TokenStatistics:
         """Nothing: the windows say it all."""
         return []
 
-    def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> str:
+    def reduce(self, latent: harness.Latent, requests: Sequence[Any], responses: Sequence[Any]) -> str:
         """The n-grams that predict the latent best, and the contexts of its strongest activations."""
         active = sorted((w for w in latent.explain if w.is_active), key=lambda w: max(w.activations), reverse=True)
         if not active:

@@ -60,7 +60,7 @@ class Endpoint:
             retry=tenacity.retry_if_result(lambda found: isinstance(found, _Passing)),
             stop=tenacity.stop_after_attempt(config.attempts),
             wait=lambda state: min(_asked_for(state, growing(state)), _LONGEST_WAIT_SECONDS),
-            retry_error_callback=lambda state: harness.Failure(state.outcome.result().reason),
+            retry_error_callback=_given_up,
         )
         self._failed_in_a_row = 0
         self._last = harness.Failure("")
@@ -131,6 +131,11 @@ class Endpoint:
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "[hidden]") if self._key else text
+
+
+def _given_up(state: Any) -> harness.Failure:
+    """The last failure of those that might have passed."""
+    return harness.Failure(state.outcome.result().reason)
 
 
 def _asked_for(state: Any, otherwise: float) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import harness
 from harness.plugins.judges import LocalConfig, OpenAIHTTPConfig, ReplayConfig
 from harness.plugins.models import HFConfig, PackagedConfig
 from harness.plugins.models.planning import hf_identity, packaged_identity
 
-PACKAGED = "smollm2-135m"
+PACKAGED: Final = "smollm2-135m"
 
 
 def of_local(config: LocalConfig) -> dict[str, Any]:

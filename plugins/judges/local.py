@@ -179,7 +179,7 @@ class Local:
             mask[place, n_read + n_tokens - len(row.rest) :] = 1
         cache = copy.deepcopy(read)
         cache.batch_repeat_interleave(self._batch_rows)
-        logits = self._model(
+        logits: Tensor = self._model(
             input_ids=ids.to(self._device),
             attention_mask=mask.to(self._device),
             position_ids=(mask.cumsum(dim=1) - 1)[:, n_read:].to(self._device),

@@ -29,7 +29,7 @@ class Replay:
         """The recorded answers."""
         return (self._find(request) for request in requests)
 
-    def likelihood(self, requests: Sequence[harness.Likelihood]) -> Iterator[tuple[float, ...] | harness.Failure]:
+    def likelihood(self, requests: Sequence[harness.Likelihood]) -> Iterator[tuple[float, int] | harness.Failure]:
         """The recorded log-probabilities and numbers of tokens."""
         return map(self._numbers, requests)
 
@@ -37,7 +37,8 @@ class Replay:
         """The recorded embeddings."""
         return map(self._numbers, requests)
 
-    def _numbers(self, request: Any) -> tuple[float, ...] | harness.Failure:
+    def _numbers(self, request: Any) -> Any:
+        """A tuple, as JSON has none, or a `Failure`."""
         found = self._find(request)
         return found if isinstance(found, harness.Failure) else tuple(found)
 

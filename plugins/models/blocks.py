@@ -101,7 +101,8 @@ def find_sublayers(block: Block) -> dict[str, Tap]:
     """
     module = block.call.module
     # Parameters as such, for where weights lie on disk what brings them in makes each anew in its class.
-    weights = {name: nn.Parameter(_to_float32(value), False) for name, value in module.named_parameters()}
+    weights: dict[str, Tensor] = {}
+    weights |= {name: nn.Parameter(_to_float32(value), False) for name, value in module.named_parameters()}
     weights |= {name: _to_float32(value) for name, value in module.named_buffers()}
     args, kwargs = tree_map(_to_float32, block.call.arguments)
     result: list[Any] = []

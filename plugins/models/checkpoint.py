@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
     GgufConfig,
+    PreTrainedModel,
 )
 
 from harness import ConfigError
@@ -45,7 +45,7 @@ def load_tokenizer(config: HFConfig) -> Any:
     return tokenizer
 
 
-def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[PreTrainedModel, list[str]]:
     """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
     options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
     model, info = load_checkpoint(auto_class, config, **options, **placement)

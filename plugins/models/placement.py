@@ -42,7 +42,8 @@ class Placement:
 
 def load_as_nan(module: nn.Module) -> None:
     """Bring a module's own weights in from disk as NaN: where one of them is missing, it can't be read when used."""
-    device = module._hf_hook.execution_device
+    hook: Any = module._hf_hook  # accelerate puts it there
+    device = hook.execution_device
     for name, weight in list(module.named_parameters(recurse=False)):
         setattr(module, name, nn.Parameter(torch.full_like(weight, torch.nan, device=device), requires_grad=False))
     remove_hook_from_module(module)

@@ -43,8 +43,9 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
     """Layers and width, as a local folder states them under the usual names; else as the config does."""
     path = find_local(config.path)
     if path is None or not (path / "config.json").is_file():
-        known = config.n_layers is not None and config.width is not None
-        return {"n_layers": config.n_layers, "width": config.width} if known else None
+        if config.n_layers is None or config.width is None:
+            return None
+        return {"n_layers": config.n_layers, "width": config.width}
     described = json.loads((path / "config.json").read_text(encoding="utf-8"))
     described = described.get("text_config", described)
     if described.get("is_encoder_decoder") or not {"num_hidden_layers", "hidden_size"} <= described.keys():

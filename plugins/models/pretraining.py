@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,17 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from harness import HarnessError
 
-RECIPE = {"betas": (0.9, 0.95), "weight_decay": 0.1, "clipped_norm": 1.0, "warm_up_share": 0.05, "last_rate_share": 0.1}
+RECIPE: dict[str, Any] = {
+    "betas": (0.9, 0.95),
+    "weight_decay": 0.1,
+    "clipped_norm": 1.0,
+    "warm_up_share": 0.05,
+    "last_rate_share": 0.1,
+}
 SECONDS_BETWEEN_STATES = 30.0
 SECONDS_BETWEEN_LINES = 10.0
 _EVALUATED_TOGETHER = 32
@@ -46,7 +54,7 @@ class Pretraining:
         label: what lines of progress start with.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     windows: Int[Tensor, "w t"]
     n_steps: int
     batch_windows: int
@@ -93,10 +101,11 @@ class Pretraining:
 
     def learning_rate(self, step: int) -> float:
         """The rate of the step after `step`."""
-        warm_up = math.ceil(RECIPE["warm_up_share"] * self.n_steps)
+        warm_up: int = math.ceil(RECIPE["warm_up_share"] * self.n_steps)
         if step < warm_up:
             return self.peak_rate * (step + 1) / warm_up
-        last, done = RECIPE["last_rate_share"], (step - warm_up) / max(1, self.n_steps - warm_up)
+        last: float = RECIPE["last_rate_share"]
+        done = (step - warm_up) / max(1, self.n_steps - warm_up)
         return self.peak_rate * (last + (1 - last) * (1 + math.cos(math.pi * done)) / 2)
 
     def batch(self, step: int) -> Int[Tensor, "b t"]:

@@ -25,8 +25,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
 from harness import cache_folder, file_digest
 from harness.plugins.models import HFConfig, SeedlingConfig
@@ -164,12 +163,12 @@ def _label(config: SeedlingConfig) -> str:
     return f"seedling {config.architecture} {config.n_layers}x{config.width}, seed {config.seed}"
 
 
-def _untrained(config: SeedlingConfig, end_of_text: int) -> nn.Module:
+def _untrained(config: SeedlingConfig, end_of_text: int) -> PreTrainedModel:
     """The model before its first step, whatever the state of the global generator, which is left as it was."""
     described = _ARCHITECTURES[config.architecture](config)
     described.update({"vocab_size": config.vocabulary, "bos_token_id": end_of_text, "eos_token_id": end_of_text})
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(config.seed)  # torch.manual_seed would seed accelerators too
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would seed accelerators too
         return AutoModelForCausalLM.from_config(described, dtype=torch.float32).train()
 
 

@@ -82,9 +82,10 @@ class Superposition:
         return Codes(values, indices, self.config.n_features)
 
     def _rows(self, document: int) -> Float[Tensor, "r d"]:
-        x = self._codes(document).double() @ self.dictionary.double()
+        x: Tensor = self._codes(document).double() @ self.dictionary.double()
         noise = torch.randn(x.shape, generator=self._generator("noise", document), dtype=torch.float64)
-        return (x + self.config.noise / self.width**0.5 * noise).float()
+        scale: float = self.config.noise / self.width**0.5
+        return (x + scale * noise).float()
 
     def _codes(self, document: int) -> Float[Tensor, "r f"]:
         """How active every feature is in every row of a document."""

@@ -58,7 +58,9 @@ class CalibratedScorer(ABC):
         cases = self.cases(latent)
         return [self.request(about, text) for about in (own, NOTHING, *random) for _, text in cases]
 
-    def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> list[harness.TableRow]:
+    def reduce(
+        self, latent: harness.Latent, requests: Sequence[Any], responses: Sequence[Any]
+    ) -> list[harness.TableRow]:
         """The metrics of `detection`, and those of `asking`."""
         cases = self.cases(chosen_windows(latent, self._negatives))
         windows = [window for window, _ in cases]

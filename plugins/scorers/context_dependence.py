@@ -68,7 +68,7 @@ class ContextDependence:
         return [harness.Activate(tuple(context.text for context in contexts)) for contexts in pairs]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Activate], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Activate], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The share, and its control."""
         windows, contexts, others = zip(*_contexts(latent), strict=True)

@@ -49,9 +49,8 @@ def rows_at_cut(
     n = len(latent.test)
     verdicts = verdicts_at_cut(latent.test, threshold, of_test, shown)
     test = _by_class(latent.test, of_test)
-    control, reason = None, "there is no other latent with an explanation"
-    if of_test_by_other is not None:
-        control, reason = auroc(*_by_class(latent.test, of_test_by_other)), None
+    control = None if of_test_by_other is None else auroc(*_by_class(latent.test, of_test_by_other))
+    reason = "there is no other latent with an explanation" if control is None else None
     return [
         harness.TableRow(METRIC, auroc(*test), n, True, verdicts=verdicts),
         harness.TableRow("balanced_accuracy", balanced_accuracy(*test, threshold), n, True),

@@ -8,6 +8,7 @@ by how much less the silent window is like the others than the next of the five 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class EmbeddingIntruder:
         return [harness.Embed(tuple(window.text for window in test))]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The accuracy with verdicts on silent windows, and its control."""
         windows = chosen_windows(latent, self._config.negatives).test

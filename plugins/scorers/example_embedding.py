@@ -46,13 +46,14 @@ class ExampleEmbedding:
         return [harness.Embed(tuple(window.text for window in windows)) for windows in asked]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The AUROC, and its control."""
         queries, references, *of_other = responses
-        control, reason = None, "there is no other latent with windows to compare with"
+        control = None
         if of_other and latent.other is not None:
-            control, reason = _auroc(latent.test, queries, latent.other.explain, of_other[0]), None
+            control = _auroc(latent.test, queries, latent.other.explain, of_other[0])
+        reason = "there is no other latent with windows to compare with" if control is None else None
         n = len(latent.test)
         own = _auroc(latent.test, queries, latent.explain, references)
         verdicts = verdicts_at_cut(latent.test, 0.0, (queries @ _direction(latent.explain, references)).tolist())

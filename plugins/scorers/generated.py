@@ -78,7 +78,7 @@ class GeneratedScorer(ABC):
         )
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Generate], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Generate], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The balanced accuracy, its control, and what became of the texts."""
         latent = chosen_windows(latent, self._negatives)

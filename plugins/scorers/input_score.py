@@ -43,7 +43,7 @@ class InputScore:
         return [asked, harness.Unembed(random_directions(asked.directions.shape[1]), N_TOKENS)]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Unembed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Unembed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The share, and its controls."""
         peaks = _peaks(latent)

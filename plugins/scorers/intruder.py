@@ -72,7 +72,7 @@ class Intruder:
         return [_request(shown) for trials in self._shown(latent) for shown in trials]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Choose], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Choose], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The accuracy with verdicts on silent windows, its control, and the metrics of `asking`."""
         trials, random_trials = self._shown(latent)

@@ -15,7 +15,7 @@ longer contexts as in N2G (Foote et al. 2023, arXiv 2305.19911).
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 import harness
@@ -31,7 +31,7 @@ class NGrams:
     """The table of one latent."""
 
     def __init__(self, windows: Iterable[harness.LatentWindow]) -> None:
-        self._sums: Counter[NGram] = Counter()
+        self._sums: defaultdict[NGram, float] = defaultdict(float)
         self._counts: Counter[NGram] = Counter()
         for window in windows:
             for place, activation in enumerate(window.activations):

@@ -20,6 +20,7 @@ It says nothing of single windows: what is steered is one prompt, which is none 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,9 @@ class OutputScore:
         additions = torch.stack([addition, random])
         return [own_and_other(latent), harness.Unembed(random[None], N_TOKENS), harness.Steer(PROMPT, additions)]
 
-    def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> list[harness.TableRow]:
+    def reduce(
+        self, latent: harness.Latent, requests: Sequence[Any], responses: Sequence[Any]
+    ) -> list[harness.TableRow]:
         """The score and its controls, each of one prompt."""
         (own, *other), (of_random,), (steered, steered_at_random) = responses
         by_other = _score(steered, other[0].ids) if other else None
@@ -71,7 +74,8 @@ def _scale(latent: harness.Latent) -> float:
 def _random_like(addition: Float[Tensor, " d"], latent: harness.Latent) -> Float[Tensor, " d"]:
     generator = np.random.default_rng([latent.index, latent.sign > 0])
     drawn = torch.from_numpy(generator.standard_normal(len(addition)))
-    return (drawn * (addition.double().norm() / drawn.norm())).to(addition)
+    scale: Tensor = addition.double().norm() / drawn.norm()
+    return (drawn * scale).to(addition)
 
 
 def _score(log_probabilities: Float[Tensor, " v"], ids: Tensor) -> float:

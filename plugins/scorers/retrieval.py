@@ -7,6 +7,7 @@ x is cos(e(z), e(x)), where e is a sentence encoder and z the explanation; what 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Retrieval(ABC):
         """What is said of another latent; None where nothing can be."""
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The metrics of `detection`."""
         (own, *random), explain, test = responses  # all of unit norm: products are cosines

@@ -35,6 +35,7 @@ windows are looked at, rare senses are missed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class Senses:
         return asked
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The monosemanticity, and what it is made of."""
         active, silent = responses
@@ -113,9 +114,8 @@ def _rows(
     """By as many silent windows as there are active ones."""
     n = len(active)
     entropy, of_silent = _entropy(active, threshold), _entropy(silent[:n], threshold)
-    value, reason = None, "random windows are of one sense for the encoder"
-    if of_silent > 0:
-        value, reason = 1 - entropy / of_silent, None
+    value = 1 - entropy / of_silent if of_silent > 0 else None
+    reason = "random windows are of one sense for the encoder" if value is None else None
     return [
         harness.TableRow(f"monosemanticity{suffix}", value, n, True, reason),
         harness.TableRow(f"effective_senses{suffix}", float(np.exp(entropy)), n),

@@ -67,7 +67,7 @@ class Simulation:
         return [_request(about, window, place) for about in explanations(latent) for window, place in asked]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Choose], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Choose], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The correlation with verdicts on windows, its control, and what share was answered."""
         latent = chosen_windows(latent, self._negatives)

@@ -7,6 +7,7 @@ interesting of other scorers is what they find beyond this one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import harness
@@ -29,7 +30,7 @@ class TokenLookup:
         return []
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Embed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The metrics of `detection`; the random explanation is the table of the other latent."""
         latent = chosen_windows(latent, self._config.negatives)

@@ -16,6 +16,7 @@ only as far as later layers let the direction through, which `output_score` asks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class VocabCoherence:
         return [harness.Unembed(own, N_TOKENS), harness.Unembed(random_directions(own.shape[1]), N_TOKENS)]
 
     def reduce(
-        self, latent: harness.Latent, requests: list[harness.Unembed], responses: list[Any]
+        self, latent: harness.Latent, requests: Sequence[harness.Unembed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
         """The coherence, and the cosines that it is made of."""
         (promoted,), at_random = responses

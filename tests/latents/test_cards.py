@@ -30,6 +30,9 @@ class TinyModel:
     def unembed(self, x: Tensor) -> Tensor:
         return 2 * x + torch.tensor([7.0, 0.0, 0.0, -3.0])
 
+    def unembedding(self, ids: Tensor) -> Tensor:
+        return 2 * torch.eye(4)[ids]
+
     def token_texts(self, ids: list[int]) -> list[str]:
         return [f"t{i}" for i in ids]
 

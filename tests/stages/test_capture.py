@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 
 import harness
 from harness.planning.cells import Cell
-from harness.registry.plugin_manager import load_catalog
+from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.running.session import Session
 from harness.stages import capture
 from harness.stages.capture import unit_windows
@@ -212,6 +214,22 @@ def test_a_site_that_the_model_has_not_got_costs_no_other(tmp_path: Path, monkey
     assert lost is not None and (lost.status, lost.error) == ("failed", f"site {SITES[1]!r}: no one module")
     (alone,) = _capture(_session(tmp_path, "b"), cells[0])
     _assert_equal(StoredActivations(*require(session.store, "capture", cells[0].key)), alone)
+
+
+class Inert:
+    n_layers, width, tokenizer_hash = 1, 8, "none"
+
+    def __init__(self, config: object) -> None: ...
+
+
+def test_a_model_with_neither_texts_nor_rows_is_told_what_it_lacks(tmp_path: Path) -> None:
+    session = _session(tmp_path, "inert")
+    spec = harness.Spec("model", "inert", 1, "of this test", Inert)
+    catalog = Catalog()
+    catalog.entries["model", "inert"] = Registered(spec, sys.modules[__name__], "here", "1")
+    session = dataclasses.replace(session, catalog=catalog)
+    with pytest.raises(harness.PluginError, match=r"Inert has neither windows\(\) and activations\(\) nor stored"):
+        capture.run([_cell(SITES[0], model={"name": "inert", "params": {}})], session)
 
 
 def test_a_corpus_that_ends_early_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

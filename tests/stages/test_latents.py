@@ -49,6 +49,9 @@ class Model:
     def unembed(self, x: Tensor) -> Tensor:
         return x
 
+    def unembedding(self, ids: Tensor) -> Tensor:
+        return torch.eye(max(ids.tolist()) + 1)[ids]
+
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         return [f"t{i}" for i in ids]
 

@@ -82,6 +82,16 @@ class Silent(Lengths):
         return self.judge(latent)
 
 
+class Tuples(Silent):
+    """Plans and judges by sequences that are no lists."""
+
+    def plan(self, latent: harness.Latent) -> Any:
+        return tuple(super().plan(latent))
+
+    def reduce(self, latent: harness.Latent, requests: Any, responses: Any) -> Any:
+        return tuple(super().reduce(latent, requests, responses))
+
+
 class Spoils(Silent):
     """Changes what it is given, and what that holds."""
 
@@ -256,6 +266,7 @@ def _catalog() -> Catalog:
     scorers = (
         Lengths,
         Silent,
+        Tuples,
         Spoils,
         Raises,
         Quits,
@@ -350,6 +361,11 @@ def test_every_unit_has_its_rows_and_says_what_it_stands_for(session: Session) -
     assert {(row["lowest"], row["highest"]) for row in _interp(record, "index_random_explanation")} == {(None, None)}
     (seconds,) = [row for row in record.rows if row["table"] == "cost"]
     assert seconds["metric"] == "scoring_seconds_lengths" and seconds["value"] > 0
+
+
+def test_any_sequences_do_for_plans_and_rows(session: Session) -> None:
+    lists, tuples = _run(session, _cell("silent"), _cell("tuples"))
+    assert len(_interp(lists)) == N_LATENTS and _interp(lists) == _interp(tuples)
 
 
 def test_directions_are_those_of_the_pole(session: Session) -> None:
