@@ -25,7 +25,7 @@ from harness.cli import main as cli
 from harness.planning.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
 from harness.registry.parameters import describe
 from harness.registry.plugin_manager import BUILT_IN, load_catalog
-from harness.registry.specs import KINDS, Spec
+from harness.registry.specs import KINDS, PluginSpec
 from harness.tables import model_similarities
 from harness.tables import tidy as tables
 from harness.tables.model_similarities import MODEL_SIMILARITY_COLUMNS
@@ -105,12 +105,12 @@ def _plugins() -> str:
     return "\n\n".join(parts)
 
 
-def _plugin(spec: Spec) -> str:
+def _plugin(spec: PluginSpec) -> str:
     parts = [f"### {spec.kind}/{spec.name}", f"{spec.summary}. Version {spec.version}."]
     parts += [
         f"{word.capitalize()}: {', '.join(found) if isinstance(found, tuple) else 'see its parameters'}."
         for word in ("needs", "provides")
-        if (found := vars(spec)[word])
+        if (found := getattr(spec, word))
     ]
     if spec.config is not None:
         parts += [_doc(spec.config), _parameters(describe(spec.config), _about(spec.config))]
@@ -119,7 +119,7 @@ def _plugin(spec: Spec) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _module(spec: Spec) -> ast.Module:
+def _module(spec: PluginSpec) -> ast.Module:
     """The source of what a spec names, which is not imported."""
     found = importlib.util.find_spec(str(spec.factory).partition(":")[0])
     assert found is not None and found.origin is not None

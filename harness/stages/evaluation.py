@@ -117,16 +117,19 @@ def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Ten
     return total / keep.sum()
 
 
-def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:
+def _absent(
+    needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext
+) -> list[str]:
     """What an evaluation needs and does not get. That there is no head, or are no labels, is found out when used."""
     offered = {
         "dictionary": decomposition.dictionary is not None,
         "atoms": decomposition.atoms is not None,
+        "model": context.replays is not None,
         "head": context.replays is not None,
         "labels": context.labels is not None,
         "truth": context.truth is not None,
     }
-    return [need for need in needs if not offered.get(need)]
+    return [need for need in needs if not offered[need]]
 
 
 def _rows(

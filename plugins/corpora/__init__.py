@@ -75,9 +75,8 @@ class SyntheticConfig:
             raise ValueError(f"n_documents is {self.n_documents}; give at least 1.")
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="corpus",
+SPECS: list[harness.CorpusSpec] = [
+    harness.CorpusSpec(
         name="packaged",
         version=1,
         summary="Wikipedia lead sections, the King James Bible, BBC news or movie reviews, from installed packages",
@@ -85,8 +84,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.corpora.packaged:PackagedCorpus",
         identity="harness.plugins.corpora.packaged:identity",
     ),
-    harness.Spec(
-        kind="corpus",
+    harness.CorpusSpec(
         name="files",
         version=1,
         summary="Your own texts: txt, jsonl or parquet files",
@@ -94,8 +92,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.corpora.files:FilesCorpus",
         identity="harness.plugins.corpora.files:identity",
     ),
-    harness.Spec(
-        kind="corpus",
+    harness.CorpusSpec(
         name="huggingface",
         version=1,
         summary="A dataset on the Hugging Face hub, streamed",
@@ -103,8 +100,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.corpora.huggingface:HuggingFaceCorpus",
         identity="harness.plugins.corpora.huggingface:identity",
     ),
-    harness.Spec(
-        kind="corpus",
+    harness.CorpusSpec(
         name="synthetic",
         version=1,
         summary="Sentences from a small grammar: nothing to download",

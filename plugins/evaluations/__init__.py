@@ -35,32 +35,28 @@ class SparseProbingConfig:
             )
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="evaluation",
+SPECS: list[harness.EvaluationSpec] = [
+    harness.EvaluationSpec(
         name="reconstruction",
         version=2,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
         factory="harness.plugins.evaluations.reconstruction:Reconstruction",
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="downstream",
         version=1,
         summary="Cross-entropy and KL of the model with reconstructions in it, and the loss recovered from ablations",
         factory="harness.plugins.evaluations.downstream:Downstream",
         needs=("head",),
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="dictionary_health",
         version=1,
         summary="How close the latents' directions lie, and how many dimensions they span",
         factory="harness.plugins.evaluations.dictionary_health:DictionaryHealth",
         needs=("dictionary",),
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="sparse_probing",
         version=1,
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
@@ -68,8 +64,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.evaluations.sparse_probing:SparseProbing",
         needs=("labels",),
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="ground_truth",
         version=1,
         summary="Which of the true features were found, where the rows were made of known ones",

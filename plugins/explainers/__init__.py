@@ -22,16 +22,14 @@ class JudgeWrittenConfig:
         check_max_tokens(self.max_tokens)
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="explainer",
+SPECS: list[harness.ExplainerSpec] = [
+    harness.ExplainerSpec(
         name="token_statistics",
         version=1,
         summary="The n-grams that predict a latent best and the contexts of its strongest activations; asks nobody",
         factory="harness.plugins.explainers.token_statistics:TokenStatistics",
     ),
-    harness.Spec(
-        kind="explainer",
+    harness.ExplainerSpec(
         name="judge_written",
         version=1,
         summary="A judge says in a phrase what the tokens that a latent is active on have in common",

@@ -86,9 +86,8 @@ class ReplayConfig:
     of: str | None = None
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="judge",
+SPECS: list[harness.JudgeSpec] = [
+    harness.JudgeSpec(
         name="local",
         version=2,
         summary="a causal language model of transformers, run here: SmolLM2-135M-Instruct if no other is named",
@@ -97,8 +96,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.judges.identity:of_local",
         provides=("choose", "generate", "likelihood"),
     ),
-    harness.Spec(
-        kind="judge",
+    harness.JudgeSpec(
         name="openai_http",
         version=1,
         summary="a model behind any endpoint that speaks OpenAI's chat completions; needs httpx and tenacity",
@@ -107,8 +105,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.judges.identity:of_openai_http",
         provides=("choose", "generate", "likelihood", "embed"),
     ),
-    harness.Spec(
-        kind="judge",
+    harness.JudgeSpec(
         name="replay",
         version=1,
         summary="what another judge has answered, from a file; what it was never asked is an error",

@@ -113,9 +113,8 @@ class ICAConfig(PCAConfig):
         at_least_one(self, "max_iterations")
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="method",
+SPECS: list[harness.MethodSpec] = [
+    harness.MethodSpec(
         name="itda",
         version=2,
         summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
@@ -123,8 +122,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.itda:ITDA",
         provides=("atoms", "dictionary"),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="itda_paper",
         version=2,
         summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
@@ -132,8 +130,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.itda_paper:ITDAPaper",
         provides=("atoms", "dictionary"),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="kmeans",
         version=2,
         summary="Baseline: k-means centroids under matching pursuit",
@@ -141,8 +138,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.kmeans:KMeans",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="random_dictionary",
         version=2,
         summary="Baseline: random rows or Gaussian directions under matching pursuit",
@@ -152,8 +148,7 @@ SPECS: list[harness.Spec] = [
         provides=("dictionary",),
     ),
     *SAE_SPECS,
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="pca",
         version=1,
         summary="Principal components; the k largest coefficients of each row, or all",
@@ -161,8 +156,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.pca:PCA",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="ica",
         version=1,
         summary="Independent components (scikit-learn's FastICA); the k largest coefficients of each row, or all",
@@ -170,16 +164,14 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.ica:ICA",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="identity",
         version=1,
         summary="Baseline: every coordinate is a latent; nothing is lost",
         factory="harness.plugins.methods.baselines:Identity",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="mean",
         version=1,
         summary="Baseline: predicts the mean of the fit rows; explains nothing",

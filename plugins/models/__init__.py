@@ -185,9 +185,8 @@ class SuperpositionConfig:
             )
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="model",
+SPECS: list[harness.ModelSpec] = [
+    harness.ModelSpec(
         name="hf",
         version=1,
         summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
@@ -196,8 +195,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:hf_identity",
         shape="harness.plugins.models.planning:hf_shape",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="packaged",
         version=1,
         summary="real weights from an installed package: no hub needed",
@@ -206,8 +204,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:packaged_identity",
         shape="harness.plugins.models.planning:packaged_shape",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="stored",
         version=1,
         summary="your own rows: safetensors or npy, with a rows table",
@@ -216,8 +213,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:stored_identity",
         provides=("rows",),
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="random_weights",
         version=1,
         summary="control: a small GPT-2 with random weights; nothing to download",
@@ -226,8 +222,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:random_weights",
         shape="harness.plugins.models.planning:random_weights",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="seedling",
         version=SEEDLING_VERSION,
         summary="a small language model, trained on packaged texts when first used: families of seeds",
@@ -236,8 +231,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:seedling_identity",
         shape="harness.plugins.models.planning:seedling_shape",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="superposition",
         version=1,
         summary="rows made of known features, to see which of them methods find; nothing to download",

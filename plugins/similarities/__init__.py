@@ -179,17 +179,15 @@ class RsaConfig:
             raise ValueError(f"n_rows is {self.n_rows}; give at least 3, or none to take all rows.")
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="similarity",
+SPECS: list[harness.SimilaritySpec] = [
+    harness.SimilaritySpec(
         name="cka",
         version=3,
         summary="Centred kernel alignment, linear or RBF, biased or debiased",
         config=CkaConfig,
         factory="harness.plugins.similarities.cka:make",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="jaccard",
         version=2,
         summary="Share of dictionary atoms that two decompositions chose from the same places in the text",
@@ -197,8 +195,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.similarities.jaccard:Jaccard",
         needs=("atoms",),
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="latent_matching",
         version=1,
         summary="Mean cosine, or correlation of codes, of the latents of two dictionaries, matched one to one",
@@ -206,78 +203,68 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.similarities.latent_matching:make",
         needs="harness.plugins.similarities:latent_matching_needs",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="linear_regression",
         version=2,
         summary="Share of the variance of y that a linear regression on x explains, cross-validated or in-sample",
         config=LinearRegressionConfig,
         factory="harness.plugins.similarities.linear_regression:LinearRegression",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="procrustes",
         version=3,
         summary="Distance after the best rotation, centring and scaling, as an angle or a length",
         config=ProcrustesConfig,
         factory="harness.plugins.similarities.procrustes:Procrustes",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="pwcca",
         version=1,
         summary="Mean canonical correlation, weighted by what each direction holds of one side",
         config=PwccaConfig,
         factory="harness.plugins.similarities.pwcca:Pwcca",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="svcca",
         version=3,
         summary="Mean canonical correlation of the directions that hold most of the variance",
         config=SvccaConfig,
         factory="harness.plugins.similarities.svcca:Svcca",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="relative",
         version=1,
         summary="Agreement of rows described by their cosines to the same anchor rows",
         config=RelativeConfig,
         factory="harness.plugins.similarities.relative:make",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="mutual_knn",
         version=1,
         summary="Share of each row's nearest neighbours by cosine that it has on both sides",
         config=MutualKnnConfig,
         factory="harness.plugins.similarities.mutual_knn:MutualKnn",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="rsa",
         version=1,
         summary="Rank correlation of the dissimilarities of all pairs of rows",
         config=RsaConfig,
         factory="harness.plugins.similarities.rsa:Rsa",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="cka_itda_paper",
         version=1,
         summary="The CKA baseline of the ITDA paper as published; for reproduction only",
         factory="harness.plugins.similarities.itda_paper:CkaItdaPaper",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="svcca_itda_paper",
         version=1,
         summary="The SVCCA baseline of the ITDA paper as published; for reproduction only",
         factory="harness.plugins.similarities.itda_paper:SvccaItdaPaper",
     ),
-    harness.Spec(
-        kind="similarity",
+    harness.SimilaritySpec(
         name="relative_itda_paper",
         version=1,
         summary="The relative-representation baseline of the ITDA paper as published; for reproduction only",

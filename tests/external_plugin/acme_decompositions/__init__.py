@@ -17,11 +17,10 @@ class AxesConfig:
 
 
 @harness.hookimpl
-def harness_specs() -> list[harness.Spec]:
+def harness_specs() -> list[harness.PluginSpec]:
     """Raise a version whenever its results change: what was computed by the old one is then computed anew."""
     return [
-        harness.Spec(
-            kind="method",
+        harness.MethodSpec(
             name="acme_axes",
             version=1,
             summary="The k largest coordinates of the centred row",
@@ -29,8 +28,7 @@ def harness_specs() -> list[harness.Spec]:
             factory="acme_decompositions.axes:Axes",
             provides=("dictionary",),
         ),
-        harness.Spec(
-            kind="similarity",
+        harness.SimilaritySpec(
             name="acme_norms",
             version=1,
             summary="Correlation of row norms",
