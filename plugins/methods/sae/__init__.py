@@ -19,12 +19,14 @@ class SAEConfig:
     """How long and how fast an SAE trains."""
 
     n_latents: int
+    """How many latents the dictionary has."""
     passes: int | None = None
     """How often the rows are replayed; null follows from their number."""
     batch_rows: int | None = None
     """Rows of one step; null follows from the number of rows."""
     learning_rate: float | None = None
-    """Of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the number of steps."""
+    """The learning rate of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the
+    number of steps."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("passes", "batch_rows") if getattr(self, name) is not None]
@@ -145,6 +147,7 @@ class UntrainedSAEConfig:
     """The TopK SAE before its first step."""
 
     n_latents: int
+    """How many latents the dictionary has."""
     k: int
     """The most active codes per row."""
 
@@ -168,7 +171,7 @@ class PretrainedSAEConfig:
     sae_id: str | None = None
     """The folder in that repository."""
     revision: str | None = None
-    """Of the repository: branch, tag or commit."""
+    """Branch, tag or commit of the repository."""
 
     def __post_init__(self) -> None:
         on_hub = (self.release, self.sae_id)

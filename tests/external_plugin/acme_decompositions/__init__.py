@@ -7,9 +7,10 @@ import harness
 
 @dataclass
 class AxesConfig:
-    """Parameters of `acme_axes`: how many coordinates each row keeps."""
+    """Parameters of `acme_axes`."""
 
     k: int = 8
+    """How many coordinates each row keeps."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
