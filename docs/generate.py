@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
 import importlib.util
 import inspect
 import itertools
 import re
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,9 +22,9 @@ import yaml
 
 from harness.cli import main as cli
 from harness.planning.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
-from harness.registry.parameters import describe
+from harness.registry.parameters import describe, in_yaml
 from harness.registry.plugin_manager import BUILT_IN, load_catalog
-from harness.registry.specs import KINDS, Spec
+from harness.registry.specs import KINDS, PluginSpec
 from harness.tables import model_similarities
 from harness.tables import tidy as tables
 from harness.tables.model_similarities import MODEL_SIMILARITY_COLUMNS
@@ -79,13 +77,19 @@ def _suites() -> str:
         ("judge_budget", JudgeBudget, defaults["judge_budget"]),
         ("wandb", Wandb, defaults["wandb"]),
     ):
-        fields = [{**field, "default": str(given.get(field["name"], field["default"]))} for field in describe(config)]
-        parts += [f"## {title}", _doc(config), _parameters(fields, {**meanings.KEYS, **_about(config)})]
+        parts += [f"## {title}", _doc(config), _parameters([_of_suite(field, given) for field in describe(config)])]
     for folder, title in {"suite": "Suites there are", "model": "Models", "corpus": "Corpora"}.items():
         names = sorted((ROOT / "conf" / folder).glob("*.yaml"))
         about = [f"- `{path.stem}`{_comment(path)}" for path in names]
         parts += [f"## {title}", meanings.PRESETS[folder], "\n".join(about)]
     return "\n\n".join(parts)
+
+
+def _of_suite(field: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """A key of a suite, whose default may stand in conf/ and whose meaning in `docs/meanings.py`."""
+    name = field["name"]
+    default = in_yaml(given[name]) if name in given else field["default"]
+    return {**field, "default": default, "meaning": field["meaning"] or meanings.KEYS.get(name, "")}
 
 
 def _comment(path: Path) -> str:
@@ -107,21 +111,21 @@ def _plugins() -> str:
     return "\n\n".join(parts)
 
 
-def _plugin(spec: Spec) -> str:
+def _plugin(spec: PluginSpec) -> str:
     parts = [f"### {spec.kind}/{spec.name}", f"{spec.summary}. Version {spec.version}."]
     parts += [
         f"{word.capitalize()}: {', '.join(found) if isinstance(found, tuple) else 'see its parameters'}."
         for word in ("needs", "provides")
-        if (found := vars(spec)[word])
+        if (found := getattr(spec, word))
     ]
     if spec.config is not None:
-        parts += [_doc(spec.config), _parameters(describe(spec.config), _about(spec.config))]
+        parts += [_doc(spec.config), _parameters(describe(spec.config))]
     if definition := ast.get_docstring(_module(spec)):
         parts.append(f"```text\n{definition}\n```")
     return "\n\n".join(part for part in parts if part)
 
 
-def _module(spec: Spec) -> ast.Module:
+def _module(spec: PluginSpec) -> ast.Module:
     """The source of what a spec names, which is not imported."""
     found = importlib.util.find_spec(str(spec.factory).partition(":")[0])
     assert found is not None and found.origin is not None
@@ -129,30 +133,14 @@ def _module(spec: Spec) -> ast.Module:
 
 
 def _doc(config: type) -> str:
-    """The docstring without the list of arguments, which is in the table; none where a dataclass has made it."""
+    """The docstring; none where a dataclass has made it."""
     written = inspect.getdoc(config) or ""
-    return "" if written.startswith(f"{config.__name__}(") else written.partition("\nArgs:")[0].strip()
+    return "" if written.startswith(f"{config.__name__}(") else written.strip()
 
 
-def _parameters(fields: Sequence[Mapping[str, str]], about: Mapping[str, str]) -> str:
-    rows = [
-        (*(f"`{field[key]}`" for key in ("name", "type", "default")), about.get(field["name"], "")) for field in fields
-    ]
+def _parameters(fields: Sequence[Mapping[str, str]]) -> str:
+    rows = [(*(f"`{field[key]}`" for key in ("name", "type", "default")), field["meaning"]) for field in fields]
     return _table(("parameter", "type", "default", ""), rows) if rows else ""
-
-
-def _about(config: type) -> dict[str, str]:
-    """What is written about each field: a string below it, or a line under `Args:`."""
-    found: dict[str, str] = {}
-    for base in reversed([base for base in config.__mro__ if dataclasses.is_dataclass(base)]):
-        _, _, arguments = (inspect.getdoc(base) or "").partition("\nArgs:\n")
-        found |= {name: _in_one_line(text) for name, text in _definitions(arguments)}
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
-        for field, below in itertools.pairwise(body):
-            match field, below:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[name] = _in_one_line(text)
-    return found
 
 
 def _definitions(docstring: str) -> Iterator[tuple[str, str]]:

@@ -78,7 +78,17 @@ from harness.errors import PluginError as PluginError
 from harness.errors import StoreError as StoreError
 from harness.errors import Undefined as Undefined
 from harness.registry.hookspecs import hookimpl as hookimpl
+from harness.registry.specs import CorpusSpec as CorpusSpec
+from harness.registry.specs import EvaluationSpec as EvaluationSpec
+from harness.registry.specs import ExplainerSpec as ExplainerSpec
+from harness.registry.specs import JudgeSpec as JudgeSpec
+from harness.registry.specs import MethodSpec as MethodSpec
+from harness.registry.specs import ModelSpec as ModelSpec
+from harness.registry.specs import PluginSpec as PluginSpec
+from harness.registry.specs import ScorerSpec as ScorerSpec
+from harness.registry.specs import SimilaritySpec as SimilaritySpec
 from harness.registry.specs import Spec as Spec
+from harness.registry.specs import TaskSpec as TaskSpec
 from harness.storage.cache import cache_folder as cache_folder
 from harness.storage.checksums import file_digest as file_digest
 from harness.version import __version__ as __version__

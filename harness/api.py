@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from harness.registry.plugin_manager import load_catalog
-from harness.registry.specs import Spec
+from harness.registry.specs import PluginSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.contracts.method import Learner
 
 
-def catalog(kind: str | None = None) -> list[Spec]:
+def catalog(kind: str | None = None) -> list[PluginSpec]:
     """What is registered, sorted by kind and name."""
     entries = load_catalog().entries
     return [entries[key].spec for key in sorted(entries) if kind in (None, key[0])]

@@ -187,9 +187,9 @@ def test_specs_import_no_torch() -> None:
 
 def test_every_reference_of_a_spec_leads_somewhere() -> None:
     for spec in harness.catalog():
-        needs = None if isinstance(spec.needs, tuple) else spec.needs
-        for reference in filter(None, (spec.factory, spec.identity, spec.shape, needs)):
-            module, attribute = str(reference).split(":")
+        fields = [getattr(spec, name, None) for name in ("factory", "identity", "shape", "pairs", "needs")]
+        for reference in (field for field in fields if isinstance(field, str)):
+            module, attribute = reference.split(":")
             assert callable(getattr(importlib.import_module(module), attribute)), f"{spec.kind}/{spec.name}"
 
 

@@ -65,7 +65,7 @@ def list_verb(options: argparse.Namespace) -> int:
 
 
 def show_verb(options: argparse.Namespace) -> int:
-    """One plugin's parameters."""
+    """One plugin's parameters: name, type, default and meaning."""
     from harness.registry import parameters
 
     catalog = _catalog(options.words)
@@ -83,8 +83,11 @@ def show_verb(options: argparse.Namespace) -> int:
     written = inspect.getdoc(entry.spec.config) or ""
     if entry.spec.config and not written.startswith(f"{entry.spec.config.__name__}("):  # which dataclasses get unasked
         out.print(f"\n{written}", markup=False)
-    rows = [[field["name"], field["type"], field["default"]] for field in fields]
-    out.print(display.table("\nParameters" if rows else "\nNo parameters", ["name", "type", "default"], rows))
+    if not fields:
+        out.print("\nNo parameters")
+        return ALL_DONE
+    rows = [[field["name"], field["type"], field["default"], field["meaning"]] for field in fields]
+    out.print(display.table("\nParameters", ["name", "type", "default", "what"], rows, unbroken=["name"]))
     return ALL_DONE
 
 

@@ -20,6 +20,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.plugin_manager import Catalog
+from harness.registry.specs import ModelSpec, TaskSpec
 
 _LISTS = {
     "method": "methods",
@@ -213,10 +214,11 @@ class _Resolver:
 
     def shape(self, entry: Entry) -> Mapping[str, int] | None:
         registered = self.catalog.find("model", entry.name)
-        if registered.spec.shape is None:
+        spec = registered.spec
+        if not isinstance(spec, ModelSpec) or spec.shape is None:
             return None
         config = self.catalog.config("model", entry.name, dict(entry.params))
-        shape: Mapping[str, int] | None = registered.resolve(registered.spec.shape)(config)
+        shape: Mapping[str, int] | None = registered.resolve(spec.shape)(config)
         return shape
 
     def from_preset(self, group: str, item: Any, where: str) -> Any:
@@ -263,6 +265,6 @@ class _Resolver:
             identity = {key: value for key, value in resolved.items() if key != _DEVICE}
         label = name + parameters.describe_changed(config)
         needs = self.catalog.needs(kind, name, params)
-        pairs = self.catalog.find(kind, name).resolve(spec.pairs) if spec.pairs else None
+        pairs = self.catalog.find(kind, name).resolve(spec.pairs) if isinstance(spec, TaskSpec) else None
         asks = pairs and functools.partial(pairs, config)
         return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, needs, asks)

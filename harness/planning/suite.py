@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.contracts.task import ComparedSite
+from harness.registry.specs import CAPABILITIES
 
-CAPABILITIES = ("choose", "generate", "likelihood", "embed")
-"""What scorers may need of a judge, and judges provide; embeddings only where the judge is the suite's encoder."""
 JUDGE = "judge"
 """As a suite's `encoder`: its judge."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -157,7 +156,7 @@ class Entry:
     params: Mapping[str, Any]
     """All parameters, defaults included."""
     identity: Any
-    """What results depend on; see Spec.identity."""
+    """What results depend on; see `PluginSpec`."""
     label: str
     """`itda(k=40, max_atoms=4096)`: the parameters that differ from their defaults."""
     provides: tuple[str, ...] = ()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pluggy
 
-from harness.registry.specs import Spec
+from harness.registry.specs import PluginSpec
 
 hookspec = pluggy.HookspecMarker("harness")
 hookimpl = pluggy.HookimplMarker("harness")
 
 
 @hookspec
-def harness_specs() -> list[Spec]:  # type: ignore[empty-body]  # pluggy calls the implementations
+def harness_specs() -> list[PluginSpec]:  # type: ignore[empty-body]  # pluggy calls the implementations
     """Return the Specs that this plugin offers, of any kinds.
 
     Called once, when plugins are loaded. Keep it cheap: import torch in the modules that the factories name, not here.

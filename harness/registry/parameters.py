@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from harness.errors import ConfigError, suggest
+from harness.registry.meanings import meanings
 
 T = TypeVar("T")
 
@@ -36,21 +37,41 @@ def field_types(config: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config) if field.init}
 
 
-def describe(config: type) -> list[dict[str, Any]]:
-    """Name, type and default of every parameter, for people."""
-    hints = field_types(config)
+def describe(config: type) -> list[dict[str, str]]:
+    """Name, type, default and meaning of every parameter, for people; the meaning is empty where there is none."""
+    hints, meaning_of = field_types(config), meanings(config)
     described = []
     for field in dataclasses.fields(config):
         if field.name not in hints:
             continue
         if field.default is not dataclasses.MISSING:
-            default = repr(field.default)
+            default = in_yaml(field.default)
         elif field.default_factory is not dataclasses.MISSING:
-            default = repr(field.default_factory())
+            default = in_yaml(field.default_factory())
         else:
             default = "required"
-        described.append({"name": field.name, "type": type_name(hints[field.name]), "default": default})
+        described.append(
+            {
+                "name": field.name,
+                "type": type_name(hints[field.name]),
+                "default": default,
+                "meaning": meaning_of.get(field.name, ""),
+            }
+        )
     return described
+
+
+def in_yaml(value: Any) -> str:
+    """A value as a user would write it in a suite."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {in_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    return repr(value)
 
 
 def describe_changed(config: Any) -> str:

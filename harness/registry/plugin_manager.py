@@ -22,7 +22,8 @@ import pluggy
 
 from harness.errors import ConfigError, PluginError, suggest
 from harness.registry import hookspecs, parameters
-from harness.registry.specs import KINDS, Spec, check_spec
+from harness.registry.spec_checks import check_spec, check_words
+from harness.registry.specs import KINDS, PluginSpec
 from harness.version import __version__
 
 ENTRY_POINT_GROUP = "harness.plugins"
@@ -35,7 +36,7 @@ FILE_MODULE_PREFIX = "harness_plugin_file_"
 class Registered:
     """A spec together with where it came from."""
 
-    spec: Spec
+    spec: PluginSpec
     module: ModuleType
     source: str
     """`built-in`, `NAME VERSION` of a distribution, or the path of a file."""
@@ -108,12 +109,14 @@ class Catalog:
         return registered.resolve(registered.spec.identity)(config)
 
     def needs(self, kind: str, name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a registered thing with these parameters needs; see Spec.needs."""
+        """What a registered thing with these parameters needs, in the words of its Spec's class."""
         registered = self.find(kind, name)
         needs = registered.spec.needs
         if isinstance(needs, tuple):
             return needs
-        return tuple(registered.resolve(needs)(self.config(kind, name, dict(params))))
+        words = tuple(registered.resolve(needs)(self.config(kind, name, dict(params))))
+        check_words(registered.spec, "needs", words)
+        return words
 
     def register(self, module: ModuleType, source: str, version: str) -> None:
         """Add what a module registers; anything wrong with it becomes a problem and leaves the rest as it was."""
@@ -164,7 +167,7 @@ def load_catalog(plugin_files: tuple[str, ...] = (), entry_points: bool = True) 
     return catalog
 
 
-def _collect(module: ModuleType) -> Sequence[Spec]:
+def _collect(module: ModuleType) -> Sequence[PluginSpec]:
     """The checked specs of one module, asked through pluggy so that a misspelt hook is noticed."""
     manager = pluggy.PluginManager("harness")
     manager.add_hookspecs(hookspecs)
@@ -178,6 +181,8 @@ def _collect(module: ModuleType) -> Sequence[Spec]:
         raise PluginError("has no hook. Define harness_specs() and mark it with @harness.hookimpl.")
     try:
         specs = implementations[0].function()  # not by manager.hook, which takes None for an empty answer
+    except PluginError:  # from `harness.Spec`, addressed to the author
+        raise
     except BaseException as error:  # the plugin's own code; it may even call sys.exit
         _reraise_interrupt(error)
         raise PluginError(f"harness_specs() raised {type(error).__name__}: {error}") from error

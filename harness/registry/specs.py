@@ -1,104 +1,258 @@
-"""What a plugin registers: a small frozen description, cheap to list, whose implementation is imported when used."""
+"""Specs, one class for each kind: what a plugin registers, cheap to list; its implementation is imported when used.
+
+The words of `needs` and `provides` are a list for each kind, and each class says what they mean.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 from harness.errors import PluginError, suggest
-from harness.registry.parameters import field_types
 
-KINDS = ("method", "similarity", "scorer", "explainer", "model", "corpus", "evaluation", "task", "judge")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+W = TypeVar("W", bound=str)
+Factory: TypeAlias = str | Callable[..., Any]
+OfConfig: TypeAlias = str | Callable[[Any], Any]
+"""`"module:attribute"` or a callable, called with the config when planning: it must not import torch."""
+Needs: TypeAlias = tuple[W, ...] | str | Callable[[Any], tuple[W, ...]]
+"""Words, or what gives them for a config where they depend on the parameters; see `OfConfig`."""
+
+Capability: TypeAlias = Literal["choose", "generate", "likelihood", "embed"]
+MethodProperty: TypeAlias = Literal["atoms", "dictionary"]
+SimilarityNeed: TypeAlias = Literal["atoms", "dictionary", "codes"]
+ExplainerNeed: TypeAlias = Literal[Capability, "model", "head", "atoms"]
+ScorerNeed: TypeAlias = Literal[ExplainerNeed, "explanation"]
+ScorerProperty: TypeAlias = Literal["floor"]
+TaskNeed: TypeAlias = Literal["values", "rows"]
+EvaluationNeed: TypeAlias = Literal["model", "head", "labels", "truth", "dictionary", "atoms"]
+ModelProperty: TypeAlias = Literal["rows"]
+Words: TypeAlias = dict[str, tuple[str, ...]]
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+"""What a judge may be asked; embeddings only where it is the suite's encoder."""
 
 
 @dataclass(frozen=True)
-class Spec:
-    """One thing that a plugin offers.
+class PluginSpec:
+    """One thing that a plugin offers; register one of the nine kinds below.
 
     Args:
-        kind: one of `KINDS`.
         name: lower case letters, digits and `_`; what users write in a suite.
         version: raise it whenever results change; cells made by another version become stale.
         summary: one line for `harness list`.
         factory: `"module:attribute"`, imported when first used, or a callable; called with the config.
-        config: a dataclass whose fields are the parameters; None for no parameters.
+        config: a dataclass whose fields are the parameters; None for no parameters. The string below a field is its
+            meaning, for `harness show`.
         identity: for parameters that name a place (a folder, a glob), or that came later and are to leave old results
             valid at their default: `"module:attribute"` or a callable that turns the config into what results depend
             on, such as checksums. Called when planning: it must not import torch.
-            What a judge's answers to one kind of request alone depend on may stand under the kind's name, in place of
-            what has the same names beside it: `{"model": "m", "EmbedText": {"model": "e"}}`.
-        shape: for a model: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that
-            a plan can check sites and estimate disk.
-        provides: properties that others may need, known without importing the factory: `"atoms"`, `"dictionary"`. For
-            a judge, what it can be asked: `"choose"`, `"generate"`, `"likelihood"`, `"embed"`.
-        needs: for a similarity, what it needs of two decompositions (empty: it compares representations): `"atoms"`,
-            compared between sites; `"dictionary"`, whose directions are compared between the seeds of a site; or
-            `"codes"` of the rows that two sides share, compared both ways. For an evaluation, what it needs beyond
-            rows: `"model"`, `"head"`, `"labels"`, `"truth"`, `"dictionary"`. For a task, `"values"` of its pairs or
-            their `"rows"`. For a scorer or an explainer, whom it asks: `"embed"`, an encoder; what judges provide; of
-            the model that is decomposed `"model"` (`Activate`) or `"head"` (`Steer`, `Unembed`); and `"atoms"` of the
-            decomposition. For a scorer also `"explanation"`: it is then asked once for each explainer of the suite.
-            Where needs depend on the parameters, like `identity`, but gives the tuple.
-        pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
-            it asks for this pair. Called when planning: it must not import torch.
     """
 
-    kind: str
+    kind: ClassVar[str] = ""
+    words: ClassVar[Words] = {}
+    """The valid words of `needs` and `provides`, where the kind has them."""
+
     name: str
     version: int
     summary: str
-    factory: str | Callable[..., Any]
+    factory: Factory
     config: type | None = None
-    identity: str | Callable[[Any], Any] | None = None
-    shape: str | Callable[[Any], Any] | None = None
-    pairs: str | Callable[[Any, Any, Any], bool] | None = None
-    provides: tuple[str, ...] = ()
-    needs: tuple[str, ...] | str | Callable[[Any], tuple[str, ...]] = ()
+    identity: OfConfig | None = None
+
+    @property
+    def needs(self) -> Needs[Any]:
+        """Nothing, where the kind has no such field."""
+        return ()
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """Nothing, where the kind has no such field."""
+        return ()
 
 
-def check_spec(spec: object) -> None:
-    """Raise a PluginError, addressed to the plugin's author, where a spec breaks the rules."""
-    if not isinstance(spec, Spec):
-        raise PluginError(f"harness_specs() returned {spec!r}, which is not a harness.Spec. Return a list of Specs.")
-    where = f"Spec {spec.kind}/{spec.name}"
-    if spec.kind not in KINDS:
-        raise PluginError(f"{where}: unknown kind {spec.kind!r}.{suggest(str(spec.kind), KINDS)}")
-    if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
-        raise PluginError(
-            f"{where}: bad name {spec.name!r}. A name starts with a lower case letter and holds only "
-            "lower case letters, digits and '_'."
-        )
-    if not isinstance(spec.version, int) or isinstance(spec.version, bool) or spec.version < 1:
-        raise PluginError(f"{where}: version is {spec.version!r}; give a whole number from 1 on.")
-    if spec.config is not None and not (isinstance(spec.config, type) and dataclasses.is_dataclass(spec.config)):
-        raise PluginError(f"{where}: config is {spec.config!r}; give a dataclass (the class, not an instance) or None.")
-    if spec.config is not None:
-        _check_annotations(spec.config, where)
-    if not callable(spec.factory) and not _is_reference(spec.factory):
-        raise PluginError(f"{where}: factory is {spec.factory!r}; give 'module:attribute' or a callable.")
-    for name in ("identity", "shape", "pairs"):
-        value = getattr(spec, name)
-        if value is not None and not callable(value) and not _is_reference(value):
-            raise PluginError(f"{where}: {name} is {value!r}; give 'module:attribute' or a callable.")
-    if spec.kind == "task" and spec.pairs is None:
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec(PluginSpec):
+    """A method, whose factory makes learners.
+
+    `provides`, of what it learns, known without importing the factory:
+        `"atoms"`: its latents are rows of the data, so that fits of different models can be compared.
+        `"dictionary"`: each latent has a direction.
+    """
+
+    kind: ClassVar[str] = "method"
+    words: ClassVar[Words] = {"provides": get_args(MethodProperty)}
+
+    provides: tuple[MethodProperty, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritySpec(PluginSpec):
+    """A similarity. It compares representations, unless it needs something of two decompositions.
+
+    `needs`:
+        `"atoms"`: of both; fits with one seed are compared between sites.
+        `"dictionary"`: the directions of both; fits of one site are compared between seeds.
+        `"codes"`: of the rows that both sides share; compared between sites and between seeds.
+    """
+
+    kind: ClassVar[str] = "similarity"
+    words: ClassVar[Words] = {"needs": get_args(SimilarityNeed)}
+
+    needs: Needs[SimilarityNeed] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerSpec(PluginSpec):
+    """A scorer of latents. One that needs nothing asks nobody.
+
+    `needs`, by whom its requests are answered:
+        `"choose"`, `"generate"`, `"likelihood"`: a judge that provides it.
+        `"embed"`: the suite's encoder, or a judge that provides it.
+        `"model"`: the model that is decomposed, run on texts (`Activate`).
+        `"head"`: that model's predictions of next tokens (`Steer`, `Unembed`).
+    and what has to be there besides:
+        `"atoms"`: the latents are rows of the data, and have a text.
+        `"explanation"`: it is asked once for each explainer of the suite.
+    `provides`:
+        `"floor"`: a table of tokens scores as well; boards show it beside the others.
+    """
+
+    kind: ClassVar[str] = "scorer"
+    words: ClassVar[Words] = {"needs": get_args(ScorerNeed), "provides": get_args(ScorerProperty)}
+
+    needs: Needs[ScorerNeed] = ()
+    provides: tuple[ScorerProperty, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainerSpec(PluginSpec):
+    """An explainer of latents. One that needs nothing asks nobody.
+
+    `needs`, by whom its requests are answered:
+        `"choose"`, `"generate"`, `"likelihood"`: a judge that provides it.
+        `"embed"`: the suite's encoder, or a judge that provides it.
+        `"model"`: the model that is decomposed, run on texts (`Activate`).
+        `"head"`: that model's predictions of next tokens (`Steer`, `Unembed`).
+    and what has to be there besides:
+        `"atoms"`: the latents are rows of the data, and have a text.
+    """
+
+    kind: ClassVar[str] = "explainer"
+    words: ClassVar[Words] = {"needs": get_args(ExplainerNeed)}
+
+    needs: Needs[ExplainerNeed] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSpec(PluginSpec):
+    """A judge, which scorers and explainers ask.
+
+    What its answers to one kind of request alone depend on may stand in its `identity` under the kind's name, in place
+    of what has the same names beside it: `{"model": "m", "EmbedText": {"model": "e"}}`.
+
+    `provides`, each a method of that name:
+        `"choose"`: how likely each of several answers is.
+        `"generate"`: an answer in its own words.
+        `"likelihood"`: how likely a text is after another.
+        `"embed"`: a vector for a text.
+    """
+
+    kind: ClassVar[str] = "judge"
+    words: ClassVar[Words] = {"provides": CAPABILITIES}
+
+    provides: tuple[Capability, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec(PluginSpec):
+    """A task that judges similarities.
+
+    Args:
+        pairs: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether the task asks
+            for this pair. Called when planning: it must not import torch.
+
+    `needs`, of these pairs:
+        `"values"`: what the similarity says of them.
+        `"rows"`: the rows that both sites share, which the task has compared; so also where nothing is said.
+    """
+
+    kind: ClassVar[str] = "task"
+    words: ClassVar[Words] = {"needs": get_args(TaskNeed)}
+
+    pairs: str | Callable[[Any, Any, Any], bool]
+    needs: Needs[TaskNeed] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSpec(PluginSpec):
+    """An evaluation of decompositions.
+
+    Args:
+        metrics: the metrics that it gives, as they are to be shown.
+
+    `needs`, beyond rows; where it is absent the cell is skipped, with the reason:
+        `"model"`: the model, to run on from its rows or from others in their place (`context.replays`).
+        `"head"`: what the model then predicts (`context.replays`).
+        `"labels"`: of the documents (`context.labels`).
+        `"truth"`: the features that rows were made of (`context.truth`).
+        `"dictionary"`: a direction for each latent.
+        `"atoms"`: latents that are rows of the data.
+    """
+
+    kind: ClassVar[str] = "evaluation"
+    words: ClassVar[Words] = {"needs": get_args(EvaluationNeed)}
+
+    needs: Needs[EvaluationNeed] = ()
+    metrics: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(PluginSpec):
+    """A model whose activations are captured.
+
+    Args:
+        shape: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that a plan can
+            check sites and estimate disk.
+
+    `provides`:
+        `"rows"`: it has rows of its own, and runs no texts: no corpus is needed.
+    """
+
+    kind: ClassVar[str] = "model"
+    words: ClassVar[Words] = {"provides": get_args(ModelProperty)}
+
+    shape: OfConfig | None = None
+    provides: tuple[ModelProperty, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSpec(PluginSpec):
+    """A corpus of documents."""
+
+    kind: ClassVar[str] = "corpus"
+
+
+_CLASSES: tuple[type[PluginSpec], ...] = (
+    *(MethodSpec, SimilaritySpec, ScorerSpec, ExplainerSpec, ModelSpec),
+    *(CorpusSpec, EvaluationSpec, TaskSpec, JudgeSpec),
+)
+SPEC_CLASSES = {cls.kind: cls for cls in _CLASSES}
+KINDS = tuple(SPEC_CLASSES)
+
+
+def Spec(  # noqa: N802  # it stands for the classes
+    kind: str, name: str, version: int, summary: str, factory: Factory, config: type | None = None, **fields: Any
+) -> PluginSpec:
+    """The older form: `Spec(kind="method", ...)` is `MethodSpec(...)`, and so for each kind."""
+    where = f"Spec {kind}/{name}"
+    if kind not in SPEC_CLASSES:
+        raise PluginError(f"{where}: unknown kind {kind!r}.{suggest(str(kind), KINDS)}")
+    cls = SPEC_CLASSES[kind]
+    known = [field.name for field in dataclasses.fields(cls)]
+    for field in fields:
+        if field not in known:
+            raise PluginError(f"{where}: {cls.__name__} has no field {field!r}.{suggest(field, known)}")
+    if kind == "task" and fields.get("pairs") is None:
         raise PluginError(f"{where}: pairs is missing; name a function of the config and two sites of a suite.")
-    if not isinstance(spec.needs, tuple) and not callable(spec.needs) and not _is_reference(spec.needs):
-        raise PluginError(f"{where}: needs is {spec.needs!r}; give a tuple, 'module:attribute' or a callable.")
-
-
-def _check_annotations(config: type, where: str) -> None:
-    try:
-        field_types(config)
-    except Exception as error:  # annotations are the plugin's own code
-        raise PluginError(
-            f"{where}: the annotations of {config.__name__} can't be evaluated: {type(error).__name__}: {error}. "
-            "Import what they name outside `if TYPE_CHECKING`."
-        ) from error
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[\w.]+:\w+", value) is not None
+    return cls(name, version, summary, factory, config, **fields)

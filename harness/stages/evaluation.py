@@ -122,11 +122,12 @@ def _absent(needs: Iterable[str], decomposition: Decomposition, context: Evaluat
     offered = {
         "dictionary": decomposition.dictionary is not None,
         "atoms": decomposition.atoms is not None,
+        "model": context.replays is not None,
         "head": context.replays is not None,
         "labels": context.labels is not None,
         "truth": context.truth is not None,
     }
-    return [need for need in needs if not offered.get(need)]
+    return [need for need in needs if not offered[need]]
 
 
 def _rows(

@@ -11,7 +11,7 @@ from typing import Any
 from harness.contracts.judge import Judge, methods_of
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import Metered
-from harness.planning.suite import CAPABILITIES
+from harness.registry.specs import CAPABILITIES
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 
 _SYSTEM = "Answer in one word."

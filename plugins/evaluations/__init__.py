@@ -9,19 +9,16 @@ import harness
 
 @dataclass
 class SparseProbingConfig:
-    """How documents are classified by a few latents.
-
-    Args:
-        ks: numbers of latents, and of channels, that a probe may use.
-        min_documents: labels that fewer documents have, or fewer lack, are left out.
-        test_share: of the documents with each label, drawn at random.
-        seed: for the split.
-    """
+    """How documents are classified by a few latents."""
 
     ks: list[int] = field(default_factory=lambda: [1, 2, 5, 16])
+    """Numbers of latents, and of channels, that a probe may use."""
     min_documents: int = 30
+    """Labels that fewer documents have, or fewer lack, are left out."""
     test_share: float = 0.3
+    """Share of the documents with each label, drawn at random, that probes are tested on."""
     seed: int = 0
+    """Seed of the split into training and test documents."""
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
@@ -35,32 +32,28 @@ class SparseProbingConfig:
             )
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="evaluation",
+SPECS: list[harness.EvaluationSpec] = [
+    harness.EvaluationSpec(
         name="reconstruction",
         version=2,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
         factory="harness.plugins.evaluations.reconstruction:Reconstruction",
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="downstream",
         version=1,
         summary="Cross-entropy and KL of the model with reconstructions in it, and the loss recovered from ablations",
         factory="harness.plugins.evaluations.downstream:Downstream",
         needs=("head",),
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="dictionary_health",
         version=1,
         summary="How close the latents' directions lie, and how many dimensions they span",
         factory="harness.plugins.evaluations.dictionary_health:DictionaryHealth",
         needs=("dictionary",),
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="sparse_probing",
         version=1,
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
@@ -68,8 +61,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.evaluations.sparse_probing:SparseProbing",
         needs=("labels",),
     ),
-    harness.Spec(
-        kind="evaluation",
+    harness.EvaluationSpec(
         name="ground_truth",
         version=1,
         summary="Which of the true features were found, where the rows were made of known ones",

@@ -10,28 +10,23 @@ from harness.plugins.scorers import check_max_tokens
 
 @dataclass(frozen=True)
 class JudgeWrittenConfig:
-    """How long an answer may be.
-
-    Args:
-        max_tokens: an answer's, what the judge thinks aloud before it included; 32 hold a phrase.
-    """
+    """How long an answer may be."""
 
     max_tokens: int = 32
+    """The longest answer, what the judge thinks aloud before it included; 32 hold a phrase."""
 
     def __post_init__(self) -> None:
         check_max_tokens(self.max_tokens)
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="explainer",
+SPECS: list[harness.ExplainerSpec] = [
+    harness.ExplainerSpec(
         name="token_statistics",
         version=1,
         summary="The n-grams that predict a latent best and the contexts of its strongest activations; asks nobody",
         factory="harness.plugins.explainers.token_statistics:TokenStatistics",
     ),
-    harness.Spec(
-        kind="explainer",
+    harness.ExplainerSpec(
         name="judge_written",
         version=1,
         summary="A judge says in a phrase what the tokens that a latent is active on have in common",

@@ -12,49 +12,47 @@ import harness
 
 @dataclass
 class LocalConfig:
-    """A causal language model of transformers, run here.
-
-    `path` is a hub id, a folder or a GGUF file; null is SmolLM2-135M-Instruct from an installed package. Give a commit
-    as `revision` of a hub id: without it the hub may change the weights, and stored answers can't notice.
-    """
+    """A causal language model of transformers, run here."""
 
     path: str | None = None
+    """A hub id, a folder or a GGUF file; null is SmolLM2-135M-Instruct from an installed package."""
     revision: str | None = None
+    """Branch, tag or commit of a hub id. Give a commit: without it the hub may change the weights, and stored
+    answers can't notice."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The precision of its weights and activations."""
     device: str = "auto"
+    """Where it runs: `auto` is cuda, then mps, then cpu."""
 
 
 @dataclass
 class OpenAIHTTPConfig:
     """A model behind an endpoint that speaks OpenAI's chat completions; for `likelihood` also its completions, for
     `embed` its embeddings.
-
-    Args:
-        model: as the endpoint calls it. It may change behind its name, which stored answers can't notice.
-        base_url: up to and without `/chat/completions`.
-        embedding_model: what it is asked for embeddings, where `encoder: judge`; null: the same. Only embeddings are
-            kept under its name.
-        usd_per_million_prompt_tokens: what the endpoint takes for reading, also of what it embeds; null if not known.
-            No answer depends on it.
-        usd_per_million_answer_tokens: the same for writing.
-        key_variable: the environment variable that holds the key; null for an endpoint that wants none.
-        n_at_once: requests on their way at a time.
-        timeout_seconds: for a connection, and between two pieces of an answer.
-        attempts: for each request.
-        wait_seconds: before the second attempt, and twice as long before each further one, unless the endpoint says.
     """
 
     model: str
+    """The model's name, as the endpoint calls it. It may change behind its name, which stored answers can't notice."""
     base_url: str = "https://api.openai.com/v1"
+    """The endpoint's address, up to and without `/chat/completions`."""
     embedding_model: str | None = None
+    """The model that is asked for embeddings, where `encoder: judge`; null is the same model. Only embeddings are
+    kept under its name."""
     # What answers do not depend on is no part of the judge's name in tables.
     key_variable: str | None = field(default="OPENAI_API_KEY", repr=False)
+    """The environment variable that holds the key; null for an endpoint that wants none."""
     usd_per_million_prompt_tokens: float | None = field(default=None, repr=False)
+    """What the endpoint takes for reading, also of what it embeds; null if not known. No answer depends on it."""
     usd_per_million_answer_tokens: float | None = field(default=None, repr=False)
+    """What the endpoint takes for writing; null if not known. No answer depends on it."""
     n_at_once: int = field(default=8, repr=False)
+    """How many requests are on their way at a time."""
     timeout_seconds: float = field(default=60.0, repr=False)
+    """How long a connection, or the next piece of an answer, is waited for."""
     attempts: int = field(default=6, repr=False)
+    """How often each request is tried."""
     wait_seconds: float = field(default=1.0, repr=False)
+    """The pause before the second attempt, twice as long before each further one, unless the endpoint says."""
 
     def __post_init__(self) -> None:
         address = urlsplit(self.base_url)
@@ -74,21 +72,16 @@ class OpenAIHTTPConfig:
 
 @dataclass
 class ReplayConfig:
-    """What a judge has answered before, read from a file: the same scores without the judge, and without its key.
-
-    Args:
-        path: a recording: a copy of `judges/responses.sqlite` in the cache.
-        of: which judge's answers, where the file has several: a part of its description there, such as a model's
-            name.
-    """
+    """What a judge has answered before, read from a file: the same scores without the judge, and without its key."""
 
     path: str
+    """A recording: a copy of `judges/responses.sqlite` in the cache."""
     of: str | None = None
+    """Which judge's answers, where the file has several: a part of its description there, such as a model's name."""
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="judge",
+SPECS: list[harness.JudgeSpec] = [
+    harness.JudgeSpec(
         name="local",
         version=2,
         summary="a causal language model of transformers, run here: SmolLM2-135M-Instruct if no other is named",
@@ -97,8 +90,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.judges.identity:of_local",
         provides=("choose", "generate", "likelihood"),
     ),
-    harness.Spec(
-        kind="judge",
+    harness.JudgeSpec(
         name="openai_http",
         version=1,
         summary="a model behind any endpoint that speaks OpenAI's chat completions; needs httpx and tenacity",
@@ -107,8 +99,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.judges.identity:of_openai_http",
         provides=("choose", "generate", "likelihood", "embed"),
     ),
-    harness.Spec(
-        kind="judge",
+    harness.JudgeSpec(
         name="replay",
         version=1,
         summary="what another judge has answered, from a file; what it was never asked is an error",

@@ -17,6 +17,7 @@ class ITDAConfig:
     k: int
     """Steps of matching pursuit: the most active codes per row."""
     max_atoms: int
+    """The most atoms that the dictionary takes."""
     threshold: float = 0.2
     """A row becomes an atom if its relative squared error ‖x−x̂‖²/‖x‖² is above this."""
     batch_rows: int = 512
@@ -24,7 +25,7 @@ class ITDAConfig:
     centre: bool = False
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
     pursuit: Literal["matching", "orthogonal"] = "matching"
-    """orthogonal: after each step the coefficients of all atoms taken are fitted anew by least squares, and none is
+    """`orthogonal`: after each step the coefficients of all atoms taken are fitted anew by least squares, and none is
     taken twice. It judges rows and encodes, in 4 times as long with k 10 and 11 times with k 40 (2,048 atoms)."""
     non_negative: bool = False
     """Follow positive correlations only, when judging rows and when encoding; codes are then unsigned, and a row has
@@ -45,6 +46,7 @@ class ITDAPaperConfig:
     k: int
     """Steps of matching pursuit: the most active codes per row."""
     max_atoms: int
+    """The most atoms that the dictionary takes."""
     threshold: float = 4e-4
     """A row becomes an atom if the mean over its d coordinates of (x/‖x‖ − x̂/‖x̂‖)², which is 2(1 − cos)/d, is above
     this. Comparable at one width only: the same cosine needs a threshold in proportion to 1/d."""
@@ -62,6 +64,7 @@ class KMeansConfig:
     """Centroids of k-means (scikit-learn), encoded by the same matching pursuit as ITDA's atoms."""
 
     n_latents: int
+    """How many centroids there are, each a latent."""
     k: int
     """Steps of matching pursuit: the most active codes per row. Not the number of clusters, which is n_latents."""
     centre: bool = False
@@ -76,10 +79,11 @@ class RandomDictionaryConfig:
     """Random atoms, encoded by the same matching pursuit as ITDA's."""
 
     n_latents: int
+    """How many latents the dictionary has."""
     k: int
     """Steps of matching pursuit: the most active codes per row."""
     source: Literal["rows", "gaussian"] = "rows"
-    """Rows of the stream, uniformly without replacement, or Gaussian directions."""
+    """Where atoms come from: rows of the stream, uniformly without replacement, or Gaussian directions."""
     centre: bool = False
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
 
@@ -92,6 +96,7 @@ class PCAConfig:
     """Principal components; per row all coefficients or the largest ones."""
 
     n_components: int
+    """How many components are kept, each a latent."""
     k: int | None = None
     """Coefficients kept per row, largest magnitude first; null keeps all, as dense codes."""
 
@@ -106,16 +111,15 @@ class ICAConfig(PCAConfig):
     """Independent components; per row all coefficients or the largest ones."""
 
     max_iterations: int = 200
-    """Of FastICA; where they do not suffice there is a warning."""
+    """The most iterations of FastICA; where they do not suffice there is a warning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least_one(self, "max_iterations")
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="method",
+SPECS: list[harness.MethodSpec] = [
+    harness.MethodSpec(
         name="itda",
         version=2,
         summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
@@ -123,8 +127,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.itda:ITDA",
         provides=("atoms", "dictionary"),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="itda_paper",
         version=2,
         summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
@@ -132,8 +135,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.itda_paper:ITDAPaper",
         provides=("atoms", "dictionary"),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="kmeans",
         version=2,
         summary="Baseline: k-means centroids under matching pursuit",
@@ -141,8 +143,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.kmeans:KMeans",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="random_dictionary",
         version=2,
         summary="Baseline: random rows or Gaussian directions under matching pursuit",
@@ -152,8 +153,7 @@ SPECS: list[harness.Spec] = [
         provides=("dictionary",),
     ),
     *SAE_SPECS,
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="pca",
         version=1,
         summary="Principal components; the k largest coefficients of each row, or all",
@@ -161,8 +161,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.pca:PCA",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="ica",
         version=1,
         summary="Independent components (scikit-learn's FastICA); the k largest coefficients of each row, or all",
@@ -170,16 +169,14 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.ica:ICA",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="identity",
         version=1,
         summary="Baseline: every coordinate is a latent; nothing is lost",
         factory="harness.plugins.methods.baselines:Identity",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="mean",
         version=1,
         summary="Baseline: predicts the mean of the fit rows; explains nothing",

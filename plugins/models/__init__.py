@@ -14,22 +14,24 @@ _BYTES_AND_END = 257
 
 @dataclass
 class HFConfig:
-    """A model of transformers.
-
-    `path` is a hub id, a folder, or a GGUF file in either. Give a commit as `revision` of a hub id: without it the
-    hub may change the weights, and stored results can't notice. `device` "auto" is cuda, then mps, then cpu.
-    """
+    """A decoder or encoder of transformers."""
 
     path: str
+    """A hub id, a folder, or a GGUF file in either."""
     revision: str | None = None
+    """Branch, tag or commit of a hub id. Give a commit: without it the hub may change the weights, and stored
+    results can't notice."""
     dtype: Dtype = "float32"
+    """The precision of its weights and activations."""
     device: str = "auto"
+    """Where it runs: `auto` is cuda, then mps, then cpu."""
     n_layers: int | None = None
-    """With `width`: the shape of a model on the hub, so that a plan can check sites and estimate disk without the hub.
-    A checkpoint of another shape is refused."""
+    """With `width`: the shape of a model on the hub, so that a plan can check sites and estimate disk without the
+    hub. A checkpoint of another shape is refused."""
     width: int | None = None
+    """With `n_layers`: how many coordinates the residual stream has."""
     device_map: Literal["auto"] | None = None
-    """"auto" spreads a model that is larger than memory over accelerators (with device cpu: none), main memory and
+    """`auto` spreads a model that is larger than memory over accelerators (with device cpu: none), main memory and
     disk. No result depends on it by more than rounding."""
     max_memory_gb: float | None = None
     """With `device_map`: main memory that weights may take, the others staying on disk; null takes what is free."""
@@ -43,16 +45,17 @@ class HFConfig:
 
 @dataclass
 class PackagedConfig:
-    """A model whose weights are in an installed package.
-
-    `smollm2-135m`: SmolLM2-135M-Instruct from a 4-bit GGUF, a decoder of 30 layers; `minilm-l6`: all-MiniLM-L6-v2, a
-    sentence encoder of 6 layers. `weights_seed` draws the weights anew, as before any training: the control.
-    """
+    """A model whose weights are in an installed package."""
 
     name: Literal["smollm2-135m", "minilm-l6"] = "smollm2-135m"
+    """`smollm2-135m`: SmolLM2-135M-Instruct from a 4-bit GGUF, a decoder of 30 layers; `minilm-l6`:
+    all-MiniLM-L6-v2, a sentence encoder of 6 layers."""
     dtype: Dtype = "float32"
+    """The precision of its weights and activations."""
     device: str = "auto"
+    """Where it runs: `auto` is cuda, then mps, then cpu."""
     weights_seed: int | None = None
+    """Draws the weights anew, as before any training: the control."""
 
 
 @dataclass
@@ -64,6 +67,7 @@ class StoredConfig:
     """
 
     path: str
+    """The folder that holds the rows."""
 
 
 @dataclass
@@ -71,11 +75,17 @@ class RandomWeightsConfig:
     """GPT-2 of any size, its weights drawn with `seed`, one token per byte of text."""
 
     n_layers: int = 4
+    """How many blocks it has."""
     width: int = 64
+    """How many coordinates the residual stream has; heads share it."""
     n_heads: int = 4
+    """How many attention heads each block has."""
     seed: int = 0
+    """Seed of the weights."""
     dtype: Dtype = "float32"
+    """The precision of its weights and activations."""
     device: str = "auto"
+    """Where it runs: `auto` is cuda, then mps, then cpu."""
 
     def __post_init__(self) -> None:
         if self.n_layers < 1 or self.n_heads < 1 or self.width < self.n_heads or self.width % self.n_heads:
@@ -86,38 +96,35 @@ class RandomWeightsConfig:
 
 @dataclass
 class SeedlingConfig:
-    """A small language model that is trained on packaged texts when it is first used, and kept.
-
-    Args:
-        architecture: of transformers, without dropout, and with embeddings tied where that is its default.
-        n_layers: how many.
-        width: of the residual stream: a multiple of 8 for each head.
-        n_heads: how many.
-        vocabulary: tokens of its byte-level BPE, which depends on this and the corpus only.
-        corpus: packaged texts; it learns from the share of the documents that suites fit on by default.
-        n_steps: of the whole training.
-        step: which weights are read: 0 (untrained, the control), a sixteenth, an eighth, a quarter or half of
-            `n_steps`, or all; null is all.
-        batch_windows: windows in a step.
-        context: tokens in a window of the training. A gpt2 takes no longer ones.
-        seed: draws the initial weights and the order of the windows.
-        dtype: in which it is read; training is in float32.
-        device: to train and to read on. The same seed gives other weights on another kind of device.
-    """
+    """A small language model that is trained on packaged texts when it is first used, and kept."""
 
     architecture: Literal["gpt2", "gpt_neox", "llama"] = "gpt2"
+    """A class of transformers, without dropout, and with embeddings tied where that is its default."""
     n_layers: int = 6
+    """How many blocks it has."""
     width: int = 128
+    """How many coordinates the residual stream has: a multiple of 8 for each head."""
     n_heads: int = 4
+    """How many attention heads each block has."""
     vocabulary: int = 4096
+    """How many tokens its byte-level BPE has, which depends on this and the corpus only."""
     corpus: Literal["wikipedia", "bible"] = "wikipedia"
+    """The packaged texts that it learns from: the share of the documents that suites fit on by default."""
     n_steps: int = 1600
+    """How many steps the whole training has."""
     step: int | None = None
+    """Which weights are read: 0 (untrained, the control), a sixteenth, an eighth, a quarter or half of `n_steps`,
+    or all; null is all."""
     batch_windows: int = 16
+    """How many windows are in a step."""
     context: int = 128
+    """How many tokens a window of the training has. A gpt2 takes no longer ones."""
     seed: int = 0
+    """Seed of the initial weights and of the order of the windows."""
     dtype: Dtype = "float32"
+    """The precision in which it is read; training is in float32."""
     device: str = "auto"
+    """Where it is trained and read. The same seed gives other weights on another kind of device."""
 
     def __post_init__(self) -> None:
         if min(self.n_layers, self.n_heads, self.n_steps, self.batch_windows) < 1 or self.context < 2 or self.seed < 0:
@@ -147,29 +154,26 @@ class SeedlingConfig:
 
 @dataclass
 class SuperpositionConfig:
-    """Rows made of known features at the one site `resid_post.0`; no text, and no corpus is needed.
-
-    Args:
-        n_features: how many; more than `width` are in superposition.
-        width: of the rows.
-        n_rows: of all splits together, in documents of 64; a tenth is for evaluation unless the suite says otherwise.
-        l0: features active in a row on average.
-        zipf: the feature that is j-th in frequency is active in proportion to 1/j^zipf.
-        hierarchy: share of the features, the rarest, that are active only where another one is.
-        correlation: of the Gaussian numbers that decide whether the two features of a pair are active; from 0 on.
-        noise: expected norm of what is added to a row; a feature has norm 1 on average.
-        seed: draws everything.
-    """
+    """Rows made of known features at the one site `resid_post.0`; no text, and no corpus is needed."""
 
     n_features: int = 512
+    """How many features there are; more than `width` are in superposition."""
     width: int = 128
+    """How many coordinates a row has."""
     n_rows: int = 60_000
+    """Rows of all splits together, in documents of 64; a tenth is for evaluation unless the suite says otherwise."""
     l0: float = 8.0
+    """How many features are active in a row on average."""
     zipf: float = 0.5
+    """Exponent of the frequencies: the j-th feature is active in proportion to 1/j^zipf."""
     hierarchy: float = 0.25
+    """Share of the features, the rarest, that are active only where another one is."""
     correlation: float = 0.5
+    """Correlation of the Gaussian numbers that decide whether the two features of a pair are active; from 0 on."""
     noise: float = 0.0
+    """Expected norm of what is added to a row; a feature has norm 1 on average."""
     seed: int = 0
+    """Seed of the features and of all rows."""
 
     def __post_init__(self) -> None:
         if min(self.n_features, self.width, self.n_rows) < 1:
@@ -185,9 +189,8 @@ class SuperpositionConfig:
             )
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="model",
+SPECS: list[harness.ModelSpec] = [
+    harness.ModelSpec(
         name="hf",
         version=1,
         summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
@@ -196,8 +199,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:hf_identity",
         shape="harness.plugins.models.planning:hf_shape",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="packaged",
         version=1,
         summary="real weights from an installed package: no hub needed",
@@ -206,8 +208,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:packaged_identity",
         shape="harness.plugins.models.planning:packaged_shape",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="stored",
         version=1,
         summary="your own rows: safetensors or npy, with a rows table",
@@ -216,8 +217,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:stored_identity",
         provides=("rows",),
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="random_weights",
         version=1,
         summary="control: a small GPT-2 with random weights; nothing to download",
@@ -226,8 +226,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:random_weights",
         shape="harness.plugins.models.planning:random_weights",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="seedling",
         version=SEEDLING_VERSION,
         summary="a small language model, trained on packaged texts when first used: families of seeds",
@@ -236,8 +235,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.models.planning:seedling_identity",
         shape="harness.plugins.models.planning:seedling_shape",
     ),
-    harness.Spec(
-        kind="model",
+    harness.ModelSpec(
         name="superposition",
         version=1,
         summary="rows made of known features, to see which of them methods find; nothing to download",

@@ -10,24 +10,19 @@ import harness
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """Which silent windows active ones are told from; scores against different ones can't be compared.
-
-    Args:
-        negatives: `"random"`; `"near_latent"`, where a near latent is active; or `"near_text"`, with like words.
-    """
+    """Which silent windows active ones are told from; scores against different ones can't be compared."""
 
     negatives: Literal["random", "near_latent", "near_text"] = "random"
+    """The silent windows: any (`random`), where a near latent is active (`near_latent`), or with like words
+    (`near_text`)."""
 
 
 @dataclass(frozen=True)
 class WrittenConfig:
-    """How long an answer may be.
-
-    Args:
-        max_tokens: an answer's, what the judge thinks aloud before it included; 128 hold a list and a few words.
-    """
+    """How long an answer may be."""
 
     max_tokens: int = 128
+    """The longest answer, what the judge thinks aloud before it included; 128 hold a list and a few words."""
 
     def __post_init__(self) -> None:
         check_max_tokens(self.max_tokens)
@@ -35,12 +30,7 @@ class WrittenConfig:
 
 @dataclass(frozen=True)
 class WrittenDetectionConfig(WrittenConfig, DetectionConfig):
-    """Which silent windows active ones are told from, and how long an answer may be.
-
-    Args:
-        negatives: `"random"`; `"near_latent"`, where a near latent is active; or `"near_text"`, with like words.
-        max_tokens: an answer's, what the judge thinks aloud before it included; 128 hold a list and a few words.
-    """
+    """Which silent windows active ones are told from, and how long an answer may be."""
 
 
 def check_max_tokens(max_tokens: int) -> None:
@@ -49,9 +39,8 @@ def check_max_tokens(max_tokens: int) -> None:
         raise ValueError(f"max_tokens is {max_tokens}; give 1 or more.")
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="scorer",
+SPECS: list[harness.ScorerSpec] = [
+    harness.ScorerSpec(
         name="token_lookup",
         version=1,
         summary="Floor: a table of n-grams learnt from some windows tells active windows from silent ones",
@@ -59,8 +48,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.token_lookup:TokenLookup",
         provides=("floor",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="embedding_retrieval",
         version=2,
         summary="A sentence encoder finds active windows by an explanation of the latent",
@@ -68,8 +56,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.embedding_retrieval:EmbeddingRetrieval",
         needs=("embed", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="embedding_intruder",
         version=2,
         summary="A sentence encoder picks the silent window among four active ones; needs no explanation",
@@ -77,8 +64,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.embedding_intruder:EmbeddingIntruder",
         needs=("embed",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="atom_provenance",
         version=1,
         summary="A sentence encoder finds active windows by the text that the atom was taken from",
@@ -86,8 +72,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.atom_provenance:AtomProvenance",
         needs=("embed", "atoms"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="choice_detection",
         version=1,
         summary="A judge says, window by window, whether an explanation of the latent holds",
@@ -95,16 +80,14 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.choice_detection:ChoiceDetection",
         needs=("choose", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="choice_fuzzing",
         version=1,
         summary="A judge tells by an explanation active tokens from others that are marked in the same windows",
         factory="harness.plugins.scorers.choice_fuzzing:ChoiceFuzzing",
         needs=("choose", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="detection",
         version=1,
         summary="A judge writes for a few texts at a time in which of them an explanation holds",
@@ -112,8 +95,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.generated_detection:GeneratedDetection",
         needs=("generate", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="fuzzing",
         version=1,
         summary="A judge writes for a few texts at a time in which of them the right tokens are marked",
@@ -121,8 +103,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.generated_fuzzing:GeneratedFuzzing",
         needs=("generate", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="surprisal",
         version=1,
         summary="Does an explanation make active windows likelier to a judge than it makes silent ones?",
@@ -130,8 +111,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.surprisal:Surprisal",
         needs=("likelihood", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="simulation",
         version=2,
         summary="A judge foretells by an explanation how active the latent is on single tokens",
@@ -139,8 +119,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.simulation:Simulation",
         needs=("choose", "explanation"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="intruder",
         version=2,
         summary="A judge picks the silent window among four active ones; needs no explanation",
@@ -148,48 +127,42 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.scorers.intruder:Intruder",
         needs=("choose",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="example_embedding",
         version=1,
         summary="A sentence encoder tells active windows by their likeness to other active ones; needs no explanation",
         factory="harness.plugins.scorers.example_embedding:ExampleEmbedding",
         needs=("embed",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="senses",
         version=2,
         summary="Polysemanticity: in how many kinds of contexts is a latent active, beside as many random ones?",
         factory="harness.plugins.scorers.senses:Senses",
         needs=("embed",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="context_dependence",
         version=2,
         summary="The share of random contexts in which a latent is still active on its token",
         factory="harness.plugins.scorers.context_dependence:ContextDependence",
         needs=("model",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="output_score",
         version=1,
         summary="Steered along the latent, does the model say what the direction promotes?",
         factory="harness.plugins.scorers.output_score:OutputScore",
         needs=("model", "head"),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="input_score",
         version=3,
         summary="The share of active windows whose strongest token is one that the direction promotes",
         factory="harness.plugins.scorers.input_score:InputScore",
         needs=("head",),
     ),
-    harness.Spec(
-        kind="scorer",
+    harness.ScorerSpec(
         name="vocab_coherence",
         version=1,
         summary="Are the tokens that the direction promotes more alike than those of random directions?",

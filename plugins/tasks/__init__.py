@@ -9,26 +9,20 @@ import harness
 
 @dataclass(frozen=True)
 class FamiliesConfig:
-    """Whose models are looked at.
-
-    Args:
-        families: by name; none named means all that will do.
-    """
+    """Whose models are looked at."""
 
     families: list[str] = field(default_factory=list)
+    """Families by name; none named means all that will do."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Which families are training runs.
-
-    Args:
-        families: each holds checkpoints of one run, in the suite's order.
-        ends: for each family the label of the model that its run came to; none named means the family's own last.
-    """
+    """Which families are training runs."""
 
     families: list[str] = field(default_factory=list)
+    """Families by name: each holds checkpoints of one run, in the suite's order."""
     ends: list[str] = field(default_factory=list)
+    """The label of the model that each family's run came to; none named means the family's own last."""
 
     def __post_init__(self) -> None:
         if not self.families:
@@ -41,17 +35,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RowsConfig:
-    """Which rows are changed and compared.
-
-    Args:
-        families: by name; none named means all but untrained controls.
-        n_rows: how many evaluation rows of each site are compared, from the first on.
-        seed: draws what changes them.
-    """
+    """Which rows are changed and compared."""
 
     families: list[str] = field(default_factory=list)
+    """Families by name; none named means all but untrained controls."""
     n_rows: int = 2000
+    """How many evaluation rows of each site are compared, from the first on."""
     seed: int = 0
+    """Seed of the changes."""
 
     def __post_init__(self) -> None:
         if self.n_rows < 64:
@@ -97,9 +88,8 @@ def _is_named(families: list[str], site: harness.ComparedSite) -> bool:
     return not families or site.family in families
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="task",
+SPECS: list[harness.TaskSpec] = [
+    harness.TaskSpec(
         name="layer_matching",
         version=1,
         summary="Is a layer most alike to the same layer of a model trained with another seed?",
@@ -108,8 +98,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_one_family,
         needs=("values",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="depth_matching",
         version=1,
         summary="Is a layer most alike to the layer of equal relative depth in a model of another shape?",
@@ -118,8 +107,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_other_depths,
         needs=("values",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="layer_monotonicity",
         version=1,
         summary="Are layers of one model the less alike the further apart they are?",
@@ -128,8 +116,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_one_model,
         needs=("values",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="training_convergence",
         version=1,
         summary="Are checkpoints the more alike to the end of their training the later they are?",
@@ -138,8 +125,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_one_run,
         needs=("values",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="group_separation",
         version=1,
         summary="Is a model more alike to one of its own architecture than to one of another?",
@@ -148,8 +134,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_one_layer,
         needs=("values",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="null_calibration",
         version=1,
         summary="Are unrelated rows said to have nothing in common?",
@@ -158,8 +143,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_one_family,
         needs=("values",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="invariance",
         version=1,
         summary="Does what changes no representation (rotation, scale, order) leave the value alone?",
@@ -168,8 +152,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_middle,
         needs=("rows",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="noise_sensitivity",
         version=1,
         summary="Are rows the less alike to themselves the more noise is added?",
@@ -178,8 +161,7 @@ SPECS: list[harness.Spec] = [
         pairs=in_middle,
         needs=("rows",),
     ),
-    harness.Spec(
-        kind="task",
+    harness.TaskSpec(
         name="sample_size",
         version=1,
         summary="How far is the value of few rows from that of all?",

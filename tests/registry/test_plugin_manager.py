@@ -106,9 +106,11 @@ BROKEN = {
     "bad_name": (_spec(name="'Acme-1'"), "bad name 'Acme-1'"),
     "bad_version": (_spec(version="'1.0'"), "version is '1.0'"),
     "bad_config": (_spec(config="dict"), "config is <class 'dict'>; give a dataclass"),
+    "bad_field": (_spec(shape="'a:b'"), "bad_field.py: Spec method/acme: MethodSpec has no field 'shape'."),
+    "bad_word": (_spec(provides="('atom',)"), "Spec method/acme: provides: unknown word 'atom'. Did you mean 'atoms'?"),
     "bad_factory": (_spec(factory="'acme.Acme'"), "factory is 'acme.Acme'; give 'module:attribute'"),
     "bad_identity": (_spec(identity="'acme.Acme'"), "identity is 'acme.Acme'; give 'module:attribute'"),
-    "bad_needs": (_spec(needs="'atoms'"), "needs is 'atoms'; give a tuple, 'module:attribute'"),
+    "bad_needs": (_spec(kind="'similarity'", needs="'atoms'"), "needs is 'atoms'; give a tuple, 'module:attribute'"),
     "bad_annotation": (
         _good("acme", "bad_annotation").replace("k: int", "k: Tensor"),
         "annotations of Config can't be evaluated: NameError: name 'Tensor' is not defined",

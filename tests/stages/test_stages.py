@@ -122,8 +122,8 @@ def _catalog() -> Catalog:
     }
     catalog = Catalog()
     for (kind, name), factory in factories.items():
-        needs = ("dictionary", "head") if name == "needy" else ()
-        spec = harness.Spec(kind, name, 1, "of this test", factory, needs=needs)
+        fields = {"needs": ("dictionary", "model", "head")} if name == "needy" else {}
+        spec = harness.Spec(kind, name, 1, "of this test", factory, **fields)
         catalog.entries[kind, name] = Registered(spec, sys.modules[__name__], "here", "1")
     return catalog
 
@@ -321,7 +321,7 @@ def test_what_an_evaluation_needs_and_does_not_get_is_a_skipped_row(session: Ses
     cell = Cell("evaluation", "e", "e", "g", task, {"method": "good"})
     evaluation.run([cell], session)
     record = _record(session, cell)
-    assert (record.status, record.error) == ("skipped", "needy needs dictionary, head, which good lacks")
+    assert (record.status, record.error) == ("skipped", "needy needs dictionary, model, head, which good lacks")
 
 
 def test_a_metric_that_is_called_like_a_column_costs_its_cell(session: Session) -> None:

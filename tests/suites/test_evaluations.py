@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -123,3 +124,44 @@ def test_an_evaluation_twice_with_other_parameters_is_refused_where_its_table_co
     )
     assert code == 2
     assert "evaluations: sparse_probing with several parameters, which its table could not tell apart" in errors
+
+
+ASKS_MODEL = """
+    import harness
+
+    @harness.hookimpl
+    def harness_specs():
+        return [harness.EvaluationSpec("asks_model", 1, "Runs the model on", AsksModel, needs=("model",))]
+
+    class AsksModel:
+        def __init__(self, config): pass
+
+        def evaluate(self, decomposition, context):
+            changes, n = 0.0, 0
+            for replayed in context.replays():
+                decoded = decomposition.decode(decomposition.encode(replayed.rows))
+                difference = replayed.patched(decoded) - replayed.logits()
+                changes, n = max(changes, float(difference.abs().max())), n + len(replayed.next_ids)
+            return [harness.TableRow("largest_change", changes, n)]
+"""
+
+
+def test_an_evaluation_that_needs_the_model_gets_it(harness_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "asks_model.py").write_text(dedent(ASKS_MODEL))
+    models = (
+        "models=[{model: random_weights, n_layers: 2, width: 16, label: gpt2, sites: [resid_post.0]},"
+        "{model: superposition, n_features: 40, width: 16, l0: 2, n_rows: 4000, label: known, sites: [resid_post.0]}]"
+    )
+    words = [
+        *("suite=smoke", "name=asks", models, "scorers=[]", "similarities=[]", "methods=[identity,mean]"),
+        *("tokens={fit: 500, evaluation: 300, interp: 0}", "evaluations=[asks_model]", "plugin_files=[asks_model.py]"),
+    ]
+    code, _, errors = harness_cli("run", *words)
+    assert code == 0, errors
+    table = read_tables(tmp_path / "results" / "asks")["asks_model"].set_index(["model", "method"])
+    found = table.query("model == 'gpt2'")
+    assert set(found["status"]) == {"done"} and (found["n"] > 100).all()
+    assert found["value"]["gpt2", "identity"] == 0 < found["value"]["gpt2", "mean"]
+    assert set(table.query("model == 'known'")["error"]) == {
+        "asks_model: its rows are stored; there is no model that could go on from them"
+    }

@@ -160,7 +160,7 @@ def test_intervals_of_two_seeds_end_where_the_metric_does(lowest: float | None, 
 
 
 @pytest.mark.parametrize("scorer", harness.catalog("scorer"), ids=lambda spec: spec.name)
-def test_every_built_in_scorer_has_a_known_range(scorer: harness.Spec) -> None:
+def test_every_built_in_scorer_has_a_known_range(scorer: harness.PluginSpec) -> None:
     made = harness.create("scorer", scorer.name)
     low, high = range_of(made)
     assert low <= made.chance <= high

@@ -19,12 +19,14 @@ class SAEConfig:
     """How long and how fast an SAE trains."""
 
     n_latents: int
+    """How many latents the dictionary has."""
     passes: int | None = None
     """How often the rows are replayed; null follows from their number."""
     batch_rows: int | None = None
     """Rows of one step; null follows from the number of rows."""
     learning_rate: float | None = None
-    """Of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the number of steps."""
+    """The learning rate of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the
+    number of steps."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("passes", "batch_rows") if getattr(self, name) is not None]
@@ -145,6 +147,7 @@ class UntrainedSAEConfig:
     """The TopK SAE before its first step."""
 
     n_latents: int
+    """How many latents the dictionary has."""
     k: int
     """The most active codes per row."""
 
@@ -168,7 +171,7 @@ class PretrainedSAEConfig:
     sae_id: str | None = None
     """The folder in that repository."""
     revision: str | None = None
-    """Of the repository: branch, tag or commit."""
+    """Branch, tag or commit of the repository."""
 
     def __post_init__(self) -> None:
         on_hub = (self.release, self.sae_id)
@@ -191,9 +194,8 @@ def identity_unless_stacked(config: StackableTopKSAEConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name != "stacked" or value}
 
 
-SPECS: list[harness.Spec] = [
-    harness.Spec(
-        kind="method",
+SPECS: list[harness.MethodSpec] = [
+    harness.MethodSpec(
         name="topk_sae",
         version=5,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
@@ -202,8 +204,7 @@ SPECS: list[harness.Spec] = [
         identity="harness.plugins.methods.sae:identity_unless_stacked",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="relu_sae",
         version=4,
         summary="Sparse autoencoder with an L1 penalty, weighted by decoder norm",
@@ -211,8 +212,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.sae.relu:ReLUSAE",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="batch_topk_sae",
         version=3,
         summary="Sparse autoencoder with k codes a row on average over a batch (arXiv 2412.06410)",
@@ -220,8 +220,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.sae.batch_topk:BatchTopKSAE",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="matryoshka_sae",
         version=3,
         summary="BatchTopK SAE whose first latents must reconstruct alone, in nested groups (arXiv 2503.17547)",
@@ -229,8 +228,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.sae.matryoshka:MatryoshkaSAE",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="jumprelu_sae",
         version=2,
         summary="Sparse autoencoder with a learnt threshold per latent and an L0 penalty (arXiv 2407.14435)",
@@ -238,8 +236,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.sae.jumprelu:JumpReLUSAE",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="gated_sae",
         version=2,
         summary="Sparse autoencoder that learns apart which latents fire and how strongly (arXiv 2404.16014)",
@@ -247,8 +244,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.sae.gated:GatedSAE",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="untrained_sae",
         version=2,
         summary="Baseline: a TopK SAE before its first step",
@@ -256,8 +252,7 @@ SPECS: list[harness.Spec] = [
         factory="harness.plugins.methods.sae.untrained:UntrainedSAE",
         provides=("dictionary",),
     ),
-    harness.Spec(
-        kind="method",
+    harness.MethodSpec(
         name="pretrained_sae",
         version=2,
         summary="Learns nothing: an SAE that SAELens has saved, from a folder or the hub",

@@ -7,9 +7,10 @@ import harness
 
 @dataclass
 class AxesConfig:
-    """Parameters of `acme_axes`: how many coordinates each row keeps."""
+    """Parameters of `acme_axes`."""
 
     k: int = 8
+    """How many coordinates each row keeps."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -17,11 +18,10 @@ class AxesConfig:
 
 
 @harness.hookimpl
-def harness_specs() -> list[harness.Spec]:
+def harness_specs() -> list[harness.PluginSpec]:
     """Raise a version whenever its results change: what was computed by the old one is then computed anew."""
     return [
-        harness.Spec(
-            kind="method",
+        harness.MethodSpec(
             name="acme_axes",
             version=1,
             summary="The k largest coordinates of the centred row",
@@ -29,8 +29,7 @@ def harness_specs() -> list[harness.Spec]:
             factory="acme_decompositions.axes:Axes",
             provides=("dictionary",),
         ),
-        harness.Spec(
-            kind="similarity",
+        harness.SimilaritySpec(
             name="acme_norms",
             version=1,
             summary="Correlation of row norms",

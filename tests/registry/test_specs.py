@@ -1,0 +1,186 @@
+"""Specs: one class for each kind, whose words are checked when a plugin is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import harness
+from harness.planning.suite import CAPABILITIES
+from harness.registry.plugin_manager import Catalog, Registered, load_catalog
+from harness.registry.spec_checks import check_spec
+from harness.registry.specs import KINDS, SPEC_CLASSES, PluginSpec
+
+
+def make(kind: str, **fields: Any) -> PluginSpec:
+    """A Spec of a kind, by its class."""
+    fields = ({"pairs": "acme:pairs"} if kind == "task" else {}) | fields
+    return SPEC_CLASSES[kind]("acme", 1, "of this test", "acme:Acme", **fields)
+
+
+def test_each_kind_has_a_public_class_of_its_name() -> None:
+    assert set(KINDS) == {spec.kind for spec in harness.catalog()} and len(KINDS) == 9
+    for kind, cls in SPEC_CLASSES.items():
+        assert getattr(harness, f"{kind.capitalize()}Spec") is cls and issubclass(cls, harness.PluginSpec)
+    assert {type(spec) for spec in harness.catalog()} == set(SPEC_CLASSES.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_older_form_makes_the_same(kind: str) -> None:
+    fields: dict[str, Any] = {"config": Words, "identity": "acme:identity"}
+    fields |= {"pairs": "acme:pairs"} if kind == "task" else {}
+    fields |= {word: (words[0],) for word, words in SPEC_CLASSES[kind].words.items()}
+    fields |= {"shape": "acme:shape"} if kind == "model" else {}
+    fields |= {"metrics": ("x",)} if kind == "evaluation" else {}
+    named = harness.Spec(kind=kind, name="acme", version=1, summary="of this test", factory="acme:Acme", **fields)
+    assert named == make(kind, **fields) and named.kind == kind
+    config = fields.pop("config")
+    assert harness.Spec(kind, "acme", 1, "of this test", "acme:Acme", config, **fields) == named
+    check_spec(named)
+    assert {field.name for field in dataclasses.fields(named)} == {
+        *("name", "version", "summary", "factory"),
+        *("config", *fields),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        ("method", {"shape": "a:b"}, "Spec method/acme: MethodSpec has no field 'shape'."),
+        ("method", {"needs": ("atoms",)}, "Spec method/acme: MethodSpec has no field 'needs'."),
+        ("method", {"provide": ("atoms",)}, "MethodSpec has no field 'provide'. Did you mean 'provides'"),
+        ("similarity", {"provides": ("atoms",)}, "SimilaritySpec has no field 'provides'."),
+        ("evaluation", {"pairs": "a:b"}, "EvaluationSpec has no field 'pairs'."),
+        ("corpus", {"needs": ()}, "CorpusSpec has no field 'needs'."),
+        ("task", {}, "Spec task/acme: pairs is missing; name a function of the config and two sites"),
+        ("methd", {}, "Spec methd/acme: unknown kind 'methd'. Did you mean 'method'?"),
+    ],
+)
+def test_the_older_form_refuses_what_the_kind_has_not(kind: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(harness.PluginError) as caught:
+        harness.Spec(kind, "acme", 1, "of this test", "acme:Acme", **fields)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "wrong", "near"),
+    [
+        ("method", "provides", "atom", "'atoms'"),
+        ("method", "provides", "dictionnary", "'dictionary'"),
+        ("similarity", "needs", "atom", "'atoms'"),
+        ("similarity", "needs", "code", "'codes'"),
+        ("evaluation", "needs", "dictionnary", "'dictionary'"),
+        ("evaluation", "needs", "models", "'model'"),
+        ("scorer", "needs", "explanations", "'explanation'"),
+        ("scorer", "needs", "chose", "'choose'"),
+        ("scorer", "provides", "flor", "'floor'"),
+        ("explainer", "needs", "generates", "'generate'"),
+        ("judge", "provides", "embedding", "'embed'"),
+        ("task", "needs", "value", "'values'"),
+        ("model", "provides", "row", "'rows'"),
+    ],
+)
+def test_a_misspelt_word_is_refused_with_the_near_one(kind: str, field: str, wrong: str, near: str) -> None:
+    valid = SPEC_CLASSES[kind].words[field]
+    check_spec(make(kind, **{field: valid}))
+    with pytest.raises(harness.PluginError) as caught:
+        check_spec(make(kind, **{field: (valid[0], wrong)}))
+    message = str(caught.value)
+    assert f"Spec {kind}/acme: {field}: unknown word {wrong!r}. Did you mean {near}" in message
+    assert message.endswith(f"Valid: {', '.join(sorted(valid))}.")
+
+
+def test_a_word_of_another_kind_is_refused() -> None:
+    for kind, word in (("explainer", "explanation"), ("similarity", "head"), ("evaluation", "codes")):
+        with pytest.raises(harness.PluginError, match=f"Spec {kind}/acme: needs: unknown word '{word}'"):
+            check_spec(make(kind, needs=(word,)))
+
+
+@pytest.mark.parametrize("words", ["atoms", ["atoms"], None])
+def test_words_stand_in_a_tuple(words: Any) -> None:
+    with pytest.raises(harness.PluginError, match=r"provides is .*; give a tuple of words"):
+        check_spec(make("method", provides=words))
+    with pytest.raises(harness.PluginError, match=r"needs is .*; give a tuple"):
+        check_spec(make("similarity", needs=words))
+
+
+def test_the_base_of_all_kinds_is_no_spec_of_any() -> None:
+    with pytest.raises(harness.PluginError, match=r"is not a harness\.Spec"):
+        check_spec(harness.PluginSpec("acme", 1, "of this test", "acme:Acme"))
+
+
+@dataclass
+class Words:
+    """Parameters that say what is needed."""
+
+    word: str = "codes"
+
+
+@pytest.mark.parametrize("how", ["callable", "reference"])
+def test_needs_that_depend_on_parameters_are_checked_when_known(how: str) -> None:
+    needs = needed if how == "callable" else f"{__name__}:needed"
+    spec = make("similarity", config=Words, needs=needs)
+    check_spec(spec)
+    catalog = Catalog({("similarity", "acme"): Registered(spec, sys.modules[__name__], "here", "1")})
+    assert catalog.needs("similarity", "acme", {}) == ("codes",)
+    with pytest.raises(
+        harness.PluginError, match=r"similarity/acme: needs: unknown word 'atom'\. Did you mean 'atoms'"
+    ):
+        catalog.needs("similarity", "acme", {"word": "atom"})
+
+
+def needed(config: Words) -> tuple[str, ...]:
+    return (config.word,)
+
+
+OF_EACH_KIND = """
+    import harness
+
+    @harness.hookimpl
+    def harness_specs():
+        return [
+            harness.MethodSpec("acme", 1, "x", "acme:A", provides=("atoms", "dictionary")),
+            harness.SimilaritySpec("acme", 1, "x", "acme:A", needs=("codes",)),
+            harness.ScorerSpec("acme", 1, "x", "acme:A", needs=("choose", "explanation"), provides=("floor",)),
+            harness.ExplainerSpec("acme", 1, "x", "acme:A", needs=("generate", "model")),
+            harness.JudgeSpec("acme", 1, "x", "acme:A", provides=("choose", "generate", "likelihood", "embed")),
+            harness.TaskSpec("acme", 1, "x", "acme:A", pairs=lambda config, a, b: True, needs=("values",)),
+            harness.EvaluationSpec("acme", 1, "x", "acme:A", needs=("model", "labels", "atoms")),
+            harness.ModelSpec("acme", 1, "x", "acme:A", shape="acme:shape", provides=("rows",)),
+            harness.CorpusSpec("acme", 1, "x", "acme:A", identity="acme:identity"),
+        ]
+"""
+
+
+def test_a_plugin_of_every_kind_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "acme.py").write_text(dedent(OF_EACH_KIND))
+    catalog = load_catalog((str(tmp_path / "acme.py"),), entry_points=False)
+    assert catalog.problems == []
+    assert [kind for kind in KINDS if "acme" in catalog.names(kind)] == list(KINDS)
+    assert catalog.needs("explainer", "acme", {}) == ("generate", "model")
+    assert catalog.needs("corpus", "acme", {}) == () == catalog.find("corpus", "acme").spec.provides
+
+
+def test_a_misspelt_word_is_a_problem_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "acme.py").write_text(dedent(OF_EACH_KIND).replace("codes", "code"))
+    (problem,) = load_catalog((str(tmp_path / "acme.py"),), entry_points=False).problems
+    assert "acme.py: Spec similarity/acme: needs: unknown word 'code'. Did you mean 'codes'?" in problem
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_word_is_explained_where_its_class_is(kind: str) -> None:
+    written = str(SPEC_CLASSES[kind].__doc__)
+    for field, words in SPEC_CLASSES[kind].words.items():
+        assert f"`{field}`" in written
+        assert [word for word in words if f'`"{word}"`' not in written] == []
+
+
+def test_the_judge_can_be_asked_what_scorers_and_explainers_may_need() -> None:
+    for kind in ("scorer", "explainer"):
+        assert set(CAPABILITIES) <= set(SPEC_CLASSES[kind].words["needs"])
