@@ -54,7 +54,7 @@ def shared(sites: Sites, names: tuple[str, ...], **params: str) -> dict[tuple[st
 def read(sites: Sites, kind: type, pairs: list[tuple[str, str]]) -> Any:
     """The statistics of these pairs from one reading of the rows."""
 
-    def blocks(names: Collection[str]) -> Iterator[harness.Block]:
+    def blocks(names: Collection[str]) -> Iterator[harness.AlignedBlock]:
         for start in range(0, len(next(iter(sites.values()))), BLOCK_ROWS):
             rows = {name: sites[name][start : start + BLOCK_ROWS] for name in names}
             yield rows, {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()}

@@ -35,9 +35,9 @@ from harness.contracts.requests import Promoted as Promoted
 from harness.contracts.requests import Steer as Steer
 from harness.contracts.requests import Unembed as Unembed
 from harness.contracts.rows import make_rows as make_rows
+from harness.contracts.similarity import AlignedBlock as AlignedBlock
 from harness.contracts.similarity import Anchored as Anchored
 from harness.contracts.similarity import AnchoredStreaming as AnchoredStreaming
-from harness.contracts.similarity import Block as Block
 from harness.contracts.similarity import ChanceCorrected as ChanceCorrected
 from harness.contracts.similarity import CountsSilentLatents as CountsSilentLatents
 from harness.contracts.similarity import JointStatistics as JointStatistics

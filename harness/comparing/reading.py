@@ -11,7 +11,7 @@ from harness.comparing.pair_values import FromBlocks, FromStatistics, PairValue
 from harness.comparing.pairing import Pair, View
 from harness.comparing.sides import SIDES_BYTES, Sides
 from harness.comparing.statistics import Statistics
-from harness.contracts.similarity import Block
+from harness.contracts.similarity import AlignedBlock
 
 
 class Blocks:
@@ -37,13 +37,13 @@ class Blocks:
             yield slice(start, stop)
             self._on_progress(stop, n)
 
-    def block(self, part: slice, names: Collection[str]) -> Block:
+    def block(self, part: slice, names: Collection[str]) -> AlignedBlock:
         """The rows of these views at these places, and which of them each masks."""
         views = [self._views[name] for name in names]
         rows = {view.name: view.take(part) for view in views}
         return rows, {view.name: view.masked[part].to(self._device) for view in views}
 
-    def read(self, names: Collection[str]) -> Iterator[Block]:
+    def read(self, names: Collection[str]) -> Iterator[AlignedBlock]:
         """All blocks of these views."""
         return (self.block(part, names) for part in self.parts())
 

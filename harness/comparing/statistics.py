@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.comparing.pairing import Pair
 from harness.comparing.values import Steps
-from harness.contracts.similarity import Block, JointStatistics
+from harness.contracts.similarity import AlignedBlock, JointStatistics
 
 
 class Statistics(Steps):
@@ -20,7 +20,7 @@ class Statistics(Steps):
         self,
         kind: type[JointStatistics],
         pairs: Sequence[Pair],
-        read_again: Callable[[Collection[str]], Iterator[Block]],
+        read_again: Callable[[Collection[str]], Iterator[AlignedBlock]],
     ) -> None:
         super().__init__()
         names = {(pair.one.name, pair.other.name): None for pair in pairs}

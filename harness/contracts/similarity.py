@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.contracts.decomposition import Decomposition
 
 Side: TypeAlias = Literal["x", "y"]
-Block: TypeAlias = tuple[Mapping[str, Float[Tensor, "b d"]], Mapping[str, Bool[Tensor, " b"]]]
+AlignedBlock: TypeAlias = tuple[Mapping[str, Float[Tensor, "b d"]], Mapping[str, Bool[Tensor, " b"]]]
 """The next aligned rows of several places, by name, and which of them each place masks."""
 
 
@@ -139,7 +139,7 @@ class JointStatistics(Protocol):
         self,
         pairs: Sequence[tuple[str, str]],
         same_rows: Mapping[str, str],
-        read_again: Callable[[Collection[str]], Iterator[Block]],
+        read_again: Callable[[Collection[str]], Iterator[AlignedBlock]],
     ) -> None:
         """Prepare for the first block.
 

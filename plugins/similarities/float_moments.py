@@ -40,7 +40,7 @@ class FloatMoments(JointMoments):
         self,
         pairs: Sequence[tuple[str, str]],
         same_rows: Mapping[str, str] | None = None,
-        read_again: Callable[[Collection[str]], Iterator[harness.Block]] | None = None,
+        read_again: Callable[[Collection[str]], Iterator[harness.AlignedBlock]] | None = None,
     ) -> None:
         super().__init__(pairs, same_rows)
         self._read_again = read_again

@@ -123,7 +123,7 @@ class Reading:
         self.read: list[set[str]] = []
         self.breaks_off = False
 
-    def blocks(self, places: Collection[str]) -> Iterator[harness.Block]:
+    def blocks(self, places: Collection[str]) -> Iterator[harness.AlignedBlock]:
         self.read.append(set(places))
         for part in (slice(0, 1024), slice(1024, 2048)):
             yield tuple({place: each[place][part] for place in places} for each in (self.rows, self.masked))
