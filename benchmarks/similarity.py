@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -41,34 +41,27 @@ def correlated_sites(n_sites: int, n_rows: int) -> Sites:
 
 
 def shared(sites: Sites, names: tuple[str, ...], **params: str) -> dict[tuple[str, str], list[float]]:
-    """As a run does it: quick statistics first, and those of a metric's own for the pairs that need them."""
+    """As a run does it: from statistics that metrics share; what is in doubt is read again for all of them at once."""
     metrics = [harness.create("similarity", name, **params) for name in names]
     pairs = list(itertools.combinations(sites, 2))
-    kinds = [getattr(metric, "quick_statistics", metric.statistics) for metric in metrics]
-    statistics = {kind: read(sites, kind, pairs) for kind in dict.fromkeys(kinds)}
-    values: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
-    for metric, kind in zip(metrics, kinds, strict=True):
-        found, imprecise = {}, []
-        for pair in pairs:
-            try:
-                found[pair] = metric.compute_from(statistics[kind].pair(*pair))
-            except harness.Imprecise:
-                imprecise.append(pair)
-        if imprecise:
-            precise = read(sites, metric.statistics, imprecise)
-            found |= {pair: metric.compute_from(precise.pair(*pair)) for pair in imprecise}
-        for pair in pairs:
-            values[pair].append(found[pair])
-    return values
+    statistics = {kind: read(sites, kind, pairs) for kind in dict.fromkeys(metric.statistics for metric in metrics)}
+    found = {
+        pair: [metric.compute_from(statistics[metric.statistics].pair(*pair)) for metric in metrics] for pair in pairs
+    }
+    return {pair: [value() if callable(value) else value for value in values] for pair, values in found.items()}
 
 
 def read(sites: Sites, kind: type, pairs: list[tuple[str, str]]) -> Any:
     """The statistics of these pairs from one reading of the rows."""
-    statistics = kind(pairs)
-    names = dict.fromkeys(itertools.chain(*pairs))
-    for start in range(0, len(next(iter(sites.values()))), BLOCK_ROWS):
-        rows = {name: sites[name][start : start + BLOCK_ROWS] for name in names}
-        statistics.update(rows, {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()})
+
+    def blocks(names: Collection[str]) -> Iterator[harness.AlignedBlock]:
+        for start in range(0, len(next(iter(sites.values()))), BLOCK_ROWS):
+            rows = {name: sites[name][start : start + BLOCK_ROWS] for name in names}
+            yield rows, {name: torch.zeros(len(x), dtype=torch.bool) for name, x in rows.items()}
+
+    statistics = kind(pairs, {}, blocks)
+    for rows, masked in blocks(dict.fromkeys(itertools.chain(*pairs))):
+        statistics.update(rows, masked)
     return statistics
 
 

@@ -41,10 +41,6 @@ class Undefined(HarnessError):
         super().__init__(reason)
 
 
-class Imprecise(HarnessError):
-    """What a similarity's `quick_statistics` say of this pair does not give its value with the digits it needs."""
-
-
 def suggest(wrong: str, valid: Iterable[str]) -> str:
     """A sentence naming the near and the valid choices, for the end of an error message."""
     choices = sorted(valid)

@@ -12,10 +12,21 @@ from functools import partial
 from typing import Any
 
 from harness.comparing.joined import JoinedAtoms
+from harness.comparing.pair_values import PairValue, pair_value
 from harness.comparing.pairing import Pair, Pairing, SharedRows
-from harness.comparing.values import SIDES_BYTES, PairValue, Sides, Value, read_blocks
+from harness.comparing.reading import read
+from harness.comparing.sides import SIDES_BYTES, Sides
+from harness.comparing.values import Value
 from harness.contracts.decomposition import Decomposition, load
-from harness.errors import Imprecise, Undefined
+from harness.contracts.similarity import (
+    ChanceCorrected,
+    CountsSilentLatents,
+    Similarity,
+    SimilarityOfCodes,
+    WithChance,
+    WithOverlap,
+)
+from harness.errors import Undefined
 from harness.planning.cells import Cell
 from harness.planning.keys import canonical_json
 from harness.running.session import Session
@@ -47,28 +58,39 @@ def run(cells: list[Cell], session: Session) -> None:
 
 
 def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
-    metric, (a, b) = session.create("similarity", task["similarity"]), _fits(task, session)
+    metric: Similarity = session.create("similarity", task["similarity"])
+    a, b = _fits(task, session)
     has_atoms = "atoms" in session.catalog.needs("similarity", **task["similarity"])
     n = min((side.n_candidates or 0) if has_atoms else side.n_latents for side in (a, b))
-    forms = {name: getattr(metric, name) for name in ("overlap", "chance", "corrected") if hasattr(metric, name)}
-    return [Value(name, metric, n).row(partial(form, a, b)) for name, form in {"similarity": metric, **forms}.items()]
+    forms: dict[str, Callable[[Decomposition, Decomposition], float]] = {"similarity": metric}
+    if isinstance(metric, WithOverlap):
+        forms["overlap"] = metric.overlap
+    if isinstance(metric, WithChance):
+        forms["chance"] = metric.chance
+    if isinstance(metric, ChanceCorrected):
+        forms["corrected"] = metric.corrected
+    return [Value(name, n, metric.higher_is_more_similar).row(partial(form, a, b)) for name, form in forms.items()]
 
 
 def _of_codes(task: Any, pairing: Pairing, session: Session) -> list[dict[str, Any]]:
     """Both decompositions with the evaluation rows that their places share."""
-    metric, (a, b) = session.create("similarity", task["similarity"]), _fits(task, session)
+    metric: SimilarityOfCodes = session.create("similarity", task["similarity"])
+    a, b = _fits(task, session)
     shared = pairing.shared(task["a"], task["b"])
 
-    def of_rows(form: Callable[..., float], pair: Pair) -> float:
-        if not pair.n_rows:
-            raise Undefined("the two sides share no rows")
-        return form(a, b, *pair.take())
+    def found(name: str, form: Callable[..., float], pair: Pair, higher_is_more_similar: bool | None) -> dict[str, Any]:
+        def of_rows() -> float:
+            if not pair.n_rows:
+                raise Undefined("the two sides share no rows")
+            return form(a, b, *pair.take())
+
+        return Value(name, pair.n_rows, higher_is_more_similar).row(of_rows)
 
     pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
-    rows = [Value(name, metric, pair.n_rows).row(partial(of_rows, metric, pair)) for name, pair in pairs.items()]
-    counts = [name for name in ("silent_share_a", "silent_share_b") if hasattr(metric, name)]
-    n = shared.pair.n_rows
-    rows += [Value(name, None, n).row(partial(of_rows, getattr(metric, name), shared.pair)) for name in counts]
+    rows = [found(name, metric, pair, metric.higher_is_more_similar) for name, pair in pairs.items()]
+    if isinstance(metric, CountsSilentLatents):
+        counts = {"silent_share_a": metric.silent_share_a, "silent_share_b": metric.silent_share_b}
+        rows += [found(name, count, shared.pair, None) for name, count in counts.items()]
     return rows + _kept_shares(shared)
 
 
@@ -110,44 +132,24 @@ def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session)
         for cell in cells:
             with session.alone(cell):
                 values[cell.key] = _values(cell, shared, sides, session)
-    imprecise = _end(reading, values, session)
-    for value in itertools.chain(*imprecise.values()):
-        value.refine()
-    _end(reading, imprecise, session)
-
-
-def _end(
-    reading: dict[SharedRows, list[Cell]], values: dict[str, list[PairValue]], session: Session
-) -> dict[str, list[PairValue]]:
-    """Read the rows and finish the cells that these values are of; returns those that ask for more precision."""
-    imprecise: dict[str, list[PairValue]] = {}
-    read = list(itertools.chain(*values.values()))
-    statistics = read_blocks(read, _BLOCK_ROWS, session.device, partial(session.progress, "rows compared"))
+    all_values = list(itertools.chain(*values.values()))
+    read(all_values, _BLOCK_ROWS, session.device, partial(session.progress, "rows compared"))
     for shared, cells in reading.items():
         for cell in cells:
-            if cell.key not in values:
-                continue
-            with session.alone(cell):
-                own = values.pop(cell.key)
-                try:
-                    rows = [value.end(statistics) for value in own]
-                except Imprecise:
-                    if not any(value.is_quick for value in own):
-                        raise
-                    imprecise[cell.key] = own
-                else:
-                    session.done(cell, rows + _kept_shares(shared))
-    return imprecise
+            if cell.key in values:
+                with session.alone(cell):
+                    session.done(cell, [value.end() for value in values[cell.key]] + _kept_shares(shared))
 
 
 def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> list[PairValue]:
-    pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
-    if not getattr(session.create("similarity", cell.task["similarity"]), "symmetric", True):
-        pairs["similarity_reversed"] = shared.reversed
     call = cell.task["similarity"]
+    metric: Similarity = session.create("similarity", call)
+    pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
+    if not metric.symmetric:
+        pairs["similarity_reversed"] = shared.reversed
     # An instance for each: they are fed side by side.
     return [
-        PairValue(name, session.create("similarity", call), canonical_json(call), pair, sides)
+        pair_value(name, session.create("similarity", call), canonical_json(call), pair, sides)
         for name, pair in pairs.items()
     ]
 

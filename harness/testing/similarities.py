@@ -13,10 +13,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.capturing.activations import TensorActivations
+from harness.comparing.pair_values import PairValue, pair_value
 from harness.comparing.pairing import Pair, View
-from harness.comparing.values import SIDES_BYTES, PairValue, Sides, read_blocks
+from harness.comparing.reading import read
+from harness.comparing.sides import SIDES_BYTES, Sides
 from harness.contracts.rows import bare_rows
-from harness.errors import ConfigError, Imprecise, Undefined, suggest
+from harness.contracts.similarity import (
+    Anchored,
+    AnchoredStreaming,
+    PerSide,
+    SharedStatistics,
+    Similarity,
+    Streaming,
+    StreamingPerSide,
+)
+from harness.errors import ConfigError, Undefined, suggest
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import atoms, rows
 
@@ -41,9 +52,10 @@ class SimilarityUnderTest:
         self.of_codes = of_codes
 
     @cached_property
-    def metric(self) -> Any:
-        """For what it says of itself."""
-        return self.make()
+    def metric(self) -> Similarity:
+        """An instance for what it says of itself."""
+        metric: Similarity = self.make()
+        return metric
 
     @cached_property
     def _sides(self) -> dict[str, Any]:
@@ -145,7 +157,7 @@ def keeps_each_invariance(similarity: SimilarityUnderTest) -> None:
 def does_not_mind_the_order_of_rows(similarity: SimilarityUnderTest) -> None:
     """Shuffling the rows of both sides alike moves its value at most a tenth as far as shuffling those of one side."""
     x, y = similarity.rows("x"), similarity.rows("y")
-    if hasattr(similarity.metric, "anchor_places"):
+    if isinstance(similarity.metric, Anchored):
         raise NotChecked("it takes the rows at certain places as anchors")
     order = torch.randperm(len(x), generator=_generator(0))
     before, after = similarity.value(x.clone(), y.clone()), similarity.value(x[order], y[order])
@@ -218,17 +230,17 @@ def has_no_number_for_rows_that_are_all_the_same(similarity: SimilarityUnderTest
 
 
 def gives_in_a_run_what_it_gives_alone(similarity: SimilarityUnderTest) -> None:
-    """From `statistics`, quick ones too, and from `of_side`, which a run uses, it has the value of s(x, y) to 1e-5."""
-    metric = similarity.metric
-    if not any(hasattr(metric, name) for name in ("statistics", "quick_statistics", "of_side")):
+    """From `statistics` and from `of_side`, which a run uses, it has the value of s(x, y) to 1e-5."""
+    if not isinstance(similarity.metric, SharedStatistics | PerSide | StreamingPerSide):
         raise NotChecked("it names no statistics and says nothing of single sides")
     _, d_x, d_y = next(size for size in SIZES if size[1] == similarity.rows("x").shape[1])
     x = rows(_RUN_ROWS, d_x)
     mixed = x @ torch.randn(d_x, d_y, generator=_generator(1))
     sides = {"x": x, "y": mixed + 2 * rows(_RUN_ROWS, d_y, seed=2), "z": _rotated(x)}
     values = [_pair_value(similarity, sides, *names) for names in itertools.combinations(sides, 2)]
-    found = _ended(values)
-    for value, got in zip(values, found, strict=True):
+    read(values, _RUN_BLOCK, torch.device("cpu"))
+    for value in values:
+        got = value.end()["value"]
         one, other = value.pair.one.name, value.pair.other.name
         alone = similarity.value(sides[one].clone(), sides[other].clone())
         _equal(
@@ -242,30 +254,16 @@ def _pair_value(similarity: SimilarityUnderTest, sides: dict[str, Tensor], one: 
         View(name, name, TensorActivations(sides[name], bare_rows(n)), torch.arange(n), torch.zeros(n).bool(), cpu)
         for name in (one, other)
     ]
-    return PairValue("similarity", similarity.make(), "of this check", Pair(*views), Sides(SIDES_BYTES))
+    return pair_value("similarity", similarity.make(), "of this check", Pair(*views), Sides(SIDES_BYTES))
 
 
-def _ended(values: list[PairValue]) -> list[float]:
-    """As a run does: where quick statistics do not give a value with enough digits, from the others."""
-    found = {}
-    for _ in range(2):
-        open_values = [value for value in values if value not in found]
-        statistics = read_blocks(open_values, _RUN_BLOCK, torch.device("cpu"))
-        for value in open_values:
-            try:
-                found[value] = value.end(statistics)["value"]
-            except Imprecise:
-                if not value.is_quick:
-                    raise
-                value.refine()
-    return [found[value] for value in values]
-
-
-def _started(similarity: SimilarityUnderTest, x: Tensor, y: Tensor) -> Any:
+def _started(similarity: SimilarityUnderTest, x: Tensor, y: Tensor) -> Streaming:
     """A fresh metric that has its anchors, if it wants any."""
     metric = similarity.make()
+    if not isinstance(metric, Streaming):
+        raise Broken("streams is True, but it lacks one of update, merge, compute and reset; see harness.Streaming.")
     metric.reset()
-    if hasattr(metric, "anchor_places"):
+    if isinstance(metric, AnchoredStreaming):
         places = metric.anchor_places(len(x))
         metric.anchors(x[places], y[places])
     return metric

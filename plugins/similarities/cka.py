@@ -29,9 +29,10 @@ from torch import Tensor
 
 import harness
 from harness.plugins.similarities import CkaConfig
+from harness.plugins.similarities.float_moments import FloatMoments
 from harness.plugins.similarities.inputs import check_aligned, check_n_rows
 from harness.plugins.similarities.minibatch import KernelProducts, MinibatchKernels, u_centre
-from harness.plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
+from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12
@@ -71,13 +72,13 @@ class LinearCka(_Cka, MomentSimilarity):
         debiased: ‖S_xy‖²_F − n/(n−2) · Σ‖x‖²‖y‖² + Σ‖x‖² Σ‖y‖²/((n−1)(n−2)), because K1 = X(Xᵀ1) = 0.
     """
 
-    statistics = FloatMoments
+    statistics = streamed = FloatMoments
 
     def __init__(self, config: CkaConfig) -> None:
         _Cka.__init__(self, config)
         MomentSimilarity.__init__(self)
 
-    def compute_from(self, moments: CentredMoments) -> float:
+    def value(self, moments: CentredMoments) -> float:
         """CKA from sums over the centred rows."""
         n, x, y = moments.n_rows, moments.x, moments.y
         self._check_n_rows(n)

@@ -107,7 +107,7 @@ class RelativeItdaPaper(_ItdaPaper):
 
 def _standardised(side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     centred = rows - rows.mean(dim=0)
-    norms = torch.linalg.vector_norm(centred, dim=0)
+    norms: Tensor = torch.linalg.vector_norm(centred, dim=0)
     n_constant = int((norms == 0).sum())
     if n_constant:
         raise harness.Undefined(f"{n_constant} of {rows.shape[1]} columns of {side} are constant: 0 can't be normed")
@@ -125,7 +125,7 @@ def _reduced(side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n 20"]:
 
 
 def _unit(side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     n_zero = int((norms == 0).sum())
     if n_zero:
         raise harness.Undefined(f"{n_zero} of {len(rows)} rows of {side} are zero, which has no cosine")

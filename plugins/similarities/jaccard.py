@@ -95,33 +95,42 @@ class Jaccard:
                 "many are in common"
             )
         both = torch.arange(least, most + 1, dtype=torch.float64)
-        log_ways = -sum(torch.lgamma(count + 1) for count in (both, in_a - both, in_b - both, m - in_a - in_b + both))
+        counted = (both, in_a - both, in_b - both, m - in_a - in_b + both)
+        log_ways = -sum((torch.lgamma(count + 1) for count in counted), torch.zeros_like(both))
         indices = both / (counts.a + counts.b - both)
         expected = float(torch.softmax(log_ways, dim=0) @ indices)
         value = counts.both / (counts.a + counts.b - counts.both)
         return (value - expected) / (float(indices[-1]) - expected)
 
     def _count(self, a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
-        for side, decomposition in (("a", a), ("b", b)):
-            if decomposition.atoms is None:
-                raise harness.ConfigError(
-                    f"jaccard: {side} ({type(decomposition).__name__}) has no atoms; compare methods whose latents "
-                    "are rows of the data, such as those that `harness list method` shows to provide atoms."
-                )
-        counts = _count_ends(a, b) if self.key == "end" else _count_tokens(a, b)
+        count = _count_ends if self.key == "end" else _count_tokens
+        counts = count(a, b, _atoms(a, b))
         if counts.a + counts.b == 0:
             raise harness.Undefined("neither side has an atom among the candidates that can be compared")
         return counts
 
 
-def _count_tokens(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
+def _atoms(a: harness.Decomposition, b: harness.Decomposition) -> list[pd.DataFrame]:
+    """The atoms of both sides; refuses a side that has none."""
+    tables = []
+    for side, decomposition in (("a", a), ("b", b)):
+        if decomposition.atoms is None:
+            raise harness.ConfigError(
+                f"jaccard: {side} ({type(decomposition).__name__}) has no atoms; compare methods whose latents "
+                "are rows of the data, such as those that `harness list method` shows to provide atoms."
+            )
+        tables.append(decomposition.atoms)
+    return tables
+
+
+def _count_tokens(a: harness.Decomposition, b: harness.Decomposition, atoms: list[pd.DataFrame]) -> _Counts:
     if None not in (a.tokenizer_hash, b.tokenizer_hash) and a.tokenizer_hash != b.tokenizer_hash:
         raise harness.ConfigError(
             "jaccard: a and b come from different tokenizers, so their positions do not name the same tokens. "
             "Use key='end'."
         )
-    columns = _token_columns([a.atoms, b.atoms, a.candidates, b.candidates])
-    atoms_a, atoms_b = _places(a.atoms, columns), _places(b.atoms, columns)
+    columns = _token_columns([*atoms, a.candidates, b.candidates])
+    atoms_a, atoms_b = (_places(own, columns) for own in atoms)
     n_a, n_b, n_both = len(atoms_a), len(atoms_b), len(atoms_a.intersection(atoms_b))
     if a.candidates is None or b.candidates is None:
         return _Counts(n_a, n_b, n_both, None, None)
@@ -129,18 +138,18 @@ def _count_tokens(a: harness.Decomposition, b: harness.Decomposition) -> _Counts
     shared = pool_a.intersection(pool_b)
     if len(shared) == 0:
         raise harness.Undefined("no token was a candidate on both sides")
-    in_a, in_b = (len(atoms.intersection(shared)) for atoms in (atoms_a, atoms_b))
+    in_a, in_b = (len(own.intersection(shared)) for own in (atoms_a, atoms_b))
     by_luck = n_a * n_b * len(shared) / (len(pool_a) * len(pool_b))
     return _Counts(n_a, n_b, n_both, by_luck, (len(shared), in_a, in_b))
 
 
-def _count_ends(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
-    atoms, pools = [], []
-    for side, decomposition in (("a", a), ("b", b)):
+def _count_ends(a: harness.Decomposition, b: harness.Decomposition, atoms: list[pd.DataFrame]) -> _Counts:
+    chosen, pools = [], []
+    for side, decomposition, own in zip("ab", (a, b), atoms, strict=True):
         if decomposition.candidates is None:
             raise harness.ConfigError(f"jaccard: key='end' needs the candidates of {side}, which harness.fit records.")
         pools.append(_places(decomposition.candidates, ["document", "end"]))
-        atoms.append(_places(decomposition.atoms, ["document", "end"]))
+        chosen.append(_places(own, ["document", "end"]))
         if len(pools[-1]) == 0:
             raise harness.ConfigError(
                 f"jaccard: the candidates of {side} have no ends in the text (bare tensors and slow tokenizers give "
@@ -149,9 +158,9 @@ def _count_ends(a: harness.Decomposition, b: harness.Decomposition) -> _Counts:
     shared = pools[0].intersection(pools[1])
     if len(shared) == 0:
         raise harness.Undefined("no end of a token was a candidate on both sides")
-    in_a, in_b = (side_atoms.intersection(shared) for side_atoms in atoms)
-    a, b, m = len(in_a), len(in_b), len(shared)
-    return _Counts(a, b, len(in_a.intersection(in_b)), a * b / m, (m, a, b))
+    in_a, in_b = (side_atoms.intersection(shared) for side_atoms in chosen)
+    n_a, n_b, m = len(in_a), len(in_b), len(shared)
+    return _Counts(n_a, n_b, len(in_a.intersection(in_b)), n_a * n_b / m, (m, n_a, n_b))
 
 
 def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:

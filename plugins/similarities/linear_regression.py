@@ -44,7 +44,8 @@ from torch import Tensor
 import harness
 from harness.plugins.similarities import LinearRegressionConfig
 from harness.plugins.similarities.canonical import whitener
-from harness.plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
+from harness.plugins.similarities.float_moments import FloatMoments
+from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
 
 _ROUNDING = 5e-7
 _LARGEST_ERROR = 1e-6
@@ -57,7 +58,7 @@ class LinearRegression(MomentSimilarity):
     symmetric = False
     invariant_to = frozenset({"orthogonal", "isotropic_scale", "translation", "permutation"})
 
-    quick_statistics = FloatMoments
+    statistics = FloatMoments
 
     def __init__(self, config: LinearRegressionConfig) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class LinearRegression(MomentSimilarity):
         """A regression can predict rows that it has not seen as badly as it likes."""
         return (-math.inf if self.is_validated else 0.0, 1.0)
 
-    def compute_from(self, moments: CentredMoments) -> float:
+    def value(self, moments: CentredMoments) -> float:
         """R² from sums over the centred rows."""
         moments.check_spread()
         white_x = whitener(moments.x)
@@ -81,7 +82,7 @@ class LinearRegression(MomentSimilarity):
         inflation = ((moments.n_rows - 1) / spare) ** 2 if self.is_validated else 1
         projected = white_x.T @ moments.xy
         if not moments.is_exact and (error := inflation * _error(white_x, projected, moments)) > _LARGEST_ERROR:
-            raise harness.Imprecise(f"products in float32 leave R² an error of up to {error:.0e}")
+            raise Imprecise(f"products in float32 leave R² an error of up to {error:.0e}")
         unexplained = max(0.0, 1 - float(projected.square().sum()) / moments.y.trace)
         return 1 - unexplained * inflation
 

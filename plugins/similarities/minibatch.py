@@ -58,7 +58,9 @@ class MinibatchKernels:
     The kernels of all places are multiplied at once: how many there are may change the last bit of a value.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None, read_again: object = None
+    ) -> None:
         self._sums = {pair: KernelProducts() for pair in pairs}
         self._waiting: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
 
@@ -106,8 +108,8 @@ class MinibatchKernels:
             raise harness.Undefined("the squares of some rows leave the range of their dtype; rescale them")
         centred = u_centre(kernels).flatten(1)
         products, of_norms = (centred @ centred.T).tolist(), norms.tolist()
-        for x, y in pairs:
-            self._sums[x, y].add(n, products, of_norms, number[x], number[y])
+        for pair in pairs:
+            self._sums[pair].add(n, products, of_norms, *(number[place] for place in pair))
 
 
 def u_centre(kernels: Float[Tensor, "*p n n"]) -> Float[Tensor, "*p n n"]:

@@ -9,19 +9,14 @@ Around a pilot moved by b the features are linear in the old ones, [z − b, ‖
 without the rows: to the mean, or to the pilot of other sums. A masked row has φ = 0, so it is in no sum of any pair.
 
 Sums are kept in float64, and around a pilot, because sums around zero lose everything when the mean is large against
-the spread: at a mean of 3,000, float32 rows keep 3 digits of their variance. `JointMoments` multiplies in float64 too.
-`FloatMoments` does so for the products of a place with itself, in which rounding would give directions that rows do not
-have, and multiplies places with each other in float32, in half the time. CKA needs no more: its values agree to 2e-9 on
-10,000 rows of SmolLM2; nor SVCCA, as long as it leaves out the directions with the last hundredth of the variance.
-Procrustes takes float64 where shapes are near (rounding gives a rotated copy a distance of up to 3e-4), and regression
-where coefficients are large.
+the spread: at a mean of 3,000, float32 rows keep 3 digits of their variance.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -35,11 +30,10 @@ from harness.plugins.similarities.inputs import check_aligned
 
 _BLOCK_ROWS = 4096
 _EPS = torch.finfo(torch.float64).eps
-# Of rows, rounding in float32 averages out over many only, and over many columns: sums of few values round one way.
-_FEW_ROWS = 512
-_FEW_COLUMNS = 64
-# Squares of norms whose squares, summed over a block, float32 holds.
-_SMALLEST, _LARGEST = 1e-16, 1e16
+
+
+class Imprecise(Exception):
+    """Raised by a metric to which products in float32 do not give the digits that its value needs."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +71,13 @@ class CentredMoments:
     """XᵀY"""
     norm_products: float
     """Σ‖x‖²‖y‖²"""
-    is_exact: bool = True
-    """Whether XᵀY, too, is of rows and products in float64."""
+    doubt: Callable[[], Callable[[], CentredMoments]] | None = None
+    """Where XᵀY is of products in float32: says that float64 is needed, and gives what will have these moments then."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether XᵀY, too, is of rows and products in float64."""
+        return self.doubt is None
 
     @property
     def n_rows(self) -> int:
@@ -103,20 +102,18 @@ class JointMoments:
         same_rows: for places that hold the rows of another one in another order, the name of that one.
     """
 
-    dtype = torch.float64
-    """In which blocks of two places are multiplied."""
-
-    def __init__(self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        same_rows: Mapping[str, str] | None = None,
+        read_again: object = None,
+    ) -> None:
         self._same_rows = dict(same_rows or {})
         self._pairs = dict.fromkeys((self._original(place), self._original(place)) for pair in pairs for place in pair)
         for x, y in pairs:
             if (y, x) not in self._pairs:
                 self._pairs[x, y] = None
         self._pilots: dict[str, Float[Tensor, " d"]] = {}
-        self._are_rough: set[str] = set()
-        """Places whose pilot is the mean of few rows: their rows may be far from it."""
-        self._rounded: set[tuple[str, str]] = set()
-        """Pairs of which rows or products were rounded to float32."""
         self._sums: dict[tuple[str, str], Float[Tensor, "_ _"]] = {}
         self._scatters: dict[str, Scatter] = {}
 
@@ -129,34 +126,15 @@ class JointMoments:
     def update(self, rows: Mapping[str, Float[Tensor, "b d"]], masked: Mapping[str, Bool[Tensor, " b"]]) -> None:
         """Add one block of the aligned rows of every place; True in `masked` leaves a row out of all of its pairs."""
         self._scatters.clear()
-        features = {}
         for place, x in rows.items():
             if place not in self._pilots and not masked[place].all():
-                kept = x[~masked[place]]
-                if len(kept) < _FEW_ROWS:
-                    self._are_rough.add(place)
-                # Rounded, so that rows of float32 lose nothing around it.
-                self._pilots[place] = kept.double().mean(dim=0).to(self._product_dtype(place, x)).double()
-            if place in self._pilots:
-                features[place] = self._features(place, x, masked[place])
-        for x, y in self._pairs:
-            if x not in features or y not in features:
-                continue
-            is_exact = features[x].dtype == features[y].dtype == torch.float64
-            if x == y and not is_exact:
-                exact = self._exact_features(x, rows[x], masked[x])
-                self._add((x, x), exact.T @ exact)
-                continue
-            if not is_exact:
-                self._rounded.add((x, y))
-            self._add((x, y), _product(features[x], features[y]))
+                self._pilots[place] = self._pilot(place, x, masked[place])
+        self._add_block({place: x for place, x in rows.items() if place in self._pilots}, masked)
 
-    def merge(self, other: JointMoments) -> None:
+    def merge(self, other: Self) -> None:
         """Add the rows that another of the same places has seen; it stays as it is."""
         self._scatters.clear()
         steps = {}
-        self._rounded |= other._rounded
-        self._are_rough |= other._are_rough - self._pilots.keys()
         for place, pilot in other._pilots.items():
             self._pilots.setdefault(place, pilot)
             steps[place] = self._pilots[place] - pilot
@@ -181,34 +159,33 @@ class JointMoments:
         """
         if not self._sums:
             raise harness.Undefined("no rows")
-        own_x, own_y = self._scatter(x, without_x), self._scatter(y, without_y)
-        sums = self._sums[x, y] if (x, y) in self._sums else self._sums[y, x].T
+        return self._centred(x, y, self._scatter(x, without_x), self._scatter(y, without_y))
+
+    def _centred(self, x: str, y: str, own_x: Scatter, own_y: Scatter) -> CentredMoments:
+        sums = self._sums[x, y] if self._key(x, y) == (x, y) else self._sums[y, x].T
         if not int(sums[-1, -1]) == own_x.n_rows == own_y.n_rows:
             raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
         steps = own_x.mean - self._pilots[x], own_y.mean - self._pilots[y]
-        products, norm_products = _products_moved(sums, *steps), _norm_products_moved(sums, *steps)
-        return CentredMoments(own_x, own_y, products, norm_products, is_exact=not {(x, y), (y, x)} & self._rounded)
+        return CentredMoments(own_x, own_y, _products_moved(sums, *steps), _norm_products_moved(sums, *steps))
+
+    def _key(self, x: str, y: str) -> tuple[str, str]:
+        """The way round in which the products of a pair are summed."""
+        return (x, y) if (x, y) in self._sums else (y, x)
 
     def _original(self, place: str) -> str:
         return self._same_rows.get(place, place)
 
-    def _product_dtype(self, place: str, x: Float[Tensor, "b d"]) -> torch.dtype:
-        is_small = len(x) < _FEW_ROWS or x.shape[1] < _FEW_COLUMNS
-        return torch.float64 if is_small or place in self._are_rough else torch.promote_types(self.dtype, x.dtype)
+    def _pilot(self, place: str, x: Float[Tensor, "b d"], masked: Bool[Tensor, " b"]) -> Float[Tensor, " d"]:
+        return x[~masked].double().mean(dim=0)
 
     def _features(self, place: str, x: Float[Tensor, "b d"], masked: Bool[Tensor, " b"]) -> Float[Tensor, "b d+2"]:
-        features = _features(x, self._pilots[place].to(self._product_dtype(place, x)))
-        features[masked] = 0
-        if features.dtype != torch.float64 and not _SMALLEST < features[:, -2].max() < _LARGEST:
-            return self._exact_features(place, x, masked)
-        return features
+        return features_around(self._pilots[place], x, masked)
 
-    def _exact_features(
-        self, place: str, x: Float[Tensor, "b d"], masked: Bool[Tensor, " b"]
-    ) -> Float[Tensor, "b d+2"]:
-        features = _features(x, self._pilots[place])
-        features[masked] = 0
-        return features
+    def _add_block(self, rows: Mapping[str, Float[Tensor, "b d"]], masked: Mapping[str, Bool[Tensor, " b"]]) -> None:
+        features = {place: self._features(place, x, masked[place]) for place, x in rows.items()}
+        for x, y in self._pairs:
+            if x in features and y in features:
+                self._add((x, y), features[x].T @ features[y])
 
     def _add(self, pair: tuple[str, str], products: Float[Tensor, "d1+2 d2+2"]) -> None:
         if pair not in self._sums:
@@ -221,16 +198,8 @@ class JointMoments:
             if place not in self._scatters:
                 self._scatters[place] = _scatter(self._sums[place, place], self._pilots[place])
             return self._scatters[place]
-        left_out = _features(without, self._pilots[place])
+        left_out = features_around(self._pilots[place], without)
         return _scatter(self._sums[place, place] - left_out.T @ left_out, self._pilots[place])
-
-
-class FloatMoments(JointMoments):
-    """The same with blocks of float32 rows of two places multiplied in float32, where they are large: rounding averages
-    out in them, and small ones cost little. Float64 rows are multiplied as they are.
-    """
-
-    dtype = torch.float32
 
 
 class Moments:
@@ -268,22 +237,35 @@ class MomentSimilarity(ABC):
 
     streams = True
     statistics: type[JointMoments] = JointMoments
+    """For rows that can be read again."""
+    streamed: type[JointMoments] = JointMoments
+    """For rows that can't."""
 
     def __init__(self) -> None:
         self.reset()
 
     @abstractmethod
-    def compute_from(self, moments: CentredMoments) -> float:
-        """The metric's value."""
+    def value(self, moments: CentredMoments) -> float:
+        """The metric's value; may raise Imprecise where the moments are not exact."""
+
+    def compute_from(self, moments: CentredMoments) -> float | Callable[[], float]:
+        """The value; or, where it needs products in float64, what gives it once all metrics have said so."""
+        try:
+            return self.value(moments)
+        except Imprecise:
+            if moments.doubt is None:
+                raise
+            exact = moments.doubt()
+            return lambda: self.value(exact())
 
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
-        moments = Moments(self.statistics)
+        moments = Moments(self.streamed)
         moments.update(x, y)
-        return self.compute_from(moments.centred())
+        return self.value(moments.centred())
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._moments = Moments(self.statistics)
+        self._moments = Moments(self.streamed)
 
     def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
         """Add rows; n may differ from call to call."""
@@ -295,19 +277,20 @@ class MomentSimilarity(ABC):
 
     def compute(self) -> float:
         """The metric over all rows seen since the last reset."""
-        return self.compute_from(self._moments.centred())
+        return self.value(self._moments.centred())
 
 
-def _product(x: Float[Tensor, "b d1"], y: Float[Tensor, "b d2"]) -> Float[Tensor, "d1 d2"]:
-    return x.T @ y if x.dtype == y.dtype else x.T.double() @ y.double()
-
-
-def _features(x: Float[Tensor, "b d"], pilot: Float[Tensor, " d"]) -> Float[Tensor, "b d+2"]:
+def features_around(
+    pilot: Float[Tensor, " d"], x: Float[Tensor, "b d"], masked: Bool[Tensor, " b"] | None = None
+) -> Float[Tensor, "b d+2"]:
+    """φ of rows, in the dtype of the pilot; 0 for masked ones."""
     b, d = x.shape
     features = pilot.new_ones(b, d + 2)
     z = features[:, :d]
     torch.sub(x, pilot, out=z)
     features[:, d] = torch.linalg.vecdot(z, z)
+    if masked is not None:
+        features[masked] = 0
     return features
 
 

@@ -28,7 +28,8 @@ _ROUNDING = 64 * torch.finfo(torch.float64).eps
 def unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows over their norms, in float64; NaN for rows that are zero."""
     rows = rows.double()
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / norms
 
 
 class Members(NamedTuple):

@@ -25,9 +25,9 @@ import math
 
 import torch
 
-import harness
 from harness.plugins.similarities import ProcrustesConfig
-from harness.plugins.similarities.moments import CentredMoments, FloatMoments, MomentSimilarity
+from harness.plugins.similarities.float_moments import FloatMoments
+from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
 
 _NEAR = 0.99
 
@@ -39,7 +39,7 @@ class Procrustes(MomentSimilarity):
     symmetric = True
     invariant_to = frozenset({"orthogonal", "isotropic_scale", "translation", "permutation"})
 
-    quick_statistics = FloatMoments
+    statistics = FloatMoments
 
     def __init__(self, config: ProcrustesConfig) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class Procrustes(MomentSimilarity):
         """The ends are at ν = 1 and ν = 0."""
         return (0.0, math.pi / 2 if self.form == "angular" else math.sqrt(2))
 
-    def compute_from(self, moments: CentredMoments) -> float:
+    def value(self, moments: CentredMoments) -> float:
         """The distance from sums over the centred rows."""
         moments.check_spread()
         # The roots first: the product of the squares may leave the range of float64.
         scale = math.sqrt(moments.x.trace) * math.sqrt(moments.y.trace)
         nu = min(1.0, float(torch.linalg.svdvals(moments.xy).sum()) / scale)
         if nu > _NEAR and not moments.is_exact:
-            raise harness.Imprecise(f"ν is {nu:.4f}, which products in float32 do not tell from 1 with enough digits")
+            raise Imprecise(f"ν is {nu:.4f}, which products in float32 do not tell from 1 with enough digits")
         return math.acos(nu) if self.form == "angular" else math.sqrt(2 - 2 * nu)

@@ -42,7 +42,7 @@ class Pwcca(MomentSimilarity):
         super().__init__()
         self.side = config.side
 
-    def compute_from(self, moments: CentredMoments) -> float:
+    def value(self, moments: CentredMoments) -> float:
         """PWCCA from sums over the centred rows."""
         white_x, white_y = whiteners(moments)
         rank_x, rank_y = white_x.shape[1], white_y.shape[1]

@@ -20,7 +20,8 @@ import torch
 
 from harness.plugins.similarities import SvccaConfig
 from harness.plugins.similarities.canonical import CLIP, clipped, whiteners
-from harness.plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, MomentSimilarity
+from harness.plugins.similarities.float_moments import FloatMoments
+from harness.plugins.similarities.moments import CentredMoments, JointMoments, MomentSimilarity
 
 _FLOAT_VARIANCE = 0.99
 # By how much rounding may raise a single correlation above 1; 3e-5 was seen.
@@ -37,10 +38,10 @@ class Svcca(MomentSimilarity):
 
     def __init__(self, config: SvccaConfig) -> None:
         self.variance = config.variance
-        self.statistics = FloatMoments if self.variance <= _FLOAT_VARIANCE else JointMoments
+        self.statistics = self.streamed = FloatMoments if self.variance <= _FLOAT_VARIANCE else JointMoments
         super().__init__()
 
-    def compute_from(self, moments: CentredMoments) -> float:
+    def value(self, moments: CentredMoments) -> float:
         """SVCCA from sums over the centred rows."""
         white_x, white_y = whiteners(moments, self.variance)
         correlations = torch.linalg.svdvals(white_x.T @ moments.xy @ white_y)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from harness.plugins.similarities.moments import CentredMoments, FloatMoments, JointMoments, Moments
+from harness.plugins.similarities.moments import JointMoments, Moments
 
 
 def moments(x: torch.Tensor, y: torch.Tensor) -> Moments:
@@ -150,102 +150,3 @@ def test_rows_masked_opposite_must_be_named():
     with pytest.raises(harness.HarnessError, match="masked opposite"):
         many.pair("p", "q")
     assert many.pair("q", "p", x["q"][4:5]).n_rows == 29
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
-def test_float32_products_of_large_blocks_are_exact_to_seven_digits(scale):
-    """Around a pilot; where squares would leave float32's range, and for few rows, all is in float64."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4000, 80, generator=generator) * torch.logspace(0, -2, 80) + 3000
-    x = x * scale
-    y = x @ torch.randn(80, 70, generator=generator)
-    found, exact = Moments(FloatMoments), Moments()
-    few, few_exact = Moments(FloatMoments), Moments()
-    for one, other in zip(x.split(1024), y.split(1024), strict=True):
-        for moments_of in (found, exact):
-            moments_of.update(one, other)
-    for moments_of in (few, few_exact):
-        moments_of.update(x[:500], y[:500])
-    a, b = found.centred(), exact.centred()
-    for name in ("products", "norms4"):
-        for side, wanted in ((a.x, b.x), (a.y, b.y)):
-            error = torch.as_tensor(getattr(side, name) - getattr(wanted, name)).norm()
-            assert error <= 1e-6 * torch.as_tensor(getattr(wanted, name)).norm()
-    assert (a.xy - b.xy).norm() <= 1e-6 * b.xy.norm()
-    assert torch.equal(few.centred().xy, few_exact.centred().xy)
-    is_rounded = (a.xy - b.xy).norm() > 1e-12 * b.xy.norm()
-    assert is_rounded == (scale == 1.0)
-
-
-def test_float64_rows_stay_so():
-    x = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found, exact = Moments(FloatMoments), Moments()
-    for moments_of in (found, exact):
-        moments_of.update(x, 2 * x)
-    assert torch.equal(found.centred().xy, exact.centred().xy)
-
-
-def wide(n: int, d: int = 80, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
-
-
-def float_moments(x: torch.Tensor, y: torch.Tensor, masked: torch.Tensor) -> CentredMoments:
-    joint = FloatMoments([("x", "y")])
-    for part in (slice(0, 1024), slice(1024, len(x))):
-        joint.update({"x": x[part], "y": y[part]}, {"x": masked[part], "y": masked[part]})
-    return joint.pair("x", "y")
-
-
-def test_float32_is_not_for_rows_that_may_be_far_from_their_pilot():
-    """The first row alone, far from all others, would be the pilot: rounding is small against that distance."""
-    x, y = wide(4096), wide(4096, seed=1)
-    x[0] += 1e4
-    only_first, none = torch.zeros(4096, dtype=torch.bool), torch.zeros(4096, dtype=torch.bool)
-    only_first[1:1024] = True
-    assert float_moments(x, y, only_first).is_exact
-    assert not float_moments(x, y, none).is_exact
-    assert not float_moments(x[1:], y[1:], none[1:]).is_exact
-
-
-@pytest.mark.parametrize(("d1", "d2", "is_exact"), [(80, 80, False), (80, 20, False), (20, 80, False), (20, 20, True)])
-def test_few_columns_are_multiplied_in_float64(d1, d2, is_exact):
-    """Rounding averages out over many entries only; a side that is rounded by itself is so in every pair."""
-    x, y = wide(2048, d1), wide(2048, d2, seed=1)
-    found = float_moments(x, y, torch.zeros(2048, dtype=torch.bool))
-    wanted = (x.double() - x.double().mean(dim=0)).T @ (y.double() - y.double().mean(dim=0))
-    assert found.is_exact == is_exact
-    assert torch.allclose(found.xy, wanted, rtol=0, atol=1e-9) == is_exact
-
-
-def test_equal_narrow_sides_are_equal_to_the_last_digits():
-    """Coherent rounding of few products would make it 5e-7 more than 1."""
-    x = wide(2048, 4)
-    found = float_moments(x, x.clone(), torch.zeros(2048, dtype=torch.bool))
-    assert harness.create("similarity", "cka").compute_from(found) == pytest.approx(1, abs=1e-12)
-
-
-def test_merged_sums_know_that_they_were_rounded():
-    x, y, none = wide(2048), wide(2048, seed=1), torch.zeros(1024, dtype=torch.bool)
-    parts = [FloatMoments([("x", "y")]), FloatMoments([("x", "y")])]
-    parts[1].update({"x": x[:1024], "y": y[:1024]}, {"x": none, "y": none})
-    parts[0].merge(parts[1])
-    assert not parts[0].pair("x", "y").is_exact
-
-
-def test_merged_sums_know_that_their_pilot_is_of_few_rows():
-    x, y, none = wide(2048), wide(2048, seed=1), torch.zeros(1024, dtype=torch.bool)
-    parts = [FloatMoments([("x", "y")]), FloatMoments([("x", "y")])]
-    parts[1].update({"x": x[:9], "y": y[:9]}, {"x": none[:9], "y": none[:9]})
-    parts[0].merge(parts[1])
-    parts[0].update({"x": x[1024:], "y": y[1024:]}, {"x": none, "y": none})
-    assert parts[0].pair("x", "y").is_exact
-
-
-def test_rounding_is_measured_around_the_pilot():
-    """The first block, of which the pilot is the mean, lies elsewhere than the others."""
-    x, y, none = wide(20 * 1024), wide(20 * 1024, seed=1), torch.zeros(20 * 1024, dtype=torch.bool)
-    x[:1024] += 30
-    found = float_moments(x, y, none)
-    n, z = len(x), x.double() - x[:1024].double().mean(dim=0)
-    assert torch.allclose(found.x.pilot_squares, z.square().sum(dim=0), rtol=1e-6)
-    assert (found.x.pilot_squares > 5 * n).all() and (found.y.pilot_squares < 2 * n).all()

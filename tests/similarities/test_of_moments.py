@@ -100,7 +100,7 @@ class TestPrecision:
             block = {name: side[part] for name, side in places.items()}
             shared.update(block, {name: torch.zeros(len(side), dtype=torch.bool) for name, side in block.items()})
         for one, other in [("x", "y"), ("y", "x"), ("z", "y"), ("x", "z")]:
-            value = s.compute_from(shared.pair(one, other))
+            value = s.value(shared.pair(one, other))
             assert value == pytest.approx(s(places[one], places[other]), abs=1e-8)
 
 

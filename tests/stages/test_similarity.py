@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -58,9 +59,16 @@ class Mean:
     """A metric that takes blocks: the mean of the products of first coordinates."""
 
     higher_is_more_similar, streams, symmetric = True, True, False
+    range, invariant_to = (-math.inf, math.inf), frozenset()
 
     def __init__(self, config: object) -> None:
         pass
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        raise AssertionError("it streams")
+
+    def merge(self, other: Mean) -> None:
+        raise AssertionError("all blocks come to one instance")
 
     def reset(self) -> None:
         self.total, self.n = 0.0, 0
@@ -84,8 +92,8 @@ class Failing(Mean):
 
 
 class BadSums:
-    def __init__(self, pairs: Any, same_rows: Any) -> None:
-        assert pairs and same_rows
+    def __init__(self, pairs: Any, same_rows: Any, read_again: Any) -> None:
+        assert pairs and same_rows and read_again
 
     def update(self, rows: Any, masked: Any) -> None:
         raise RuntimeError("sums went wrong")
@@ -101,44 +109,60 @@ class OnBadSums(Mean):
 
 
 class Products:
-    """Σ x₁·y₁ of each pair."""
+    """Σ x₁·y₁ of each pair; by `exactly` from another reading."""
 
-    def __init__(self, pairs: Any, same_rows: Any) -> None:
+    def __init__(self, pairs: Any, same_rows: Any, read_again: Any) -> None:
+        self.read_again = read_again
         self.sums = dict.fromkeys(pairs, 0.0)
 
     def update(self, rows: Any, masked: Any) -> None:
         for x, y in self.sums:
-            kept = ~(masked[x] | masked[y])
-            self.sums[x, y] += float((rows[x][kept, 0].double() * rows[y][kept, 0].double()).sum())
+            self.sums[x, y] += self._products(x, y, rows, masked)
 
-    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> float:
-        return self.sums[x, y]
+    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> tuple[float, Any]:
+        return self.sums[x, y], lambda: sum(self._products(x, y, *block) for block in self.read_again({x, y}))
 
-
-class WholeProducts(Products):
-    def pair(self, x: str, y: str, without_x: Tensor, without_y: Tensor) -> int:
-        return round(self.sums[x, y])
+    def _products(self, x: str, y: str, rows: Any, masked: Any) -> float:
+        kept = ~(masked[x] | masked[y])
+        return float((rows[x][kept, 0].double() * rows[y][kept, 0].double()).sum())
 
 
-class QuickFirst(Mean):
-    """Asks for all digits where the number is odd."""
+class SomeReadAgain(Mean):
+    """Rounds; but where that gives an odd number, it reads the rows again."""
 
     statistics = Products
-    quick_statistics = WholeProducts
     symmetric = True
 
-    def compute_from(self, of_pair: float) -> float:
-        if isinstance(of_pair, int) and of_pair % 2:
-            raise harness.Imprecise(f"about {of_pair}")
-        return of_pair
+    def compute_from(self, of_pair: Any) -> Any:
+        total, exactly = of_pair
+        return exactly if round(total) % 2 else round(total)
 
 
-class NeverPrecise(QuickFirst):
-    def compute_from(self, of_pair: float) -> float:
-        raise harness.Imprecise("never enough")
+class FailsLate(SomeReadAgain):
+    def compute_from(self, of_pair: Any) -> Any:
+        return lambda: sys.exit(4)
 
 
-QUICK = {"quick_first": QuickFirst, "never_precise": NeverPrecise}
+class OnlySaysThatItStreams:
+    """No metric at all, but for what it says of itself."""
+
+    higher_is_more_similar, range, symmetric, invariant_to, streams = True, (0.0, 1.0), True, frozenset(), True
+
+    def __init__(self, config: object) -> None:
+        pass
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return 0.5
+
+
+OWN = {
+    "mean_product": Mean,
+    "failing": Failing,
+    "on_bad_sums": OnBadSums,
+    "some_read_again": SomeReadAgain,
+    "fails_late": FailsLate,
+    "only_says_that_it_streams": OnlySaysThatItStreams,
+}
 
 
 @pytest.fixture
@@ -152,7 +176,7 @@ def session(tmp_path: Path) -> Session:
         write_shard(work, 0, _rows(place), harness.make_rows(columns))
         store.commit("capture", place, {"n_rows": N_ROWS, "width": WIDTHS[place], "tokenizer_hash": place[0]})
     catalog = Catalog(dict(load_catalog().entries))
-    for name, factory in {"mean_product": Mean, "failing": Failing, "on_bad_sums": OnBadSums, **QUICK}.items():
+    for name, factory in OWN.items():
         spec = harness.Spec("similarity", name, 1, "of this test", factory)
         catalog.entries["similarity", name] = Registered(spec, sys.modules[__name__], "here", "1")
     return Session(store, catalog, torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
@@ -275,67 +299,88 @@ def test_no_bit_of_a_value_depends_on_the_other_pairs(
         assert _run(session, [cell])[cell.key].rows == together[cell.key]
 
 
-def test_rows_are_read_once_for_all_pairs_and_metrics(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: Counter[str] = Counter()
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many rows of each place have been read."""
+    counts: Counter[str] = Counter()
     take = StoredActivations.take
 
     def counting(self: StoredActivations, index: Tensor) -> Tensor:
-        taken[self.folder.name] += len(index)
+        counts[self.folder.name] += len(index)
         return take(self, index)
 
     monkeypatch.setattr(StoredActivations, "take", counting)
-    names = ("cka", "svcca", "mean_product")
+    return counts
+
+
+FEW = 50
+"""More than the rows that only one of two places masks."""
+
+
+def test_rows_are_read_once_for_all_pairs_and_metrics(session: Session, taken: Counter[str]) -> None:
+    names = ("cka", "svcca", "procrustes", "linear_regression", "mean_product")
     _run(session, [_cell(metric, a, b) for metric in names for a, b in (("a1", "a2"), ("a1", "a3"), ("a2", "a3"))])
     # Once in order, once shuffled (never the first place), and a few rows that only the other side masks.
-    few = 50
-    assert N_ROWS <= taken["a1"] < N_ROWS + few
-    assert all(2 * N_ROWS <= taken[place] < 2 * N_ROWS + few for place in ("a2", "a3"))
+    assert N_ROWS <= taken["a1"] < N_ROWS + FEW
+    assert all(2 * N_ROWS <= taken[place] < 2 * N_ROWS + FEW for place in ("a2", "a3"))
 
 
-def test_values_that_quick_statistics_leave_open_are_computed_from_the_precise_ones(session: Session) -> None:
-    records = _run(session, [_cell("quick_first", a, b) for a, b in _pairs()])
-    refined = 0
+def test_values_may_be_had_from_rows_that_are_read_again(session: Session) -> None:
+    records = _run(session, [_cell("some_read_again", a, b) for a, b in _pairs()])
+    n_read_again = 0
     for a, b in _pairs():
         one, other, kept = _shared(a, b)
         total = float((_rows(a)[one[kept], 0].double() * _rows(b)[other[kept], 0].double()).sum())
-        found = {name: value for name, (value, _) in _values(records[f"quick_first {a} {b}"]).items()}
-        is_refined = found["similarity"] != round(total)
-        refined += is_refined
-        assert found["similarity"] == (pytest.approx(total, rel=1e-12) if is_refined else round(total))
-        assert is_refined == (found["null_shuffled_rows"] % 1 != 0)  # both of a cell, or neither
-        assert is_refined or not (found["similarity"] % 2 or found["null_shuffled_rows"] % 2)
-    assert 0 < refined < len(_pairs())
+        found = _values(records[f"some_read_again {a} {b}"])["similarity"][0]
+        n_read_again += round(total) % 2
+        assert found == (pytest.approx(total, rel=1e-12) if round(total) % 2 else round(total))
+    assert 0 < n_read_again < len(_pairs())
 
 
-def test_a_rotated_copy_is_told_from_others_with_all_digits(session: Session) -> None:
+def _store_wide(session: Session) -> None:
+    """`a4` and `a5`, which is a rotation of it; `a6`, which is not: all wide enough for products in float32."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(N_ROWS, 64, generator=generator)
     x[:, 0] *= 100
     turned = x @ torch.linalg.qr(torch.randn(64, 64, generator=generator))[0]
+    other = torch.tanh(x) + torch.randn(N_ROWS, 64, generator=generator)
     columns = {"document": _ends("a") // 100, "window": _ends("a") * 0, "position": np.arange(N_ROWS) % 100}
-    for place, values in {"a4": x, "a5": turned}.items():
+    for place, values in {"a4": x, "a5": turned, "a6": other}.items():
         work = session.store.work_folder("capture", place)
         work.mkdir(parents=True)
         write_shard(work, 0, values, harness.make_rows({**columns, "end": _ends("a")}))
         session.store.commit("capture", place, {"n_rows": N_ROWS, "width": 64, "tokenizer_hash": "a"})
+
+
+def test_a_rotated_copy_is_told_from_others_with_all_digits(session: Session) -> None:
+    _store_wide(session)
     record = _run(session, [_cell("procrustes", "a4", "a5")])["procrustes a4 a5"]
     assert _values(record)["similarity"][0] < 2e-6
 
 
-def test_a_metric_that_no_statistics_satisfy_fails(session: Session) -> None:
-    records = _run(session, [_cell("never_precise", *_pairs()[0]), _cell("cka", *_pairs()[0])])
-    status = {key.split()[0]: (record.status, str(record.error)) for key, record in records.items()}
-    assert status["cka"][0] == "done"
-    assert status["never_precise"][0] == "failed" and "never enough" in status["never_precise"][1]
+def test_pairs_in_doubt_are_read_once_more_together(session: Session, taken: Counter[str]) -> None:
+    """Whichever metrics doubt, and nothing but the places of these pairs; no number depends on who else doubts."""
+    _store_wide(session)
+    both = ("cka", "procrustes")
+    pairs = [("a4", "a5"), ("a4", "a6"), ("a5", "a6")]
+    together = _run(session, [_cell(metric, *pair) for metric in both for pair in pairs])
+    # Shuffled rows of a5 and a6 are in no doubt.
+    assert (taken["a4"], taken["a5"], taken["a6"]) == (2 * N_ROWS, 3 * N_ROWS, 2 * N_ROWS)
+    for metric in both:
+        for pair in pairs:
+            key = f"{metric} {pair[0]} {pair[1]}"
+            assert _run(session, [_cell(metric, *pair)])[key].rows == together[key].rows
 
 
 def test_what_fails_costs_its_own_cells(session: Session) -> None:
-    names = ("failing", "on_bad_sums", "mean_product", "cka")
+    names = ("failing", "on_bad_sums", "fails_late", "only_says_that_it_streams", "mean_product", "cka")
     records = _run(session, [_cell(metric, a, b) for metric in names for a, b in _pairs()[:3]])
     status = {key: (record.status, record.error) for key, record in records.items()}
     for a, b in _pairs()[:3]:
         assert status[f"failing {a} {b}"] == ("failed", "the plugin called sys.exit(3)")
         assert status[f"on_bad_sums {a} {b}"] == ("failed", "sums went wrong")
+        assert status[f"fails_late {a} {b}"] == ("failed", "the plugin called sys.exit(4)")
+        assert "lacks one of update" in str(status[f"only_says_that_it_streams {a} {b}"][1])
         assert status[f"mean_product {a} {b}"] == status[f"cka {a} {b}"] == ("done", None)
 
 

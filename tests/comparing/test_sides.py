@@ -9,7 +9,11 @@ import pytest
 import torch
 
 import harness
-from harness.comparing.values import Sides
+from harness.comparing.sides import SideKey, Sides
+
+
+def _key(view: str) -> SideKey:
+    return SideKey("of_side", "metric", view, b"")
 
 
 def test_the_longest_unused_makes_room() -> None:
@@ -20,7 +24,7 @@ def test_the_longest_unused_makes_room() -> None:
             asked[name] += 1
             return torch.full((1,), float(ord(name)), dtype=torch.float64)
 
-        return sides.of(("metric", name, b""), find).item()
+        return sides.of(_key(name), find).item()
 
     for name in "abcabcabdabd":
         assert of(name) == ord(name)
@@ -30,7 +34,7 @@ def test_the_longest_unused_makes_room() -> None:
 
 
 def test_what_is_too_large_to_keep_is_still_given() -> None:
-    assert len(Sides(max_bytes=1).of(("metric", "a", b""), lambda: (torch.zeros(9), torch.zeros(9)))) == 2
+    assert len(Sides(max_bytes=1).of(_key("a"), lambda: (torch.zeros(9), torch.zeros(9)))) == 2
 
 
 @pytest.mark.parametrize(("name", "params"), [("mutual_knn", {}), ("mutual_knn", {"centre": True}), ("rsa", {})])
