@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.linear import decode_linear, working_precision
 
 
 class Identity:
@@ -42,7 +41,7 @@ class IdentityDecomposition(harness.Decomposition):
         return torch.diag(self.diagonal)
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        return harness.Codes(working_precision(x))
+        return harness.Codes(harness.working_precision(x))
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
         return codes.to_dense(self.n_latents)
@@ -76,7 +75,7 @@ class MeanDecomposition(harness.Decomposition):
         self.dictionary = mean.new_zeros(0, len(mean))
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        return harness.Codes(working_precision(x)[:, :0])
+        return harness.Codes(harness.working_precision(x)[:, :0])
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)

@@ -11,7 +11,7 @@ from torch import Tensor
 import harness
 from harness.plugins.methods import ICAConfig
 from harness.plugins.methods.held_rows import HeldRows
-from harness.plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
+from harness.plugins.methods.linear import fix_signs, k_largest
 
 # Rows that are whitened at once, in float64.
 _CHUNK_ROWS = 8192
@@ -124,10 +124,10 @@ class ICADecomposition(harness.Decomposition):
         self.k = k
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        x = working_precision(x)
+        x = harness.working_precision(x)
         # The mean is kept in float64: its own rounding in float32 would shift every row by the same amount.
         coefficients = (x - self.mean).to(x.dtype) @ self.encoder.T.to(x.dtype)
         return k_largest(coefficients, self.k)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)

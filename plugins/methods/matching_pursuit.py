@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from harness.plugins.methods import compiled_pursuit
-from harness.plugins.methods.linear import centred, decode_linear, working_precision
+from harness.plugins.methods.cpu import pursuit as compiled_pursuit
+from harness.plugins.methods.linear import centred
 from harness.plugins.methods.pursued_rows import OrthogonallyPursuedRows, PursuedRows
 from harness.plugins.methods.strongest import first_strongest, whole_groups
 
@@ -297,12 +297,12 @@ class PursuitDecomposition(harness.Decomposition):
         return not self.non_negative
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        x = working_precision(x)
+        x = harness.working_precision(x)
         pursuit = self._pursuit_in(x.dtype).encode(centred(x, self.mean))
         return harness.Codes(pursuit.values, pursuit.indices, self.n_latents)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         vars(self).pop("_pursuit", None)  # follows from the dictionary; the next encode makes it again

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.compilation import compiled, dot, in_parts
+from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
 
 _GROUP = 64
 _MATRIX, _ROW = "f4[:, ::1]", "f4[::1]"
