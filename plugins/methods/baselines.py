@@ -36,7 +36,7 @@ class IdentityDecomposition(harness.Decomposition):
         self.n_latents = len(diagonal)
 
     @property
-    def dictionary(self) -> Float[Tensor, "d d"]:
+    def dictionary(self) -> Float[Tensor, "d d"]:  # type: ignore[override]
         """The identity matrix; made when asked for, since encoding and decoding need none."""
         return torch.diag(self.diagonal)
 
@@ -69,6 +69,8 @@ class Mean:
 
 class MeanDecomposition(harness.Decomposition):
     """Predicts the fit mean for every row: no latents, explained variance 0."""
+
+    dictionary: Float[Tensor, "m d"]
 
     def __init__(self, mean: Float[Tensor, " d"]) -> None:
         self.mean = mean

@@ -61,8 +61,8 @@ class ICA:
         order = norms.argsort(descending=True)  # of sources with variance 1
         dictionary, signs = fix_signs((directions / norms[:, None])[order])
         encoder = ((unmixing @ whitening) * norms[:, None])[order] * signs
-        learnt = (tensor.to(info.device, info.dtype).contiguous() for tensor in (dictionary, encoder))
-        return ICADecomposition(*learnt, mean.to(info.device), self.config.k)
+        dictionary, encoder = (tensor.to(info.device, info.dtype).contiguous() for tensor in (dictionary, encoder))
+        return ICADecomposition(dictionary, encoder, mean.to(info.device), self.config.k)
 
     def _principal_axes(self, mean: Float[Tensor, " d"]) -> tuple[Float[Tensor, " m"], Float[Tensor, "m d"]]:
         """The largest eigenvalues of the covariance and their eigenvectors."""
@@ -110,6 +110,8 @@ class ICADecomposition(harness.Decomposition):
 
     Directions are not orthogonal, so the k largest are not the best k, as they are for principal components.
     """
+
+    dictionary: Float[Tensor, "m d"]
 
     def __init__(
         self,

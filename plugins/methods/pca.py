@@ -63,6 +63,8 @@ class PCA:
 class PCADecomposition(harness.Decomposition):
     """Coefficients of the centred row: all of them, or the k largest by magnitude."""
 
+    dictionary: Float[Tensor, "m d"]
+
     def __init__(
         self,
         dictionary: Float[Tensor, "m d"],

@@ -15,7 +15,7 @@ from torch import Tensor
 import harness
 from harness.plugins.methods.cpu import largest, screening
 from harness.plugins.methods.cpu import products as pairs
-from harness.plugins.methods.cpu.screening import Screen
+from harness.plugins.methods.cpu.screening import Screen as Screen
 
 _LEAST_SCREENED_ROWS = 128
 _GUESS = 0.8

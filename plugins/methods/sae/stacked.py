@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -55,11 +56,15 @@ class StackedWeights(harness.SAEWeights):
         return harness.SAEWeights(encoder, encoder_bias, decoder, decoder_bias[place])
 
     def decode(self, support: harness.Support, codes: Float[Tensor, " e"]) -> Float[Tensor, "s*b d"]:
-        decoded = support.decode(codes, self.decoder).unflatten(0, (self.s, -1))
-        return (decoded + self.decoder_bias[:, None]).flatten(0, 1)
+        decoded = self._apart(support.decode(codes, self.decoder))
+        stacked: Tensor = decoded + self.decoder_bias[:, None]
+        return stacked.flatten(0, 1)
 
     def sum_of_rows(self, output_grad: Float[Tensor, "s*b d"]) -> Float[Tensor, "s d"]:
-        return output_grad.unflatten(0, (self.s, -1)).sum(dim=1)
+        return self._apart(output_grad).sum(dim=1)
+
+    def _apart(self, flat: Float[Tensor, "s*b d"]) -> Float[Tensor, "s b d"]:
+        return flat.view(self.s, -1, flat.shape[1])
 
 
 class TopKStack(harness.SAELearner):
@@ -87,7 +92,7 @@ class TopKStack(harness.SAELearner):
             member.schedule = harness.SAESchedule.of(member.config, infos[0].n_rows, member.short_run_peak)
         stacked = StackedWeights.of([weights[stream] for stream in self._streams.tolist()])
         self.begin(infos[0], stacked, StackedUnits(infos[0].mean()))
-        self._ks = [member.config.k for member in self.members]
+        self._ks = [cast(StackableTopKSAEConfig, member.config).k for member in self.members]
         self._n_kept = torch.tensor(self._ks, device=infos[0].device)
         self._reserve(infos[0].dtype)
 

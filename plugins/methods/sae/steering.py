@@ -52,10 +52,11 @@ class PenaltySAE(harness.SAELearner):
         """How many codes of these rows, of all together, are not 0."""
 
     def see_held_out(self, x: Float[Tensor, "h d"]) -> None:
+        assert self.config.target_l0 is not None  # else nothing is held out
         self._held_out_l0.append(self.n_active(self.units.enter(x)) / len(x))
         self.penalty.steer(self._held_out_l0[-1], self.config.target_l0)
 
-    def finish(self) -> harness.Decomposition:
+    def finish(self) -> harness.SAEDecomposition:
         if self.config.target_l0 is not None:
             self._check_l0(self.config.target_l0)
         return super().finish()
