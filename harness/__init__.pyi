@@ -27,6 +27,8 @@ from harness.contracts.judge import Judge as Judge
 from harness.contracts.judge import LikelihoodJudge as LikelihoodJudge
 from harness.contracts.latent import Latent as Latent
 from harness.contracts.latent import LatentWindow as LatentWindow
+from harness.contracts.linear import decode_linear as decode_linear
+from harness.contracts.linear import working_precision as working_precision
 from harness.contracts.method import Batch as Batch
 from harness.contracts.method import Info as Info
 from harness.contracts.method import Learner as Learner
@@ -102,6 +104,15 @@ from harness.registry.specs import ScorerSpec as ScorerSpec
 from harness.registry.specs import SimilaritySpec as SimilaritySpec
 from harness.registry.specs import Spec as Spec
 from harness.registry.specs import TaskSpec as TaskSpec
+from harness.sae.config import SAEConfig as SAEConfig
+from harness.sae.dead_latents import DeadLatents as DeadLatents
+from harness.sae.decomposition import SAEDecomposition as SAEDecomposition
+from harness.sae.learner import SAEForward as SAEForward
+from harness.sae.learner import SAELearner as SAELearner
+from harness.sae.schedule import SAESchedule as SAESchedule
+from harness.sae.support import Support as Support
+from harness.sae.weights import SAEUnits as SAEUnits
+from harness.sae.weights import SAEWeights as SAEWeights
 from harness.storage.cache import cache_folder as cache_folder
 from harness.storage.checksums import file_digest as file_digest
 from harness.version import __version__ as __version__

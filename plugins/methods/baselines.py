@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.linear import decode_linear, working_precision
 
 
 class Identity:
@@ -37,12 +36,12 @@ class IdentityDecomposition(harness.Decomposition):
         self.n_latents = len(diagonal)
 
     @property
-    def dictionary(self) -> Float[Tensor, "d d"]:
+    def dictionary(self) -> Float[Tensor, "d d"]:  # type: ignore[override]
         """The identity matrix; made when asked for, since encoding and decoding need none."""
         return torch.diag(self.diagonal)
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        return harness.Codes(working_precision(x))
+        return harness.Codes(harness.working_precision(x))
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
         return codes.to_dense(self.n_latents)
@@ -71,12 +70,14 @@ class Mean:
 class MeanDecomposition(harness.Decomposition):
     """Predicts the fit mean for every row: no latents, explained variance 0."""
 
+    dictionary: Float[Tensor, "m d"]
+
     def __init__(self, mean: Float[Tensor, " d"]) -> None:
         self.mean = mean
         self.dictionary = mean.new_zeros(0, len(mean))
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        return harness.Codes(working_precision(x)[:, :0])
+        return harness.Codes(harness.working_precision(x)[:, :0])
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)

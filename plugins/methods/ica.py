@@ -11,7 +11,7 @@ from torch import Tensor
 import harness
 from harness.plugins.methods import ICAConfig
 from harness.plugins.methods.held_rows import HeldRows
-from harness.plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
+from harness.plugins.methods.linear import fix_signs, k_largest
 
 # Rows that are whitened at once, in float64.
 _CHUNK_ROWS = 8192
@@ -61,8 +61,8 @@ class ICA:
         order = norms.argsort(descending=True)  # of sources with variance 1
         dictionary, signs = fix_signs((directions / norms[:, None])[order])
         encoder = ((unmixing @ whitening) * norms[:, None])[order] * signs
-        learnt = (tensor.to(info.device, info.dtype).contiguous() for tensor in (dictionary, encoder))
-        return ICADecomposition(*learnt, mean.to(info.device), self.config.k)
+        dictionary, encoder = (tensor.to(info.device, info.dtype).contiguous() for tensor in (dictionary, encoder))
+        return ICADecomposition(dictionary, encoder, mean.to(info.device), self.config.k)
 
     def _principal_axes(self, mean: Float[Tensor, " d"]) -> tuple[Float[Tensor, " m"], Float[Tensor, "m d"]]:
         """The largest eigenvalues of the covariance and their eigenvectors."""
@@ -111,6 +111,8 @@ class ICADecomposition(harness.Decomposition):
     Directions are not orthogonal, so the k largest are not the best k, as they are for principal components.
     """
 
+    dictionary: Float[Tensor, "m d"]
+
     def __init__(
         self,
         dictionary: Float[Tensor, "m d"],
@@ -124,10 +126,10 @@ class ICADecomposition(harness.Decomposition):
         self.k = k
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        x = working_precision(x)
+        x = harness.working_precision(x)
         # The mean is kept in float64: its own rounding in float32 would shift every row by the same amount.
         coefficients = (x - self.mean).to(x.dtype) @ self.encoder.T.to(x.dtype)
         return k_largest(coefficients, self.k)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)

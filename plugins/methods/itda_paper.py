@@ -25,7 +25,6 @@ import harness
 from harness.plugins.methods import ITDAPaperConfig
 from harness.plugins.methods.growing_dictionary import GrowingDictionary
 from harness.plugins.methods.itda import ITDADecomposition
-from harness.plugins.methods.linear import decode_linear
 from harness.plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
 
 _ROUNDING = 1e-4
@@ -82,5 +81,5 @@ def _is_above(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: f
     cosine = 1 - unit.shape[1] * threshold / 2
     tolerance = (1 - cosine**2) * (1 - _ROUNDING)
     pursued = pursuit.encode(unit, tolerance if cosine > 0 and tolerance > _LEAST_TOLERANCE else None)
-    reconstruction = decode_linear(harness.Codes(pursued.values, pursued.indices), pursuit.atoms)
+    reconstruction = harness.decode_linear(harness.Codes(pursued.values, pursued.indices), pursuit.atoms)
     return (unit - unit_rows(reconstruction)).square().mean(dim=1) > threshold

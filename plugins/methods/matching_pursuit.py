@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from harness.plugins.methods import compiled_pursuit
-from harness.plugins.methods.linear import centred, decode_linear, working_precision
-from harness.plugins.methods.pursued_rows import OrthogonallyPursuedRows, PursuedRows
+from harness.plugins.methods.cpu import pursuit as compiled_pursuit
+from harness.plugins.methods.linear import centred
+from harness.plugins.methods.pursued_rows import Limits, OrthogonallyPursuedRows, PursuedRows
 from harness.plugins.methods.strongest import first_strongest, whole_groups
 
 ATOM_COLUMNS = ["document", "position", "start", "end"]
@@ -135,68 +135,65 @@ class MatchingPursuit:
             is_compiled = self.is_compiled and not barred.shape[1]
             width = max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1))
             size = _chunk_rows("compiled" if is_compiled else x.device.type, width)
-            tensors = (unit, values, indices, error, barred)
             pursue = self._pursue_compiled if is_compiled else self._pursue
-            for part in zip(*(tensor.split(size) for tensor in tensors), strict=True):
-                pursue(*part, tolerance=tolerance)
+            for part in PursuedRows(unit, values, indices, error, barred).split(size):
+                pursue(part, self._limits(tolerance))
         return Pursuit(values.mul_(norms), indices, error)
 
     def judge(self, n: int, threshold: float) -> Bool[Tensor, " n"]:
         """Which of the last n atoms are explained too badly by the atoms before them; the others may not be taken.
         Compiled, that is by one after the other.
         """
-        places = range(self.n_atoms - n, self.n_atoms)
-        tensors = (self._atoms, self._gram, places, self.k)
-        return compiled_pursuit.judge(*tensors, threshold=threshold, **self._bounds, non_negative=self.non_negative)
+        assert self._gram is not None  # else a row's steps are not compiled
+        places, limits = range(self.n_atoms - n, self.n_atoms), self._limits(threshold)
+        return compiled_pursuit.judge(self._atoms, self._gram, places, self.k, limits, self.non_negative)
 
-    @property
-    def _bounds(self) -> dict[str, float]:
+    def _limits(self, tolerance: float) -> Limits:
         eps = torch.finfo(self._atoms.dtype).eps
-        return {"margin": _DOUBT_EPS * eps, "least": _SPANNED_EPS * eps}
+        return Limits(tolerance, margin=_DOUBT_EPS * eps, least=_SPANNED_EPS * eps)
 
-    def _pursue_compiled(
-        self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, _: Tensor, *, tolerance: float
-    ) -> None:
-        """Of rows for which no atom is barred."""
-        tensors = (unit, self._correlate(unit), self._atoms, self._gram, values, indices, error)
-        compiled_pursuit.pursue(*tensors, tolerance=tolerance, **self._bounds, non_negative=self.non_negative)
+    def _pursue_compiled(self, chunk: PursuedRows, limits: Limits) -> None:
+        """Fill in values, indices and error of rows for which no atom is barred."""
+        assert self._gram is not None  # else a row's steps are not compiled
+        correlations = self._correlate(chunk.residual)
+        compiled_pursuit.pursue(chunk, correlations, self._atoms, self._gram, limits, self.non_negative)
 
-    def _pursue(
-        self, unit: Tensor, values: Tensor, indices: Tensor, error: Tensor, barred: Tensor, *, tolerance: float
-    ) -> None:
+    def _pursue(self, chunk: PursuedRows, limits: Limits) -> None:
         """Fill in values, indices and error of one chunk. Rows that are done leave the working set."""
-        rows = (error > tolerance).nonzero().squeeze(1)
-        live = PursuedRows(unit[rows], values[rows], indices[rows], error[rows], barred[rows])
+        rows = (chunk.error > limits.tolerance).nonzero().squeeze(1)
+        live = chunk.only(rows)
         if self.orthogonal:
             live = OrthogonallyPursuedRows.start(live)
         correlations = self._correlate(live.residual)
         for step in range(self.k):
             if not len(rows):
                 return
-            picks = self._pick(correlations, live, step)
-            moving = self._moving(correlations, picks)
+            picks = self._pick(correlations, live, step, limits)
+            moving = self._moving(correlations, picks, limits)
             if not moving.all():
-                values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
+                chunk.put(rows, live)
                 rows, correlations, picks = (tensor[moving] for tensor in (rows, correlations, picks))
                 live = live.only(moving)
             coefficients = live.take(step, picks, self._atoms.index_select(0, picks))
-            going = live.error > tolerance
+            going = live.error > limits.tolerance
             if not going.all():
-                values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
+                chunk.put(rows, live)
                 rows, correlations, picks, coefficients = (
                     tensor[going] for tensor in (rows, correlations, picks, coefficients)
                 )
                 live = live.only(going)
             if step + 1 < self.k:
                 correlations = self._update(correlations, live.residual, picks, coefficients)
-        values[rows], indices[rows], error[rows] = live.values, live.indices, live.error
+        chunk.put(rows, live)
 
-    def _pick(self, correlations: Float[Tensor, "b m"], live: PursuedRows, step: int) -> Int[Tensor, " b"]:
+    def _pick(
+        self, correlations: Float[Tensor, "b m"], live: PursuedRows, step: int, limits: Limits
+    ) -> Int[Tensor, " b"]:
         """The atom with the largest |correlation|, or correlation; of equals the first."""
         if self.orthogonal:
             correlations.scatter_(1, live.indices[:, :step], 0)  # up to rounding they are 0
         scratch = self._buffer(len(correlations), whole_groups(self.n_atoms))
-        picks, doubtful = self._strongest(correlations, live.barred, self._bounds["margin"], scratch)
+        picks, doubtful = self._strongest(correlations, live.barred, limits.margin, scratch)
         if self._gram is not None and doubtful.any():
             fresh = self._correlate(live.residual[doubtful])
             correlations[doubtful] = fresh
@@ -211,12 +208,14 @@ class MatchingPursuit:
             torch.abs(correlations, out=strengths)
         return first_strongest(scratch, self.n_atoms, barred, margin)
 
-    def _moving(self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
+    def _moving(
+        self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"], limits: Limits
+    ) -> Bool[Tensor, " b"]:
         """Which rows their pick adds something to: all in plain matching pursuit, where k steps are k steps."""
         if not (self.orthogonal or self.non_negative):
             return torch.ones_like(picks, dtype=torch.bool)
         strengths = correlations.gather(1, picks[:, None]).squeeze(1)
-        return (strengths if self.non_negative else strengths.abs()) > self._bounds["least"]
+        return (strengths if self.non_negative else strengths.abs()) > limits.least
 
     def _update(self, correlations: Tensor, residual: Tensor, picks: Tensor, coefficients: Tensor) -> Tensor:
         """The correlations after a step."""
@@ -274,6 +273,7 @@ class PursuitDecomposition(harness.Decomposition):
     # Also what decompositions have that were saved before there were variants.
     orthogonal = False
     non_negative = False
+    dictionary: Float[Tensor, "m d"]
 
     def __init__(
         self,
@@ -297,12 +297,12 @@ class PursuitDecomposition(harness.Decomposition):
         return not self.non_negative
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        x = working_precision(x)
+        x = harness.working_precision(x)
         pursuit = self._pursuit_in(x.dtype).encode(centred(x, self.mean))
         return harness.Codes(pursuit.values, pursuit.indices, self.n_latents)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         vars(self).pop("_pursuit", None)  # follows from the dictionary; the next encode makes it again

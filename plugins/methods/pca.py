@@ -8,7 +8,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.methods import PCAConfig
-from harness.plugins.methods.linear import decode_linear, fix_signs, k_largest, working_precision
+from harness.plugins.methods.linear import fix_signs, k_largest
 
 
 class PCA:
@@ -63,6 +63,8 @@ class PCA:
 class PCADecomposition(harness.Decomposition):
     """Coefficients of the centred row: all of them, or the k largest by magnitude."""
 
+    dictionary: Float[Tensor, "m d"]
+
     def __init__(
         self,
         dictionary: Float[Tensor, "m d"],
@@ -77,10 +79,10 @@ class PCADecomposition(harness.Decomposition):
         self.k = k
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
-        x = working_precision(x)
+        x = harness.working_precision(x)
         # The mean is kept in float64: its own rounding in float32 would shift every row by the same amount.
         coefficients = (x - self.mean).to(x.dtype) @ self.dictionary.T.to(x.dtype)
         return k_largest(coefficients, self.k)
 
     def decode(self, codes: harness.Codes) -> Float[Tensor, "n d"]:
-        return decode_linear(codes, self.dictionary, self.mean)
+        return harness.decode_linear(codes, self.dictionary, self.mean)

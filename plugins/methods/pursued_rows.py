@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+class Limits(NamedTuple):
+    """The numbers that stop a row or cast doubt on a pick, for rows and atoms of unit norm."""
+
+    tolerance: float
+    """A row whose error is at this or below stops."""
+    margin: float
+    """Correlations within it of each other are compared anew."""
+    least: float
+    """A row stops, but in plain matching pursuit, where no correlation is above it."""
 
 
 @dataclass
@@ -28,8 +40,18 @@ class PursuedRows:
         self._note(step, picks)
         return coefficients
 
-    def only(self, chosen: Bool[Tensor, " b"]) -> Self:
-        return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))
+    def only(self, chosen: Bool[Tensor, " b"] | Int[Tensor, " c"]) -> Self:
+        """Copies of some of the rows."""
+        return type(self)(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    def split(self, n_rows: int) -> Iterator[PursuedRows]:
+        """Views of at most so many rows at a time."""
+        tensors = (self.residual, self.values, self.indices, self.error, self.barred)
+        return map(PursuedRows, *(tensor.split(n_rows) for tensor in tensors))
+
+    def put(self, places: Int[Tensor, " c"], rows: PursuedRows) -> None:
+        """Take over what has been found for the rows at these places."""
+        self.values[places], self.indices[places], self.error[places] = rows.values, rows.indices, rows.error
 
     def _note(self, step: int, picks: Int[Tensor, " b"]) -> None:
         self.indices[:, step] = picks
@@ -52,7 +74,7 @@ class OrthogonallyPursuedRows(PursuedRows):
     def start(cls, rows: PursuedRows) -> OrthogonallyPursuedRows:
         (n, d), k = rows.residual.shape, rows.values.shape[1]
         new = rows.residual.new_zeros
-        return cls(*(getattr(rows, field.name) for field in fields(rows)), new(n, k, d), new(n, k, k), new(n, k))
+        return cls(**vars(rows), basis=new(n, k, d), triangle=new(n, k, k), projections=new(n, k))
 
     def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
         """Refit with each row's picked atom; how much of the new direction it had."""
@@ -72,4 +94,5 @@ class OrthogonallyPursuedRows(PursuedRows):
         solved = torch.linalg.solve_triangular(self.triangle[:, :n, :n], self.projections[:, :n, None], upper=True)
         self.values[:, :n] = solved.squeeze(2)
         self._note(step, picks)
-        return projections
+        added: Tensor = projections
+        return added

@@ -15,7 +15,7 @@ from harness.plugins.evaluations import dictionary_health, downstream, ground_tr
 from harness.plugins.explainers import judge_written, token_statistics
 from harness.plugins.judges import local, openai_http, replay
 from harness.plugins.methods import baselines, ica, itda, itda_paper, kmeans, pca, random_dictionary
-from harness.plugins.methods.sae import batch_topk, gated, jumprelu, matryoshka, pretrained, relu, stacked, untrained
+from harness.plugins.methods.sae import batch_topk, gated, jumprelu, matryoshka, pretrained, relu, topk, untrained
 from harness.plugins.models import hf, packaged, random_weights, seedling, stored, superposition
 from harness.plugins.scorers import (
     atom_provenance,
@@ -67,7 +67,7 @@ METHODS: Makers[harness.Learner] = {
     "pretrained_sae": pretrained.PretrainedSAE,
     "random_dictionary": random_dictionary.RandomDictionary,
     "relu_sae": relu.ReLUSAE,
-    "topk_sae": stacked.StackableTopKSAE,
+    "topk_sae": topk.StackableTopKSAE,
     "untrained_sae": untrained.UntrainedSAE,
 }
 SCORERS: Makers[harness.Scorer] = {
@@ -148,9 +148,9 @@ RESUMABLE: Makers[harness.Resumable] = {
     "jumprelu_sae": jumprelu.JumpReLUSAE,
     "matryoshka_sae": matryoshka.MatryoshkaSAE,
     "relu_sae": relu.ReLUSAE,
-    "topk_sae": stacked.StackableTopKSAE,
+    "topk_sae": topk.StackableTopKSAE,
 }
-STACKABLE: Makers[harness.Stackable] = {"topk_sae": stacked.StackableTopKSAE}
+STACKABLE: Makers[harness.Stackable] = {"topk_sae": topk.StackableTopKSAE}
 HAS_RANGE: Makers[harness.HasRange] = {
     "senses": senses.Senses,
     "simulation": simulation.Simulation,

@@ -121,11 +121,13 @@ def test_the_gradient_is_that_of_dense_autograd(
 def test_of_codes_chosen_in_bfloat16_the_gradient_is_exact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sae, y = started(name, k=K, bfloat16_selection=True)
     leaves = [parameter.clone().requires_grad_() for parameter in sae.weights]
-    seen, support_of = [], sae.support
-    monkeypatch.setattr(sae, "support", lambda pre: seen.append(support_of(pre)) or seen[-1])
+    seen, choose = [], sae.choose
+    monkeypatch.setattr(sae, "choose", lambda y: seen.append(choose(y)) or seen[-1])
     forward = sae.forward(y)
     pre = y @ leaves[0].T + leaves[1]
-    chosen = torch.zeros(B, M, dtype=torch.bool).index_put_((seen[0].rows, seen[0].latents), torch.tensor(True))
+    chosen = torch.zeros(B, M, dtype=torch.bool).index_put_(
+        (seen[0].support.rows, seen[0].support.latents), torch.tensor(True)
+    )
     exact = batch_codes(y, leaves) if name == "batch_topk_sae" else topk_codes(pre)
     assert 0 < ((exact > 0) & ~chosen).sum() < 0.05 * B * K  # other codes are chosen, but few
     codes = (pre * chosen).relu()

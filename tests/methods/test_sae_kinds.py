@@ -12,8 +12,8 @@ import harness
 from harness.capturing.activations import Stream, TensorActivations
 from harness.contracts.rows import bare_rows
 from harness.fitting.together import fit_together
-from harness.plugins.methods.sae.batch_topk import largest_positive
-from harness.plugins.methods.sae.held_out import is_held_out
+from harness.plugins.methods.sae.fast_paths import largest_positive
+from harness.sae.held_out import is_held_out
 from tests.support import literal
 
 TOPK = {"method": "topk_sae", "n_latents": 64, "k": 6, "batch_rows": 128}

@@ -15,7 +15,7 @@ from harness.capturing.activations import Stream, TensorActivations
 from harness.contracts.rows import bare_rows
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.together import Fitted, fit_together
-from harness.plugins.methods.sae import topk
+from harness.plugins.methods.sae import fast_paths
 from harness.plugins.methods.sae.stacked import TopKStack
 from harness.registry.plugin_manager import load_catalog
 from tests.support import literal
@@ -140,7 +140,7 @@ def test_losses_of_several_seeds_after_a_hundred_steps_are_those_of_each_alone()
 def test_a_fit_of_several_seeds_is_that_of_each_alone(
     x: torch.Tensor, is_screened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topk, "pays", lambda encoder: is_screened and encoder.dtype == torch.float32)
+    monkeypatch.setattr(fast_paths, "screens", lambda encoder: is_screened and encoder.dtype == torch.float32)
     seeds = [0, 1, 0, 2]
     alone = [fit([sae(False, **variant)], x, seeds=[seed])[0] for variant, seed in zip(VARIANTS, seeds, strict=True)]
     together = fit([sae(**variant) for variant in VARIANTS], x, seeds=seeds)
@@ -153,7 +153,7 @@ def test_a_fit_of_several_seeds_is_that_of_each_alone(
 
 def test_a_screened_fit_is_that_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(topk, "pays", lambda encoder: asked.append(len(encoder)) is None)
+    monkeypatch.setattr(fast_paths, "screens", lambda encoder: asked.append(len(encoder)) is None)
     alone = fit([sae(False, **variant) for variant in VARIANTS], X)
     together = fit([sae(**variant) for variant in VARIANTS], X)
     assert len(set(asked)) == 1  # of one SAE, stacked or not
@@ -192,7 +192,7 @@ def test_a_stack_broken_off_ends_as_unbroken(
 
     def partial_fit(self: TopKStack, batches: Sequence[harness.Batch]) -> None:
         original(self, batches)
-        steps.append(self._step)
+        steps.append(self.step)
         if len(steps) == 50:
             raise KeyboardInterrupt
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 import harness
 from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
-from harness.plugins.methods.sae.weights import Weights
 from tests.support import literal
 
 D, M = 16, 40
@@ -227,7 +226,7 @@ def test_a_bias_with_more_digits_than_float32_loses_none_in_the_codes(tmp_path: 
     generator = torch.Generator().manual_seed(0)
     encoder = torch.nn.functional.normalize(torch.randn(M, D, generator=generator))
     bias = 3000 + torch.rand(D, generator=generator, dtype=torch.float64)
-    weights = Weights(encoder, torch.zeros(M), encoder, bias)
+    weights = harness.SAEWeights(encoder, torch.zeros(M), encoder, bias)
     sae = JumpReLUDecomposition(weights, {}, torch.tensor(0.1))
     sae.export_saelens(tmp_path)
     x = 3000 + torch.randn(200, D, generator=generator)

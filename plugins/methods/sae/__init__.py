@@ -1,8 +1,8 @@
 """Sparse autoencoders: their specs and parameters. Imports no torch.
 
-A file per kind (`topk`, `batch_topk`, `matryoshka`, `relu`, `gated`, `jumprelu`, `untrained`, `pretrained`); the other
-files are what the kinds share, `stacked` learns several TopK SAEs in one computation, and `saelens` is the folders that
-SAELens reads and writes.
+A file per kind (`topk`, `batch_topk`, `matryoshka`, `relu`, `gated`, `jumprelu`, `untrained`, `pretrained`), each built
+on `harness.SAELearner`. Besides, `steering` holds those with a penalty to an L0, `fast_paths` chooses how sums are
+computed, `stacked` learns several TopK SAEs in one computation, and `saelens` and `export` know the folders of SAELens.
 """
 
 from __future__ import annotations
@@ -15,28 +15,7 @@ from harness.plugins.methods.checks import at_least_one
 
 
 @dataclass(kw_only=True)
-class SAEConfig:
-    """How long and how fast an SAE trains."""
-
-    n_latents: int
-    """How many latents the dictionary has."""
-    passes: int | None = None
-    """How often the rows are replayed; null follows from their number."""
-    batch_rows: int | None = None
-    """Rows of one step; null follows from the number of rows."""
-    learning_rate: float | None = None
-    """The learning rate of Adam at the plateau of the schedule, where rows have mean norm 1; null follows from the
-    number of steps."""
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("passes", "batch_rows") if getattr(self, name) is not None]
-        at_least_one(self, "n_latents", *given)
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0.")
-
-
-@dataclass(kw_only=True)
-class TopKSAEConfig(SAEConfig):
+class TopKSAEConfig(harness.SAEConfig):
     """TopK SAE: as many codes per row as asked for."""
 
     k: int
@@ -80,7 +59,7 @@ class MatryoshkaSAEConfig(TopKSAEConfig):
 
 
 @dataclass(kw_only=True)
-class PenaltySAEConfig(SAEConfig):
+class PenaltySAEConfig(harness.SAEConfig):
     """SAEs that a penalty makes sparse: give either its weight or the L0 to reach."""
 
     target_l0: float | None = None
@@ -200,7 +179,7 @@ SPECS: list[harness.MethodSpec] = [
         version=5,
         summary="Sparse autoencoder that keeps the k largest codes of each row (arXiv 2406.04093)",
         config=StackableTopKSAEConfig,
-        factory="harness.plugins.methods.sae.stacked:StackableTopKSAE",
+        factory="harness.plugins.methods.sae.topk:StackableTopKSAE",
         identity="harness.plugins.methods.sae:identity_unless_stacked",
         provides=("dictionary",),
     ),

@@ -9,11 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import GatedSAEConfig
-from harness.plugins.methods.sae.learner import Forward
-from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae import GatedSAEConfig, fast_paths
+from harness.plugins.methods.sae.export import ExportableSAE
 from harness.plugins.methods.sae.steering import PenaltySAE
-from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
 class GatedSAE(PenaltySAE):
@@ -24,7 +22,6 @@ class GatedSAE(PenaltySAE):
     """
 
     name = "gated_sae"
-    short_run_peak = 4e-3
     first_weight = 0.05
     config: GatedSAEConfig
 
@@ -44,27 +41,37 @@ class GatedSAE(PenaltySAE):
         magnitudes = self.log_gain.exp() * (gate - self.weights.encoder_bias) + self.magnitude_bias
         return ((gate > 0) & (magnitudes > 0)).sum()
 
-    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
+    def encode(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
+        magnitudes = self.log_gain.exp() * (y @ self.weights.encoder.T) + self.magnitude_bias
+        return (self.weights.pre_activations(y) > 0) * magnitudes.relu()
+
+    def loss(self, y: Float[Tensor, "b d"], codes: Float[Tensor, "b m"], error: Float[Tensor, "b d"]) -> Tensor:
+        gates = self.weights.pre_activations(y).relu()
+        gate_error = gates @ self.weights.decoder.detach() + self.weights.decoder_bias.detach() - y
+        penalty = self.penalty.value.to(y.dtype) * gates.sum(dim=1).mean()
+        return super().loss(y, codes, error) + super().loss(y, gates, gate_error) + penalty
+
+    def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
         weights = self.weights
         pre = weights.pre_activations(y)
-        is_open = Support.where(pre > 0)
+        is_open = harness.Support.where(pre > 0)
         gates = is_open.of(pre)
         gain, linear = self.log_gain.exp()[is_open.latents], gates - weights.encoder_bias[is_open.latents]
         codes = (gain * linear + self.magnitude_bias[is_open.latents]).relu()
         error, gate_error = (is_open.decode(f, weights.decoder) + weights.decoder_bias - y for f in (codes, gates))
         output_grad, gate_output_grad = (e * (2 / self.batch_rows) for e in (error, gate_error))
         penalty = self.penalty.value.to(y.dtype) / self.batch_rows
-        gate_grad = is_open.products(gate_output_grad, weights.decoder) + penalty
-        magnitude_grad = is_open.products(output_grad, weights.decoder) * (codes > 0)
+        gate_grad = fast_paths.products(is_open, gate_output_grad, weights.decoder) + penalty
+        magnitude_grad = fast_paths.products(is_open, output_grad, weights.decoder) * (codes > 0)
         weights.set_gradients(is_open, codes, gate_grad + gain * magnitude_grad, y, output_grad)
         weights.encoder_bias.grad = is_open.totals_by_latent(gate_grad)  # magnitudes do not depend on it
         self.log_gain.grad = is_open.totals_by_latent(magnitude_grad * gain * linear)
         self.magnitude_bias.grad = is_open.totals_by_latent(magnitude_grad)
         squares = error.square().sum() + gate_error.square().sum()
         loss = squares / self.batch_rows + penalty * gates.sum()
-        return Forward(pre, error, is_open.totals_by_latent(codes) > 0, loss)
+        return harness.SAEForward(error, is_open.totals_by_latent(codes) > 0, loss, pre)
 
-    def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
+    def decomposition(self, weights: harness.SAEWeights, training: dict[str, float]) -> harness.SAEDecomposition:
         # Decoder rows have unit norm, so folding scales π alone: μ = e^r ∘ (π − encoder_bias) + c goes with it.
         gain = self.log_gain.double().exp()
         offset = self.units.scale * (self.magnitude_bias.double() - gain * self.weights.encoder_bias.double())
@@ -73,10 +80,10 @@ class GatedSAE(PenaltySAE):
         return GatedDecomposition(weights, training | own, gain.to(dtype), offset.to(dtype))
 
 
-class GatedDecomposition(SAEDecomposition):
+class GatedDecomposition(ExportableSAE):
     """Codes are the positive magnitudes of the latents whose gate is open."""
 
-    def __init__(self, weights: Weights, training: dict[str, float], gain: Tensor, offset: Tensor) -> None:
+    def __init__(self, weights: harness.SAEWeights, training: dict[str, float], gain: Tensor, offset: Tensor) -> None:
         super().__init__(weights, training)
         self.gain = gain
         self.offset = offset

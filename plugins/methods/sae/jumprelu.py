@@ -9,12 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import JumpReLUSAEConfig
-from harness.plugins.methods.sae.dead import ALPHA
-from harness.plugins.methods.sae.learner import Forward
-from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae import JumpReLUSAEConfig, fast_paths
+from harness.plugins.methods.sae.export import ExportableSAE
 from harness.plugins.methods.sae.steering import PenaltySAE
-from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
 class JumpReLUSAE(PenaltySAE):
@@ -29,7 +26,6 @@ class JumpReLUSAE(PenaltySAE):
     """
 
     name = "jumprelu_sae"
-    short_run_peak = 4e-3
     first_weight = 0.001
     config: JumpReLUSAEConfig
 
@@ -46,39 +42,54 @@ class JumpReLUSAE(PenaltySAE):
     def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
         return (self.weights.pre_activations(y) > self.threshold).sum()
 
-    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
+    def encode(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
+        pre = self.weights.pre_activations(y)
+        return pre * (pre > self.threshold) - self.threshold.detach() * self._moved(pre)
+
+    def loss(self, y: Float[Tensor, "b d"], codes: Float[Tensor, "b m"], error: Float[Tensor, "b d"]) -> Tensor:
+        pre = self.weights.pre_activations(y)
+        l0 = ((pre > self.threshold).to(y.dtype) - self._moved(pre)).sum(dim=1).mean()
+        return super().loss(y, codes, error) + self.penalty.value.to(y.dtype) * l0
+
+    def _moved(self, pre: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+        """0, with the derivative 1/ε by the threshold near it: the part of a step that the estimators see."""
+        near = (pre - self.threshold).abs() < self.config.bandwidth / 2
+        return near * (self.threshold - self.threshold.detach()) / self.config.bandwidth
+
+    def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
         pre = self.weights.pre_activations(y)
         threshold, decoder = self.threshold, self.weights.decoder
-        active = Support.where(pre > threshold)
+        active = harness.Support.where(pre > threshold)
         codes = active.of(pre)
         error = active.decode(codes, decoder) + self.weights.decoder_bias - y
         output_grad = error * (2 / self.batch_rows)
-        self.weights.set_gradients(active, codes, active.products(output_grad, decoder), y, output_grad)
+        self.weights.set_gradients(active, codes, fast_paths.products(active, output_grad, decoder), y, output_grad)
         penalty = self.penalty.value.to(y.dtype) / self.batch_rows
-        near = Support.where((pre - threshold).abs() < self.config.bandwidth / 2)
-        by_threshold = threshold[near.latents] * near.products(output_grad, decoder) + penalty
+        near = harness.Support.where((pre - threshold).abs() < self.config.bandwidth / 2)
+        by_threshold = threshold[near.latents] * fast_paths.products(near, output_grad, decoder) + penalty
         self.threshold.grad = -near.totals_by_latent(by_threshold) / self.config.bandwidth
         loss = error.square().sum() / self.batch_rows + penalty * len(codes)
-        return Forward(pre, error, active.totals_by_latent(codes) > 0, loss)
+        return harness.SAEForward(error, active.totals_by_latent(codes) > 0, loss, pre)
 
-    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
+    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: harness.SAEForward) -> None:
         super().revive(dead, y, forward)
-        self.threshold.grad[dead] += ALPHA
+        assert self.threshold.grad is not None  # `forward` has set it
+        self.threshold.grad[dead] += self.auxk_weight
 
     def descend(self) -> None:
         super().descend()
         self.threshold.clamp_(min=0)
 
-    def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
+    def decomposition(self, weights: harness.SAEWeights, training: dict[str, float]) -> harness.SAEDecomposition:
         threshold = self.threshold.double() * self.units.scale  # decoder rows have unit norm
         own = {"l0_penalty": self.penalty.value.item()}
         return JumpReLUDecomposition(weights, training | own, threshold.to(weights.encoder.dtype))
 
 
-class JumpReLUDecomposition(SAEDecomposition):
+class JumpReLUDecomposition(ExportableSAE):
     """Codes are the pre-activations above the threshold, of each latent or one for all."""
 
-    def __init__(self, weights: Weights, training: dict[str, float], threshold: Tensor) -> None:
+    def __init__(self, weights: harness.SAEWeights, training: dict[str, float], threshold: Tensor) -> None:
         super().__init__(weights, training)
         self.threshold = threshold
 

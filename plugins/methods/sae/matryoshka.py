@@ -7,10 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import MatryoshkaSAEConfig
+from harness.plugins.methods.sae import MatryoshkaSAEConfig, fast_paths
 from harness.plugins.methods.sae.batch_topk import BatchTopKSAE
-from harness.plugins.methods.sae.learner import Forward
-from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae.fast_paths import Chosen
 
 
 class MatryoshkaSAE(BatchTopKSAE):
@@ -28,20 +27,24 @@ class MatryoshkaSAE(BatchTopKSAE):
         shares = torch.tensor(self.config.group_shares, dtype=torch.float64).cumsum(0)
         self._ends = (shares * self.config.n_latents).round().long().to(info.device)
 
-    def reconstruct(
-        self, y: Float[Tensor, "b d"], pre: Float[Tensor, "b m"], support: Support, codes: Float[Tensor, " e"]
-    ) -> Forward:
-        n_groups, b = len(self._ends), len(y)
+    def loss(self, y: Float[Tensor, "b d"], codes: Float[Tensor, "b m"], error: Float[Tensor, "b d"]) -> Tensor:
+        decoder, target = self.weights.decoder, y - self.weights.decoder_bias
+        sizes = [(codes[:, :end] @ decoder[:end] - target).square().sum(dim=1) for end in self._ends]
+        return torch.stack(sizes).mean()
+
+    def reconstruct(self, y: Float[Tensor, "b d"], chosen: Chosen, codes: Float[Tensor, " e"]) -> harness.SAEForward:
+        support, n_groups, b = chosen.support, len(self._ends), len(y)
         # Each row once for every group of latents, so that a group decodes by itself.
         groups = torch.bucketize(support.latents, self._ends, right=True)
         rows, order = (groups * b + support.rows).sort(stable=True)
-        split = Support(rows, support.latents[order], n_groups * b, support.n_latents)
+        split = harness.Support(rows, support.latents[order], n_groups * b, support.n_latents)
         codes = codes[order]
         decoded = split.decode(codes, self.weights.decoder).view(n_groups, b, -1)
         errors = decoded.cumsum(dim=0) + (self.weights.decoder_bias - y)
         output_grads = errors * (2 / (n_groups * self.batch_rows))
         by_group = output_grads.flip(0).cumsum(dim=0).flip(0).flatten(0, 1)
-        pre_grad = split.products(by_group, self.weights.decoder)
+        pre_grad = fast_paths.products(split, by_group, self.weights.decoder)
         self.weights.set_gradients(split, codes, pre_grad, y.repeat(n_groups, 1), by_group)
         self.weights.decoder_bias.grad = output_grads.sum(dim=(0, 1))  # each size adds the bias once
-        return Forward(pre, errors[-1], split.totals_by_latent(codes) > 0, errors.square().sum() / (n_groups * b))
+        fired, loss = split.totals_by_latent(codes) > 0, errors.square().sum() / (n_groups * b)
+        return harness.SAEForward(errors[-1], fired, loss, chosen.pre)

@@ -15,7 +15,6 @@ from harness.plugins.methods.sae.gated import GatedDecomposition
 from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
 from harness.plugins.methods.sae.relu import ReLUDecomposition
 from harness.plugins.methods.sae.topk import TopKDecomposition
-from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 _SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 _OWN_SHAPES = {
@@ -74,7 +73,9 @@ def _shapes(architecture: str) -> dict[str, str]:
     return _SHAPES | _OWN_SHAPES[architecture]
 
 
-def _decomposition(config: saelens.SAELensConfig, given: dict[str, Tensor], dtype: torch.dtype) -> SAEDecomposition:
+def _decomposition(
+    config: saelens.SAELensConfig, given: dict[str, Tensor], dtype: torch.dtype
+) -> harness.SAEDecomposition:
     """The same codes and reconstructions from raw rows.
 
     SAELens encodes c·x − a·b_dec and divides what it decodes by c, with c the activations' scale and a 0 or 1; here
@@ -87,8 +88,8 @@ def _decomposition(config: saelens.SAELensConfig, given: dict[str, Tensor], dtyp
     if config.is_scaled_by_decoder_norm:
         norms = torch.linalg.vector_norm(decoder, dim=1)
         encoder, encoder_bias, decoder = encoder * norms[:, None], encoder_bias * norms, decoder / norms[:, None]
-    folded = (tensor.to(dtype).contiguous() for tensor in (encoder, encoder_bias, decoder))
-    weights = Weights(*folded, bias)
+    encoder, encoder_bias, decoder = (tensor.to(dtype).contiguous() for tensor in (encoder, encoder_bias, decoder))
+    weights = harness.SAEWeights(encoder, encoder_bias, decoder, bias)
     if config.architecture == "topk":
         assert config.k is not None  # the config of a topk SAE has one
         return TopKDecomposition(weights, {}, config.k)

@@ -9,11 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import ReLUSAEConfig
-from harness.plugins.methods.sae.learner import Forward
-from harness.plugins.methods.sae.sparse import Support
+from harness.plugins.methods.sae import ReLUSAEConfig, fast_paths
+from harness.plugins.methods.sae.export import ExportableSAE
 from harness.plugins.methods.sae.steering import PenaltySAE
-from harness.plugins.methods.sae.weights import SAEDecomposition, Weights
 
 
 class ReLUSAE(PenaltySAE):
@@ -26,7 +24,6 @@ class ReLUSAE(PenaltySAE):
     """
 
     name = "relu_sae"
-    short_run_peak = 4e-3
     unit_decoder = False
     first_weight = 0.05
     config: ReLUSAEConfig
@@ -37,27 +34,35 @@ class ReLUSAE(PenaltySAE):
     def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
         return (self.weights.pre_activations(y) > 0).sum()
 
-    def forward(self, y: Float[Tensor, "b d"]) -> Forward:
+    def encode(self, y: Float[Tensor, "b d"]) -> Float[Tensor, "b m"]:
+        return self.weights.pre_activations(y).relu()
+
+    def loss(self, y: Float[Tensor, "b d"], codes: Float[Tensor, "b m"], error: Float[Tensor, "b d"]) -> Tensor:
+        norms = torch.linalg.vector_norm(self.weights.decoder, dim=1)
+        return super().loss(y, codes, error) + self.penalty.value.to(y.dtype) * (codes @ norms).mean()
+
+    def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
         weights = self.weights
         pre = weights.pre_activations(y)
-        active = Support.where(pre > 0)
+        active = harness.Support.where(pre > 0)
         codes = active.of(pre)
         error = active.decode(codes, weights.decoder) + weights.decoder_bias - y
         output_grad = error * (2 / self.batch_rows)
         penalty = self.penalty.value.to(y.dtype) / self.batch_rows
         norms = torch.linalg.vector_norm(weights.decoder, dim=1)
-        pre_grad = active.products(output_grad, weights.decoder) + penalty * norms[active.latents]
+        pre_grad = fast_paths.products(active, output_grad, weights.decoder) + penalty * norms[active.latents]
         weights.set_gradients(active, codes, pre_grad, y, output_grad)
         totals = active.totals_by_latent(codes)
+        assert weights.decoder.grad is not None  # it has just been set
         weights.decoder.grad += weights.decoder * (penalty * totals / norms)[:, None]
         loss = error.square().sum() / self.batch_rows + penalty * (totals * norms).sum()
-        return Forward(pre, error, totals > 0, loss)
+        return harness.SAEForward(error, totals > 0, loss, pre)
 
-    def decomposition(self, weights: Weights, training: dict[str, float]) -> harness.Decomposition:
+    def decomposition(self, weights: harness.SAEWeights, training: dict[str, float]) -> harness.SAEDecomposition:
         return ReLUDecomposition(weights, training | {"l1": self.penalty.value.item()})
 
 
-class ReLUDecomposition(SAEDecomposition):
+class ReLUDecomposition(ExportableSAE):
     """Codes are the positive pre-activations, all m of them."""
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:

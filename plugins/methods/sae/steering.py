@@ -12,8 +12,6 @@ from torch import Tensor
 
 import harness
 from harness.plugins.methods.sae import PenaltySAEConfig
-from harness.plugins.methods.sae.held_out import none_held_out
-from harness.plugins.methods.sae.learner import SAELearner
 
 TOLERANCE = 0.25
 """Of the target L0, before a warning: few rows are kept out of small streams, and their mean is rough."""
@@ -21,7 +19,7 @@ TOLERANCE = 0.25
 FIRST_L0 = 64
 
 
-class PenaltySAE(SAELearner):
+class PenaltySAE(harness.SAELearner):
     """With `target_l0`, the penalty's weight λ follows the L0 of rows kept out of training: see `PenaltyWeight`."""
 
     config: PenaltySAEConfig
@@ -54,23 +52,24 @@ class PenaltySAE(SAELearner):
         """How many codes of these rows, of all together, are not 0."""
 
     def see_held_out(self, x: Float[Tensor, "h d"]) -> None:
+        assert self.config.target_l0 is not None  # else nothing is held out
         self._held_out_l0.append(self.n_active(self.units.enter(x)) / len(x))
         self.penalty.steer(self._held_out_l0[-1], self.config.target_l0)
 
-    def finish(self) -> harness.Decomposition:
+    def finish(self) -> harness.SAEDecomposition:
         if self.config.target_l0 is not None:
             self._check_l0(self.config.target_l0)
         return super().finish()
 
     def _check_l0(self, target: float) -> None:
         if not self._held_out_l0:
-            raise none_held_out(self.name, "target_l0", f"more text, or {self.config.fixed()[0]} instead")
+            raise self.none_held_out("target_l0", f"more text, or {self.config.fixed()[0]} instead")
         last = self._held_out_l0[-max(1, len(self._held_out_l0) // 10) :]
         reached = torch.stack(last).double().mean().item()
         if abs(reached - target) > TOLERANCE * target:
             warnings.warn(
                 f"{self.name}: the L0 of rows kept out of training came to {reached:.3g} for a target_l0 of "
-                f"{target:g}: {self._step} steps were too few. Give more passes or rows, or smaller batch_rows.",
+                f"{target:g}: {self.step} steps were too few. Give more passes or rows, or smaller batch_rows.",
                 RuntimeWarning,
                 stacklevel=2,
             )

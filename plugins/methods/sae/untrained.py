@@ -5,7 +5,6 @@ from __future__ import annotations
 import harness
 from harness.plugins.methods.sae import UntrainedSAEConfig
 from harness.plugins.methods.sae.topk import TopKDecomposition
-from harness.plugins.methods.sae.weights import Units, Weights
 
 
 class UntrainedSAE:
@@ -18,8 +17,8 @@ class UntrainedSAE:
         self.config = config
 
     def start(self, info: harness.Info) -> None:
-        weights = Weights.initial(self.config.n_latents, info)
-        units = Units(info.mean(), weights.encoder.new_ones(()))  # without biases the scale cancels
+        weights = harness.SAEWeights.initial(self.config.n_latents, info)
+        units = harness.SAEUnits(info.mean(), weights.encoder.new_ones(()))  # without biases the scale cancels
         self._weights = weights.folded(units)
 
     def partial_fit(self, batch: harness.Batch) -> None:

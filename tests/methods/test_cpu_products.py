@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.plugins.methods.compiled_products import can_be_compiled, products
-from harness.plugins.methods.sae.sparse import Support
+import harness
+from harness.plugins.methods.cpu.products import can_be_compiled, products
+from harness.plugins.methods.sae import fast_paths
 
 
 @pytest.mark.parametrize(("e", "d"), [(0, 5), (1, 1), (7, 3), (1000, 577)])
@@ -21,8 +22,8 @@ def test_each_pair_has_its_product(e: int, d: int) -> None:
 def test_torch_does_what_is_not_compiled() -> None:
     generator = torch.Generator().manual_seed(0)
     rows, table = torch.randn(9, 64, generator=generator), torch.randn(40, 64, generator=generator)
-    support = Support.of_each_row(torch.rand(9, 40, generator=generator).topk(5, dim=1).indices, 40)
+    support = harness.Support.of_each_row(torch.rand(9, 40, generator=generator).topk(5, dim=1).indices, 40)
     assert can_be_compiled(rows, table) and not can_be_compiled(rows.double(), table.double())
     assert not can_be_compiled(rows, table.T)
-    by_torch = support.products(rows.double(), table.double())
-    torch.testing.assert_close(support.products(rows, table).double(), by_torch, rtol=1e-5, atol=1e-5)
+    by_torch = fast_paths.products(support, rows.double(), table.double())
+    torch.testing.assert_close(fast_paths.products(support, rows, table).double(), by_torch, rtol=1e-5, atol=1e-5)

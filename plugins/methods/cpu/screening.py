@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.compiled_screening import RELATIVE, UNIT, largest_in_float32, rounded
-from harness.plugins.methods.sae.sparse import Support
+import harness
+from harness.plugins.methods.cpu.products import products
+from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT, largest_in_float32, rounded
 
 _LEAST_WEIGHTS = 2**18
 """Of an encoder; products with smaller ones take so little time that there is little to save."""
@@ -74,14 +75,14 @@ class Screen:
             values[open_rows], latents[open_rows] = self._dense(open_rows).topk(k, dim=1, sorted=False)
         return values, latents
 
-    def largest_of_all(self, n: int, guess: Float[Tensor, ""]) -> tuple[Support, Float[Tensor, " e"]]:
+    def largest_of_all(self, n: int, guess: Float[Tensor, ""]) -> tuple[harness.Support, Float[Tensor, " e"]]:
         """The n largest pre-activations of all rows together, or all positive ones where there are fewer.
 
         `guess`, near and below the smallest of them, makes it fast; any gives the same.
         """
         cut = torch.where(guess > 0, guess, torch.inf).to(self.pre.dtype)
-        support = Support.where(self.pre > cut)
-        values = support.products(self.y, self.encoder) + self.encoder_bias[support.latents]
+        support = harness.Support.where(self.pre > cut)
+        values = products(self.y, self.encoder, support.rows, support.latents) + self.encoder_bias[support.latents]
         least = values.topk(n, sorted=False).values.min() if len(values) >= n else guess.new_zeros(())
         is_open = ~(cut.float() * (1 + RELATIVE) + self.slack <= least)
         if is_open.any():
@@ -92,17 +93,21 @@ class Screen:
         return support, values
 
     def _with_dense_rows(
-        self, support: Support, values: Float[Tensor, " e"], is_open: Bool[Tensor, " b"], least: Float[Tensor, ""]
-    ) -> tuple[Support, Float[Tensor, " e"]]:
+        self,
+        support: harness.Support,
+        values: Float[Tensor, " e"],
+        is_open: Bool[Tensor, " b"],
+        least: Float[Tensor, ""],
+    ) -> tuple[harness.Support, Float[Tensor, " e"]]:
         """The places of the other rows, and all of these that are positive and, up to rounding, not below `least`."""
         closed = ~is_open[support.rows]
         open_rows = is_open.nonzero().squeeze(1)
         dense = self._dense(open_rows)
-        more = Support.where((dense >= (least - self.slack[open_rows])[:, None]) & (dense > 0))
+        more = harness.Support.where((dense >= (least - self.slack[open_rows])[:, None]) & (dense > 0))
         rows = torch.cat([support.rows[closed], open_rows[more.rows]])
         latents = torch.cat([support.latents[closed], more.latents])
         order = rows.argsort(stable=True)
-        found = Support(rows[order], latents[order], support.n_rows, support.n_latents)
+        found = harness.Support(rows[order], latents[order], support.n_rows, support.n_latents)
         return found, torch.cat([values[closed], more.of(dense)])[order]
 
     def _dense(self, rows: Int[Tensor, " r"]) -> Float[Tensor, "r m"]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.compilation import compiled, in_parts
+from harness.plugins.methods.cpu.compilation import compiled, in_parts
 
 _GROUP = 32
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}

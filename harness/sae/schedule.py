@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Self
 
-from harness.plugins.methods.sae import SAEConfig
+from harness.sae.config import SAEConfig
 
 MAX_PASSES = 20
 REPLAYED_TOKENS = 2_000_000
@@ -18,7 +18,7 @@ DECAY_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Schedule:
+class SAESchedule:
     """Linear warm-up, a plateau, linear decay towards 0: the shape of SAEBench's suite (arXiv 2503.09532).
 
     Warm-up takes a share of the steps, so that short runs have a plateau too, and at most 1,000; the decay takes the

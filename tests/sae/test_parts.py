@@ -8,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from harness.plugins.methods.sae import SAEConfig
-from harness.plugins.methods.sae.dead import DeadLatents, auxk_loss
-from harness.plugins.methods.sae.schedule import Schedule
-from harness.plugins.methods.sae.sparse import Support
-from harness.plugins.methods.sae.weights import SAEDecomposition, Units, Weights
+from harness import DeadLatents, SAEConfig, SAEDecomposition, SAESchedule, SAEUnits, SAEWeights, Support
+from harness.sae.dead_latents import auxk_loss
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -50,7 +47,7 @@ def test_the_support_of_k_latents_in_each_row() -> None:
 @given(n_rows=st.integers(1, 10**6), batch_rows=st.integers(1, 4096), passes=st.integers(1, 50))
 def test_the_schedule_reaches_its_ends(n_rows: int, batch_rows: int, passes: int) -> None:
     config = SAEConfig(n_latents=1, batch_rows=batch_rows, passes=passes, learning_rate=3.0)
-    schedule = Schedule.of(config, n_rows, short_run_peak=1.0)
+    schedule = SAESchedule.of(config, n_rows, short_run_peak=1.0)
     n_steps = schedule.n_steps
     assert n_steps == passes * len(range(0, n_rows, batch_rows))
     assert 0 < schedule.learning_rate(0) <= 3 and 0 < schedule.learning_rate(n_steps - 1) <= 3
@@ -61,7 +58,7 @@ def test_the_schedule_reaches_its_ends(n_rows: int, batch_rows: int, passes: int
 
 
 def test_defaults_follow_from_the_rows() -> None:
-    runs = [Schedule.of(SAEConfig(n_latents=1), n, 4e-3) for n in (1, 30_000, 50_000, 500_000, 500_000_000)]
+    runs = [SAESchedule.of(SAEConfig(n_latents=1), n, 4e-3) for n in (1, 30_000, 50_000, 500_000, 500_000_000)]
     assert [run.passes for run in runs] == [20, 20, 20, 4, 1]
     assert [run.n_steps for run in runs] == [20, 20 * 118, 20 * 196, 4 * 977, 244_141]
     peaks = [run.peak for run in runs]
@@ -124,8 +121,8 @@ class Linear(SAEDecomposition):
 
 def test_folded_weights_take_raw_rows() -> None:
     x = 40 * random(50, 6) + 1000
-    weights = Weights(random(9, 6), random(9, seed=1), random(9, 6, seed=2), random(6, seed=3))
-    units = Units(x.mean(dim=0))
+    weights = SAEWeights(random(9, 6), random(9, seed=1), random(9, 6, seed=2), random(6, seed=3))
+    units = SAEUnits(x.mean(dim=0))
     units.measure(x[:20])
     y = units.enter(x)
     codes = y @ weights.encoder.T + weights.encoder_bias
@@ -141,6 +138,6 @@ def test_folded_weights_take_raw_rows() -> None:
 
 def test_units_of_rows_that_do_not_vary() -> None:
     x = torch.ones(5, 3)
-    units = Units(x[0].double())
+    units = SAEUnits(x[0].double())
     units.measure(x)
     assert torch.equal(units.enter(x), torch.zeros(5, 3))

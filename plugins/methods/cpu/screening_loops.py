@@ -1,4 +1,4 @@
-"""What `sae/screening.py` does for every row on a CPU, compiled by numba."""
+"""The loops of screening, row by row, compiled by numba."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.compilation import compiled, dot, in_parts
-from harness.plugins.methods.compiled_topk import group_maxima, kth_largest
+from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
+from harness.plugins.methods.cpu.largest import group_maxima, kth_largest
 
 UNIT = 2.0**-8
 """Half of the distance from 1 to the next number in bfloat16: the relative error of rounding to it."""

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.plugins.methods.compiled_topk import can_be_compiled, largest_places
+from harness.plugins.methods.cpu.largest import can_be_compiled, largest_places
 
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -11,59 +11,45 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.plugins.methods.compilation import compiled, dot, in_parts
+from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
+from harness.plugins.methods.pursued_rows import Limits, PursuedRows
 
 _GROUP = 64
-_MATRIX, _ROW = "f4[:, ::1]", "f4[::1]"
+_MATRIX, _ROW, _LIMITS = "f4[:, ::1]", "f4[::1]", "UniTuple(f4, 3)"
 # Fewer rows are done before another thread has started.
 _ROWS_PER_THREAD = 16
 
 
 def pursue(
-    unit: Float[Tensor, "b d"],
+    rows: PursuedRows,
     correlations: Float[Tensor, "b m"],
     atoms: Float[Tensor, "c d"],
     gram: Float[Tensor, "c c"],
-    values: Float[Tensor, "b k"],
-    indices: Int[Tensor, "b k"],
-    error: Float[Tensor, " b"],
-    *,
-    tolerance: float,
-    margin: float,
-    least: float,
+    limits: Limits,
     non_negative: bool,
 ) -> None:
-    """Fill in values, indices and error, on as many threads as torch has.
+    """Fill in the rows' values, indices and error, on as many threads as torch has.
 
-    `correlations` are unit · atomsᵀ, and are used up; atoms and gram may have room for more than m. A row whose error
-    is at `tolerance` or below stops, and, with `non_negative`, one without a correlation above `least`. Correlations
-    within `margin` of each other are compared anew.
+    `correlations` are residual · atomsᵀ, and are used up; atoms and gram may have room for more than m.
     """
-    tensors = [tensor.numpy() for tensor in (unit, correlations, atoms, gram, values, indices, error)]
-    numbers = [np.float32(number) for number in (tolerance, margin, least)]
-    in_parts(lambda *part: _pursue(*tensors, *numbers, non_negative, *part), len(unit), _ROWS_PER_THREAD)
+    tensors = (rows.residual, correlations, atoms, gram, rows.values, rows.indices, rows.error)
+    arrays = [tensor.numpy() for tensor in tensors]
+    numbers = tuple(map(np.float32, limits))
+    in_parts(lambda *part: _pursue(*arrays, numbers, non_negative, *part), len(rows.residual), _ROWS_PER_THREAD)
 
 
 def judge(
-    atoms: Float[Tensor, "c d"],
-    gram: Float[Tensor, "c c"],
-    places: range,
-    k: int,
-    *,
-    threshold: float,
-    margin: float,
-    least: float,
-    non_negative: bool,
+    atoms: Float[Tensor, "c d"], gram: Float[Tensor, "c c"], places: range, k: int, limits: Limits, non_negative: bool
 ) -> Bool[Tensor, " p"]:
-    """Which of the atoms at these places have an error above the threshold after k steps with the atoms before them, of
-    those at these places only the ones whose own error is above it. As for `pursue`.
+    """Which of the atoms at these places have an error above the tolerance after k steps with the atoms before them, of
+    those at these places only the ones whose own error is above it.
     """
     is_above = np.zeros(len(places), np.bool_)
-    numbers = map(np.float32, (threshold, margin, least))
-    _judge(atoms.numpy(), gram.numpy(), places.start, k, *numbers, non_negative, is_above)
+    numbers = tuple(map(np.float32, limits))
+    _judge(atoms.numpy(), gram.numpy(), places.start, k, numbers, non_negative, is_above)
     return torch.from_numpy(is_above)
 
 
@@ -127,7 +113,7 @@ def _strongest(bits: Any, mask: Any, maxima: Any, margin: Any, residual: Any, at
     return pick
 
 
-@compiled(f"f4({_ROW}, {_ROW}, i8[::1], {_MATRIX}, {_MATRIX}, {_ROW}, i8[::1], f4, f4, f4, f4, b1)")
+@compiled(f"f4({_ROW}, {_ROW}, i8[::1], {_MATRIX}, {_MATRIX}, {_ROW}, i8[::1], f4, {_LIMITS}, b1)")
 def _pursue_row(
     residual: Any,
     row: Any,
@@ -137,15 +123,14 @@ def _pursue_row(
     values: Any,
     indices: Any,
     error: Any,
-    tolerance: Any,
-    margin: Any,
-    least: Any,
+    limits: Any,
     non_negative: Any,
 ) -> Any:
     """The error in the end. `residual` and `row`, its correlations with the first m atoms, change with it; the atoms at
     the places `barred` may not be taken.
     """
     m, k = len(row), len(values)
+    tolerance, margin, least = limits
     # Floats from 0 up are ordered as the integers of the same bits are, of which LLVM compares many at once. The mask
     # leaves a number's strength: all but its sign, or all.
     mask = np.int32(-1) if non_negative else np.int32(0x7FFFFFFF)
@@ -169,7 +154,7 @@ def _pursue_row(
 
 
 @compiled(
-    f"({_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, i8[:, ::1], {_ROW}, f4, f4, f4, b1, i8, i8)",
+    f"({_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, {_MATRIX}, i8[:, ::1], {_ROW}, {_LIMITS}, b1, i8, i8)",
 )
 def _pursue(
     unit: Any,
@@ -179,9 +164,7 @@ def _pursue(
     values: Any,
     indices: Any,
     error: Any,
-    tolerance: Any,
-    margin: Any,
-    least: Any,
+    limits: Any,
     non_negative: Any,
     start: Any,
     end: Any,
@@ -191,19 +174,16 @@ def _pursue(
     for place in range(start, end):
         residual = unit[place].copy()
         outcome = values[place], indices[place], error[place]
-        numbers = tolerance, margin, least, non_negative
-        error[place] = _pursue_row(residual, correlations[place], none, atoms, gram, *outcome, *numbers)
+        error[place] = _pursue_row(residual, correlations[place], none, atoms, gram, *outcome, limits, non_negative)
 
 
-@compiled(f"({_MATRIX}, {_MATRIX}, i8, i8, f4, f4, f4, b1, b1[::1])")
+@compiled(f"({_MATRIX}, {_MATRIX}, i8, i8, {_LIMITS}, b1, b1[::1])")
 def _judge(
     atoms: Any,
     gram: Any,
     first: Any,
     k: Any,
-    threshold: Any,
-    margin: Any,
-    least: Any,
+    limits: Any,
     non_negative: Any,
     is_above: Any,
 ) -> None:
@@ -214,9 +194,8 @@ def _judge(
         place = first + i
         residual, row = atoms[place].copy(), gram[place, :place].copy()
         outcome = values, indices, np.float32(1)
-        numbers = threshold, margin, least, non_negative
-        error = _pursue_row(residual, row, barred[:n_barred], atoms, gram, *outcome, *numbers)
-        is_above[i] = error > threshold
+        error = _pursue_row(residual, row, barred[:n_barred], atoms, gram, *outcome, limits, non_negative)
+        is_above[i] = error > limits[0]
         if not is_above[i]:
             barred[n_barred] = place
             n_barred += 1

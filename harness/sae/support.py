@@ -17,8 +17,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from harness.plugins.methods.compiled_products import can_be_compiled, products
-
 
 @dataclass(frozen=True)
 class Support:
@@ -59,11 +57,7 @@ class Support:
         return embedding_bag(self.latents, table, self._row_starts, mode="sum", per_sample_weights=values)
 
     def products(self, rows: Float[Tensor, "b d"], table: Float[Tensor, "m d"]) -> Float[Tensor, " e"]:
-        """rows[row] · table[latent] at each place: the derivative of `decode` by its values, for which torch has a
-        kernel, though on a CPU a slow one.
-        """
-        if can_be_compiled(rows, table):
-            return products(rows, table, self.rows, self.latents)
+        """rows[row] · table[latent] at each place: the derivative of `decode` by its values."""
         with torch.enable_grad():
             values = rows.new_zeros(len(self.rows), requires_grad=True)
             (gradient,) = torch.autograd.grad(self.decode(values, table), values, rows)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.compilation import compiled, dot, in_parts
+from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
 
 
 def can_be_compiled(*tables: Tensor) -> bool:

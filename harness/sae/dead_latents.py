@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-ALPHA = 1 / 32
 MAX_DEAD_TOKENS = 10_000_000
 _REFRESH_STEPS = 10
 

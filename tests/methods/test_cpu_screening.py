@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.compiled_screening import RELATIVE, UNIT
-from harness.plugins.methods.sae import topk
-from harness.plugins.methods.sae.screening import Screen, pays
+from harness.plugins.methods.cpu.screening import Screen, pays
+from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT
+from harness.plugins.methods.sae import fast_paths
 
 B, M, D = 64, 2048, 96
 
@@ -172,14 +172,14 @@ def test_learners_take_the_same_steps(name: str, monkeypatch: pytest.MonkeyPatch
     x[0], x[1] = x[2], -x[3]  # one sink would make up all of the loss
 
     def learn(screened: bool) -> list[Tensor]:
-        monkeypatch.setattr(topk, "pays", lambda _: screened)
+        monkeypatch.setattr(fast_paths, "screens", lambda _: screened)
         sae = harness.create("method", name, n_latents=512, k=8, passes=1, batch_rows=B)
         sae.start(harness.Info(D, len(x), 0, x.device, x.dtype, lambda: x.double().mean(dim=0)))
-        assert (sae._pre.dtype == torch.bfloat16) == screened
+        assert (sae._selection._room.dtype == torch.bfloat16) == screened
         sae.dead.dead_tokens = 3 * B  # so that AuxK has its part
         for rows in x.split(B):
             sae._train(rows)
-        assert len(sae.dead.indices) and (name == "topk_sae" or sae._smallest > 0)
+        assert len(sae.dead.indices) and (name == "topk_sae" or sae._selection._smallest > 0)
         return [*sae.weights, sae._losses[-1]]
 
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_an_sae_encodes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     sae = harness.fit(harness.create("method", "untrained_sae", n_latents=M, k=16), x)
     encoded = []
     for screened in (True, False):
-        monkeypatch.setattr(topk, "pays", lambda _, screened=screened: screened)
+        monkeypatch.setattr(fast_paths, "screens", lambda _, screened=screened: screened)
         encoded.append(sae.encode(x.T.contiguous().T).to_dense())
     assert torch.allclose(*encoded, rtol=1e-5, atol=1e-4)  # of a sink whose codes are above 100
     assert ((encoded[0] > 0).sum(dim=1) == 16).double().mean() > 0.99
@@ -201,7 +201,7 @@ def test_an_sae_encodes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_codes_have_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _, _ = drawn(b=200)
     sae = harness.fit(harness.create("method", "untrained_sae", n_latents=M, k=16), x)
-    monkeypatch.setattr(topk, "pays", lambda _: True)
+    monkeypatch.setattr(fast_paths, "screens", lambda _: True)
     sae.encode(x.requires_grad_()).values.sum().backward()
     assert x.grad is not None and x.grad.any(dim=1).double().mean() > 0.99
 
