@@ -52,6 +52,7 @@ from harness.errors import PluginError as PluginError
 from harness.errors import StoreError as StoreError
 from harness.errors import Undefined as Undefined
 from harness.registry.hookspecs import hookimpl as hookimpl
+from harness.registry.metric import Metric as Metric
 from harness.registry.specs import Spec as Spec
 from harness.storage.cache import cache_folder as cache_folder
 from harness.storage.checksums import file_digest as file_digest

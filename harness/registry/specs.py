@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import PluginError, suggest
+from harness.registry.metric import Metric, check_metrics
 from harness.registry.parameters import field_types
 
 KINDS = ("method", "similarity", "scorer", "explainer", "model", "corpus", "evaluation", "task", "judge")
@@ -45,6 +46,8 @@ class Spec:
             Where needs depend on the parameters, like `identity`, but gives the tuple.
         pairs: for a task: `"module:attribute"` or a callable that says of the config and two `ComparedSite`s whether
             it asks for this pair. Called when planning: it must not import torch.
+        metrics: for an evaluation, what it measures; see `harness.Metric`. Rows of other metrics are in its table too,
+            and nothing is known of them.
     """
 
     kind: str
@@ -58,6 +61,7 @@ class Spec:
     pairs: str | Callable[[Any, Any, Any], bool] | None = None
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] | str | Callable[[Any], tuple[str, ...]] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 def check_spec(spec: object) -> None:
@@ -86,6 +90,7 @@ def check_spec(spec: object) -> None:
             raise PluginError(f"{where}: {name} is {value!r}; give 'module:attribute' or a callable.")
     if spec.kind == "task" and spec.pairs is None:
         raise PluginError(f"{where}: pairs is missing; name a function of the config and two sites of a suite.")
+    check_metrics(spec.metrics, where)
     if not isinstance(spec.needs, tuple) and not callable(spec.needs) and not _is_reference(spec.needs):
         raise PluginError(f"{where}: needs is {spec.needs!r}; give a tuple, 'module:attribute' or a callable.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import harness
+from harness.plugins.evaluations import metrics
 
 
 @dataclass
@@ -42,6 +43,7 @@ SPECS: list[harness.Spec] = [
         version=2,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
         factory="harness.plugins.evaluations.reconstruction:Reconstruction",
+        metrics=metrics.RECONSTRUCTION,
     ),
     harness.Spec(
         kind="evaluation",
@@ -49,6 +51,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Cross-entropy and KL of the model with reconstructions in it, and the loss recovered from ablations",
         factory="harness.plugins.evaluations.downstream:Downstream",
+        metrics=metrics.DOWNSTREAM,
         needs=("head",),
     ),
     harness.Spec(
@@ -57,6 +60,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="How close the latents' directions lie, and how many dimensions they span",
         factory="harness.plugins.evaluations.dictionary_health:DictionaryHealth",
+        metrics=metrics.DICTIONARY_HEALTH,
         needs=("dictionary",),
     ),
     harness.Spec(
@@ -66,6 +70,7 @@ SPECS: list[harness.Spec] = [
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
         config=SparseProbingConfig,
         factory="harness.plugins.evaluations.sparse_probing:SparseProbing",
+        metrics=metrics.SPARSE_PROBING,
         needs=("labels",),
     ),
     harness.Spec(
@@ -74,6 +79,7 @@ SPECS: list[harness.Spec] = [
         version=1,
         summary="Which of the true features were found, where the rows were made of known ones",
         factory="harness.plugins.evaluations.ground_truth:GroundTruth",
+        metrics=metrics.GROUND_TRUTH,
         needs=("truth", "dictionary"),
     ),
 ]
