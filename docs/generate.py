@@ -22,11 +22,23 @@ import yaml
 
 from harness.cli import main as cli
 from harness.planning.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
+from harness.registry.metric import Metric
 from harness.registry.parameters import describe, in_yaml
 from harness.registry.plugin_manager import BUILT_IN, load_catalog
 from harness.registry.specs import KINDS, PluginSpec
 from harness.tables import model_similarities
 from harness.tables import tidy as tables
+from harness.tables.costs import (
+    CAPTURE_SECONDS,
+    COSTS,
+    FIT_CPU_SECONDS,
+    FIT_SECONDS,
+    PARAMETERS,
+    SEEDS,
+    TOTAL_SECONDS,
+)
+from harness.tables.declared import Declared
+from harness.tables.leaderboard import ends
 from harness.tables.model_similarities import MODEL_SIMILARITY_COLUMNS
 from harness.tables.verdicts import VERDICT_COLUMNS
 
@@ -35,7 +47,6 @@ REFERENCE = ROOT / "docs" / "reference"
 _PLURALS = {"similarity": "similarities", "corpus": "corpora"}
 # `name   definition` or `name: definition`, which may go on in lines that are indented further.
 _DEFINITION = re.compile(r"^( *)([a-z]\w*)(?: {2,}|: )(\S.*(?:\n\1 +\S.*)*)", re.MULTILINE)
-_COST_NAME = re.compile(r'cost\(\s*"(\w+)"|row\("cost", "(\w+)"')
 
 
 def pages() -> dict[str, str]:
@@ -154,7 +165,7 @@ def _tables() -> str:
         "Columns of `similarity` besides": _meanings("COLUMNS", tables.SIMILARITY_COLUMNS),
         "Columns of `interp` besides": _meanings("COLUMNS", tables.INTERP_COLUMNS),
         "Columns of `tasks` besides": _meanings("COLUMNS", tables.TASK_COLUMNS),
-        "Columns of `leaderboard.csv`": meanings.LEADERBOARD,
+        "Columns of `leaderboard.csv`": _leaderboard(),
         "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
         "Columns of `verdicts.parquet`": _meanings("VERDICTS", VERDICT_COLUMNS),
         "Columns of `task_scores.csv`": meanings.TASK_SCORES,
@@ -162,11 +173,11 @@ def _tables() -> str:
         "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS),
     }
     metrics = {
-        "Metrics of evaluations": _metrics("evaluations"),
+        "Metrics of evaluations": {metric.name: _said(metric) for own in _evaluations().values() for metric in own},
         "Metrics of `interp`": meanings.INTERP | _metrics("scorers"),
         "Metrics of `similarity`": meanings.SIMILARITY,
         "Metrics of `tasks`": meanings.TASKS,
-        "Metrics of `cost`": _meanings("COST", _cost_names()),
+        "Metrics of `cost`": {metric.name: _said(metric) for metric in COSTS},
     }
     parts = ["# Tables", meanings.TABLES]
     for title, found in {**columns, **metrics}.items():
@@ -193,10 +204,29 @@ def _metrics(folder: str) -> dict[str, str]:
     return found
 
 
-def _cost_names() -> list[str]:
-    """The metrics that stages measure, by the calls that make their rows."""
-    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "harness" / "stages").glob("*.py"))]
-    return list(dict.fromkeys(name or other for text in sources for name, other in _COST_NAME.findall(text)))
+def _evaluations() -> dict[str, tuple[Metric, ...]]:
+    """What built-in evaluations declare to measure."""
+    entries = load_catalog(()).entries.values()
+    ours = [entry.spec for entry in entries if entry.spec.kind == "evaluation" and entry.source == BUILT_IN]
+    return {spec.name: spec.metrics for spec in ours}
+
+
+def _said(metric: Metric) -> str:
+    return _in_one_line(metric.meaning) + "."
+
+
+def _leaderboard() -> dict[str, str]:
+    """The columns of a leaderboard with the built-in evaluations, in their order."""
+    known, declared = meanings.LEADERBOARD, Declared(_evaluations())
+    first = [name for name in known if name in meanings.COLUMNS]
+    engine = [FIT_SECONDS, FIT_CPU_SECONDS, PARAMETERS, SEEDS]
+    found = {name: known[name] for name in first}
+    found |= {metric.name: _said(metric) for metric in (*(own for _, own in declared.columns.values()), *engine)}
+    found |= {CAPTURE_SECONDS.name: known[CAPTURE_SECONDS.name], TOTAL_SECONDS.name: _said(TOTAL_SECONDS)}
+    for metric in declared.compared:
+        for end, side in zip(ends(metric.name), ("Lower", "Higher"), strict=True):
+            found[end] = f"{side} {meanings.INTERVAL.format(metric.name)}"
+    return found | {name: meaning for name, meaning in known.items() if name not in found}
 
 
 def _in_one_line(text: str) -> str:

@@ -58,11 +58,8 @@ score and two models.
 """.strip()
 
 REPORTED = """
-`cost` also has the seconds of each evaluation, explainer and scorer, `evaluation_seconds_NAME`,
-`explanation_seconds_NAME` and `scoring_seconds_NAME`, and what a method tells of its own fit, such as
-`rows_until_full`; and what each explainer and scorer had asked of the judge that was not known before:
-`judge_requests_NAME`, `judge_prompt_tokens_NAME`, `judge_answer_tokens_NAME`, `judge_usd_NAME`.
-`tasks` has the scores that each task defines.
+`cost` also has what a method tells of its own fit, such as `rows_until_full`. `tasks` has the scores that each task
+defines. In a name, `*` stands for what differs: an evaluation, an explainer, a scorer; a probe.
 """.strip()
 
 COLUMNS = {
@@ -115,25 +112,13 @@ COLUMNS |= {
 
 LEADERBOARD = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
-    "l0": "Latents active on a row, realised.",
-    "explained_variance": "See the metrics; mean over seeds, like all numbers here.",
-    "cosine_error": "See the metrics.",
-    "ce_increase": "In nats; empty where the model has no head or `downstream` is not in the suite.",
-    "alive_fraction": "See the metrics.",
-    "fit_seconds": "The method's own time.",
-    "parameters": "Numbers that it stores.",
-    "seeds": "How many.",
     "capture_seconds": "Of the forward pass that all methods share.",
-    "total_seconds": "Capture and fit.",
-    **{
-        f"{name}_{side}": f"{side.capitalize()}er end of the 95 % interval of `{name}`, over documents and seeds."
-        for name in ("explained_variance", "cosine_error", "ce_increase")
-        for side in ("low", "high")
-    },
-    "tier": "By explained variance, among methods of equal L0; needs two seeds. What can't be separated shares one.",
-    "matched_l0": "Number of the group of methods whose L0 is equal within 10 %.",
-    "pareto": "Whether no other method here has a lower L0 and explains more.",
+    "tier": "By the first evaluation's quality, among methods of equal sparsity; needs two seeds. What can't be "
+    "separated shares one.",
+    "matched_l0": "Number of the group of methods whose sparsity, such as L0, is equal within 10 %.",
+    "pareto": "Whether no other method here is both sparser and better.",
 }
+INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds."
 
 INTERPRETABILITY = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
@@ -252,22 +237,4 @@ INTERP = {
     "dead_share": "Share of them that are active on no row.",
     "rare_share": "Share of them that are active in too few windows to be scored.",
     "explained_share": "Share of the sampled ones that the explainer found an explanation for.",
-}
-
-COST = {
-    "capture_seconds": "Seconds of the forward pass over a split; shared by all sites read in it.",
-    "capture_tokens": "Rows stored.",
-    "capture_disk_bytes": "What they take on disk.",
-    "capture_peak_memory_bytes": "Peak memory of the pass.",
-    "masked_rows": "Fit rows that no method saw: norms far above the median, NaN.",
-    "fit_seconds": "Wall seconds of the method's own code in `start`, `partial_fit` and `finish`.",
-    "fit_cpu_seconds": "Processor seconds of the same; other work on the machine hardly moves it.",
-    "tokens_seen": "Rows the method saw, repeats included.",
-    "tokens_distinct": "Different rows among them.",
-    "state_bytes": "What the learner held in memory between batches.",
-    "parameters": "Numbers in the decomposition.",
-    "stacked_learners": "How many learnt in one computation, this one among them; `fit_seconds`, `fit_cpu_seconds` and "
-    "`state_bytes` are equal shares of the whole, whatever each one's part. Only where there are several.",
-    "fit_peak_memory_bytes": "Peak memory of the pass, shared by its learners.",
-    "latents_seconds": "Seconds of reading the latents of a fit and making the cards of the sampled ones.",
 }

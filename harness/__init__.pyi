@@ -93,6 +93,7 @@ from harness.errors import PluginError as PluginError
 from harness.errors import StoreError as StoreError
 from harness.errors import Undefined as Undefined
 from harness.registry.hookspecs import hookimpl as hookimpl
+from harness.registry.metric import Metric as Metric
 from harness.registry.specs import CorpusSpec as CorpusSpec
 from harness.registry.specs import EvaluationSpec as EvaluationSpec
 from harness.registry.specs import ExplainerSpec as ExplainerSpec

@@ -43,6 +43,11 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.3g} TB"
 
 
+def seconds(value: float) -> str:
+    """`12.3`, or `1.23` for less than ten; without the unit, which heads the column."""
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def duration(seconds: float) -> str:
     """`3 min`."""
     if seconds < 90:

@@ -15,41 +15,17 @@ from harness import wording
 from harness.cli import display
 from harness.planning.keys import canonical_json
 from harness.planning.suite import Suite, Tokens
+from harness.registry.metric import ROLES, Metric
+from harness.tables.declared import Declared
 from harness.tables.interpretability import FIT, SCORER, shares
-from harness.tables.leaderboard import metrics_of, ranking
+from harness.tables.leaderboard import ends, ranking
 from harness.tables.model_similarities import SCORES
 from harness.tables.results import Results
 from harness.tables.task_board import JUDGED
 
 _PLACE = ["model", "site"]
 _METHOD = "method"
-_HEADINGS = {
-    "l0": "L0",
-    "tier": "tier",
-    "explained_variance": "expl. variance",
-    "interval": "95\N{NO-BREAK SPACE}%",
-    "cosine_error": "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos",
-    "ce_increase": "CE increase",
-    "alive_fraction": "alive",
-    "fit_seconds": "fit s",
-    "total_seconds": "with capture",
-    "parameters": "params",
-    "seeds": "seeds",
-    "pareto": "Pareto",
-}
-_SPARE = (
-    "params",
-    "seeds",
-    "with capture",
-    "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos",
-    "alive",
-    "Pareto",
-    "95\N{NO-BREAK SPACE}%",
-    "fit s",
-    "CE increase",
-    "tier",
-)
-"""What a narrow terminal can do without, the least important first."""
+_INTERVAL = "95\N{NO-BREAK SPACE}%"
 _SHARES = {"dead_share": "dead", "rare_share": "rare"}
 _GAP = 2
 _MAX_NOTES = 5
@@ -78,17 +54,8 @@ def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
     # Where only similarities are judged, methods are there for their dictionaries.
     methods = results.leaderboard if suite.evaluations or not suite.tasks else results.leaderboard.iloc[:0]
     for (model, site), place in methods.groupby(_PLACE, sort=False):
-        shown = _methods(place, labels, has_budgets)
-        columns: dict[Any, Any] = {
-            **dict(place.items()),
-            "interval": _interval_texts(place),
-            "pareto": ["yes" if mark else None for mark in place["pareto"].fillna(False)],
-        }
-        for name, heading in _HEADINGS.items():
-            if pd.Series(columns.get(name), dtype=object).notna().any():
-                shown[heading] = list(columns[name])
-        yield _board(f"{model} {site} ({ranking(place)})", shown, _SPARE)
-    yield from _evaluations(results.evaluations, labels, has_budgets)
+        yield _leaderboard(f"{model} {site}", place, results.declared, labels, has_budgets)
+    yield from _evaluations(results, labels, has_budgets)
     if suite.tasks:
         yield from _tasks(results, labels, suite.config.tokens)
     else:
@@ -99,6 +66,23 @@ def of_suite(results: Results, suite: Suite) -> Iterator[Board]:
     for (model, site), fits in of_fits.groupby(_PLACE, sort=False):
         scores = results.interpretability.merge(fits[FIT], on=FIT)
         yield _latents(f"latents of {model} {site}", fits, scores, interp.merge(fits[FIT], on=FIT), labels, has_budgets)
+
+
+def _leaderboard(title: str, place: pd.DataFrame, declared: Declared, labels: Labels, has_budgets: bool) -> Board:
+    """Methods at one place; a narrow terminal can do without the metrics that rank least."""
+    shown = _methods(place, labels, has_budgets)
+    columns: dict[str, Any] = {"tier": place["tier"]}
+    for metric in declared.shown:
+        columns[metric.heading] = place[metric.name]
+        if metric == declared.ranked:
+            columns[_INTERVAL] = _interval_texts(place, metric)
+    columns["Pareto"] = ["yes" if mark else None for mark in place["pareto"].fillna(False)]
+    for heading, values in columns.items():
+        if pd.Series(values, dtype=object).notna().any():
+            shown[heading] = list(values)
+    by_role = {role: [metric.heading for metric in declared.shown if metric.role == role] for role in ROLES}
+    spare = (*reversed(by_role["listed"]), *by_role["compared"], "Pareto", _INTERVAL, *by_role["cost"])
+    return _board(f"{title} ({ranking(place, declared)})", shown, (*spare, *by_role["effect"], "tier"))
 
 
 def draw(board: Board, width: int) -> Iterator[RenderableType]:
@@ -199,15 +183,15 @@ def _latents(
     return _board(title, shown, spare, (*told[:_MAX_NOTES], *rest))
 
 
-def _evaluations(boards: Mapping[str, pd.DataFrame], labels: Labels, has_budgets: bool) -> Iterator[Board]:
+def _evaluations(results: Results, labels: Labels, has_budgets: bool) -> Iterator[Board]:
     """What evaluations found besides what the leaderboard has, the last metrics being spare."""
-    for name, board in boards.items():
+    for name, board in results.evaluations.items():
         for (model, site), place in board.groupby(_PLACE, sort=False):
-            metrics = [metric for metric in metrics_of(place) if place[metric].notna().any()]
+            metrics = [metric for metric in results.metrics_of(name) if place[metric.name].notna().any()]
             if not metrics:  # the reasons are told with all that is undefined
                 continue
             shown = _methods(place, labels, has_budgets)
-            shown[[metric.replace("_", " ") for metric in metrics]] = place[metrics].to_numpy()
+            shown[[metric.heading for metric in metrics]] = place[[metric.name for metric in metrics]].to_numpy()
             yield _board(f"{name} of {model} {site}", shown, tuple(reversed(shown.columns[1:])))
 
 
@@ -295,6 +279,9 @@ def _models(board: pd.DataFrame, labels: Labels) -> Iterator[Board]:
         yield _board(f"models by {labels[metric, config]}", shown, tuple(spare), tuple(notes[:_MAX_NOTES]))
 
 
-def _interval_texts(place: pd.DataFrame) -> list[str | None]:
-    bounds = zip(place["explained_variance_low"], place["explained_variance_high"], strict=True)
-    return [None if pd.isna(low) else f"{low:.4f}\N{NO-BREAK SPACE}to {high:.4f}" for low, high in bounds]
+def _interval_texts(place: pd.DataFrame, metric: Metric) -> list[str | None]:
+    bounds = zip(*(place[end] for end in ends(metric.name)), strict=True)
+    return [
+        None if pd.isna(low) else f"{metric.write(low)}\N{NO-BREAK SPACE}to {metric.write(high)}"
+        for low, high in bounds
+    ]

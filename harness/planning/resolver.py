@@ -19,6 +19,7 @@ from harness.contracts.spending import PRICES, Prices
 from harness.errors import ConfigError, HarnessError
 from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
+from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog
 from harness.registry.specs import ModelSpec, TaskSpec
 
@@ -93,6 +94,7 @@ class _Resolver:
                 tasks=tuple(entries["task"]),
                 encoder=self.encoder(config, askers),
                 judge=self.judge(config, askers),
+                metrics=self.metrics(entries["evaluation"]),
             )
         return None
 
@@ -107,6 +109,11 @@ class _Resolver:
                 f"{where}: {twice} with several parameters, which its table could not tell apart; give each a suite."
             )
         return once
+
+    def metrics(self, evaluations: list[Entry]) -> dict[str, tuple[Metric, ...]]:
+        """What each evaluation declares to measure: those of the suite first."""
+        names = dict.fromkeys([*(entry.name for entry in evaluations), *self.catalog.names("evaluation")])
+        return {name: self.catalog.find("evaluation", name).spec.metrics for name in names}
 
     def corpus(self, item: Any, raw_is_missing: bool, models: list[ModelEntry]) -> Entry | None:
         if item is None:

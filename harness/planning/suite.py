@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.contracts.task import ComparedSite
+from harness.registry.metric import Metric
 from harness.registry.specs import CAPABILITIES
 
 JUDGE = "judge"
@@ -211,6 +212,9 @@ class Suite:
     """There if a scorer or explainer asks it."""
     judge: Entry | None = None
     """There if a scorer or explainer asks it."""
+    metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict, compare=False)
+    """What evaluations declare to measure, by their names: those of the suite first, then all others there are, so that
+    leaderboards of all suites have the same columns."""
 
     def asked_by(self, asker: Entry) -> dict[str, Entry]:
         """Whom a scorer or explainer asks, by the part they play."""

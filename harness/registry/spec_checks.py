@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from harness.errors import PluginError, suggest
+from harness.registry.metric import check_metrics
 from harness.registry.parameters import field_types
 from harness.registry.specs import SPEC_CLASSES, PluginSpec
 
@@ -40,6 +41,7 @@ def check_spec(spec: object) -> None:
     elif not _is_reference(spec.needs):
         raise PluginError(f"{where}: needs is {spec.needs!r}; give a tuple, 'module:attribute' or a callable.")
     check_words(spec, "provides", spec.provides)
+    check_metrics(spec.metrics, where)
 
 
 def check_words(spec: PluginSpec, field: str, words: object) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 from harness.errors import PluginError, suggest
+from harness.registry.metric import Metric
 
 W = TypeVar("W", bound=str)
 Factory: TypeAlias = str | Callable[..., Any]
@@ -67,6 +68,11 @@ class PluginSpec:
 
     @property
     def provides(self) -> tuple[str, ...]:
+        """Nothing, where the kind has no such field."""
+        return ()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
         """Nothing, where the kind has no such field."""
         return ()
 
@@ -189,7 +195,8 @@ class EvaluationSpec(PluginSpec):
     """An evaluation of decompositions.
 
     Args:
-        metrics: the metrics that it gives, as they are to be shown.
+        metrics: what it measures; see `harness.Metric`. Rows of other metrics are in its table too, and nothing is
+            known of them.
 
     `needs`, beyond rows; where it is absent the cell is skipped, with the reason:
         `"model"`: the model, to run on from its rows or from others in their place (`context.replays`).
@@ -204,7 +211,7 @@ class EvaluationSpec(PluginSpec):
     words: ClassVar[Words] = {"needs": get_args(EvaluationNeed)}
 
     needs: Needs[EvaluationNeed] = ()
-    metrics: tuple[Any, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,11 +31,6 @@ from harness.tables.results import Results
 from harness.wording import visible
 
 FOLDER = "report"
-_PLOTS = {
-    ("l0", "unexplained_variance"): "Unexplained variance against L0",
-    ("fit_seconds", "unexplained_variance"): "Unexplained variance against fit seconds",
-    ("l0", "ce_increase"): "CE increase against L0",
-}
 _SCRIPTS = ("scores.js", "app.js")
 _PLACE = ["family", "model", "site"]
 
@@ -59,9 +54,11 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
         latents = write_latents(work / "latents", plan, store, scores, labels)
         content = {
             **_head(plan, store, tables),
-            "places": list(_places(results.leaderboard, labels)),
+            "places": list(_places(results, labels)),
             "evaluations": [
-                sheets.evaluation_sheet(place, labels, f"{name.replace('_', ' ')} of {model} {site}")
+                sheets.evaluation_sheet(
+                    place, results.metrics_of(name), labels, f"{name.replace('_', ' ')} of {model} {site}"
+                )
                 for name, board in results.evaluations.items()
                 for (_, model, site), place in board.groupby(_PLACE, sort=False)
             ],
@@ -131,17 +128,19 @@ def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[
     }
 
 
-def _places(board: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+def _places(results: Results, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
     """Of each model and site the methods, as a table and as plots."""
+    board, declared = results.leaderboard, results.declared
     styles = plots.styles_of(board["method"])
     for (_, model, site), place in board.groupby(_PLACE, sort=False):
         drawn = []
-        for (x, y), title in _PLOTS.items():
-            if place[[x, y if y in place else "explained_variance"]].notna().all(axis=1).any():
+        for x, y in declared.axes:
+            if place[[x.name, y.name]].notna().all(axis=1).any():
+                title = plots.caption(place, x, y)
                 described = f"{title}, {visible(str(model))} {site}. The numbers are in the table above."
                 drawn.append((title, Markup(plots.svg(plots.pareto(place, x, y, styles), title, described))))  # noqa: S704
-        sheet = sheets.leaderboard_sheet(place, labels, f"Methods on {model} {site}")
-        yield {"model": model, "site": site, "ranking": ranking(place), "sheet": sheet, "plots": drawn}
+        sheet = sheets.leaderboard_sheet(place, declared, labels, f"Methods on {model} {site}")
+        yield {"model": model, "site": site, "ranking": ranking(place, declared), "sheet": sheet, "plots": drawn}
 
 
 def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:

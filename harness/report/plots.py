@@ -10,9 +10,9 @@ import itertools
 import re
 import textwrap
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib
@@ -21,10 +21,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.cells import cell_len
 
 from harness.planning.keys import content_key
+from harness.registry.metric import Metric
+from harness.report.axes import Axis, left_out
 from harness.report.clustering import clustered
 from harness.tables.stats import pareto as is_on_front
 
@@ -43,24 +44,6 @@ _MAX_ANNOTATED = 12
 _MAX_LABEL = 36
 """Characters of a site's name on an axis; a longer one would leave no room for the map."""
 _WIDE_LETTERS = re.compile("[mwMW%@]")
-_MIN_L0_SPAN = 4.0
-"""Methods at nearly the same L0 should look so: the axis spans at least this factor."""
-
-
-@dataclass(frozen=True)
-class _Quantity:
-    """A column of the leaderboard as an axis."""
-
-    label: str
-    is_log: bool = True
-
-
-_QUANTITIES = {
-    "l0": _Quantity("L0 (latents active on a token)"),
-    "fit_seconds": _Quantity("fit seconds"),
-    "unexplained_variance": _Quantity("unexplained variance (1 − EV)"),
-    "ce_increase": _Quantity("CE increase (nats)", is_log=False),
-}
 
 
 @dataclass(frozen=True)
@@ -77,33 +60,38 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
     return {name: Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
 
 
-def pareto(board: pd.DataFrame, x: str, y: str, styles: Mapping[str, Style] | None = None) -> Figure:
-    """The methods of one model and site, and the line that no method is below and left of.
+def pareto(board: pd.DataFrame, x: Metric, y: Metric, styles: Mapping[str, Style] | None = None) -> Figure:
+    """The methods of one model and site, and the line that no method is beyond.
 
     Args:
         board: leaderboard lines of one place.
-        x: `l0` or `fit_seconds`.
-        y: `unexplained_variance` (1 − explained variance, on a log scale) or `ce_increase`; both with their intervals.
+        x: what is paid: sparsity or a cost.
+        y: what is had for it, with its intervals. A quality of at most 1 is drawn as what it lacks of 1, on a log
+            scale.
         styles: by method; of the board's own methods if not given.
     """
     styles = styles or styles_of(board["method"])
-    points = _with_unexplained(board)
-    points = points[points[[x, y]].notna().all(axis=1)]
-    shown = points[_fits_scale(points, x) & _fits_scale(points, y)]
+    across, up = Axis.of(x, board), Axis.of(y, board)
+    points = board[board[[x.name, y.name]].notna().all(axis=1)]
+    shown = points[across.holds(points) & up.holds(points)]
     with matplotlib.rc_context(_LOOK):
         figure = Figure(figsize=(4.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        _scale(axes, "x", x, shown[x])
-        _scale(axes, "y", y, shown[y])
-        axes.set_ylabel(_QUANTITIES[y].label)
-        axes.set_xlabel("\n".join([_QUANTITIES[x].label, *_left_out(points.drop(shown.index), x, y)]))
-        _draw_front(axes, shown, x, y)
-        for line in shown.to_dict("records"):
-            _draw_point(axes, line, x, y, styles[line["method"]], points["fit_tokens"].max())
+        across.draw(axes, "x", shown)
+        up.draw(axes, "y", shown)
+        axes.set_ylabel(up.label)
+        axes.set_xlabel("\n".join([across.label, *left_out(points.drop(shown.index), across, up)]))
+        _draw_front(axes, shown, across, up)
+        _draw_points(axes, shown, across, up, styles, points["fit_tokens"].max())
         methods = list(dict.fromkeys(shown["method"]))
         handles = [_handle(styles[method]) for method in methods]
         figure.legend(handles, methods, loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.2)
     return figure
+
+
+def caption(board: pd.DataFrame, x: Metric, y: Metric) -> str:
+    """What `pareto` shows of a board."""
+    return f"{Axis.of(y, board).label} against {Axis.of(x, board).label}"
 
 
 def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
@@ -208,61 +196,30 @@ def svg(figure: Figure, title: str, description: str) -> str:
     return re.sub(r"<svg([^>]*)>", lambda match: f"{labelled}{match[1]}>{texts}", drawn, count=1)
 
 
-def _with_unexplained(board: pd.DataFrame) -> pd.DataFrame:
-    return board.assign(
-        unexplained_variance=1 - board["explained_variance"],
-        unexplained_variance_low=1 - board["explained_variance_high"],
-        unexplained_variance_high=1 - board["explained_variance_low"],
+def _draw_front(axes: Axes, points: pd.DataFrame, x: Axis, y: Axis) -> None:
+    worth = -y.values(points) if y.less_is_better else y.values(points)
+    is_best = is_on_front(x.values(points).tolist(), worth.tolist())
+    best = points[np.array(is_best, dtype=bool)]  # a list without items would choose columns
+    best = best.sort_values(x.metric.name)
+    dashed: Any = (0, (4, 3))
+    axes.step(
+        x.values(best), y.values(best), where="post", color=_INK, alpha=0.35, linewidth=1, linestyle=dashed, zorder=1
     )
 
 
-def _fits_scale(points: pd.DataFrame, name: str) -> pd.Series[bool]:
-    return points[name] > 0 if _QUANTITIES[name].is_log else points[name].notna()
-
-
-def _left_out(points: pd.DataFrame, x: str, y: str) -> list[str]:
-    """What a log scale can't show, in lines of text."""
-    reasons = [
-        f"{line['method']} ({name.replace('_', ' ').replace('l0', 'L0')} {line[name]:.2g})"
-        for _, line in points.iterrows()
-        for name in (x, y)
-        if _QUANTITIES[name].is_log and line[name] <= 0
-    ]
-    return textwrap.wrap(f"not on a log scale: {', '.join(dict.fromkeys(reasons))}", 60) if reasons else []
-
-
-def _scale(axes: Axes, side: Literal["x", "y"], name: str, values: pd.Series[float]) -> None:
-    """Ticks are plain numbers: those of a log scale would be written as powers."""
-    axis = axes.xaxis if side == "x" else axes.yaxis
-    if _QUANTITIES[name].is_log and len(values):
-        low, high = values.min(), values.max()
-        if name == "l0" and high / low < _MIN_L0_SPAN:
-            low, high = (np.sqrt(low * high) * _MIN_L0_SPAN**power for power in (-0.5, 0.5))
-            axes.set(**{f"{side}lim": (low, high)})
-        steps = (
-            (1.0,) if high / low > 100 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
-        )
-        axes.set(**{f"{side}scale": "log"})
-        axis.set_major_locator(LogLocator(subs=steps))
-        axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _draw_front(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
-    is_best = is_on_front(points[x].tolist(), (-points[y]).tolist())
-    best = points[np.array(is_best, dtype=bool)].sort_values(x)  # a list without items would choose columns
-    axes.step(best[x], best[y], where="post", color=_INK, alpha=0.35, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-
-
-def _draw_point(axes: Axes, line: Mapping[Hashable, Any], x: str, y: str, style: Style, most_tokens: int) -> None:
+def _draw_points(
+    axes: Axes, points: pd.DataFrame, x: Axis, y: Axis, styles: Mapping[str, Style], most_tokens: int
+) -> None:
     """Hollow where a method learnt from less than the largest budget."""
-    low, high = line.get(f"{y}_low"), line.get(f"{y}_high")
-    error = None if pd.isna(low) or pd.isna(high) else [[max(line[y] - low, 0)], [max(high - line[y], 0)]]
-    fill = style.colour if line["fit_tokens"] == most_tokens else "none"
-    axes.errorbar(
-        [line[x]], [line[y]], yerr=error, color=style.colour, marker=style.marker, markersize=6.5,
-        markerfacecolor=fill, elinewidth=1, capsize=2, zorder=3,
-    )  # fmt: skip
+    places = zip(
+        points["method"], points["fit_tokens"], x.values(points), y.values(points), y.bars(points), strict=True
+    )
+    for method, tokens, across, up, bar in places:
+        style = styles[method]
+        axes.errorbar(
+            [across], [up], yerr=bar, color=style.colour, marker=style.marker, markersize=6.5,
+            markerfacecolor=style.colour if tokens == most_tokens else "none", elinewidth=1, capsize=2, zorder=3,
+        )  # fmt: skip
 
 
 def _handle(style: Style) -> Line2D:

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from harness import wording
 from harness.planning.keys import canonical_json
 from harness.planning.plan import Plan
+from harness.registry.metric import Metric, metric_named
 from harness.storage.records import UPSTREAM_FAILED
-from harness.tables.leaderboard import metrics_of
+from harness.tables.costs import COSTS
+from harness.tables.declared import Declared
 
 Labels: TypeAlias = Mapping[tuple[Any, Any], str]
 """Of methods, similarities, scorers and tasks: `name(k=40)` by name and config."""
@@ -59,26 +60,6 @@ class _Measure:
     write: Callable[[float], str]
 
 
-def _seconds(value: float) -> str:
-    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
-
-
-_LEADERBOARD = (
-    _Measure("tier", "tier", "rank by explained variance among methods of equal L0 (within 10 %)", "{:.0f}".format),
-    _Measure("l0", "L0", "latents active on a token, on average", "{:.1f}".format),
-    _Measure(
-        "explained_variance", "explained variance", "of held-out rows; predicting their mean gives 0", "{:.4f}".format
-    ),
-    _Measure("cosine_error", "1 − cos", "mean cosine error of the reconstructions", "{:.4f}".format),
-    _Measure(
-        "ce_increase", "CE increase", "nats of cross-entropy that the reconstruction costs the model", "{:.3f}".format
-    ),
-    _Measure("alive_fraction", "alive", "share of latents active on any evaluation row", "{:.3f}".format),
-    _Measure("fit_seconds", "fit s", "seconds the method spent learning", _seconds),
-    _Measure("total_seconds", "with capture s", "seconds of learning and of capturing the fit rows", _seconds),
-    _Measure("parameters", "parameters", "numbers the decomposition holds", "{:,.0f}".format),
-    _Measure("seeds", "seeds", "fits averaged; one seed gives no interval and no tier", "{:.0f}".format),
-)
 _INTERPRETABILITY = (
     _Measure("value", "value", "mean over latents, weighted by stratum, with its 95 % interval", "{:.3f}".format),
     _Measure("density_weighted", "by density", "mean over activations: frequent latents count more", "{:.3f}".format),
@@ -98,13 +79,20 @@ _MAX_NAMED = 2
 """Names shown before a list has to be opened."""
 
 
-def leaderboard_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
+def leaderboard_sheet(place: pd.DataFrame, declared: Declared, labels: Labels, caption: str) -> Sheet:
     """The methods at one model and site, in the leaderboard's order."""
-    measures = [measure for measure in _LEADERBOARD if place[measure.name].notna().any()]
+    metrics = [metric for metric in declared.shown if place[metric.name].notna().any()]
     several = place["fit_tokens"].nunique() > 1
+    ranked, sparsity = declared.ranked, declared.sparsity
     columns = [Column("method", is_number=False), *([Column("fit tokens")] if several else [])]
-    columns += [Column(measure.heading, measure.meaning) for measure in measures]
-    columns.append(Column("Pareto", "no other method here has a lower L0 and explains more", is_number=False))
+    has_tiers = bool(place["tier"].notna().any()) and ranked is not None and sparsity is not None
+    if ranked and sparsity and has_tiers:
+        rank = f"rank by {ranked.heading} among methods of equal {sparsity.heading} (within 10 %)"
+        columns.append(Column("tier", rank))
+    columns += [Column(metric.heading, metric.meaning) for metric in metrics]
+    if ranked and sparsity:
+        front = f"no other method here has a lower {sparsity.heading} and a better {ranked.heading}"
+        columns.append(Column("Pareto", front, is_number=False))
     rows = []
     for line in place.to_dict("records"):
         on_front = bool(line["pareto"]) and not pd.isna(line["pareto"])
@@ -112,25 +100,25 @@ def leaderboard_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Shee
             [
                 label(labels[line["method"], line["method_config"]]),
                 *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
-                *(measured(line, measure.name, measure.write) for measure in measures),
-                Value("yes" if on_front else "", 0 if on_front else None),
+                *([number(line["tier"], "{:.0f}".format)] if has_tiers else []),
+                *(measured(line, metric.name, metric.write) for metric in metrics),
+                *([Value("yes" if on_front else "", 0 if on_front else None)] if ranked and sparsity else []),
             ]
         )
     return Sheet(caption, columns, rows)
 
 
-def evaluation_sheet(place: pd.DataFrame, labels: Labels, caption: str) -> Sheet:
+def evaluation_sheet(place: pd.DataFrame, metrics: Sequence[Metric], labels: Labels, caption: str) -> Sheet:
     """What an evaluation found at one model and site, with the intervals that it gave."""
     several = place["fit_tokens"].nunique() > 1
-    metrics = [metric for metric in metrics_of(place) if place[metric].notna().any()]
+    metrics = [metric for metric in metrics if place[metric.name].notna().any()]
     columns = [Column("method", is_number=False), *([Column("fit tokens")] if several else [])]
-    columns += [Column(metric.replace("_", " ")) for metric in metrics]
-    measures = [_Measure(metric, "", "", "{:.4g}".format) for metric in metrics]
+    columns += [Column(metric.heading, metric.meaning) for metric in metrics]
     rows = [
         [
             label(labels[line["method"], line["method_config"]]),
             *([number(line["fit_tokens"], "{:,.0f}".format)] if several else []),
-            *(measured(line, measure.name, measure.write) for measure in measures),
+            *(measured(line, metric.name, metric.write) for metric in metrics),
         ]
         for line in place.to_dict("records")
     ]
@@ -191,20 +179,17 @@ def _cost_sheet(
         return
     wide = lines.pivot_table(index=keys, columns="metric", values="value", sort=False, dropna=False, observed=True)
     wide = wide.dropna(how="all")
-    metrics = list(dict.fromkeys(lines["metric"]))
+    metrics = [_cost(name) for name in dict.fromkeys(lines["metric"])]
     several = lines["fit_tokens"].nunique() > 1
     columns = [Column(head, is_number=False) for head in heads] + [Column("fit tokens")] * several
-    columns += [
-        Column(metric.removeprefix("capture_").replace("_", " ").replace("cpu", "CPU").removesuffix(" bytes"))
-        for metric in metrics
-    ]
+    columns += [Column(metric.heading, metric.meaning) for metric in metrics]
     rows = []
     for key, values in wide.iterrows():
         named = dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True))
         what = label(labels[named["method"], named["method_config"]]) if labels else text(named["split"])
         tokens = [number(named["fit_tokens"], "{:,.0f}".format)] * several
         row = [text(named["model"]), text(named["site"]), what, *tokens]
-        rows.append(row + [number(values[metric], _cost_writer(metric)) for metric in metrics])
+        rows.append(row + [number(values[metric.name], metric.write) for metric in metrics])
     yield Sheet(caption, columns, rows)
 
 
@@ -291,7 +276,6 @@ def label(written: str) -> Value:
     return Value(name, written, parameters.removesuffix(")"))
 
 
-def _cost_writer(metric: str) -> Callable[[float], str]:
-    if metric.endswith("_bytes"):
-        return wording.size
-    return _seconds if "seconds" in metric else "{:,.0f}".format
+def _cost(name: str) -> Metric:
+    """What is known of a cost; a method may report its own."""
+    return metric_named(name, COSTS) or Metric(name, name.replace("_", " "), "", format=",.0f")

@@ -25,6 +25,7 @@ from harness.planning.keys import canonical_json, content_key
 from harness.planning.plan import Plan
 from harness.report.redaction import Redaction
 from harness.running.provenance import git_sha, versions
+from harness.tables.declared import Declared
 from harness.tables.tidy import write_tables
 from harness.version import __version__
 
@@ -38,8 +39,6 @@ Warn = Callable[[str], None]
 _INIT_TIMEOUT_SECONDS = 30.0
 _MAX_TABLE_ROWS = 200_000  # what wandb.Table keeps, without a word about the rest
 _MAX_PLOTS = 100  # a third of a second each
-_COMPARED = ("explained_variance", "l0", "ce_increase", "fit_seconds")
-_PARETO = (("l0", "unexplained_variance"), ("fit_seconds", "unexplained_variance"), ("l0", "ce_increase"))
 _MODES = ("disabled", "offline", "online")
 """By how much leaves the machine."""
 
@@ -94,17 +93,19 @@ def sync(plan: Plan, tables: Tables, results: Path, mode: str | None, warn: Warn
 
 
 def summary(plan: Plan, tables: Tables, redaction: Redaction) -> dict[str, float | str]:
-    """Numbers under the same name in all runs, `explained_variance/<model>/<site>/<method>`, and who leads where.
+    """Numbers under the same name in all runs, `<metric>/<model>/<site>/<method>`, and who leads where.
 
     A name has letters, digits and `_` only: W&B can't sort by others. Leaders are the first tier at each matched L0,
     so that there are none without several seeds. `tables` are redacted already.
     """
     found: dict[str, float | str] = {}
     leaders: dict[tuple[str, str], list[str]] = defaultdict(list)
+    declared = Declared.of(plan.suite)
     for line in _lines(plan, tables.get("leaderboard"), redaction):
-        found |= _numbers(line, {metric: line[metric] for metric in _COMPARED})
-        if not pd.isna(line["tier"]) and line["tier"] == 1:
-            leaders[line["model"], line["site"]].append(f"{line['label']} at L0 {line['l0']:.1f}")
+        found |= _numbers(line, {metric.name: line[metric.name] for metric in declared.main})
+        if declared.sparsity and not pd.isna(line["tier"]) and line["tier"] == 1:
+            at = f"{declared.sparsity.heading} {declared.sparsity.write(line[declared.sparsity.name])}"
+            leaders[line["model"], line["site"]].append(f"{line['label']} at {at}")
     labels = _labels(plan, redaction)
     for line in _lines(plan, tables.get("interpretability"), redaction):
         by = f" {line['explainer']}" if len(plan.suite.explainers) > 1 and not pd.isna(line["explainer"]) else ""
@@ -247,9 +248,10 @@ def _plots(plan: Plan, tables: Tables, redaction: Redaction) -> Iterator[tuple[s
     if (board := tables.get("leaderboard")) is None:
         return
     for place, lines in board.groupby(["model", "site"], sort=False):
-        for x, y in _PARETO:
-            if lines[y.removeprefix("un")].notna().any():
-                yield _key("plots", f"{y} by {x}", *place), pareto(lines, x, y, styles_of(board["method"]))
+        for x, y in Declared.of(plan.suite).axes:
+            if lines[y.name].notna().any():
+                name = _key("plots", f"{y.name} by {x.name}", *place)
+                yield name, pareto(lines, x, y, styles_of(board["method"]))
 
 
 def _artifact(name: str, tables: Tables, results: Path, folder: Path, redaction: Redaction) -> wandb.Artifact:

@@ -24,6 +24,7 @@ from harness.contracts.table_row import TableRow
 from harness.errors import PluginError, StoreError, Undefined
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
+from harness.registry.metric import metric_named
 from harness.running.session import Session
 from harness.storage.activation_store import StoredActivations, masked_rows
 from harness.storage.records import cost
@@ -148,4 +149,10 @@ def _rows(
             raise PluginError(
                 f"evaluation {call['name']}: a metric is called {row['metric']!r}, as a column of tables is."
             )
+    declared = session.catalog.find("evaluation", call["name"]).spec.metrics
+    if unknown := [row["metric"] for row in rows if metric_named(row["metric"], declared) is None]:
+        session.warn(
+            f"evaluation {call['name']} does not declare {', '.join(map(repr, dict.fromkeys(unknown)))}; it is in "
+            "tables as it is. Add a harness.Metric to `metrics` of its Spec to say what it means and where to show it."
+        )
     return [*rows, cost(f"evaluation_seconds_{call['name']}", seconds, context.n_rows)]

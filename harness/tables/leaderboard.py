@@ -11,18 +11,15 @@ import pandas as pd
 
 from harness.planning.plan import Plan
 from harness.planning.whole_models import is_whole
+from harness.registry.metric import Metric
 from harness.storage.store import Store
+from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
+from harness.tables.declared import Declared
 from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
 from harness.tables.tidy import TABLES
 
 _PLACE = ["family", "model", "site"]
 _LINE = ["fit_tokens", "method", "method_config"]
-_RANKED = "explained_variance"
-_COMPARED = (_RANKED, "cosine_error", "ce_increase")
-"""Metrics that get an interval where their evaluation gave sums by document."""
-_METRICS = ("l0", *_COMPARED, "alive_fraction")
-_COSTS = ("fit_seconds", "fit_cpu_seconds", "parameters")
-
 Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 """By line (place and method) and metric."""
 
@@ -30,12 +27,13 @@ Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One line per model, site, fit budget and method; means over seeds.
 
-    Lines whose realised L0 is within 10 % of each other share `matched_l0`; among these `tier` ranks by explained
-    variance, where there are several seeds. `pareto`: no other line at the place has a lower L0 and explains more.
+    Lines whose sparsity (the L0 that they came to) is within 10 % of each other share `matched_l0`; among these `tier`
+    ranks by quality, where there are several seeds. `pareto`: no other line at the place is sparser and better.
     """
-    lines = _lines(tables)
-    sums = _document_sums(plan, store)
-    places = [_judged(place.reset_index(drop=True), sums) for _, place in lines.groupby(_PLACE, sort=False)]
+    declared = Declared.of(plan.suite)
+    lines = _lines(tables, declared)
+    sums = _document_sums(plan, store, declared)
+    places = [_ranked(place.reset_index(drop=True), sums, declared) for _, place in lines.groupby(_PLACE, sort=False)]
     return pd.concat(places, ignore_index=True) if places else lines
 
 
@@ -63,7 +61,7 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pairs
 
 
-def evaluations(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def evaluations(tables: Mapping[str, pd.DataFrame], declared: Declared) -> dict[str, pd.DataFrame]:
     """Of each evaluation with a table of its own the metrics that the leaderboard leaves out, a column each.
 
     One line per model, site, fit budget and method; means over seeds. Ends of intervals, `x_low` and `x_high`, are left
@@ -71,7 +69,8 @@ def evaluations(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """
     boards = {}
     for name, table in tables.items():
-        own = table[table["metric"].notna() & table["method"].notna() & ~table["metric"].isin(_METRICS)]
+        elsewhere = [metric for metric in declared.columns if declared.is_on_leaderboard(name, metric)]
+        own = table[table["metric"].notna() & table["method"].notna() & ~table["metric"].isin(elsewhere)]
         if name in (*TABLES, "tasks") or own.empty:
             continue
         metrics = list(dict.fromkeys(own["metric"]))
@@ -94,15 +93,17 @@ def ends(metric: str) -> tuple[str, str]:
     return f"{metric}_low", f"{metric}_high"
 
 
-def _lines(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    chosen = [table for name, table in tables.items() if name != "similarity"]
-    metrics = [*_METRICS, *_COSTS]
-    measured = pd.concat([table[table["metric"].isin(metrics) & table["method"].notna()] for table in chosen])
-    wide = _means(measured, metrics)
-    captured = tables["cost"].query("metric == 'capture_seconds' and split == 'fit'")
-    seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename("capture_seconds")
+def _lines(tables: Mapping[str, pd.DataFrame], declared: Declared) -> pd.DataFrame:
+    costs = [metric.name for metric in (FIT_SECONDS, FIT_CPU_SECONDS, PARAMETERS)]
+    wanted = [(evaluation, name) for name, (evaluation, _) in declared.columns.items()]
+    wanted += [("cost", name) for name in costs]
+    known = [(tables[table], name) for table, name in wanted if table in tables]
+    measured = pd.concat([table[(table["metric"] == name) & table["method"].notna()] for table, name in known])
+    wide = _means(measured, [*declared.columns, *costs])
+    captured = tables["cost"].query("metric == @CAPTURE_SECONDS.name and split == 'fit'")
+    seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename(CAPTURE_SECONDS.name)
     wide = wide.join(seconds, on=[*_PLACE, "fit_tokens"])
-    wide["total_seconds"] = wide["capture_seconds"] + wide["fit_seconds"]
+    wide[TOTAL_SECONDS.name] = wide[CAPTURE_SECONDS.name] + wide[FIT_SECONDS.name]
     return wide
 
 
@@ -114,28 +115,36 @@ def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     return means.unstack("metric").reindex(columns=metrics).join(seeds).reset_index()
 
 
-def _judged(place: pd.DataFrame, sums: Sums) -> pd.DataFrame:
-    """The lines of one place with intervals, tiers and Pareto marks; by L0, then the best first."""
+def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame:
+    """The lines of one place with intervals, tiers and Pareto marks; the sparsest first, of equal ones the best."""
     keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
-    for metric in _COMPARED:
+    drawn: dict[str, list[Any]] = {}
+    for metric in declared.compared:
         # A mean that is null because one seed has no value gets no interval from the others.
-        has_mean = place[metric].notna()
-        drawn = _replicates([sums.get((key, metric)) if has_mean[i] else None for i, key in enumerate(keys)])
-        bounds = [(None, None) if values is None else interval(values) for values in drawn]
-        place[[f"{metric}_low", f"{metric}_high"]] = np.array(bounds, dtype=float).reshape(-1, 2)
-        if metric == _RANKED:
-            ranked = drawn
-    is_known = place[[_RANKED, "l0"]].notna().all(axis=1)
-    known = place.index[is_known]
-    place.loc[known, "matched_l0"] = matched(place.loc[known, "l0"].tolist())
-    place.loc[known, "pareto"] = pareto(place.loc[known, "l0"].tolist(), place.loc[known, _RANKED].tolist())
+        has_mean = place[metric.name].notna()
+        known = [sums.get((key, metric.name)) if has_mean[i] else None for i, key in enumerate(keys)]
+        drawn[metric.name] = _replicates(known)
+        bounds = [(None, None) if values is None else interval(values) for values in drawn[metric.name]]
+        place[list(ends(metric.name))] = np.array(bounds, dtype=float).reshape(-1, 2)
+    place["matched_l0"], place["pareto"], place["tier"] = np.nan, None, np.nan
+    if declared.ranked and declared.sparsity:
+        _rank(place, declared.sparsity.name, declared.ranked, drawn[declared.ranked.name])
+        falls = bool(declared.ranked.higher_is_better)
+        place = place.sort_values(["matched_l0", declared.ranked.name], ascending=[True, not falls], kind="stable")
+    return place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
+
+
+def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) -> None:
+    """Write down which lines have equal sparsity, their tiers among these, and what no other line is better than."""
+    sign = 1 if ranked.higher_is_better else -1
+    known = place.index[place[[ranked.name, sparsity]].notna().all(axis=1)]
+    costs, values = place.loc[known, sparsity].tolist(), sign * place[ranked.name]
+    place.loc[known, "matched_l0"] = matched(costs)
+    place.loc[known, "pareto"] = pareto(costs, values[known].tolist())
     for _, rivals in place.loc[known].groupby("matched_l0"):
         if len(rivals) > 1:
-            found = tiers(rivals[_RANKED].tolist(), [ranked[i] for i in rivals.index])
-            place.loc[rivals.index, "tier"] = np.array(found, dtype=float)
-    place = place.reindex(columns=[*place.columns, *({"tier", "matched_l0", "pareto"} - set(place.columns))])
-    place = place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
-    return place.sort_values(["matched_l0", _RANKED], ascending=[True, False], kind="stable")
+            own = [None if drawn[i] is None else sign * drawn[i] for i in rivals.index]
+            place.loc[rivals.index, "tier"] = np.array(tiers(values[rivals.index].tolist(), own), dtype=float)
 
 
 def _replicates(methods: list[Measured | None]) -> list[Any]:
@@ -145,14 +154,15 @@ def _replicates(methods: list[Measured | None]) -> list[Any]:
     return [None if method is None else next(drawn) for method in methods]
 
 
-def _document_sums(plan: Plan, store: Store) -> Sums:
+def _document_sums(plan: Plan, store: Store, declared: Declared) -> Sums:
     """From the records of all evaluations, seeds together."""
     found: dict[tuple[tuple[Any, ...], str], list[Mapping[str, list[float]]]] = defaultdict(list)
+    compared = {(declared.columns[metric.name][0], metric.name) for metric in declared.compared}
     for cell in plan.of_kind("evaluation"):
         record = store.record(cell.key)
         key = tuple(cell.columns[name] for name in (*_PLACE, *_LINE))
         for row in record.rows if record else ():
-            if row.get("documents") and row["metric"] in _COMPARED:
+            if row.get("documents") and (row["table"], row["metric"]) in compared:
                 found[key, row["metric"]].append(row["documents"])
     return {
         key: Measured(*(np.array([sums[side] for sums in seeds]) for side in ("numerator", "denominator")))
@@ -160,12 +170,14 @@ def _document_sums(plan: Plan, store: Store) -> Sums:
     }
 
 
-def ranking(place: pd.DataFrame) -> str:
+def ranking(place: pd.DataFrame, declared: Declared) -> str:
     """Whether methods are ranked here, or why not."""
+    if not declared.ranked or not declared.sparsity:
+        return "no evaluation measures both quality and sparsity: no ranking"
     if place["tier"].notna().any():
-        return "tiers among methods of equal L0; 95 % intervals over documents and seeds"
+        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and seeds"
     if place["seeds"].max() < 2:
         return "one seed: no intervals, no ranking"
-    if place[f"{_RANKED}_low"].isna().all():
+    if place[ends(declared.ranked.name)[0]].isna().all():
         return f"fewer than {MIN_DOCUMENTS} evaluation documents: no intervals, no ranking"
-    return "no two methods of equal L0: no ranking"
+    return f"no two methods of equal {declared.sparsity.heading}: no ranking"

@@ -11,9 +11,11 @@ import pandas as pd
 
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.registry.metric import Metric
 from harness.storage.store import Store
+from harness.tables.declared import Declared
 from harness.tables.interpretability import interpretability
-from harness.tables.leaderboard import evaluations, leaderboard, similarities
+from harness.tables.leaderboard import evaluations, leaderboard, metrics_of, similarities
 from harness.tables.model_similarities import model_similarities
 from harness.tables.task_board import ranks, task_scores
 from harness.tables.tidy import build_tables, write_tables
@@ -33,21 +35,23 @@ class Results:
     task_scores: pd.DataFrame
     similarity_ranks: pd.DataFrame
     verdicts: Verdicts
+    declared: Declared
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
         tables = build_tables(plan, store)
-        scores = task_scores(plan, store)
+        scores, declared = task_scores(plan, store), Declared.of(plan.suite)
         return cls(
             tables,
             leaderboard(plan, store, tables),
             similarities(tables),
             model_similarities(plan, tables["similarity"]),
             interpretability(tables["interp"], floors_of(plan.suite)),
-            evaluations(tables),
+            evaluations(tables, declared),
             scores,
             ranks(scores, plan, tables),
             Verdicts(plan, store),
+            declared,
         )
 
     @property
@@ -62,6 +66,10 @@ class Results:
     def frames(self) -> dict[str, pd.DataFrame]:
         """Tables and boards by name."""
         return {**self.tables, **self.boards}
+
+    def metrics_of(self, evaluation: str) -> list[Metric]:
+        """What the board of an evaluation has columns of."""
+        return [self.declared.of_name(evaluation, name) for name in metrics_of(self.evaluations[evaluation])]
 
     @property
     def is_empty(self) -> bool:

@@ -13,6 +13,7 @@ from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.storage.records import Record
 from harness.storage.store import Store
+from harness.tables.declared import Declared
 
 SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
 COLUMNS = (
@@ -38,10 +39,13 @@ _TYPES: dict[str, Any] = {
 def build_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
     """All tables of a plan, in plan order. A cell without a record has no row yet."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    declared = Declared.of(plan.suite)
     for cell in plan.cells.values():
         record = Record("skipped", error=cell.skipped) if cell.skipped else store.record(cell.key)
         if record is not None:
             for table, row in _rows(cell, record):
+                if row.get("higher_is_better") is None and "metric" in row:
+                    row["higher_is_better"] = declared.of_name(table, row["metric"]).higher_is_better
                 rows.setdefault(table, []).append({"suite": plan.suite.config.name, **row})
     return {name: _frame(name, table) for name, table in rows.items()}
 

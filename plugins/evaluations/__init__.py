@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import harness
+from harness.plugins.evaluations import metrics
 
 
 @dataclass
@@ -38,12 +39,14 @@ SPECS: list[harness.EvaluationSpec] = [
         version=2,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
         factory="harness.plugins.evaluations.reconstruction:Reconstruction",
+        metrics=metrics.RECONSTRUCTION,
     ),
     harness.EvaluationSpec(
         name="downstream",
         version=1,
         summary="Cross-entropy and KL of the model with reconstructions in it, and the loss recovered from ablations",
         factory="harness.plugins.evaluations.downstream:Downstream",
+        metrics=metrics.DOWNSTREAM,
         needs=("head",),
     ),
     harness.EvaluationSpec(
@@ -51,6 +54,7 @@ SPECS: list[harness.EvaluationSpec] = [
         version=1,
         summary="How close the latents' directions lie, and how many dimensions they span",
         factory="harness.plugins.evaluations.dictionary_health:DictionaryHealth",
+        metrics=metrics.DICTIONARY_HEALTH,
         needs=("dictionary",),
     ),
     harness.EvaluationSpec(
@@ -59,6 +63,7 @@ SPECS: list[harness.EvaluationSpec] = [
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
         config=SparseProbingConfig,
         factory="harness.plugins.evaluations.sparse_probing:SparseProbing",
+        metrics=metrics.SPARSE_PROBING,
         needs=("labels",),
     ),
     harness.EvaluationSpec(
@@ -66,6 +71,7 @@ SPECS: list[harness.EvaluationSpec] = [
         version=1,
         summary="Which of the true features were found, where the rows were made of known ones",
         factory="harness.plugins.evaluations.ground_truth:GroundTruth",
+        metrics=metrics.GROUND_TRUTH,
         needs=("truth", "dictionary"),
     ),
 ]

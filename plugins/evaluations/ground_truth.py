@@ -120,4 +120,5 @@ def _part(codes: harness.Codes, rows: slice) -> harness.Codes:
 
 
 def _unit(rows: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
-    return rows / rows.norm(dim=1, keepdim=True)
+    norms: Float[Tensor, "m 1"] = rows.norm(dim=1, keepdim=True)
+    return rows / norms

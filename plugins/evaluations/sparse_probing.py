@@ -98,7 +98,8 @@ class SparseProbing:
 
     def _probe(self, tasks: Sequence[Task], features: Float[Array, "documents m"], k: int) -> Scores:
         """The mean over tasks."""
-        return np.mean([_scores(task, _odds(task, features, k)) for task in tasks], axis=0)
+        found: Scores = np.mean([_scores(task, _odds(task, features, k)) for task in tasks], axis=0)
+        return found
 
 
 def find_tasks(

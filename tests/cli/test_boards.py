@@ -58,9 +58,9 @@ def _rows(cell: Cell, is_unscored: bool) -> list[dict[str, Any]]:
         unit = {"latent": 1, "sign": 1, "stratum": "density_1", "weight": 1.0, "chance": 0.5}
         return [row("interp", "auroc", value, 4, True, reason) | unit]
     sums = {"numerator": [EXPLAINED - 0.01 * cell.columns["seed"]] * INTERVAL, "denominator": [1.0] * INTERVAL}
-    explained = row("reconstruction", "explained_variance", EXPLAINED, 200, True) | {"documents": sums}
+    explained = row("quality", "explained_variance", EXPLAINED, 200, True) | {"documents": sums}
     others = {"l0": 7.644, "cosine_error": 0.03653, "ce_increase": -0.00295, "alive_fraction": 0.9648}
-    return [explained, *(row("reconstruction", name, value, 200, None) for name, value in others.items())]
+    return [explained, *(row("quality", name, value, 200, None) for name, value in others.items())]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
@@ -76,7 +76,7 @@ def test_no_number_and_no_name_is_broken(tmp_path: Path, width: int) -> None:
     whole = {"1", "2", "95", "1,000", "50,000", "10"}
     assert all(re.fullmatch(r"-?\d\.\d{4}", number) or number in known | whole for number in numbers), numbers
     if width < 120:
-        assert re.search(r"left out, for want of width: params, seeds.*--json", " ".join(text.split()))
+        assert re.search(r"left out, for want of width: seeds, parameters.*--json", " ".join(text.split()))
     else:
         assert width == 120 or ("16,384" in words and "left out" not in text)
 

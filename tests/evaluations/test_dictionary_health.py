@@ -11,6 +11,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.evaluations import dictionary_health
+from tests.support.declared import assert_declared
 
 
 class Stub(harness.Decomposition):
@@ -27,6 +28,7 @@ class Stub(harness.Decomposition):
 def evaluate(dictionary: Tensor, signed: bool = True) -> dict[str, harness.TableRow]:
     context = harness.context_of(torch.ones(2, 3))
     rows = harness.create("evaluation", "dictionary_health").evaluate(Stub(dictionary, signed), context)
+    assert_declared("dictionary_health", rows)
     assert all((row.value is None) == (row.reason is not None) and row.n == len(dictionary) for row in rows)
     return {row.metric: row for row in rows}
 

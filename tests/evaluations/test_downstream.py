@@ -15,6 +15,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.evaluations import downstream
+from tests.support.declared import assert_declared
 from tests.support.tiny_models import TEXTS, save_tiny_language_model, save_tiny_model
 
 CONTEXT = 16
@@ -92,6 +93,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
 
 def evaluate(decomposition: harness.Decomposition, context: harness.EvaluationContext) -> dict[str, harness.TableRow]:
     rows = harness.create("evaluation", "downstream").evaluate(decomposition, context)
+    assert_declared("downstream", rows)
     assert [row.metric for row in rows] == list(METRICS)
     for row in rows:
         assert (row.value is None) == (row.reason is not None) == (row.documents is None)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.models.superposition import ROWS_OF_DOCUMENT, SITE
+from tests.support.declared import assert_declared
 
 METRICS = ["best_cosine", "matched_cosine", "recovered_share", "f1"]
 SMALL: dict[str, Any] = {"n_features": 60, "width": 24, "n_rows": 4000, "l0": 3.0}
@@ -57,6 +58,7 @@ def oracle(context: harness.EvaluationContext, truth: harness.Truth, n: int = 60
 
 def evaluate(decomposition: harness.Decomposition, context: harness.EvaluationContext) -> dict[str, harness.TableRow]:
     rows = harness.create("evaluation", "ground_truth").evaluate(decomposition, context)
+    assert_declared("ground_truth", rows)
     assert [row.metric for row in rows] == METRICS
     return {row.metric: row for row in rows}
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import harness
 from harness.plugins.evaluations.reconstruction import sum_repeats
+from tests.support.declared import assert_declared
 
 METRICS = {
     "explained_variance": True,
@@ -49,6 +50,7 @@ class Predictor(harness.Decomposition):
 def evaluate(decomposition, x, masked=None) -> dict[str, harness.TableRow]:
     context = x if isinstance(x, harness.EvaluationContext) else harness.context_of(x, masked)
     rows = harness.create("evaluation", "reconstruction").evaluate(decomposition, context)
+    assert_declared("reconstruction", rows)
     assert [row.metric for row in rows] == list(METRICS)
     for row in rows:
         assert row.higher_is_better is METRICS[row.metric]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.evaluations import SparseProbingConfig, sparse_probing
+from tests.support.declared import assert_declared
 
 ROWS = 3
 """Of each document."""
@@ -48,6 +49,7 @@ def evaluate(
     context = harness.context_of(x, masked, documents, labels)
     evaluation = harness.create("evaluation", "sparse_probing", **params)
     found = evaluation.evaluate(Sparse(x.shape[1]), context)
+    assert_declared("sparse_probing", found)
     assert all((row.value is None) == (row.reason is not None) for row in found)
     return {row.metric: row for row in found}
 

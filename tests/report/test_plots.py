@@ -11,10 +11,15 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from harness import Metric
 from harness.report.plots import heat_map, model_map, pareto, styles_of, svg
+from harness.tables.costs import FIT_SECONDS
 from tests.support.report_examples import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
+L0 = Metric("l0", "L0", "how many", role="sparsity")
+EXPLAINED = Metric("explained_variance", "explained variance", "how much", True, role="quality")
+LOSS = Metric("ce_increase", "CE increase (nats)", "how bad", False, role="effect")
 
 
 def _board(**columns: list[Any]) -> pd.DataFrame:
@@ -40,7 +45,7 @@ def _points(figure: Figure) -> dict[tuple[float, float], Any]:
 
 
 def test_a_plot_shows_methods_their_intervals_and_the_front() -> None:
-    figure = pareto(_board(), "l0", "unexplained_variance")
+    figure = pareto(_board(), L0, EXPLAINED)
     points = _points(figure)
     assert {(10.0, 0.5), (40.0, 0.1), (20.0, 0.6)} <= set(points) and not any(x == 0 for x, _ in points)
     (axes,) = figure.axes
@@ -55,27 +60,27 @@ def test_a_plot_shows_methods_their_intervals_and_the_front() -> None:
 
 
 def test_losses_are_on_a_linear_scale_and_below_zero_too() -> None:
-    figure = pareto(_board(), "fit_seconds", "ce_increase")
+    figure = pareto(_board(), FIT_SECONDS, LOSS)
     assert figure.axes[0].get_yscale() == "linear"
     assert set(_points(figure)) >= {(1.0, 0.3), (2.0, -0.01), (30.0, 0.5), (0.1, 6.0)}
 
 
 def test_methods_at_about_the_same_l0_look_so() -> None:
-    low, high = pareto(_board(l0=[40.0, 41.0, 39.0, 40.5]), "l0", "ce_increase").axes[0].get_xlim()
+    low, high = pareto(_board(l0=[40.0, 41.0, 39.0, 40.5]), L0, LOSS).axes[0].get_xlim()
     assert high / low >= 4
 
 
 @pytest.mark.parametrize("values", [[], [np.nan] * 4, [0.0] * 4])
 def test_nothing_to_draw_is_an_empty_plot(values: list[float]) -> None:
     board = _board(l0=values) if values else _board().iloc[:0]
-    assert "<svg" in svg(pareto(board, "l0", "unexplained_variance"), "empty", "nothing")
+    assert "<svg" in svg(pareto(board, L0, EXPLAINED), "empty", "nothing")
 
 
 def test_a_method_looks_the_same_in_every_plot() -> None:
     board = _board()
     styles = styles_of(board["method"])
     for lines in (board, board.iloc[1:2]):
-        line = _points(pareto(lines, "l0", "unexplained_variance", styles))[40.0, 0.1]
+        line = _points(pareto(lines, L0, EXPLAINED, styles))[40.0, 0.1]
         assert (line.get_color(), line.get_marker()) == (styles["beta"].colour, styles["beta"].marker)
     many = styles_of(f"method_{i}" for i in range(42))
     assert len({(style.colour, style.marker) for style in many.values()}) == 42
@@ -138,11 +143,11 @@ def test_models_that_are_alike_stand_side_by_side() -> None:
 
 
 def test_svg_is_text_in_the_colour_around_it_and_the_same_each_time() -> None:
-    drawn = svg(pareto(_board(), "l0", "unexplained_variance"), "A title", "What is shown")
-    assert drawn == svg(pareto(_board(), "l0", "unexplained_variance"), "A title", "What is shown")
+    drawn = svg(pareto(_board(), L0, EXPLAINED), "A title", "What is shown")
+    assert drawn == svg(pareto(_board(), L0, EXPLAINED), "A title", "What is shown")
     root = ET.fromstring(drawn)
     texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
-    assert "unexplained variance (1 − EV)" in texts and "beta" in texts
+    assert "1 − explained variance" in texts and "beta" in texts
     assert root.find(f"{SVG}title").text == "A title" and root.find(f"{SVG}desc").text == "What is shown"
     assert "currentColor" in drawn and "#010203" not in drawn and "<metadata" not in drawn
     assert 'fill: #ffffff"' not in drawn  # transparent
@@ -151,7 +156,7 @@ def test_svg_is_text_in_the_colour_around_it_and_the_same_each_time() -> None:
 
 
 def test_texts_of_others_can_do_nothing_in_a_plot() -> None:
-    figure = pareto(_board(method=[HOSTILE, "$x^2", "_hidden", "日本"]), "fit_seconds", "ce_increase")
+    figure = pareto(_board(method=[HOSTILE, "$x^2", "_hidden", "日本"]), FIT_SECONDS, LOSS)
     root = ET.fromstring(svg(figure, HOSTILE, HOSTILE))
     assert {element.tag for element in root.iter()}.isdisjoint({f"{SVG}script", f"{SVG}img", "script", "img"})
     texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from wandb.proto import wandb_internal_pb2
 
 from harness.cli import main as cli
 from harness.planning.config import load_resolved
@@ -24,15 +22,17 @@ from harness.report import plots
 from harness.report.redaction import HIDDEN, Redaction
 from harness.report.tracking import run_id, summary, track
 from harness.storage.store import Store
+from harness.tables.declared import Declared
 from harness.tables.results import Results
 from tests.support.result_tables import read_tables
+from tests.support.wandb_files import media_of, records_of, summary_of
 
 Cli = Callable[..., tuple[int, str, str]]
 PASSPHRASE = 'correct-h&ö"<rse'  # as JSON, HTML and scripts write it, it is another text each time
 pytestmark = pytest.mark.usefixtures("with_wandb")
 TELLTALE = b"correct-h"
 TOKEN = "not-for-everybody"
-PARETO = ("unexplained_variance_by_l0", "unexplained_variance_by_fit_seconds", "ce_increase_by_l0")
+PARETO = ("explained_variance_by_l0", "explained_variance_by_fit_seconds", "ce_increase_by_l0")
 PLUGIN = """
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_a_replayed_suite_is_one_run_with_everything(harness_cli: Cli, stored: P
     code, output, errors = harness_cli("wandb-sync", "suite=smoke")
     assert code == 0, errors
     folder = Path(output.split("logged to ")[1].strip())
-    records = _records(folder)
+    records = records_of(folder)
     run = next(record.run for record in records if record.HasField("run"))
     plan = build_plan(load_resolved(stored / "suite.yaml")[0])
     assert (run.run_id, run.run_group, run.job_type) == (run_id(plan), "smoke", "suite")
@@ -106,11 +106,11 @@ def test_a_replayed_suite_is_one_run_with_everything(harness_cli: Cli, stored: P
 
     tables = {**read_tables(stored), **Results.of(plan, Store.of(stored)).boards}
     assert {"interp", "interpretability", "leaderboard"} < tables.keys()
-    shown = {item.nested_key[0]: path for item, path in _media(records, folder, "table-file")}
+    shown = {item.nested_key[0]: path for item, path in media_of(records, folder, "table-file")}
     assert shown.keys() == tables.keys()
     for name, path in shown.items():
         _assert_same_table(json.loads(path.read_text()), tables[name])
-    images = {item.nested_key[0] for item, _ in _media(records, folder, "image-file")}
+    images = {item.nested_key[0] for item, _ in media_of(records, folder, "image-file")}
     pareto = {f"plots/{y}/random_gpt2/resid_post_{n}" for n in (1, 2) for y in PARETO}
     assert images == {"plots/cka", *pareto}
 
@@ -128,10 +128,7 @@ def test_a_replayed_suite_is_one_run_with_everything(harness_cli: Cli, stored: P
 
 def test_the_summary_names_numbers_alike_in_all_runs(harness_cli: Cli, stored: Path) -> None:
     assert harness_cli("wandb-sync", "suite=smoke", "--mode=offline")[0] == 0
-    written: dict[str, Any] = {}
-    for record in _records(next((stored / "wandb").glob("offline-run-*"))):
-        for update in record.summary.update:
-            written["/".join(update.nested_key) or update.key] = json.loads(update.value_json)
+    written = summary_of(next((stored / "wandb").glob("offline-run-*")))
     board = pd.read_csv(stored / "leaderboard.csv").set_index(["site", "method"])
     name = "explained_variance/random_gpt2/resid_post_1/pca_n_components_16_k_8"
     assert written[name] == pytest.approx(board.loc[("resid_post.1", "pca"), "explained_variance"], rel=1e-12)
@@ -233,7 +230,8 @@ def test_another_plan_is_another_run(harness_cli: Cli, stored: Path) -> None:
 
 def test_a_place_where_nothing_can_be_drawn_has_an_empty_plot(stored: Path) -> None:
     board = pd.read_csv(stored / "leaderboard.csv").query("method == 'mean'")  # its L0 of 0 is on no log scale
-    figure = plots.pareto(board, "l0", "unexplained_variance")
+    sparsity, explained = Declared.of(load_resolved(stored / "suite.yaml")[0]).axes[0]
+    figure = plots.pareto(board, sparsity, explained)
     assert not any(len(line.get_xdata()) for line in figure.axes[0].get_lines())
 
 
@@ -243,30 +241,3 @@ def _assert_same_table(sent: dict[str, Any], table: pd.DataFrame) -> None:
     for name in table.columns.difference(["error", "method_config"]):  # where something is hidden
         pairs = zip(sent_frame[name], table[name], strict=True)
         assert all((a is None and pd.isna(b)) or a == b or a == pytest.approx(b) for a, b in pairs), name
-
-
-def _media(records: list[Any], folder: Path, kind: str) -> list[tuple[Any, Path]]:
-    """The history's items of one kind, and their files."""
-    items = [item for record in records for item in record.history.item]
-    kinds = {item.nested_key[0] for item in items if item.nested_key[1:] == ["_type"] and kind in item.value_json}
-    paths = [item for item in items if item.nested_key[1:] == ["path"] and item.nested_key[0] in kinds]
-    return [(item, folder / "files" / json.loads(item.value_json)) for item in paths]
-
-
-def _records(folder: Path) -> list[Any]:
-    """The records of an offline run's .wandb file: LevelDB log framing after a header of 7 bytes."""
-    data, records, partial, place = next(folder.glob("*.wandb")).read_bytes(), [], b"", 7
-    while place + 7 <= len(data):
-        left_in_block = 32768 - place % 32768
-        if left_in_block < 7:
-            place += left_in_block
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        partial += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # a whole record, or its last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(partial)
-            records.append(record)
-            partial = b""
-    return records

@@ -167,8 +167,8 @@ def _quality(cell: Cell, plan: Plan, generator: np.random.Generator, hostile: st
     explained = 1 - 1 / (1 + k) + 0.02 * generator.standard_normal(N_DOCUMENTS)
     sums = {"numerator": explained.tolist(), "denominator": [1.0] * N_DOCUMENTS}
     return [
-        row("reconstruction", "explained_variance", float(explained.mean()), 200, True) | {"documents": sums},
-        row("reconstruction", "l0", float(k), 200, None),
-        row("downstream", "ce_increase", 2.0 / k, 190, False),
-        row("downstream", "loss_recovered", None, 0, True, f"the model has no head {hostile}"),
+        row("quality", "explained_variance", float(explained.mean()), 200, True) | {"documents": sums},
+        row("quality", "l0", float(k), 200, None),
+        row("quality", "ce_increase", 2.0 / k, 190, False),
+        row("quality", "loss_recovered", None, 0, True, f"the model has no head {hostile}"),
     ]

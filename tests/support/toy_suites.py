@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.errors import ConfigError
 from harness.planning.plan import Plan, build_plan
 from harness.planning.resolver import resolve
+from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog, Registered
 from harness.registry.specs import Spec
 
@@ -56,6 +57,13 @@ def _shape(config: ModelConfig) -> dict[str, int]:
     return {"n_layers": 6, "width": 32}
 
 
+METRICS = (
+    Metric("explained_variance", "explained variance", "how much", True, ".4f", "quality"),
+    Metric("l0", "L0", "with how many", None, ".1f", "sparsity"),
+    Metric("cosine_error", "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos", "in which direction", False, ".4f", "compared"),
+    Metric("ce_increase", "CE increase (nats)", "what it costs", False, ".3f", "effect"),
+    Metric("alive_fraction", "alive", "of all latents", True, ".3f", "listed"),
+)
 SPECS = (
     Spec("method", "atomic", 1, "has atoms", "x:Y", MethodConfig, provides=("atoms", "dictionary")),
     Spec("method", "dense", 1, "has none", "x:Y", MethodConfig),
@@ -63,7 +71,7 @@ SPECS = (
     Spec("similarity", "stability", 1, "of directions", "x:Y", needs=("dictionary",)),
     Spec("similarity", "matching", 1, "as its parameters say", "x:Y", MatchingConfig, needs=_needs),
     Spec("similarity", "angle", 1, "of representations", "x:Y"),
-    Spec("evaluation", "quality", 1, "of one decomposition", "x:Y"),
+    Spec("evaluation", "quality", 1, "of one decomposition", "x:Y", metrics=METRICS),
     Spec("scorer", "lookup", 1, "asks nobody", "x:Y", provides=("floor",)),
     Spec("scorer", "retrieval", 1, "asks an encoder", "x:Y", needs=("embed",)),
     Spec("scorer", "provenance", 1, "only of atoms", "x:Y", needs=("embed", "atoms")),

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness import Metric
 from harness.cli import boards
 from harness.planning.plan import Plan
 from harness.report.sheets import evaluation_sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
+from harness.tables.declared import Declared
 from harness.tables.leaderboard import evaluations, metrics_of
 from harness.tables.results import Results
 from tests.support.toy_suites import plan_of, raw_suite
@@ -41,10 +43,10 @@ def _board(
             explained = EXPLAINED[k] + 0.001 * generator.standard_normal(N_DOCUMENTS)
             sums = {"numerator": explained.tolist(), "denominator": [1.0] * N_DOCUMENTS}
             value = None if skip(cell) else float(explained.mean())
-            measured = row("reconstruction", "explained_variance", value, 100, True, "why" if skip(cell) else None)
+            measured = row("quality", "explained_variance", value, 100, True, "why" if skip(cell) else None)
             rows = [
                 measured | {"documents": None if skip(cell) else sums},
-                row("reconstruction", "l0", L0[k], 100, None),
+                row("quality", "l0", L0[k], 100, None),
             ]
         store.write_record(cell.key, Record("done", rows=rows))
     results = Results.of(plan, store)
@@ -83,13 +85,15 @@ def _probing(seeds: list[int]) -> pd.DataFrame:
 
 
 def test_an_evaluation_has_a_column_for_each_metric_and_intervals_of_a_single_seed() -> None:
-    (board,) = evaluations({"probing": _probing([0])}).values()
+    declared = Declared({"probing": (Metric("l0", "L0", "", role="sparsity"), Metric("auc", "AUC", "", format=".2f"))})
+    (board,) = evaluations({"probing": _probing([0])}, declared).values()
     assert metrics_of(board) == ["auc", "very_low"]  # nothing is called `very`, and l0 is on the leaderboard
     assert board[["auc", "auc_low", "auc_high", "seeds"]].to_numpy().tolist() == [[0.5, 0.4, 0.6, 1]]
-    sheet = evaluation_sheet(board, {("a", "{}"): "a"}, "probing")
-    assert [column.heading for column in sheet.columns] == ["method", "auc", "very low"]
-    assert [(value.text, value.note) for value in sheet.rows[0]][1:] == [("0.5", "0.4 to 0.6"), ("3", "")]
-    (board,) = evaluations({"probing": _probing([0, 1])}).values()
+    metrics = [declared.of_name("probing", name) for name in metrics_of(board)]
+    sheet = evaluation_sheet(board, metrics, {("a", "{}"): "a"}, "probing")
+    assert [column.heading for column in sheet.columns] == ["method", "AUC", "very low"]
+    assert [(value.text, value.note) for value in sheet.rows[0]][1:] == [("0.50", "0.40 to 0.60"), ("3", "")]
+    (board,) = evaluations({"probing": _probing([0, 1])}, declared).values()
     assert metrics_of(board) == ["auc", "very_low"] and "auc_low" not in board
     assert board[["auc", "seeds"]].to_numpy().tolist() == [[1.0, 2]]
 

@@ -1,0 +1,95 @@
+"""A metric of an evaluation, declared once: how it is called, what it means, and which part it plays where results are
+shown. Leaderboards, plots, the page, W&B and the reference read it from here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from harness import wording
+from harness.errors import PluginError, suggest
+
+Role = Literal["quality", "sparsity", "effect", "compared", "listed", "cost", "detail"]
+ROLES: tuple[str, ...] = get_args(Role)
+_UNITS = {"seconds": wording.seconds, "bytes": wording.size}
+_NAME = re.compile(r"\w+")
+_FAMILY = re.compile(r"\w*\*\w*")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, or a family of metrics whose names differ in one part.
+
+    Args:
+        name: as `TableRow.metric` has it. `*` stands for what differs in a family, such as `auc_*`; of several that
+            fit a name, the first one declared counts.
+        heading: for people, with its unit: `CE increase (nats)`. A `*` is filled in.
+        meaning: half a sentence that says how to read it.
+        higher_is_better: None where neither direction is better. Counts where a row does not say it.
+        format: how numbers are written, as in `format(value, ".3f")`; or `seconds`, or `bytes`.
+        role: the part it plays.
+            `quality`: the first one of a suite ranks methods. A column of leaderboards with an interval, plotted
+            against sparsity and costs, and in W&B's summary. Where 1 is the best there can be, plots show what it lacks
+            of it.
+            `sparsity`: the first one of a suite is what methods must have in common to be ranked.
+            `effect`: a column of leaderboards with an interval, plotted against sparsity, and in W&B's summary.
+            `cost`: a column of leaderboards, which qualities are plotted against, and in W&B's summary.
+            `compared`: a column of leaderboards with an interval.
+            `listed`: a column of leaderboards.
+            `detail`: shown in the evaluation's own table alone.
+
+    Intervals need sums by document, `TableRow.documents`, and several seeds.
+    """
+
+    name: str
+    heading: str
+    meaning: str
+    higher_is_better: bool | None = None
+    format: str = ".4g"
+    role: Role = "detail"
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise PluginError(f"Metric {self.name}: unknown role {self.role!r}.{suggest(str(self.role), ROLES)}")
+        if not _NAME.fullmatch(self.name) and not _FAMILY.fullmatch(self.name):
+            raise PluginError(f"Metric {self.name!r}: a name holds only letters, digits and '_', and one '*' at most.")
+        if self.is_family and self.role != "detail":
+            raise PluginError(
+                f"Metric {self.name}: a family can only be 'detail'; declare what is {self.role} by name."
+            )
+        try:
+            self.write(0.5)
+        except (ValueError, TypeError) as error:
+            raise PluginError(f"Metric {self.name}: format {self.format!r} writes no number: {error}.") from error
+
+    @property
+    def is_family(self) -> bool:
+        return "*" in self.name
+
+    def write(self, value: float) -> str:
+        """A number of this metric as text."""
+        write = _UNITS.get(self.format)
+        return write(value) if write else format(value, self.format)
+
+    def named(self, name: str) -> Metric | None:
+        """The metric of this name; None where this is not it, nor a family that it belongs to."""
+        pattern = re.escape(self.name).replace(r"\*", "(.+)")
+        if (match := re.fullmatch(pattern, name)) is None:
+            return None
+        return replace(self, name=name, heading=self.heading.replace("*", "".join(match.groups()).replace("_", " ")))
+
+
+def metric_named(name: str, declared: tuple[Metric, ...]) -> Metric | None:
+    """The first of the declared metrics that fits a name."""
+    return next((found for metric in declared if (found := metric.named(name)) is not None), None)
+
+
+def check_metrics(metrics: object, where: str) -> None:
+    """Raise a PluginError where these are not metrics, or two of them have one name."""
+    if not isinstance(metrics, tuple) or not all(isinstance(metric, Metric) for metric in metrics):
+        raise PluginError(f"{where}: metrics is {metrics!r:.80}; give a tuple of harness.Metric.")
+    names = [metric.name for metric in metrics]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise PluginError(f"{where}: metrics declares {', '.join(twice)} twice.")

@@ -1,0 +1,94 @@
+"""Which metrics the leaderboard of a suite has, and what is known of every other one: as evaluations declare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from harness.planning.suite import Suite
+from harness.registry.metric import Metric, Role, metric_named
+from harness.tables.costs import FIT_SECONDS, PARAMETERS, SEEDS, TOTAL_SECONDS
+
+_ON_LEADERBOARD: tuple[Role, ...] = ("sparsity", "quality", "compared", "effect", "listed", "cost")
+_WITH_INTERVAL: tuple[Role, ...] = ("quality", "compared", "effect")
+_MAIN: tuple[Role, ...] = ("quality", "sparsity", "effect", "cost")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The metrics of a suite; where two evaluations declare one name, the first has the leaderboard's column."""
+
+    by_evaluation: Mapping[str, tuple[Metric, ...]]
+
+    @classmethod
+    def of(cls, suite: Suite) -> Declared:
+        return cls(suite.metrics)
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[str, Metric]]:
+        """The leaderboard's metrics, each with its evaluation, by name and in the order of their roles."""
+        found: dict[str, tuple[str, Metric]] = {}
+        for role in _ON_LEADERBOARD:
+            for evaluation, metrics in self.by_evaluation.items():
+                for metric in metrics:
+                    if metric.role == role:
+                        found.setdefault(metric.name, (evaluation, metric))
+        return found
+
+    @property
+    def compared(self) -> list[Metric]:
+        """Those that get an interval where their evaluation gives sums by document."""
+        return [metric for _, metric in self.columns.values() if metric.role in _WITH_INTERVAL]
+
+    @property
+    def ranked(self) -> Metric | None:
+        """What methods are ranked by."""
+        return next(self.playing("quality"), None)
+
+    @property
+    def sparsity(self) -> Metric | None:
+        """What must be equal in methods that are ranked."""
+        return next(self.playing("sparsity"), None)
+
+    @property
+    def main(self) -> list[Metric]:
+        """What summaries hold."""
+        return list(self.playing(*_MAIN))
+
+    @property
+    def shown(self) -> list[Metric]:
+        """What leaderboards show to people, in this order."""
+        return [*(metric for _, metric in self.columns.values()), FIT_SECONDS, TOTAL_SECONDS, PARAMETERS, SEEDS]
+
+    @property
+    def axes(self) -> list[tuple[Metric, Metric]]:
+        """What is plotted against what: qualities against sparsity and costs, effects against sparsity."""
+        sparsity = [self.sparsity] if self.sparsity else []
+        qualities = [(x, y) for x in (*sparsity, *self.playing("cost")) for y in self.playing("quality")]
+        return qualities + [(x, y) for x in sparsity for y in self.playing("effect")]
+
+    def playing(self, *roles: Role) -> Iterator[Metric]:
+        """The leaderboard's metrics of these roles, with the engine's own costs."""
+        return (metric for metric in (*(own for _, own in self.columns.values()), FIT_SECONDS) if metric.role in roles)
+
+    def of_name(self, evaluation: str, name: str) -> Metric:
+        """What an evaluation declares of a metric; the bare name where it declares nothing."""
+        found = metric_named(name, self.by_evaluation.get(evaluation, ()))
+        return found or Metric(name, name.replace("_", " "), "")
+
+    def is_on_leaderboard(self, evaluation: str, name: str) -> bool:
+        return name in self.columns and self.columns[name][0] == evaluation
+
+    def undeclared(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+        """The metrics in evaluations' tables that these don't declare, by evaluation."""
+        found = {
+            name: [
+                metric for metric in tables[name]["metric"].dropna().unique() if metric_named(metric, metrics) is None
+            ]
+            for name, metrics in self.by_evaluation.items()
+            if name in tables
+        }
+        return {name: metrics for name, metrics in found.items() if metrics}

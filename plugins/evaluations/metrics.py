@@ -1,0 +1,135 @@
+"""The metrics of the built-in evaluations; the module of each says how they are computed. Imports no torch."""
+
+from __future__ import annotations
+
+from harness import Metric
+
+RECONSTRUCTION = (
+    Metric(
+        "explained_variance",
+        "explained variance",
+        "1 − Σ‖x−x̂‖² / Σ‖x−μ‖² over held-out rows; predicting their mean gives 0",
+        higher_is_better=True,
+        format=".4f",
+        role="quality",
+    ),
+    Metric(
+        "explained_variance_unmasked",
+        "explained variance unmasked",
+        "explained variance over all rows, sinks too",
+        True,
+    ),
+    Metric(
+        "explained_variance_per_token_legacy",
+        "explained variance per token legacy",
+        "mean over rows of 1 − ‖x−x̂‖²/‖x−μ‖²: the published form",
+        higher_is_better=True,
+    ),
+    Metric(
+        "cosine_error",
+        "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos",
+        "mean over rows of 1 − the cosine between a row and its reconstruction",
+        higher_is_better=False,
+        format=".4f",
+        role="compared",
+    ),
+    Metric("mse", "MSE", "mean squared error of a dimension, in squared units of the activations", False),
+    Metric("l2_ratio", "L2 ratio", "mean over rows of ‖x̂‖/‖x‖"),
+    Metric(
+        "relative_reconstruction_bias",
+        "relative reconstruction bias",
+        "Σ‖x̂‖² / Σ x·x̂; below 1 where reconstructions shrink",
+    ),
+    Metric("l0", "L0", "latents active on a token, on average", format=".1f", role="sparsity"),
+    Metric("l1", "L1", "mean over rows of Σ|c|, in units of the codes"),
+    Metric("density", "density", "L0 / the number of latents"),
+    Metric(
+        "alive_fraction",
+        "alive",
+        "share of latents active on any evaluation row; grows with their number",
+        higher_is_better=True,
+        format=".3f",
+        role="listed",
+    ),
+    Metric("masked_row_share", "masked row share", "share of all rows that are left out as sinks"),
+    Metric("masked_variance_share", "masked variance share", "share of the variance of all rows that sinks hold"),
+)
+DOWNSTREAM = (
+    Metric("ce_clean", "CE clean (nats)", "nats of cross-entropy of the unhooked model"),
+    Metric(
+        "ce_increase",
+        "CE increase (nats)",
+        "nats of cross-entropy that the reconstruction costs the model",
+        higher_is_better=False,
+        format=".3f",
+        role="effect",
+    ),
+    Metric("kl", "KL (nats)", "divergence of the predictions with the reconstruction from those without", False),
+    Metric(
+        "ce_increase_zero_ablation",
+        "CE increase zero ablation (nats)",
+        "nats of cross-entropy that 0 in place of the rows costs",
+    ),
+    Metric(
+        "ce_increase_mean_ablation",
+        "CE increase mean ablation (nats)",
+        "nats of cross-entropy that the mean in place of the rows costs",
+    ),
+    Metric(
+        "loss_recovered_zero_ablation",
+        "loss recovered zero ablation",
+        "(CE ablated − CE patched) / (CE ablated − CE clean), 0 standing in for the rows",
+        higher_is_better=True,
+    ),
+    Metric(
+        "loss_recovered_mean_ablation",
+        "loss recovered mean ablation",
+        "(CE ablated − CE patched) / (CE ablated − CE clean), their mean standing in for the rows",
+        higher_is_better=True,
+    ),
+)
+DICTIONARY_HEALTH = (
+    Metric(
+        "nearest_cosine",
+        "nearest cosine",
+        "mean over latents of the largest cosine to another; compare dictionaries of one shape",
+        higher_is_better=False,
+    ),
+    Metric("collinear_share", "collinear share", "share of latents with another at a cosine above .9", False),
+    Metric("duplicate_share", "duplicate share", "share of latents with another at a cosine above .999", False),
+    Metric(
+        "effective_rank",
+        "effective rank (dimensions)",
+        "how many dimensions the directions span: exp(−Σ p ln p), p = σ / Σσ",
+    ),
+    Metric("effective_rank_share", "effective rank share", "effective rank as a share of what it can be, min(m, d)"),
+)
+SPARSE_PROBING = (
+    Metric("tasks", "tasks", "number of labels that are probed"),
+    Metric("*_low", "* low", "lower end of the 95 % interval of a probe's score, over test documents"),
+    Metric("*_high", "* high", "higher end of the 95 % interval of a probe's score, over test documents"),
+    Metric("accuracy_*", "accuracy *", "share of documents that a probe classifies rightly; chance is .5", True),
+    Metric("f1_*", "F1 *", "2 TP / (2 TP + FP + FN) of a probe on test documents", True),
+    Metric(
+        "auc_*",
+        "AUC *",
+        "probability that a probe ranks a document with the label above one without it; chance is .5",
+        higher_is_better=True,
+    ),
+)
+GROUND_TRUTH = (
+    Metric("best_cosine", "best cosine", "mean over features of the largest |cosine| to a latent", True),
+    Metric(
+        "matched_cosine",
+        "matched cosine",
+        "mean over features of the |cosine| to a latent of their own, by an optimal assignment",
+        higher_is_better=True,
+    ),
+    Metric("recovered_share", "recovered share", "share of features whose matched |cosine| is above .9", True),
+    Metric(
+        "f1",
+        "F1",
+        "mean over features of 2 TP / (2 TP + FP + FN): is the matched latent active when the feature is",
+        higher_is_better=True,
+    ),
+)

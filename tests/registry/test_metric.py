@@ -1,0 +1,58 @@
+"""Metrics as evaluations declare them: what is refused, and which names a family holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from harness import Metric, PluginError, Spec
+from harness.registry.metric import metric_named
+from harness.registry.specs import check_spec
+
+
+def test_the_first_that_fits_a_name_counts() -> None:
+    declared = (
+        Metric("auc", "AUC", "of all", True, ".2f"),
+        Metric("*_low", "* low", "end of an interval"),
+        Metric("auc_*", "AUC of *", "of a probe", True, ".3f"),
+    )
+    exact, family, end = (metric_named(name, declared) for name in ("auc", "auc_latents_16", "auc_latents_16_low"))
+    assert exact == declared[0]
+    assert family == Metric("auc_latents_16", "AUC of latents 16", "of a probe", True, ".3f")
+    assert end is not None and (end.heading, end.higher_is_better) == ("auc latents 16 low", None)
+    assert metric_named("auc_", declared) is None and metric_named("f1", declared) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"role": "qualty"}, "unknown role 'qualty'. Did you mean 'quality'"),
+        ({"name": "explained variance"}, "only letters, digits and '_'"),
+        ({"name": "a_*_b_*"}, "one '*' at most"),
+        ({"name": "auc_*", "role": "quality"}, "a family can only be 'detail'; declare what is quality by name"),
+        ({"format": ".3q"}, "format '.3q' writes no number"),
+    ],
+)
+def test_what_can_not_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PluginError) as refused:
+        Metric(**{"name": "m", "heading": "m", "meaning": "a number", **changes})
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "how", "text"),
+    [(0.12345, ".3f", "0.123"), (12.34, "seconds", "12.3"), (1.234, "seconds", "1.23"), (3.2e6, "bytes", "3.2 MB")],
+)
+def test_numbers_are_written_as_declared(value: float, how: str, text: str) -> None:
+    assert Metric("m", "m", "a number", format=how).write(value) == text
+
+
+def test_a_spec_with_other_things_than_metrics_is_refused() -> None:
+    spec = Spec("evaluation", "e", 1, "a toy evaluation", "x:Y")
+    metric = Metric("m", "m", "a number")
+    check_spec(dataclasses.replace(spec, metrics=(metric, Metric("n", "n", "another"))))
+    for metrics, message in (([metric], "give a tuple of harness.Metric"), ((metric, metric), "declares m twice")):
+        with pytest.raises(PluginError, match=message):
+            check_spec(dataclasses.replace(spec, metrics=metrics))
