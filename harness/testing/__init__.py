@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKED_KINDS",
     "Finding",
+    "check_corpus",
+    "check_evaluation",
     "check_explainer",
     "check_judge",
     "check_method",
+    "check_model",
     "check_scorer",
     "check_similarity",
+    "check_task",
     "conforms",
     "raise_problems",
 ]
@@ -44,6 +48,10 @@ _MODULES = {
     "scorer": "scorers",
     "explainer": "explainers",
     "judge": "judges",
+    "model": "models",
+    "corpus": "corpora",
+    "evaluation": "evaluations",
+    "task": "tasks",
 }
 CHECKED_KINDS = tuple(_MODULES)
 Make = Callable[[], Any] | str
@@ -78,6 +86,34 @@ def check_judge(make: Make, /, **params: Any) -> list[Finding]:
 def check_explainer(make: Make, /, **params: Any) -> list[Finding]:
     """Run all checks of explainers on fresh explainers."""
     return _findings("explainer", make, params)
+
+
+def check_model(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of models: on windows of a few short texts, or on the rows that a model has of its own."""
+    return _findings("model", make, params)
+
+
+def check_corpus(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of corpora on their first documents.
+
+    Whether ids are the same in another process, and whether the identity follows the texts, is tried where the corpus
+    is given by its name.
+    """
+    return _findings("corpus", make, params)
+
+
+def check_evaluation(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of evaluations on made-up rows that have documents, labels, a truth and a head."""
+    return _findings("evaluation", make, params)
+
+
+def check_task(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of tasks.
+
+    They judge made-up similarities of the families `small` (four models), `large` (three deeper ones), `kin` (three of
+    the shape of `small`) and `untrained` (the control of `small`); give a task that wants families some of these.
+    """
+    return _findings("task", make, params)
 
 
 def raise_problems(findings: Iterable[Finding]) -> None:
@@ -123,30 +159,14 @@ def _checks_of(kind: str) -> list[Check]:
 
 
 def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
-    """What the checks of a kind are run on; remembers what several of them need."""
-    from harness.registry.plugin_manager import load_catalog
-    from harness.testing.explainers import ExplainerUnderTest
-    from harness.testing.judges import JudgeUnderTest
-    from harness.testing.scorers import ScorerUnderTest
-    from harness.testing.similarities import SimilarityUnderTest
-    from harness.testing.trials import MethodUnderTest
+    """The object that the checks of a kind are run on; remembers what several of them need."""
+    from harness.testing.declared import Declared
+    from harness.testing.subjects import subject_of
 
-    needs: tuple[str, ...] = ()
-    provides: tuple[str, ...] | None = None
     if isinstance(make, str):
-        catalog, name = load_catalog(plugin_files), make
-        catalog.config(kind, name, params)  # what is wrong with the parameters is said before any check
-        needs, provides = catalog.needs(kind, name, params), catalog.find(kind, name).spec.provides
-
-        def make() -> Any:
-            return catalog.create(kind, name, params)
-
-    elif params:
+        # What is wrong with the parameters is said here, before any check.
+        declared = Declared(kind, make, params, plugin_files)
+        return subject_of(kind, declared.create, declared)
+    if params:
         raise ConfigError(f"parameters ({', '.join(params)}) go with a name; what makes an instance knows its own.")
-    if kind == "method":
-        return MethodUnderTest(make)
-    if kind == "similarity":
-        return SimilarityUnderTest(make, of_decompositions=bool(needs), of_codes="codes" in needs)
-    if kind == "judge":
-        return JudgeUnderTest(make, provides)
-    return ExplainerUnderTest(make) if kind == "explainer" else ScorerUnderTest(make)
+    return subject_of(kind, make, None)

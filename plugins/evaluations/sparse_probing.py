@@ -109,6 +109,8 @@ def find_tasks(
     for name in sorted({name for own in labels for name in own}):
         values = np.array([own.get(name) for own in labels], dtype=object)
         labelled = np.flatnonzero((values != None) & has_rows)  # noqa: E711  # of every item
+        if not len(labelled):  # all its documents are without rows
+            continue
         # The seed and the name decide, so that a label of another name does not change this split.
         generator = np.random.default_rng([config.seed, *name.encode()])
         train, test, drawn = [], [], []

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness import ConfigError, Window
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PROBES = ("a", "the", "1", ".")
+
+Encoded: TypeAlias = tuple[list[int], list[tuple[int | None, int | None]]]
+"""The ids of a text's tokens, and where each starts and ends."""
 
 
 class Tokens:
@@ -37,10 +41,20 @@ class Tokens:
                 self._window(ids[first : first + n_content], offsets[first : first + n_content])
                 for first in range(0, len(ids), n_content)
             ]
-            for ids, offsets in self._encode(texts)
+            for ids, offsets in map(self._warned, self._encode(texts))
         ]
 
-    def _encode(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int | None, int | None]]]]:
+    def _warned(self, encoded: Encoded) -> Encoded:
+        """The tokens as they are; a warning where they begin with what is put in front of them once more."""
+        if self.prefix and encoded[0][: len(self.prefix)] == self.prefix:
+            warnings.warn(
+                f"a text begins with {self._decode(self.prefix)!r}, which the tokenizer puts in front too: the model "
+                "sees it twice. Take it out of the texts.",
+                stacklevel=3,
+            )
+        return encoded
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         if not texts:
             return []
         is_fast = self._tokenizer.is_fast

@@ -43,7 +43,7 @@ def test_what_is_written_works(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert ended.returncode == 0, ended.stdout
-    assert "45 passed, 5 skipped" in ended.stdout, ended.stdout
+    assert "82 passed, 23 skipped" in ended.stdout, ended.stdout
     ruff = [sys.executable, "-m", "ruff"]
     for check in (["check", "--ignore", "I001"], ["format", "--check"]):
         subprocess.run([*ruff, *check, "--config", ROOT / "pyproject.toml", tmp_path], check=True)
@@ -58,7 +58,7 @@ def test_what_is_written_works(tmp_path: Path) -> None:
         (["method", "torch"], "a Python module 'torch' already"),
         (["method", "pca"], "a method 'pca' already"),
         (["method", "there"], "there is there already"),
-        (["model", "acme"], "no template for 'model'"),
+        (["modell", "acme"], "no template for 'modell'. Did you mean 'model'?"),
         (["method"], "write KIND NAME"),
     ],
 )

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import harness
 from harness.registry.plugin_manager import load_catalog
-from harness.testing import check_method, check_scorer, check_similarity, raise_problems
+from harness.testing import (
+    Finding,
+    check_corpus,
+    check_evaluation,
+    check_method,
+    check_model,
+    check_scorer,
+    check_similarity,
+    check_task,
+    raise_problems,
+)
+from tests.support.tiny_models import save_tiny_language_model
 
 _QUICK = {"n_latents": 32, "passes": 2, "batch_rows": 100}
 METHODS: dict[str, dict[str, Any]] = {
@@ -91,6 +104,89 @@ def test_scorers(name: str) -> None:
     findings = check_scorer(name)
     raise_problems(findings)
     assert all(finding.outcome == "holds" for finding in findings)
+
+
+def held(findings: list[Finding]) -> set[str]:
+    """The checks that hold; problems are raised."""
+    raise_problems(findings)
+    return {finding.check for finding in findings if finding.outcome == "holds"}
+
+
+OF_TEXTS = {"covers_each_text", "points_at_the_text", "does_not_see_padding", "does_not_mind_the_texts_beside"}
+OF_HEADS = {"replays_to_the_bit", "puts_rows_in_their_place", "predicts_from_earlier_tokens_only"}
+OF_ROWS = {"aligns_its_own_rows", "repeats_its_own_rows"}
+MODELS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "hf": ({}, OF_TEXTS | OF_HEADS | {"has_the_shape_that_its_spec_states"}),
+    "packaged": ({"name": "minilm-l6"}, OF_TEXTS | {"has_one_token_in_front"}),
+    "stored": ({}, OF_ROWS),
+    "random_weights": ({"n_layers": 3, "width": 32}, OF_TEXTS | OF_HEADS | {"unembeds_to_its_own_logits"}),
+    "seedling": (
+        {"n_layers": 2, "width": 32, "n_heads": 2, "vocabulary": 300, "corpus": "bible", "n_steps": 16, "step": 0},
+        OF_TEXTS | OF_HEADS | {"has_the_shape_that_its_spec_states"},
+    ),
+    "superposition": ({"n_rows": 1000}, OF_ROWS | {"knows_what_its_rows_are_made_of"}),
+}
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_models(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    parameters, must_be_checked = MODELS[name]
+    if name == "hf":
+        parameters = {"path": str(save_tiny_language_model("llama", tmp_path / "llama"))}
+    if name == "stored":
+        np.save(tmp_path / "resid_post.1.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
+        (tmp_path / "rows.csv").write_text("document\n" + "".join(f"text {row // 20}\n" for row in range(60)))
+        parameters = {"path": str(tmp_path)}
+    assert held(check_model(name, **parameters)) >= must_be_checked
+
+
+@pytest.mark.slow
+def test_a_real_decoder() -> None:
+    assert held(check_model("packaged", name="smollm2-135m")) >= OF_TEXTS | OF_HEADS
+
+
+CORPORA: dict[str, dict[str, Any]] = {"packaged": {"name": "bible"}}
+
+
+@pytest.mark.parametrize("name", names("corpus"))
+def test_corpora(name: str, tmp_path: Path) -> None:
+    parameters = CORPORA.get(name, {})
+    lines = [json.dumps({"text": f"text {number}", "topic": number % 3}) + "\n" for number in range(60)]
+    (tmp_path / "train.jsonl").write_text("".join(lines))
+    if name == "files":
+        parameters = {"paths": [str(tmp_path)], "label_fields": ["topic"]}
+    if name == "huggingface":
+        parameters = {"path": str(tmp_path), "label_fields": ["topic"]}
+    found = held(check_corpus(name, **parameters))
+    assert found >= {"gives_each_document_once", "repeats_itself", "is_the_same_in_another_process"}
+    assert ("follows_its_files_in_its_identity" in found) == (name in ("files", "huggingface"))
+
+
+@pytest.mark.parametrize("name", names("evaluation"))
+def test_evaluations(name: str) -> None:
+    found = held(check_evaluation(name))
+    assert found >= {"does_not_mind_the_size_of_blocks", "does_not_remember", "needs_what_it_says"}
+    assert ("does_not_mind_the_order_of_documents" in found) == (name != "sparse_probing")  # it draws documents
+
+
+TASKS: dict[str, dict[str, Any]] = {"training_convergence": {"families": ["small", "kin"]}}
+
+
+@pytest.mark.parametrize("name", names("task"))
+def test_tasks(name: str) -> None:
+    findings = check_task(name, **TASKS.get(name, {}))
+    not_checked = {finding.check for finding in findings if finding.outcome == "not checked"}
+    needs = load_catalog().needs("task", name, TASKS.get(name, {}))
+    assert held(findings)
+    # A constant value does stay where nothing is to change it.
+    assert not_checked == ({"does_not_reward_a_constant"} if needs == ("rows",) else set())
+
+
+def test_tokenizers_that_cut_otherwise_have_other_hashes(tmp_path: Path) -> None:
+    folder = save_tiny_language_model("llama", tmp_path)
+    models = [harness.create("model", "hf", path=str(folder)), harness.create("model", "packaged", name="minilm-l6")]
+    assert len({model.tokenizer_hash for model in models}) == 2
 
 
 @pytest.fixture
