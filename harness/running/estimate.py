@@ -35,7 +35,7 @@ class Estimate:
 
 def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
     """Over the cells that a run would do."""
-    todo = [plan.cells[key] for key, state in states.items() if state.name in ("to do", "failed")]
+    todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
     captures = [cell for cell in todo if cell.kind == "capture"]
     passes = {cell.group: int(cell.task["tokens"]) for cell in captures}
     disk = [_disk_bytes(cell, plan) for cell in captures]

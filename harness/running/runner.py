@@ -36,7 +36,8 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
         (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
         _discard_damaged(plan, store, display)
         _adopt(plan, store)
-        todo = [plan.cells[key] for key, state in states(plan, store).items() if state.name in ("to do", "failed")]
+        before = states(plan, store)
+        todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
         display.begin(len(todo))
         config = plan.suite.config
         forward = _forward(plan, display)
@@ -45,7 +46,7 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
                 ready = [cell for cell in group if not _skip(cell, plan, store, supervisor)]
                 if ready:
                     supervisor.run(ready)
-    return outcome(plan, store)
+    return outcome(plan, store, before)
 
 
 def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
