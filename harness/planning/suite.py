@@ -155,7 +155,7 @@ class Entry:
     name: str
     version: int
     params: Mapping[str, Any]
-    """Every parameter, defaults included."""
+    """The parameters, those left at their defaults included."""
     identity: Any
     """The parameters, or other content, that results depend on; see `Spec.identity`."""
     label: str
