@@ -20,7 +20,7 @@ from torch import Tensor
 from harness.errors import Undefined
 
 N_TOKENS = 10
-# Of a vocabulary of 260,000 tokens: 64 MB.
+# Their logits over a vocabulary of 260,000 tokens take 64 MB.
 _DIRECTIONS_AT_ONCE = 64
 
 
@@ -36,7 +36,7 @@ class Lens:
         return self.load_model()
 
     def __call__(self, directions: Float[Tensor, "u d"]) -> list[dict[str, Any]]:
-        """For each direction `promoted` and `suppressed` tokens with their logits; or one `reason` for all."""
+        """The tokens `promoted` and `suppressed` by each direction, with their logits; or a `reason`, one for all."""
         try:
             return [read for part in self.logits(directions) for read in map(self._read, part)]
         except Undefined as undefined:
