@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def catalog(kind: str | None = None) -> list[PluginSpec]:
-    """What is registered, sorted by kind and name."""
+    """The specs of all plugins, or of those of one kind, sorted by kind and name."""
     entries = load_catalog().entries
     return [entries[key].spec for key in sorted(entries) if kind in (None, key[0])]
 

@@ -1,4 +1,4 @@
-"""Every error that the harness raises on purpose. A message says what, where and what to do next."""
+"""Errors that the harness raises on purpose. A message says what is wrong, where, and what to do next."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class StoreError(HarnessError):
 
 
 class BudgetReached(HarnessError):
-    """What a suite may spend on its judge is spent. What is left to ask stays to do; nothing has failed."""
+    """The budget of a suite's judge is spent. Requests that are left stay to do; nothing has failed."""
 
 
 class Undefined(HarnessError):
-    """A metric has no value on this input, or a method can't learn from it: more latents than rows, say.
+    """A metric has no value on this input, or a method can't learn from it, as when it has more latents than rows.
 
     The table gets a null and this reason, never a number; the cells of such a method are skipped.
     """
@@ -42,7 +42,7 @@ class Undefined(HarnessError):
 
 
 def suggest(wrong: str, valid: Iterable[str]) -> str:
-    """A sentence naming the near and the valid choices, for the end of an error message."""
+    """A sentence that names the near and the valid choices, for the end of an error message."""
     choices = sorted(valid)
     near = difflib.get_close_matches(wrong, choices, n=3)
     hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""What goes wrong when a file is written, in words: mostly, the disk is full."""
+"""Files written whole or not at all, with an error that names the file when a disk is full."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.errors import StoreError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the errors of writing `path` into a StoreError that names it."""
+    """Turn errors raised while writing `path` into a StoreError that names it."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -27,7 +27,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Atomically: a reader sees the old file or the whole new one, also after a crash."""
+    """Write JSON atomically: a reader sees the old file or the whole new one, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

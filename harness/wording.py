@@ -1,4 +1,4 @@
-"""Numbers and texts as people read them."""
+"""Numbers and texts in the form that people read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _picture(character: str) -> str:
 
 
 def short(value: Any) -> str:
-    """Four significant digits or all before the point; a dash for what is not there."""
+    """A value with four significant digits, or all digits before the point; a dash for a missing one."""
     if value is None or value != value:
         return "–"
     if isinstance(value, float):
@@ -30,12 +30,12 @@ def short(value: Any) -> str:
 
 
 def dollars(usd: float) -> str:
-    """`$1.24`; rounded up, so that no little cost is none."""
+    """`$1.24`; rounded up, so that a small cost is never shown as none."""
     return f"${math.ceil(100 * usd) / 100:,.2f}"
 
 
 def size(n_bytes: float) -> str:
-    """`1.2 GB`."""
+    """A number of bytes with a unit: `1.2 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
@@ -49,7 +49,7 @@ def seconds(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`3 min`."""
+    """A duration with a unit: `3 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -46,7 +46,7 @@ class JudgeCosts:
 
 def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> JudgeCosts:
     """Over the cells that a run would do."""
-    todo = [plan.cells[key] for key, state in states.items() if state.name in ("to do", "failed")]
+    todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
     asking = [_asking(cell, plan) for cell in todo if cell.kind in ("explanation", "scoring") and "judge" in cell.task]
     of_latent = {who: _costs_of_latent(who, catalog) for who in set(asking)}
     costs = [of_latent[who] for who in asking]

@@ -110,7 +110,7 @@ def plan_verb(options: argparse.Namespace) -> int:
         return ALL_DONE
     _say_difference(plan, store)
     _show_states(plan, found)
-    todo = [cell for cell in plan.cells.values() if found[cell.key].name in ("to do", "failed")]
+    todo = [cell for cell in plan.cells.values() if found[cell.key].is_todo]
     passes = len({cell.group for cell in todo if cell.kind == "capture"})
     streams = len({(cell.group, cell.columns["seed"]) for cell in todo if cell.kind == "fit"})
     out.print(f"\n{len(found)} cells, {len(todo)} to do: {passes} forward passes, {streams} streams shared by learners")

@@ -1,1 +1,1 @@
-"""How latents are looked at: their activations on text, the windows and examples shown, and cards."""
+"""Latents for people and scorers: their activations on text, the windows that show them, and their cards."""

@@ -1,11 +1,11 @@
-"""What every latent does on some rows, and where each of its poles counts as active and where as silent.
+"""Activations of every latent on some rows, and the rows where each of its poles counts as active or as silent.
 
-A unit is a pole (index, sign) of a latent; latents of unsigned decompositions have only +1. Its activation on a row is
-max(0, sign · code), what an atom taken twice adds up to; on masked rows it is 0. With n unmasked rows:
+A pole is a latent's index and a sign; latents of unsigned decompositions have only +1. Its activation on a row is
+max(0, sign · code), the codes of an atom taken twice being added; on masked rows it is 0. With n unmasked rows:
 
 - threshold: the largest value but ⌊MAX_DENSITY · n⌋, or 0 if that is less. A row is *active* above it. Dense codes
-  (a rotation) and sparse ones are thus compared at equal density; a latent that is rarer counts all that it does.
-- ceiling: the same for ⌊MAX_HEARD · n⌋. A row is *silent* at or below it. What lies between is neither.
+  (a rotation) and sparse ones are thus compared at equal density; a latent that is rarer counts wherever it is not 0.
+- ceiling: the largest value but ⌊MAX_HEARD · n⌋, or 0. A row is *silent* at or below it; between the two it is neither.
 - density: the share of the n rows that are active.
 
 Ranks, not interpolated quantiles: with ties no more rows than these shares ever lie above.
@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -35,12 +35,15 @@ MAX_HEARD = 0.1
 POLES = (1, -1)
 """The order of the two columns of thresholds, ceilings and densities."""
 MAX_ENTRIES = 2**25
-"""What one pass over the rows may gather: 12 bytes each, and some times that while they are sorted."""
+"""The most coefficients that one pass over the rows gathers: 12 bytes each, and a multiple while they are sorted."""
+
+PoleId: TypeAlias = tuple[int, int]
+"""A pole's latent, by index, and its sign."""
 
 
 @dataclass(frozen=True)
 class Pole:
-    """One unit: the rows where it is not silent, in order, and its activations there, all above 0."""
+    """One pole of a latent: the rows where it is not silent, in order, and its activations there, all above 0."""
 
     index: int
     sign: int
@@ -57,7 +60,7 @@ class Pole:
 
 @dataclass(frozen=True)
 class LatentActivations:
-    """The codes of all latents by latent (compressed sparse columns), without what lies within the ceilings."""
+    """The codes of all latents by latent (compressed sparse columns), without those of silent rows."""
 
     offsets: Int[Tensor, m + 1]
     """Entries offsets[i] to offsets[i + 1] are those of latent i."""
@@ -89,13 +92,13 @@ class LatentActivations:
         return Pole(index, sign, threshold, ceiling, density, rows.numpy(), values.numpy())
 
     def save(self, path: Path) -> None:
-        """To a safetensors file."""
+        """Write a safetensors file."""
         with writing(path):
             save_file(vars(self), path)
 
     @classmethod
     def load(cls, path: Path) -> LatentActivations:
-        """What `save` has written."""
+        """Read a file that `save` has written."""
         return cls(**load_file(path))
 
 
@@ -104,8 +107,8 @@ def read_activations(
 ) -> LatentActivations:
     """Encode the unmasked rows.
 
-    Sparse codes never become dense. Where there is more than fits into memory, a pass over the rows serves as many
-    latents as do, and the next pass the next.
+    Sparse codes never become dense. Where all entries would not fit into memory, each pass over the rows gathers those
+    of as many latents as do fit.
 
     Raises:
         Undefined: every row is masked.
@@ -138,18 +141,18 @@ class _Entries(NamedTuple):
     """Coefficients that are not 0, one by one."""
 
     latents: Int[Tensor, " e"]
-    """Counted from the first that is gathered."""
+    """The latent of each entry, counted from the first that this pass gathers."""
     rows: Int[Tensor, " e"]
     values: Float[Tensor, " e"]
 
     def below(self, n_latents: int) -> _Entries:
-        """Those of the first `n_latents`."""
+        """The entries of the first `n_latents` latents."""
         chosen = self.latents < n_latents
         return _Entries(*(own[chosen] for own in self))
 
 
 def _entries(codes: Codes, places: Int[Tensor, " b"], low: int, high: int) -> _Entries:
-    """Of rows at `places`, those of latents from `low` to before `high`."""
+    """The entries of the rows at `places`, for latents from `low` to before `high`."""
     if codes.indices is None:
         values = codes.values[:, low:high]
         rows, latents = values.nonzero(as_tuple=True)
@@ -175,7 +178,7 @@ def _check(entries: _Entries, decomposition: Decomposition) -> None:
 
 
 def _columns(entries: _Entries, n_latents: int, n_rows: int, n_unmasked: int) -> LatentActivations:
-    """The entries of some latents by latent, repeats added up, and what counts as active and silent."""
+    """The entries of some latents by latent, repeats added up, with their thresholds and ceilings."""
     cells, cell_of = (entries.latents.long() * n_rows + entries.rows).unique(return_inverse=True)  # sorted
     values = torch.zeros(len(cells), dtype=torch.float64).index_add_(0, cell_of, entries.values.double()).float()
     latents, rows = cells // n_rows, cells % n_rows
@@ -209,7 +212,7 @@ def _descending(
 
 
 def _ranked(values: Float[Tensor, " p"], counts: Int[Tensor, " m"], rank: int) -> Float[Tensor, " m"]:
-    """Of each latent the largest value but `rank`; 0 where fewer are above 0, for all other rows have 0 or less."""
+    """The largest value but `rank` of each latent; 0 where fewer are above 0, for all other rows have 0 or less."""
     ranked = torch.zeros(len(counts))
     has = counts > rank
     ranked[has] = values[(counts.cumsum(0) - counts)[has] + rank]

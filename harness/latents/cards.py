@@ -1,7 +1,7 @@
-"""A card: all that is shown of one unit of a decomposition, as JSON, and the `Latent` that scorers get from it.
+"""Cards: all that is shown of one pole of a latent, as JSON, and the `Latent` that scorers get from it.
 
 `index, sign, stratum, weight, threshold, density, max, n_active, n_documents` are numbers about the pole (see
-`activations` and `sampling`); `weight` is null for a unit that was not drawn. `histogram` counts its activations above
+`activations` and `sampling`); `weight` is null for a pole that was not drawn. `histogram` counts its activations above
 the ceiling; `top_tokens` are the tokens it is active on most often (`n_active` of `n` occurrences, `mean` activation on
 those). `lens` holds the tokens that the direction promotes and suppresses, or the reason why there are none; `nearest`
 other rows of the dictionary; `source` where a stored activation was taken from; `explain` and `test` the windows.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from harness.contracts.decomposition import Decomposition
 from harness.contracts.latent import NEAR, Latent, LatentWindow
-from harness.latents.activations import LatentActivations, Pole
+from harness.latents.activations import LatentActivations, Pole, PoleId
 from harness.latents.negatives import Near
 from harness.latents.neighbours import nearest
 from harness.latents.sampling import Strata, sample
@@ -46,18 +46,18 @@ class CardMaker:
     masked: Bool[np.ndarray, " n"]
     strata: Strata
     lens: Callable[[Directions], list[dict[str, Any]]]
-    """What directions do to the model's logits; see `lens.py`."""
+    """The logit lens: tokens that a direction promotes and suppresses; see `lens.py`."""
     find_texts: Callable[[set[str]], Mapping[str, str]]
     """Documents of the fit rows by id, for the sources of stored activations."""
     seed: int
 
-    def make(self, units: Mapping[tuple[int, int], float | None]) -> list[Card]:
-        """Cards of (index, sign) with their weights, in order."""
-        poles = [self.activations.pole(*unit) for unit in units]
+    def make(self, weights: Mapping[PoleId, float | None]) -> list[Card]:
+        """The cards of poles, which are given with their weights in the sample, in order."""
+        poles = [self.activations.pole(*pole) for pole in weights]
         lenses, sources = self._lenses(poles), self._sources(poles)
         return [
             self._card(pole, weight) | {"lens": lens, "source": source} | self._examples(pole)
-            for pole, weight, lens, source in zip(poles, units.values(), lenses, sources, strict=True)
+            for pole, weight, lens, source in zip(poles, weights.values(), lenses, sources, strict=True)
         ]
 
     def _card(self, pole: Pole, weight: float | None) -> Card:
@@ -83,7 +83,7 @@ class CardMaker:
 
     @cached_property
     def _occurrences(self) -> Counter[str]:
-        """How often each token occurs on unmasked rows."""
+        """The number of unmasked rows of each token."""
         return Counter(token for token, masked in zip(self.windows.tokens, self.masked, strict=True) if not masked)
 
     def _top_tokens(self, pole: Pole) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ class CardMaker:
 
 
 def histogram(pole: Pole) -> dict[str, list[Any]]:
-    """Of the pole's activations above its ceiling; empty where there are none."""
+    """A histogram of the pole's activations above its ceiling; empty where there are none."""
     if not len(pole.values):
         return {"edges": [], "counts": []}
     span = (pole.ceiling, float(pole.values.max()))
@@ -139,13 +139,13 @@ def source(document: str, text: str, start: int, end: int) -> dict[str, Any]:
 
 
 def _after_space(text: str) -> str:
-    """What follows the first white space; all where there is none."""
+    """The text after the first white space; all of it where there is none."""
     place = next((i for i, character in enumerate(text) if character.isspace()), -1)
     return text[place + 1 :]
 
 
 def latent_of(card: Card, direction: Float[Tensor, " d"] | None = None, other: Latent | None = None) -> Latent:
-    """What a scorer gets of a card; `direction` is the latent's row of the dictionary, multiplied here by the sign."""
+    """The `Latent` of a card, for scorers; `direction` is its row of the dictionary, multiplied here by the sign."""
     origin = card["source"]
     (explain, near_explain), (test, near_test) = (_windows(card[half]) for half in ("explain", "test"))
     return Latent(
@@ -163,7 +163,7 @@ def latent_of(card: Card, direction: Float[Tensor, " d"] | None = None, other: L
 
 
 def _windows(items: Sequence[Mapping[str, Any]]) -> tuple[tuple[LatentWindow, ...], tuple[LatentWindow, ...]]:
-    """Those that every scorer sees, and the hard ones."""
+    """The windows that every scorer sees, and the hard ones."""
     windows = [window_of(item) for item in items]
     return tuple(w for w in windows if w.sample not in NEAR), tuple(w for w in windows if w.sample in NEAR)
 
@@ -173,5 +173,5 @@ def _item(window: LatentWindow) -> dict[str, Any]:
 
 
 def window_of(item: Mapping[str, Any]) -> LatentWindow:
-    """The window that a card holds."""
+    """The `LatentWindow` of an item of a card."""
     return LatentWindow(**{**item, "tokens": tuple(item["tokens"]), "activations": tuple(item["activations"])})

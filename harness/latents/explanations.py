@@ -1,4 +1,4 @@
-"""What an explainer said of the units of a decomposition: the content of an `explanation` artefact."""
+"""Explanations by one explainer of a decomposition's sampled latents: the content of an `explanation` artefact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE = "explanations.json"
 
 @dataclass(frozen=True)
 class Explanation:
-    """Of one unit: a text, or the reason why there is none."""
+    """An explainer's text about one pole of a latent, or the reason why there is none."""
 
     index: int
     sign: int
@@ -29,35 +29,35 @@ class Explanation:
 
 
 Explanations: TypeAlias = Mapping[tuple[int, int], Explanation]
-"""By index and sign."""
+"""The explanation of each pole, by index and sign."""
 
 
 def write_explanations(folder: Path, explanations: list[Explanation]) -> None:
-    """Into an artefact that is being made."""
+    """Write explanations into the folder of an artefact that is being made."""
     write_json(folder / _FILE, [asdict(explanation) for explanation in explanations])
 
 
 def read_explanations(folder: Path) -> Explanations:
-    """Of an artefact."""
+    """Read the explanations of an artefact."""
     found = [Explanation(**item) for item in json.loads((folder / _FILE).read_text())]
     return {(explanation.index, explanation.sign): explanation for explanation in found}
 
 
 def of_latents(plan: Plan, store: Store, latents: str) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """What every explainer said of the units of a `latents` cell, as JSON, by index and sign; what is there of it."""
+    """The explanations of a `latents` cell that are in the store, of all explainers, as JSON, by index and sign."""
     found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for cell in plan.of_kind("explanation"):
         if cell.task["latents"] == latents and store.manifest("explanation", cell.key) is not None:
-            for unit, own in read_explanations(store.artefact("explanation", cell.key)).items():
-                found[unit].append({"explainer": cell.columns["explainer"], "text": own.text, "reason": own.reason})
+            for pole, own in read_explanations(store.artefact("explanation", cell.key)).items():
+                found[pole].append({"explainer": cell.columns["explainer"], "text": own.text, "reason": own.reason})
     return dict(found)
 
 
 def explained(latent: Latent, explanations: Explanations) -> Latent:
-    """The latent with its explanation, and with that of its other latent if there is one.
+    """The latent with its explanation, and its other latent, if there is one, with that one's.
 
     Raises:
-        Undefined: it has none.
+        Undefined: the latent has no explanation.
     """
     own = explanations[latent.index, latent.sign]
     if own.text is None:

@@ -21,7 +21,7 @@ from harness.contracts.model import HasUnembedding, Model
 from harness.errors import Undefined
 
 N_TOKENS = 10
-# Of a vocabulary of 260,000 tokens: 64 MB.
+# Their logits over a vocabulary of 260,000 tokens take 64 MB.
 _DIRECTIONS_AT_ONCE = 64
 
 
@@ -48,7 +48,7 @@ class Lens:
         return self._loaded
 
     def __call__(self, directions: Float[Tensor, "u d"]) -> list[dict[str, Any]]:
-        """For each direction `promoted` and `suppressed` tokens with their logits; or one `reason` for all."""
+        """The tokens `promoted` and `suppressed` by each direction, with their logits; or a `reason`, one for all."""
         try:
             return [read for part in self.logits(directions) for read in map(self._read, part)]
         except Undefined as undefined:

@@ -1,4 +1,4 @@
-"""One latent, picked by its decomposition, number and pole: its card, from the store or made on the spot."""
+"""Lookup of one latent by its decomposition, number and pole: its card, from the store or made on the spot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIGNS = {"1": 1, "+1": 1, "+": 1, "-1": -1, "-": -1}
 
 @dataclass(frozen=True)
 class Explained:
-    """One decomposition of a plan and what the store knows of its latents."""
+    """One decomposition of a plan, with what the store knows of its latents."""
 
     plan: Plan
     store: Store
@@ -33,14 +33,14 @@ class Explained:
 
     @classmethod
     def find(cls, plan: Plan, store: Store, selectors: Mapping[str, str]) -> Explained:
-        """The decomposition that the selectors leave.
+        """The one decomposition that the selectors match.
 
         Raises:
-            ConfigError: none is left, or several; it lists the choices.
+            ConfigError: none matches, or several; it lists the choices.
         """
         cells = plan.of_kind("latents")
         if not cells:
-            raise ConfigError("explain: this suite looks at no latents. Add tokens.interp=20000 and run it again.")
+            raise ConfigError("explain: this suite reads no latents. Add tokens.interp=20000 and run it again.")
         for name in DECOMPOSITION:
             if name in selectors:
                 found = [cell for cell in cells if selectors[name] in _names(plan, cell, name)]
@@ -54,7 +54,7 @@ class Explained:
 
     @property
     def label(self) -> str:
-        return self.cell.label.removeprefix("latents of ")
+        return self.cell.name
 
     def sampled(self) -> dict[str, Any]:
         """The content of `cards.json`."""
@@ -67,14 +67,17 @@ class Explained:
         return content
 
     def _why_not(self) -> str:
-        """Why there are no cards."""
+        """The reason why there are no cards, and what to do."""
         record = self.store.record(self.cell.key)
         if record and record.status == "done":
             return "its cards are no longer in the cache. Run the suite with name=ANOTHER: that makes them again"
         return self.cell.skipped or (record.error if record else None) or "not done yet. Run the suite first"
 
     def card(self, latent: str, sign: str | None = None) -> Card:
-        """One card, with its `scores`; without a sign the pole that was sampled, or else the positive one."""
+        """One card, with its `explanations` and `scores`.
+
+        Without a sign it is that of the sampled pole, or of the positive one if neither was sampled.
+        """
         if sign is not None and sign not in _SIGNS:
             raise ConfigError(f"explain: sign is {sign!r}; give 1 or -1.")
         wanted = None if sign is None else _SIGNS[sign]
@@ -82,9 +85,9 @@ class Explained:
         own = [card for card in content["cards"] if str(card["index"]) == latent]
         cards = [card for card in own if wanted in (None, card["sign"])]
         card = cards[0] if cards else self._make(latent, wanted or 1, content["signed"])
-        unit = card["index"], card["sign"]
-        explanations = of_latents(self.plan, self.store, self.cell.key).get(unit, [])  # of units that were drawn
-        return card | {"explanations": explanations, "scores": self._scores(*unit)}
+        pole = card["index"], card["sign"]
+        explanations = of_latents(self.plan, self.store, self.cell.key).get(pole, [])  # only sampled poles have any
+        return card | {"explanations": explanations, "scores": self._scores(*pole)}
 
     def _make(self, latent: str, sign: int, signed: bool) -> Card:
         from harness.contracts.decomposition import load
@@ -109,7 +112,7 @@ class Explained:
         return catalog.create(kind, call["name"], dict(call["params"]))
 
     def _scores(self, index: int, sign: int) -> list[dict[str, Any]]:
-        """What scorers gave this unit; empty if it was not drawn."""
+        """The scores of a pole; empty if it was not sampled."""
         scores = []
         entries = self.plan.suite.scorers
         labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
@@ -125,7 +128,7 @@ class Explained:
 
 
 def _names(plan: Plan, cell: Cell, selector: str) -> list[str]:
-    """What a cell answers to; the last tells it from the others."""
+    """The names that a selector may give for a cell; the last one tells it from all others."""
     name = str(cell.columns[selector])
     if selector != "method":
         return [name]

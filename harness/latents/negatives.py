@@ -1,7 +1,7 @@
-"""Silent windows that are hard to tell from active ones, beside those that are drawn at random.
+"""Hard negatives: silent windows that are hard to tell from active ones, beside those drawn at random.
 
 near_latent: a neighbour is active in them (see `neighbours`), drawn at random from the windows of each of the nearest
-    `N_NEIGHBOURS` in turn. They ask whether an explanation says more than what a whole group of latents has in common.
+    `N_NEIGHBOURS` in turn. They test whether an explanation says more than what a whole group of latents has in common.
 near_text: every shown active window picks the silent window of its half that is most like it in its words. Likeness is
     the cosine of tf-idf vectors, tf · (1 + ln((1 + W) / (1 + df))) of a word over all W windows (Salton & Buckley
     1988; scikit-learn's weights): an embedding would need a model here, and would pick the windows that a scorer with
@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from harness.contracts.decomposition import Decomposition
 from harness.latents.activations import LatentActivations, Pole
 from harness.latents.neighbours import Neighbours
-from harness.latents.windows import Sides, Windows, sides
+from harness.latents.windows import Windows, pole_windows
 
 N_NEIGHBOURS = 10
 
@@ -43,7 +43,7 @@ class Near:
         self, pole: Pole, explain: bool, shown: Int[np.ndarray, " a"], n: int, generator: np.random.Generator
     ) -> dict[str, Int[np.ndarray, " s"]]:
         """Up to n windows of each kind from one half, each once; `shown` are its active windows that scorers see."""
-        silent = sides(self.windows, pole, explain).silent
+        silent = pole_windows(self.windows, pole, explain).silent
         return {
             "near_latent": in_turn(self._of_neighbours(pole, silent, explain, generator), n),
             "near_text": in_turn(self._texts.nearest(shown, silent, n), n),
@@ -60,11 +60,11 @@ class Near:
     def _of_neighbours(
         self, pole: Pole, silent: Int[np.ndarray, " s"], explain: bool, generator: np.random.Generator
     ) -> list[Int[np.ndarray, " w"]]:
-        """For each of the nearest that has any, the windows where it is active and the pole silent, shuffled."""
+        """The windows where a neighbour is active and the pole silent, shuffled; for each of the nearest with any."""
         found: list[Int[np.ndarray, " w"]] = []
-        for unit in self._neighbours.of(pole):
-            of_half: Sides = sides(self.windows, self.activations.pole(*unit), explain)
-            own = np.intersect1d(of_half.active, silent)
+        for neighbour in self._neighbours.of(pole):
+            active = pole_windows(self.windows, self.activations.pole(*neighbour), explain).active
+            own = np.intersect1d(active, silent)
             if len(own):
                 found.append(generator.permutation(own))
             if len(found) == N_NEIGHBOURS:
@@ -73,7 +73,7 @@ class Near:
 
 
 def in_turn(rankings: Sequence[Iterable[int]], n: int) -> Int[np.ndarray, " s"]:
-    """The first of each ranking that is not taken yet, round after round, until there are n or no more."""
+    """Take the first of each ranking that is not taken yet, round after round, until there are n or no more."""
     taken: dict[int, None] = {}
     queues = [iter(ranking) for ranking in rankings]
     while queues and len(taken) < n:
@@ -87,7 +87,7 @@ def in_turn(rankings: Sequence[Iterable[int]], n: int) -> Int[np.ndarray, " s"]:
 
 
 class Texts:
-    """The words of all windows, for likeness in text; words are tokens without spaces around them and capitals."""
+    """The words of all windows, for likeness in text; a word is a token in lower case, without spaces around it."""
 
     def __init__(self, windows: Windows) -> None:
         inside = np.flatnonzero(windows.window_of_row >= 0)
@@ -116,5 +116,5 @@ class Texts:
     def nearest(
         self, numbers: Int[np.ndarray, " a"], among: Int[np.ndarray, " s"], n: int
     ) -> list[Int[np.ndarray, " n"]]:
-        """For each window the n of `among` that are most like it; of those equally like, the first in the corpus."""
+        """The n windows of `among` that are most like each window; of equally like ones, the first in the corpus."""
         return [among[np.argsort(-self.likeness(int(number))[among], kind="stable")[:n]] for number in numbers]

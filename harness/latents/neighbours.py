@@ -1,4 +1,4 @@
-"""The poles that are like a pole: near in the dictionary, or active on the same rows."""
+"""The neighbours of a pole: poles that are near in the dictionary, or active on the same rows."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from harness.contracts.decomposition import Decomposition
-from harness.latents.activations import POLES, LatentActivations, Pole
+from harness.latents.activations import POLES, LatentActivations, Pole, PoleId
 
 N_NEAREST = 5
 N_CANDIDATES = 50
 MIN_COSINE = 0.1
-"""Below it directions have nothing to do with each other: those of a rotation are orthogonal but for rounding, and of
-those drawn at random in some hundred dimensions the nearest are about as near as this."""
-
-Unit = tuple[int, int]
-"""The index and the sign of a pole."""
+"""Cosine below which directions are unrelated: those of a rotation are orthogonal but for rounding, and the nearest of
+random directions in some hundred dimensions are about as near as this."""
 
 
 def nearest(decomposition: Decomposition, index: int, sign: int, n: int = N_NEAREST) -> list[dict[str, Any]]:
-    """Other rows of the dictionary by cosine with the pole's direction; of signed latents by its size, as both poles
-    count. Rows of norm 0 have no direction.
+    """The other rows of the dictionary with the largest cosine with a pole's direction.
+
+    For signed latents the size of the cosine counts, as they have both poles. Rows of norm 0 have no direction.
     """
     if decomposition.dictionary is None:
         return []
@@ -47,11 +45,12 @@ class Neighbours:
     decomposition: Decomposition
     activations: LatentActivations
 
-    def of(self, pole: Pole) -> list[Unit]:
+    def of(self, pole: Pole) -> list[PoleId]:
         """Up to `N_CANDIDATES` poles of other latents, the nearest first.
 
-        By cosine, of a signed latent the pole that points the same way. Where there is no dictionary, or it is that of
-        a rotation, by co-firing: the rows where both are active over those where either is (Jaccard).
+        They are ordered by cosine, and of a signed latent it is the pole that points the same way. Where there is no
+        dictionary, or it is that of a rotation, they are ordered by co-firing: rows where both are active over rows
+        where either is (Jaccard).
         """
         found = nearest(self.decomposition, pole.index, pole.sign, N_CANDIDATES)
         signed = self.decomposition.signed
@@ -74,7 +73,7 @@ class Neighbours:
     def _n_active(self) -> Int[np.ndarray, " p"]:
         return np.bincount(self._active[1], minlength=2 * self.activations.n_latents)
 
-    def _cofiring(self, pole: Pole) -> list[Unit]:
+    def _cofiring(self, pole: Pole) -> list[PoleId]:
         rows, poles = self._active
         own = pole.rows[pole.is_active]
         is_own = np.zeros(int(max(rows.max(initial=-1), own.max(initial=-1))) + 1, dtype=bool)

@@ -1,4 +1,4 @@
-"""The rows that latents are read on, with all that cards need besides: masks, texts, the model, the fit's documents."""
+"""The rows that latents are read on, and what else their cards need: masks, texts, the model, the fit's documents."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ACTIVATIONS, CARDS = "activations.safetensors", "cards.json"
 """The files of a `latents` artefact."""
 
 Create = Callable[[str, Mapping[str, Any]], Any]
-"""Makes what a task names: (kind, call)."""
+"""Makes the plugin that a cell names, from (kind, call)."""
 
 
 class Reading:
-    """Shared by the decompositions of one group of `latents` cells."""
+    """The rows, windows and lens that all decompositions of one group of `latents` cells share."""
 
     def __init__(self, task: Mapping[str, Any], store: Store, create: Create) -> None:
-        """From the task of any of the cells.
+        """Open the rows that a `latents` cell names; any cell of the group will do.
 
         Raises:
             Undefined: the rows came without texts, or without offsets in them.
@@ -48,7 +48,7 @@ class Reading:
     def maker(
         self, decomposition: Decomposition, activations: LatentActivations, strata: Strata, seed: int
     ) -> CardMaker:
-        """What makes the cards of one decomposition."""
+        """The maker of the cards of one decomposition."""
         return CardMaker(
             decomposition=decomposition,
             activations=activations,
@@ -62,7 +62,7 @@ class Reading:
 
 
 def find_texts(create: Create, source: Mapping[str, Any], wanted: set[str]) -> dict[str, str]:
-    """Documents by id; `source` is the task of the capture whose rows name them."""
+    """Find documents by their ids; `source` is the work of the capture whose rows name them."""
     corpus: Corpus = create("corpus", source["corpus"])
     texts: dict[str, str] = {}
     documents = documents_in_split(corpus.documents(), source["documents"])

@@ -1,8 +1,8 @@
-"""Which units of a decomposition are looked at, and by which windows.
+"""A sample of a decomposition's latents, pole by pole, and of the windows that show each of them.
 
-Units are drawn from strata of density and carry a weight, so that means over all units that can be looked at may be
-estimated (Horvitz & Thompson 1952). All draws depend on (seed, index, sign) alone: neither a unit's chance nor its
-examples change with what else is drawn, and asking for more units keeps those there were.
+Poles are drawn from strata of density and carry a weight, so that means over all poles that can be shown may be
+estimated (Horvitz & Thompson 1952). All draws depend on (seed, index, sign) alone: neither a pole's chance nor its
+examples change with what else is drawn, and a larger sample contains the smaller one.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from harness.contracts.latent import NEAR, LatentWindow
-from harness.latents.activations import POLES, LatentActivations, Pole
+from harness.latents.activations import POLES, LatentActivations, Pole, PoleId
 from harness.latents.negatives import Near
-from harness.latents.windows import Sides, Windows, count_sides, sides
+from harness.latents.windows import PoleWindows, Windows, count_windows, pole_windows
 
 N_STRATA = 4
 DEAD, RARE = "dead", "rare"
 MIN_WINDOWS = 5
-"""Active and silent windows that a unit needs in both halves; with fewer it is rare, and only counted."""
+"""Active and silent windows that a pole needs in both halves; with fewer it is rare, and only counted."""
 N_TOP, N_QUANTILE, N_RANDOM = 5, 10, 5
 N_TEST = N_SILENT = 20
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A pole that was drawn; it stands for `weight` units of its stratum."""
+class DrawnPole:
+    """A pole in the sample; it stands for `weight` poles of its stratum."""
 
     index: int
     sign: int
@@ -38,39 +38,39 @@ class Unit:
 
 @dataclass(frozen=True)
 class Strata:
-    """The stratum of every unit: dead (active on no row), rare, or density_1 (the rarest quarter) to density_4."""
+    """The stratum of every pole: dead (active on no row), rare, or density_1 (the rarest quarter) to density_4."""
 
     names: tuple[str, ...]
     numbers: Int[np.ndarray, "m p"]
-    """Into `names`; a column for each pole."""
+    """The number of each pole's stratum in `names`; a column for each sign."""
 
     def of(self, index: int, sign: int) -> str:
         return self.names[int(self.numbers[index, POLES.index(sign)])]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Units by stratum, and in total."""
+        """Numbers of poles in each stratum, and in total."""
         counts = np.bincount(self.numbers.ravel(), minlength=len(self.names)).tolist()
         return {"total": self.numbers.size, **dict(zip(self.names, counts, strict=True))}
 
-    def draw(self, n_units: int, seed: int) -> list[Unit]:
-        """Evenly from the strata of density; of these all if they are no more than `n_units`."""
-        units = []
+    def draw(self, n_poles: int, seed: int) -> list[DrawnPole]:
+        """Draw evenly from the strata of density; every pole of a stratum that has no more than its part."""
+        poles = []
         for i, name in enumerate(self.names[2:]):
             members = [(int(m), POLES[p]) for m, p in np.argwhere(self.numbers == i + 2)]
-            members.sort(key=lambda unit: _digest(seed, unit, "drawn"))
-            drawn = members[: n_units // N_STRATA + (i < n_units % N_STRATA)]
-            units += [Unit(unit[0], unit[1], name, len(members) / len(drawn)) for unit in drawn]
-        return units
+            members.sort(key=lambda pole: _digest(seed, pole, "drawn"))
+            drawn = members[: n_poles // N_STRATA + (i < n_poles % N_STRATA)]
+            poles += [DrawnPole(index, sign, name, len(members) / len(drawn)) for index, sign in drawn]
+        return poles
 
 
 def stratify(activations: LatentActivations, windows: Windows, signed: bool) -> Strata:
-    """Sort the units into strata; those of equal density go by their index."""
+    """Sort the poles into strata; those of equal density go by their index."""
     n_poles = len(POLES) if signed else 1
     density = activations.density.numpy()[:, :n_poles]
     fewest = np.full(density.shape, MIN_WINDOWS)
     for explain in (True, False):
-        counts = count_sides(windows, activations, explain)
+        counts = count_windows(windows, activations, explain)
         fewest = np.minimum(fewest, np.minimum(counts.active, counts.silent)[:, :n_poles])
     numbers = np.where(density == 0, 0, 1)
     usable = np.flatnonzero((density > 0) & (fewest >= MIN_WINDOWS))
@@ -83,16 +83,19 @@ def stratify(activations: LatentActivations, windows: Windows, signed: bool) -> 
 
 @dataclass(frozen=True)
 class Examples:
-    """The windows that a unit is explained by and those that test the explanation; no document is in both."""
+    """The windows that explain a pole and those that test the explanation; no document is in both."""
 
     explain: tuple[LatentWindow, ...]
     test: tuple[LatentWindow, ...]
 
 
 def sample(windows: Windows, pole: Pole, seed: int, near: Near) -> Examples:
-    """Active windows, top, by quantile of the peak and random, each once; silent ones at random; and hard ones."""
+    """Sample windows of a pole, each once.
+
+    Active ones are the top, some by quantile of their peak, and some at random; silent ones are at random or hard.
+    """
     generator = _generator(seed, pole, "examples")
-    explain, test = (sides(windows, pole, half) for half in (True, False))
+    explain, test = (pole_windows(windows, pole, half) for half in (True, False))
     top, rest = explain.active[:N_TOP], explain.active[N_TOP:]
     chosen = _quantiles(len(rest), N_QUANTILE)
     random = generator.permutation(rest[~chosen])[:N_RANDOM]
@@ -106,14 +109,14 @@ def sample(windows: Windows, pole: Pole, seed: int, near: Near) -> Examples:
 
 
 def _quantiles(n: int, n_wanted: int) -> Bool[np.ndarray, " n"]:
-    """Which of n ranked things are the middles of `n_wanted` equal parts; all of them if they are fewer."""
+    """True for those of n ranked things that are the middles of `n_wanted` equal parts; for all if they are fewer."""
     n_parts = min(n, n_wanted)
     chosen = np.zeros(n, dtype=bool)
     chosen[((np.arange(n_parts) + 0.5) * n / max(n_parts, 1)).astype(int)] = True
     return chosen
 
 
-def _silent(of_half: Sides, generator: np.random.Generator) -> Int[np.ndarray, " s"]:
+def _silent(of_half: PoleWindows, generator: np.random.Generator) -> Int[np.ndarray, " s"]:
     return generator.permutation(of_half.silent)[:N_SILENT]
 
 
@@ -129,5 +132,5 @@ def _generator(seed: int, pole: Pole, purpose: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(_digest(seed, (pole.index, pole.sign), purpose), "big"))
 
 
-def _digest(seed: int, unit: tuple[int, int], purpose: str) -> bytes:
-    return hashlib.sha256(f"{seed}/latents/{unit[0]}/{unit[1]}/{purpose}".encode()).digest()[:16]
+def _digest(seed: int, pole: PoleId, purpose: str) -> bytes:
+    return hashlib.sha256(f"{seed}/latents/{pole[0]}/{pole[1]}/{purpose}".encode()).digest()[:16]

@@ -1,8 +1,8 @@
-"""Texts cut into windows of a few tokens: what people and scorers are shown of a latent.
+"""Texts cut into windows of a few tokens, in which people and scorers are shown latents.
 
 A window is a stretch of the rows of one capture window: those whose positions share position // WINDOW_TOKENS. Rows
-that the capture left out (special tokens, the first of each capture window) are no tokens of it; their text belongs
-to the token after them.
+that the capture left out (special tokens, the first of each capture window) are not among its tokens; their text
+belongs to the token after them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.latents.activations import LatentActivations, Pole
 
 WINDOW_TOKENS = 32
 MIN_TOKENS = 8
-"""Windows with fewer tokens say little and are left out."""
+"""Fewest tokens of a window; shorter ones say little and are left out."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Windows:
     ends: Int[np.ndarray, " w"]
     """The rows of window i are first_rows[i] to before ends[i]."""
     is_explain: Bool[np.ndarray, " w"]
-    """Whether a window is for explaining latents; the others test them. No document is in both halves."""
+    """True for windows that explain latents; the others test explanations. No document is in both halves."""
 
     def __len__(self) -> int:
         return len(self.first_rows)
 
     def show(self, number: int, pole: Pole, is_active: bool, sample: str) -> LatentWindow:
-        """A window with what a pole does in it."""
+        """A window with the pole's activation on each of its tokens."""
         first, end = int(self.first_rows[number]), int(self.ends[number])
         activations = np.zeros(end - first)
         low, high = np.searchsorted(pole.rows, [first, end])
@@ -80,16 +80,16 @@ def cut(rows: pd.DataFrame, texts: Mapping[str, str]) -> Windows:
 
 
 def explains(document: str) -> bool:
-    """Whether a document is for explaining latents; decided by its id alone, so that the halves never mix."""
+    """True for a document whose windows explain latents. Its id alone decides, so that the halves never mix."""
     return hashlib.blake2b(f"explain/{document}".encode(), digest_size=1).digest()[0] < 128
 
 
 def _tokens(
     rows: pd.DataFrame, documents: Sequence[str], texts: Mapping[str, str], is_first: Bool[np.ndarray, " n"]
 ) -> list[str]:
-    """From where the row before ends to where the row ends, so that the tokens of a window add up to its text.
+    """The text of every row, from the end of the row before to its own end: the tokens of a window add up to its text.
 
-    The first takes the space before it along as the others do: a word is one token wherever the cut falls.
+    The first of a window includes the space before it, as the others do: a word is one token wherever the cut falls.
     """
     tokens: list[str] = []
     reached = 0
@@ -105,43 +105,43 @@ def _tokens(
 
 
 @dataclass(frozen=True)
-class Sides:
+class PoleWindows:
     """The windows of one half where a pole is active, by falling peak, and those where it is silent throughout."""
 
     active: Int[np.ndarray, " a"]
     silent: Int[np.ndarray, " s"]
 
 
-def sides(windows: Windows, pole: Pole, explain: bool) -> Sides:
-    """The windows that show what a pole does; those where it is neither active nor silent are left out."""
+def pole_windows(windows: Windows, pole: Pole, explain: bool) -> PoleWindows:
+    """The active and silent windows of a pole in one half; those where it is neither are left out."""
     number = windows.window_of_row[pole.rows]
     peak = np.zeros(len(windows))
     np.maximum.at(peak, number[number >= 0], pole.values[number >= 0])
     of_half = np.flatnonzero(windows.is_explain == explain)
     active = of_half[peak[of_half] > pole.threshold]
-    return Sides(active[np.argsort(-peak[active], kind="stable")], of_half[peak[of_half] == 0])
+    return PoleWindows(active[np.argsort(-peak[active], kind="stable")], of_half[peak[of_half] == 0])
 
 
 @dataclass(frozen=True)
-class SideCounts:
-    """For every latent and pole how many windows of a half are active and silent."""
+class WindowCounts:
+    """Numbers of active and of silent windows in one half: a row for each latent, a column for each of its poles."""
 
     active: Int[np.ndarray, "m 2"]
     silent: Int[np.ndarray, "m 2"]
 
 
-def count_sides(windows: Windows, activations: LatentActivations, explain: bool) -> SideCounts:
-    """`sides` of all units at once, counted."""
+def count_windows(windows: Windows, activations: LatentActivations, explain: bool) -> WindowCounts:
+    """Count the `pole_windows` of all poles at once."""
     number = windows.window_of_row[activations.rows.numpy()]
     values, latents = activations.values.numpy(), activations.latents.numpy()
     column = (values < 0).astype(np.int64)  # as in POLES
     is_active = np.abs(values) > activations.thresholds.numpy()[latents, column]
     in_half = (number >= 0) & (windows.is_explain == explain)[number] if len(windows) else number >= 0
-    unit = 2 * latents + column
+    pole = 2 * latents + column
 
     def n_windows(chosen: Bool[np.ndarray, " e"]) -> Int[np.ndarray, "m 2"]:
-        pairs = np.unique(unit[chosen] * max(len(windows), 1) + number[chosen]) // max(len(windows), 1)
+        pairs = np.unique(pole[chosen] * max(len(windows), 1) + number[chosen]) // max(len(windows), 1)
         return np.bincount(pairs, minlength=2 * activations.n_latents).reshape(-1, 2)
 
     n_half = int((windows.is_explain == explain).sum())
-    return SideCounts(n_windows(in_half & is_active), n_half - n_windows(in_half))
+    return WindowCounts(n_windows(in_half & is_active), n_half - n_windows(in_half))

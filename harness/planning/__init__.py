@@ -1,1 +1,1 @@
-"""From what users write to cells with keys."""
+"""Planning: what users write becomes a checked suite, and the suite becomes cells with keys."""

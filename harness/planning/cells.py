@@ -14,21 +14,24 @@ Kind = Literal["capture", "fit", "evaluation", "latents", "explanation", "scorin
 
 @dataclass(frozen=True)
 class Cell:
-    """What to do, what it depends on, and which columns its table rows carry."""
+    """One piece of work: what to do, which cells come first, and the columns that its table rows carry."""
 
     kind: Kind
     key: str
     label: str
-    """For people: `fit itda(k=40) on smollm2-135m resid_post.15`."""
+    """The cell in words, for people: `fit itda(k=40) on gpt2 resid_post.6, seed 0`."""
     group: str
     """Cells of one group share work: one forward pass, one stream."""
     task: Mapping[str, Any]
-    """All that a worker needs, as JSON."""
+    """The instructions for a worker, complete, as JSON."""
     columns: Mapping[str, Any]
     """Identity columns of its table rows."""
     upstream: tuple[str, ...] = ()
     skipped: str | None = None
-    """Why this cell can't be done; known when planning."""
+    """The reason why this cell can't be done, where planning already knows it."""
+    name: str = ""
+    """The decomposition that a `fit` makes or a `latents` cell reads: `itda(k=40) on gpt2 resid_post.6, seed 0`. The
+    labels of cells that rest on it are built from it."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

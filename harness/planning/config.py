@@ -85,7 +85,7 @@ def _resolve(raw: Any) -> tuple[Suite, Catalog]:
 
 
 class _WorkingFolder(SearchPathPlugin):
-    """Adds `conf/` of the working folder to where configs are found."""
+    """Adds `conf/` of the working folder to the places where configs are found."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = Path.cwd() / "conf"
@@ -127,7 +127,7 @@ def _compose_raw(overrides: Sequence[str], suite: str) -> dict[str, Any]:
 
 
 def _to_dict(name: str, overrides: list[str]) -> dict[str, Any]:
-    """What Hydra composes; a ConfigError says what is wrong with the files or the overrides."""
+    """Compose a config with Hydra; a ConfigError says what is wrong with the files or the overrides."""
     try:
         composed = OmegaConf.to_container(hydra_compose(name, overrides=overrides), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -138,7 +138,7 @@ def _to_dict(name: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def _lenient(override: str) -> str:
-    """Let unknown keys through Hydra, so that they are reported together with all else and with suggestions."""
+    """Let unknown keys through Hydra, so that they are reported with all other problems, and with suggestions."""
     if not _KEY_VALUE.match(override) or override[0] in "+~" or override.startswith("hydra."):
         return override
     return f"++{override}"

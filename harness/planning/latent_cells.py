@@ -1,6 +1,6 @@
-"""The cells about latents that were read: their explanations, and the scores of them.
+"""The cells that follow a `latents` cell: explanations of its latents, and their scores.
 
-Explainers and scorers ask the same parties, and are left out for the same reasons.
+Explainers and scorers may ask the same models (encoder, judge, subject), and are skipped for the same reasons.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class LatentsRead:
     model: ModelEntry
     method: Entry
     source: Mapping[str, Any]
-    """The task of the capture that they are read on."""
+    """The work of the capture whose rows they are read on, from which its model and texts can be made again."""
     rows: Mapping[str, Any]
-    """That capture, and how its rows are masked."""
+    """The key of that capture, and how its rows are masked."""
     cell: Cell
 
     def explanations(self) -> Iterator[dict[str, Any]]:
-        """The fields of a cell for each explainer, `inputs` besides."""
+        """The fields of an explanation cell for each explainer, and `inputs`, from which its key is made."""
         for explainer in self.suite.explainers:
             asked = ", ".join(entry.label for entry in self.suite.asked_by(explainer).values())
             yield self._fields("explanation", explainer) | {
@@ -44,7 +44,7 @@ class LatentsRead:
             }
 
     def scores(self, explanations: Sequence[Cell]) -> Iterator[dict[str, Any]]:
-        """The same for each scorer; for one that needs explanations, with each of these."""
+        """The fields of a scoring cell for each scorer, and for each explanation cell if it needs explanations."""
         for scorer in self.suite.scorers:
             for explanation in explanations if "explanation" in scorer.needs else [None]:
                 yield self._score(scorer, explanation)
@@ -70,13 +70,13 @@ class LatentsRead:
         }
 
     def _fields(self, kind: str, asker: Entry) -> dict[str, Any]:
-        """What cells of either kind have in common."""
+        """The fields that explanation and scoring cells have in common."""
         subject = self._subject(asker)
         encoder = self.suite.encoder_of(asker)
         asks = [*self.suite.asked_by(asker), *(["encoder"] if encoder else []), *(["subject"] if subject else [])]
         return {
             "kind": kind,
-            "label": f"{asker.label} of {self.cell.label.removeprefix('latents of ')}",
+            "label": f"{asker.label} of {self.cell.name}",
             "group": content_key({kind: self.rows, "asks": asks}),
             "upstream": (self.cell.key, self.cell.task["fit"], *([subject["fit_capture"]] if subject else [])),
             "skipped": self.cell.skipped or _unmet(asker, self.method, self.model),
@@ -95,14 +95,14 @@ class LatentsRead:
         }
 
     def _subject(self, asker: Entry) -> dict[str, Any] | None:
-        """What a task says of the model whose activations are decomposed; None where nobody asks it."""
+        """The model whose activations are decomposed, as a worker finds it; None where it is not asked."""
         if not _OF_SUBJECT & set(asker.needs):
             return None
         return {"source": self.source, **{name: self.rows[name] for name in ("fit_capture", "max_norm_multiple")}}
 
 
 def _unmet(asker: Entry, method: Entry, model: ModelEntry) -> str | None:
-    """Why a scorer or explainer can't be used here, as far as a plan can know."""
+    """The reason why a scorer or explainer can't be used here, as far as a plan can know."""
     if "atoms" in asker.needs and "atoms" not in method.provides:
         return f"{asker.name} needs atoms, which {method.name} lacks"
     if _OF_SUBJECT & set(asker.needs) and model.has_own_rows:

@@ -1,25 +1,24 @@
 """A suite expanded into cells: captures, fits, evaluations of the fits, their latents and scores, and comparisons.
 
-Pure: no file is read or written here, and torch is not needed. Where a cell stands is the store's to say.
+Pure: no file is read or written here, and torch is not needed. Which cells are done is for the store to say.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from harness.contracts.sites import Site, parse_site
-from harness.contracts.task import ComparedSite
+from harness.contracts.sites import parse_site
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
+from harness.planning.fits import CapturedSite, Fit
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.latent_cells import LatentsRead
 from harness.planning.suite import Entry, ModelEntry, Suite
-from harness.planning.task_cells import Judged, asks, task_cells
+from harness.planning.task_cells import Contender, asks, task_cells
 from harness.planning.whole_models import Part, read_together, whole_pairs
 
 # Raised when a stage's own code changes results; the cells it made become stale.
@@ -46,38 +45,8 @@ class Plan:
         return [cell for cell in self.cells.values() if cell.kind == kind]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A site of a model with the captures of its splits, that for fitting of one budget."""
-
-    model: ModelEntry
-    site: str
-    fit_tokens: int
-    captures: Mapping[str, Cell]
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        return {"family": self.model.family, "model": self.model.label, "site": self.site}
-
-    @property
-    def label(self) -> str:
-        return f"{self.model.label} {self.site}"
-
-    @cached_property
-    def compared(self) -> ComparedSite:
-        """What tasks see of it."""
-        n_layers = self.model.shape["n_layers"] if self.model.shape else None
-        layer = parse_site(self.site).layer
-        return ComparedSite(self.model.family, self.model.label, self.site, layer, n_layers, self.model.control_of)
-
-    @cached_property
-    def rank(self) -> tuple[str, Site]:
-        """Which side of a pair it is: by content, so that pairs don't change with the order of a suite's entries."""
-        return content_key(self.model.entry.inputs), parse_site(self.site)
-
-
 def build_plan(suite: Suite) -> Plan:
-    """Every cell of a suite; equal cells are one."""
+    """Expand a suite into its cells; equal cells are one."""
     planner = _Planner(suite)
     of_seeds = [metric.label for metric in suite.similarities if "dictionary" in metric.needs]
     if of_seeds and len(set(suite.config.seeds)) < 2:
@@ -86,18 +55,18 @@ def build_plan(suite: Suite) -> Plan:
             f"{list(suite.config.seeds)}. Give more, such as seeds=[0,1]."
         )
     budgets = suite.config.tokens.fit_budgets
-    places = [planner.place(model, site, n) for model in suite.models for site in model.sites for n in budgets]
-    fits = [(place, fit) for place in places for fit in planner.fits(place)]
-    for place, (method, cell) in fits:
-        planner.evaluations(place, method, cell)
+    sites = [planner.captured(model, site, n) for model in suite.models for site in model.sites for n in budgets]
+    fits = [fit for site in sites for fit in planner.fits(site)]
+    for fit in fits:
+        planner.evaluations(fit)
     # Kind by kind: with some of them done, a group of scores would else come before its latents.
-    read = [planner.latents(place, method, cell) for place, (method, cell) in fits if "interp" in place.captures]
+    read = [planner.latents(fit) for fit in fits if "interp" in fit.site.captures]
     explained = [(latents, [planner.add(**fields) for fields in latents.explanations()]) for latents in read]
     for latents, explanations in explained:
         for fields in latents.scores(explanations):
             planner.add(**fields)
     # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
-    compared = [place for place in places if place.fit_tokens == budgets[-1]]
+    compared = [site for site in sites if site.fit_tokens == budgets[-1]]
     planner.representation_pairs(compared)
     planner.decomposition_pairs(fits)
     if suite.config.whole_models:
@@ -110,24 +79,29 @@ def build_plan(suite: Suite) -> Plan:
 class _Planner:
     suite: Suite
     cells: dict[str, Cell] = field(default_factory=dict)
-    compared: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    """The key of a similarity cell by what tasks judge and the labels of its places."""
+    comparisons: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """The key of a similarity cell, by the id of its contender and the labels of its two sites."""
 
     def add(self, inputs: Mapping[str, Any], **fields: Any) -> Cell:
+        """The cell whose key follows from `inputs`: a new one, or the equal one that is there already."""
         kind = fields["kind"]
         key = content_key({"stage": kind, "stage_version": STAGE_VERSIONS[kind], **inputs})
         return self.cells.setdefault(key, Cell(key=key, **fields))
 
-    def place(self, model: ModelEntry, site: str, fit_tokens: int) -> _Place:
+    def skipped_upstream(self, upstream: Iterable[str]) -> str | None:
+        """The reason why a cell can't be done because one that it rests on can't."""
+        return next((self.cells[key].skipped for key in upstream if self.cells[key].skipped), None)
+
+    def captured(self, model: ModelEntry, site: str, fit_tokens: int) -> CapturedSite:
+        """A site with the captures of all splits that the suite uses."""
         config = self.suite.config.tokens
         tokens = {"fit": fit_tokens, "evaluation": config.evaluation, "interp": config.interp}
         captures = {split: self.capture(model, site, split, n) for split, n in tokens.items() if n}
-        return _Place(model, site, fit_tokens, captures)
+        return CapturedSite(model, site, fit_tokens, captures, self.suite.config.max_norm_multiple)
 
-    def note_of(self, split: str, tokens: int) -> str:
-        """What tells the labels of several budgets apart."""
-        is_swept = split == "fit" and len(self.suite.config.tokens.fit_budgets) > 1
-        return f", {tokens:,} tokens" if is_swept else ""
+    def budget_note(self, fit_tokens: int) -> str:
+        """The budget as part of a label, where the suite has several."""
+        return f", {fit_tokens:,} tokens" if len(self.suite.config.tokens.fit_budgets) > 1 else ""
 
     def capture(self, model: ModelEntry, site: str, split: str, tokens: int) -> Cell:
         config = self.suite.config
@@ -152,7 +126,7 @@ class _Planner:
         return self.add(
             {**source, "site": site},
             kind="capture",
-            label=f"capture {model.label} {site} ({split}{self.note_of(split, tokens)})",
+            label=f"capture {model.label} {site} ({split}{self.budget_note(tokens) if split == 'fit' else ''})",
             group=content_key({"pass": source}),
             task={**task, "site": site},
             columns={
@@ -163,135 +137,139 @@ class _Planner:
             skipped=too_deep if n_layers is not None and layer >= n_layers else None,
         )
 
-    def fits(self, place: _Place) -> Iterator[tuple[Entry, Cell]]:
-        config = self.suite.config
-        capture = place.captures["fit"]
-        for method, seed in itertools.product(self.suite.methods, config.seeds):
-            rows = {"capture": capture.key, "max_norm_multiple": config.max_norm_multiple}
-            cell = self.add(
-                {"method": method.inputs, **rows, "seed": seed, "dtype": "float32"},
-                kind="fit",
-                label=f"fit {method.label} on {place.label}{self.note_of('fit', place.fit_tokens)}, seed {seed}",
-                group=content_key({"fit rows": rows}),
-                task={"method": method.call, **rows, "seed": seed},
-                columns={**place.columns, "fit_tokens": place.fit_tokens, **_method_columns(method, seed)},
-                upstream=(capture.key,),
-                skipped=capture.skipped,
-            )
-            yield method, cell
+    def fits(self, site: CapturedSite) -> list[Fit]:
+        """The fits of every method with every seed at a site."""
+        seeds = self.suite.config.seeds
+        return [self.fit(site, method, seed) for method, seed in itertools.product(self.suite.methods, seeds)]
 
-    def evaluations(self, place: _Place, method: Entry, fit: Cell) -> None:
-        rows = self.rows_of(place)
+    def fit(self, site: CapturedSite, method: Entry, seed: int) -> Fit:
+        capture = site.captures["fit"]
+        rows = {"capture": capture.key, "max_norm_multiple": site.max_norm_multiple}
+        name = f"{method.label} on {site.label}{self.budget_note(site.fit_tokens)}, seed {seed}"
+        cell = self.add(
+            {"method": method.inputs, **rows, "seed": seed, "dtype": "float32"},
+            kind="fit",
+            label=f"fit {name}",
+            name=name,
+            group=content_key({"fit rows": rows}),
+            task={"method": method.call, **rows, "seed": seed},
+            columns={
+                **site.columns,
+                "fit_tokens": site.fit_tokens,
+                "method": method.name,
+                "method_config": canonical_json(dict(method.params)),
+                "seed": seed,
+                "plugin_version": method.version,
+            },
+            upstream=(capture.key,),
+            skipped=capture.skipped,
+        )
+        return Fit(site, method, cell)
+
+    def evaluations(self, fit: Fit) -> None:
+        rows = fit.site.rows()
         for evaluation in self.suite.evaluations:
             self.add(
-                {"evaluation": evaluation.inputs, "fit": fit.key, **rows},
+                {"evaluation": evaluation.inputs, "fit": fit.cell.key, **rows},
                 kind="evaluation",
-                label=f"{evaluation.label} of {fit.label.removeprefix('fit ')}",
+                label=f"{evaluation.label} of {fit.name}",
                 group=content_key({"rows": rows}),
                 task={
-                    **{"evaluation": evaluation.call, "fit": fit.key, **rows},
-                    "source": place.captures["evaluation"].task,
+                    **{"evaluation": evaluation.call, "fit": fit.cell.key, **rows},
+                    "source": fit.site.captures["evaluation"].task,
                 },
-                columns={**fit.columns, "evaluation": evaluation.name},
-                upstream=(fit.key, rows["capture"], rows["fit_capture"]),
-                skipped=fit.skipped,
+                columns={**fit.cell.columns, "evaluation": evaluation.name},
+                upstream=(fit.cell.key, rows["capture"], rows["fit_capture"]),
+                skipped=fit.cell.skipped,
             )
 
-    def latents(self, place: _Place, method: Entry, fit: Cell) -> LatentsRead:
-        rows = self.rows_of(place, "interp")
-        what = {"fit": fit.key, **rows, "n_latents": self.suite.config.latents}
-        source = place.captures["interp"].task
+    def latents(self, fit: Fit) -> LatentsRead:
+        rows = fit.site.rows("interp")
+        inputs = {"fit": fit.cell.key, **rows, "n_latents": self.suite.config.latents}
+        source = fit.site.captures["interp"].task
         cell = self.add(
-            what,
+            inputs,
             kind="latents",
-            label=f"latents of {fit.label.removeprefix('fit ')}",
+            label=f"latents of {fit.name}",
+            name=fit.name,
             group=content_key({"latents": rows}),
-            task={
-                **what,
-                "seed": fit.columns["seed"],
-                "source": source,
-                "fit_source": place.captures["fit"].task,
-            },
-            columns=fit.columns,
-            upstream=(fit.key, rows["capture"], rows["fit_capture"]),
-            skipped=fit.skipped,
+            task={**inputs, "seed": fit.seed, "source": source, "fit_source": fit.site.captures["fit"].task},
+            columns=fit.cell.columns,
+            upstream=(fit.cell.key, rows["capture"], rows["fit_capture"]),
+            skipped=fit.cell.skipped,
         )
-        return LatentsRead(self.suite, place.model, method, source, rows, cell)
+        return LatentsRead(self.suite, fit.site.model, fit.method, source, rows, cell)
 
-    def rows_of(self, place: _Place, split: str = "evaluation") -> dict[str, Any]:
-        """The rows of a split at a place, and the fit rows whose norms decide which are masked."""
-        return {
-            "capture": place.captures[split].key,
-            "fit_capture": place.captures["fit"].key,
-            "max_norm_multiple": self.suite.config.max_norm_multiple,
-        }
-
-    def representation_pairs(self, places: list[_Place]) -> None:
+    def representation_pairs(self, sites: list[CapturedSite]) -> None:
+        """Similarities of the rows at two sites."""
         metrics = [entry for entry in self.suite.similarities if not entry.needs]
-        pairs = itertools.combinations_with_replacement(sorted(places, key=lambda place: place.rank), 2)
-        # Model by model: neighbours have places in common, which are read together.
-        by_models = sorted(pairs, key=lambda pair: [place.rank[0] for place in pair])
+        pairs = itertools.combinations_with_replacement(sorted(sites, key=lambda site: site.rank), 2)
+        # Model by model: neighbours have sites in common, which are read together.
+        by_models = sorted(pairs, key=lambda pair: [site.rank[0] for site in pair])
         for (a, b), metric in itertools.product([pair for pair in by_models if self.is_asked(*pair)], metrics):
-            sides = {"a": self.rows_of(a), "b": self.rows_of(b)}
+            sides = {"a": a.rows(), "b": b.rows()}
             upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
             group = read_together(a.model, b.model)
             cell = self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
-            self.compared[Judged(metric).id, a.label, b.label] = cell.key
+            self.comparisons[Contender(metric).id, a.label, b.label] = cell.key
 
-    def decomposition_pairs(self, fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
-        """Fits of one method: at different places with one seed; where directions are compared, which only those of one
-        place can be, with different seeds at one place instead; codes of shared rows are compared both ways.
+    def decomposition_pairs(self, fits: list[Fit]) -> None:
+        """Similarities of two fits of one method.
+
+        The fits are of different sites with one seed. Directions can be compared at one site only, between seeds. Codes
+        of shared rows are compared both ways.
         """
         metrics = [entry for entry in self.suite.similarities if entry.needs]
-        fits = sorted(fits, key=lambda fit: (fit[0].rank, fit[1][1].columns["seed"]))
-        for one, two in itertools.combinations_with_replacement(fits, 2):
-            (place, (method, a)), (other_place, (other, b)) = one, two
-            if method.inputs != other.inputs or place.fit_tokens != other_place.fit_tokens:
+        fits = sorted(fits, key=lambda fit: (fit.site.rank, fit.seed))
+        for a, b in itertools.combinations_with_replacement(fits, 2):
+            if not a.has_settings_of(b):
                 continue
-            is_one_seed = a.columns["seed"] == b.columns["seed"]
-            kinds = {"atoms", "codes"} if is_one_seed and self.is_asked(place, other_place) else set()
-            kinds |= {"dictionary", "codes"} if not is_one_seed and place is other_place else set()
+            is_one_seed = a.seed == b.seed
+            kinds = {"atoms", "codes"} if is_one_seed and self.is_asked(a.site, b.site) else set()
+            kinds |= {"dictionary", "codes"} if not is_one_seed and a.site is b.site else set()
             for metric in metrics:
-                if kinds & set(metric.needs) and set(metric.needs) - {"codes"} <= set(method.provides):
-                    self.fits_compared(metric, (place, method, a), (other_place, b))
+                if kinds & set(metric.needs) and set(metric.needs) - {"codes"} <= set(a.method.provides):
+                    self.fits_compared(metric, a, b)
 
-    def fits_compared(self, metric: Entry, one: tuple[_Place, Entry, Cell], two: tuple[_Place, Cell]) -> None:
-        (place, method, a), (other_place, b) = one, two
-        rows = [self.rows_of(side) if "codes" in metric.needs else {} for side in (place, other_place)]
-        sides = {"a": {"fit": a.key, **rows[0]}, "b": {"fit": b.key, **rows[1]}}
-        upstream = [a.key, b.key, *(side[name] for side in rows for name in ("capture", "fit_capture") if side)]
-        label = " and ".join(cell.label.removeprefix("fit ") for cell in (a, b))
-        group = {"fits of": [place.model.entry.inputs, other_place.model.entry.inputs]}
-        cell = self.similarity(metric, sides, a.columns, b.columns, upstream, label, group)
-        if a.columns["seed"] == b.columns["seed"]:
-            subject = Judged(metric, method, place.fit_tokens, a.columns["seed"])
-            self.compared[subject.id, place.label, other_place.label] = cell.key
+    def fits_compared(self, metric: Entry, a: Fit, b: Fit) -> None:
+        rows = [fit.site.rows() if "codes" in metric.needs else {} for fit in (a, b)]
+        sides = {"a": {"fit": a.cell.key, **rows[0]}, "b": {"fit": b.cell.key, **rows[1]}}
+        captures = [side[name] for side in rows for name in ("capture", "fit_capture") if side]
+        upstream = [a.cell.key, b.cell.key, *captures]
+        group = {"fits of": [fit.site.model.entry.inputs for fit in (a, b)]}
+        label = f"{a.name} and {b.name}"
+        cell = self.similarity(metric, sides, a.cell.columns, b.cell.columns, upstream, label, group)
+        if a.seed == b.seed:
+            contender = Contender(metric, a.method, a.site.fit_tokens, a.seed)
+            self.comparisons[contender.id, a.site.label, b.site.label] = cell.key
 
-    def whole_models(self, places: list[_Place], fits: list[tuple[_Place, tuple[Entry, Cell]]]) -> None:
+    def whole_models(self, sites: list[CapturedSite], fits: list[Fit]) -> None:
         """Pairs of models, each with all its sites as one side."""
-        rows = [Part(place.rank, place.model, self.rows_of(place), place.columns) for place in places]
+        rows = [Part(site.rank, site.model, site.rows(), site.columns) for site in sites]
         of_atoms: dict[str, list[Part]] = defaultdict(list)
-        for place, (method, cell) in fits:
-            if "atoms" in method.provides:
-                words = f"{method.label}{self.note_of('fit', place.fit_tokens)}, seed {cell.columns['seed']}"
-                of_atoms[words].append(Part(place.rank, place.model, {"fit": cell.key}, cell.columns))
+        for fit in fits:
+            if "atoms" in fit.method.provides:
+                words = f"{fit.method.label}{self.budget_note(fit.site.fit_tokens)}, seed {fit.seed}"
+                part = Part(fit.site.rank, fit.site.model, {"fit": fit.cell.key}, fit.cell.columns)
+                of_atoms[words].append(part)
         for fields in whole_pairs(self.suite.similarities, rows, of_atoms):
             self.similarity(**fields)
 
-    def is_asked(self, a: _Place, b: _Place) -> bool:
-        """Whether two places are compared: all are, or what tasks ask for, which may be a place with itself."""
+    def is_asked(self, a: CapturedSite, b: CapturedSite) -> bool:
+        """True if two sites are compared.
+
+        Without tasks any two are that differ; with tasks those that one asks for, which may be a site with itself.
+        """
         if not self.suite.tasks:
             return a is not b
-        return any(asks(task, a.compared, b.compared) for task in self.suite.tasks if "values" in task.needs)
+        return any(asks(task, a.for_tasks, b.for_tasks) for task in self.suite.tasks if "values" in task.needs)
 
-    def tasks(self, places: list[_Place]) -> None:
-        sites = [place.compared for place in places]
-        numbers = {place.label: i for i, place in enumerate(places)}
-        compared = {(subject, numbers[a], numbers[b]): key for (subject, a, b), key in self.compared.items()}
-        for fields in task_cells(self.suite, sites, [self.rows_of(place) for place in places], compared):
-            inputs = fields.pop("inputs")
-            skipped = next((self.cells[key].skipped for key in fields["upstream"] if self.cells[key].skipped), None)
-            self.add(inputs, **fields, skipped=skipped)
+    def tasks(self, sites: list[CapturedSite]) -> None:
+        numbers = {site.label: i for i, site in enumerate(sites)}
+        comparisons = {(contender, numbers[a], numbers[b]): key for (contender, a, b), key in self.comparisons.items()}
+        asked = [site.for_tasks for site in sites]
+        for work in task_cells(self.suite, asked, [site.rows() for site in sites], comparisons):
+            self.add(**work.fields(), skipped=self.skipped_upstream(work.upstream))
 
     def similarity(
         self,
@@ -303,7 +281,6 @@ class _Planner:
         label: str,
         group: Mapping[str, Any],
     ) -> Cell:
-        skipped = next((self.cells[key].skipped for key in upstream if self.cells[key].skipped), None)
         return self.add(
             {"similarity": metric.inputs, **sides},
             kind="similarity",
@@ -318,14 +295,5 @@ class _Planner:
                 "plugin_version": metric.version,
             },
             upstream=tuple(dict.fromkeys(upstream)),
-            skipped=skipped,
+            skipped=self.skipped_upstream(upstream),
         )
-
-
-def _method_columns(method: Entry, seed: int) -> dict[str, Any]:
-    return {
-        "method": method.name,
-        "method_config": canonical_json(dict(method.params)),
-        "seed": seed,
-        "plugin_version": method.version,
-    }

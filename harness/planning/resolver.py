@@ -1,4 +1,4 @@
-"""From what users write to a suite: every entry found, every parameter checked, every sweep expanded.
+"""Resolves what users write to a suite: finds every entry, checks every parameter, expands every sweep.
 
 An entry is a plugin's name alone (`pca`) or a mapping that names it under its kind, with its parameters
 (`{method: pca, n_components: 64}`). A list where a parameter takes a single value is a grid axis.
@@ -31,9 +31,9 @@ _LISTS = {
     "explainer": "explainers",
     "task": "tasks",
 }
-# Set by the machine or by the suite as a whole; no result depends on it.
+# The machine or the suite as a whole sets it; no result depends on it.
 _DEVICE = "device"
-# An encoder is asked for whole texts: which site it is read at is not the suite's to say.
+# An encoder is asked for whole texts, so its site has no meaning; a model entry needs one all the same.
 _ANY_SITE = "resid_post.0"
 
 
@@ -42,7 +42,7 @@ def resolve(raw: Mapping[str, Any], catalog: Catalog, preset: Callable[[str, str
 
     Args:
         raw: the composed config.
-        catalog: the plugins there are.
+        catalog: all plugins.
         preset: (group, name) to the entry that `conf/<group>/<name>.yaml` holds; for models and corpora.
     """
     resolver = _Resolver(catalog, preset)
@@ -60,7 +60,7 @@ class _Resolver:
 
     @contextmanager
     def collecting(self, where: str = "") -> Iterator[None]:
-        """What goes wrong inside becomes a problem, and the rest is looked at all the same."""
+        """Turn errors raised inside into problems, so that what follows is still checked."""
         prefix = f"{where}: " if where else ""
         try:
             yield
@@ -99,7 +99,7 @@ class _Resolver:
         return None
 
     def entries(self, kind: str, raw: Any, where: str) -> list[Entry]:
-        """The entries of a list, each once. What is no list is the typed config's to refuse."""
+        """The entries of a list, each once. Anything but a list is refused later, by the types of `SuiteConfig`."""
         items = raw if isinstance(raw, list) else []
         found = [entry for i, item in enumerate(items) for entry in self.expand(kind, item, f"{where}[{i}]")]
         once = list({str(entry.inputs): entry for entry in found}.values())
@@ -126,14 +126,14 @@ class _Resolver:
         return found[0] if found else None
 
     def explained(self, scorers: list[Entry], explainers: list[Entry]) -> None:
-        """Scorers that need explanations have an explainer."""
+        """Check that scorers that need explanations have an explainer."""
         needy = [scorer.name for scorer in scorers if "explanation" in scorer.needs]
         if needy and not explainers:
             names = ", ".join(self.catalog.names("explainer"))
             self.problems.append(f"explainers: missing; {needy[0]} needs explanations. Name some of: {names}.")
 
     def encoder(self, config: SuiteConfig, askers: list[Entry]) -> ModelEntry | None:
-        """The model that a scorer or explainer asks for embeddings; otherwise it is not even looked for."""
+        """The model that a scorer or explainer asks for embeddings; where none asks, it is not looked up."""
         asking = [asker.name for asker in askers if "embed" in asker.needs]
         if not asking or config.encoder == JUDGE:
             return None
@@ -150,7 +150,7 @@ class _Resolver:
         return None
 
     def judge(self, config: SuiteConfig, askers: list[Entry]) -> Entry | None:
-        """The judge where a scorer or explainer asks it; it must be able to answer what every one asks."""
+        """The judge, where a scorer or explainer asks one; it must be able to answer all of them."""
         needs = {need: asker.name for asker in askers for need in asker.needs if need in config.asked_of_judge}
         if not needs:
             return None
@@ -176,7 +176,7 @@ class _Resolver:
                 f"judge_budget.usd: the prices of judge {found[0].name} are not known. Set its {' and '.join(PRICES)}, "
                 "or judge_budget.tokens instead."
             )
-        if params.get(_DEVICE) == "auto":  # set here, so that the label, a column of tables, does not name it
+        if params.get(_DEVICE) == "auto":  # set only now, so that the label, a column of tables, does not name it
             params[_DEVICE] = config.device
         return dataclasses.replace(found[0], params=params)
 
@@ -229,7 +229,7 @@ class _Resolver:
         return shape
 
     def from_preset(self, group: str, item: Any, where: str) -> Any:
-        """What a preset holds for a name, the item itself otherwise; a mapping may start from a `preset`."""
+        """The entry of a preset, given by its name or, with changes, as a mapping with `preset`; otherwise the item."""
         name = item.get("preset") if isinstance(item, Mapping) else item
         if not isinstance(name, str):
             return item

@@ -1,4 +1,4 @@
-"""A suite: what to compare with what. `SuiteConfig` is what users write, `Suite` what it comes to."""
+"""A suite: what to compare with what. Users write a `SuiteConfig`; resolved and checked, it is a `Suite`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from harness.registry.metric import Metric
 from harness.registry.specs import CAPABILITIES
 
 JUDGE = "judge"
-"""As a suite's `encoder`: its judge."""
+"""The value of a suite's `encoder` that stands for its judge."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """How many activation rows each split holds, for every model alike."""
+    """The number of activation rows in each split, the same for every model."""
 
     fit: int | list[int]
-    """A list is a sweep: every method learns from each of these budgets."""
+    """Rows that methods learn from; a list is a sweep: every method learns from each of these budgets."""
     evaluation: int
     interp: int = 0
     """Rows that latents are read on; 0: no latents are read."""
 
     @property
     def fit_budgets(self) -> list[int]:
-        """From small to large."""
+        """The budgets of the sweep, from small to large; without a sweep, the only one."""
         return sorted(set(self.fit)) if isinstance(self.fit, list) else [self.fit]
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Wandb:
-    """Where tables go besides the local files."""
+    """Settings of W&B, which gets the tables besides the local files."""
 
     mode: Literal["offline", "online", "disabled"] = "offline"
     project: str = "decomp-harness"
@@ -51,22 +51,22 @@ class Wandb:
 
 @dataclass(frozen=True)
 class JudgeBudget:
-    """What all runs of a suite together may spend on their judge; null: as much as it takes.
+    """The most that all runs of a suite together may spend on their judge; null: no limit.
 
-    Once it is reached nothing more is sent. What was answered is kept, and the cells that lack answers stay to do.
+    Once it is reached nothing more is sent. Answers received are kept, and cells that lack some stay to do.
     """
 
     usd: float | None = None
     """US dollars; needs a judge whose prices are known."""
     tokens: int | None = None
-    """Of prompts and answers."""
+    """Tokens of prompts and answers together."""
 
     def __post_init__(self) -> None:
         if (self.usd is not None and self.usd < 0) or (self.tokens is not None and self.tokens < 0):
             raise ValueError(f"usd {self.usd} and tokens {self.tokens} must be at least 0, or null.")
 
     def is_reached(self, n_tokens: float, usd: float) -> bool:
-        """Whether so much is all there is."""
+        """True if these tokens and dollars use up the budget."""
         return (self.usd is not None and usd >= self.usd) or (self.tokens is not None and n_tokens >= self.tokens)
 
 
@@ -75,26 +75,26 @@ UNLIMITED = JudgeBudget()
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """Every key of a suite."""
+    """The config of a suite, as users write it."""
 
     name: str
     models: list[str | dict]  # type: ignore[type-arg]  # checked against the plugin's own config
     methods: list[str | dict]  # type: ignore[type-arg]
     tokens: Tokens
     corpus: str | dict | None = None  # type: ignore[type-arg]
-    """Not needed where every model brings rows of its own."""
+    """The source of texts; not needed where every model brings rows of its own."""
     sites: list[str] = field(default_factory=list)
     similarities: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     evaluations: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     explainers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
-    """What similarities are judged by. With tasks, only the pairs of sites that they ask for are compared."""
+    """Questions with known answers, which rank similarities. With tasks, only pairs that they ask for are compared."""
     whole_models: bool = False
-    """Compare each two models also by all their sites together, whatever tasks ask for. Metrics that stream then hold
+    """Compare every two models by all their sites together, too, whatever tasks ask for. Metrics that stream then hold
     sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
     latents: int = 20
-    """How many poles of latents of each decomposition are sampled, shown and scored."""
+    """Number of poles of latents that are sampled, shown and scored, for each decomposition."""
     encoder: str | dict | None = None  # type: ignore[type-arg]
     """The sentence encoder that scorers ask: a model without sites; or `judge`, which is then the suite's judge."""
     judge: str | dict | None = None  # type: ignore[type-arg]
@@ -113,7 +113,7 @@ class SuiteConfig:
 
     @property
     def asked_of_judge(self) -> frozenset[str]:
-        """Which needs of scorers the judge is there for."""
+        """The abilities that scorers ask of the judge, if they need them."""
         return frozenset(CAPABILITIES) - (frozenset() if self.encoder == JUDGE else {"embed"})
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class SuiteConfig:
         if self.latents < 1:
             raise ValueError(f"latents is {self.latents}; give how many of each decomposition are sampled.")
         if self.tasks and not self.similarities:
-            raise ValueError("tasks: there are no similarities to judge; name some, such as similarities=[cka,svcca].")
+            raise ValueError("tasks: there are no similarities to rank; name some, such as similarities=[cka,svcca].")
         if self.scorers and not self.tokens.interp:
             raise ValueError(
                 "scorers: tokens.interp is 0, so there are no latents to score. Say how many tokens they are read on, "
@@ -141,7 +141,7 @@ class SuiteConfig:
             )
 
     def share_of(self, split: str) -> list[float]:
-        """Where a split begins and ends, as shares of all documents."""
+        """The begin and the end of a split, as shares of all documents."""
         held_out = self.evaluation_share + self.interp_share
         shares = {"evaluation": [0.0, self.evaluation_share], "interp": [self.evaluation_share, held_out]}
         return shares.get(split, [held_out, 1.0])
@@ -155,19 +155,19 @@ class Entry:
     name: str
     version: int
     params: Mapping[str, Any]
-    """All parameters, defaults included."""
+    """The parameters, those left at their defaults included."""
     identity: Any
-    """What results depend on; see `PluginSpec`."""
+    """The parameters, or other content, that results depend on; see `identity` of a spec."""
     label: str
     """`itda(k=40, max_atoms=4096)`: the parameters that differ from their defaults."""
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     pairs: Callable[[ComparedSite, ComparedSite], bool] | None = field(default=None, compare=False)
-    """Of a task: whether it asks for two sites."""
+    """A task's own function: whether it asks for a pair of sites."""
 
     @property
     def call(self) -> dict[str, Any]:
-        """How a task names it."""
+        """The name and parameters with which a worker makes it."""
         return {"name": self.name, "params": dict(self.params)}
 
     @property
@@ -187,11 +187,11 @@ class ModelEntry:
     shape: Mapping[str, int] | None
     """`n_layers` and `width` where they are known without loading the model."""
     control_of: str | None = None
-    """The family whose untrained counterpart it is."""
+    """The family of which this model is the untrained counterpart."""
 
     @property
     def has_own_rows(self) -> bool:
-        """Whether it needs no corpus."""
+        """True for a model that brings activation rows of its own, and so needs no corpus."""
         return "rows" in self.entry.provides
 
 
@@ -209,15 +209,15 @@ class Suite:
     explainers: tuple[Entry, ...] = ()
     tasks: tuple[Entry, ...] = ()
     encoder: ModelEntry | None = None
-    """There if a scorer or explainer asks it."""
+    """Set only where a scorer or explainer asks it."""
     judge: Entry | None = None
-    """There if a scorer or explainer asks it."""
+    """Set only where a scorer or explainer asks it."""
     metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict, compare=False)
-    """What evaluations declare to measure, by their names: those of the suite first, then all others there are, so that
-    leaderboards of all suites have the same columns."""
+    """The metrics that each evaluation declares, by its name: those of the suite first, then all others there are, so
+    that leaderboards of all suites have the same columns."""
 
     def asked_by(self, asker: Entry) -> dict[str, Entry]:
-        """Whom a scorer or explainer asks, by the part they play."""
+        """The plugins that a scorer or explainer asks, by role: `encoder` and `judge`."""
         asked = {}
         if self.encoder is not None and "embed" in asker.needs:
             asked["encoder"] = replace(self.encoder.entry, label=self.encoder.label)
@@ -226,5 +226,5 @@ class Suite:
         return asked
 
     def encoder_of(self, asker: Entry) -> str | None:
-        """`judge` where the judge embeds what a scorer or explainer asks; what else embeds is told by `asked_by`."""
+        """`judge` where the judge is the encoder that a scorer or explainer asks; None otherwise (see `asked_by`)."""
         return JUDGE if self.config.encoder == JUDGE and "embed" in asker.needs else None

@@ -1,4 +1,7 @@
-"""Which pairs of sites the tasks of a suite ask for, and what each task cell needs of them."""
+"""The cells of tasks: every task put to every contender, on the pairs of sites that the task asks for.
+
+A contender is a similarity that tasks rank.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from harness.planning.suite import Entry, Suite
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A similarity as tasks judge it; one of decompositions with the method whose fits it compares."""
+class Contender:
+    """A similarity that tasks rank; one of decompositions, together with the method whose fits it compares."""
 
     similarity: Entry
     method: Entry | None = None
@@ -24,11 +27,12 @@ class Judged:
 
     @cached_property
     def id(self) -> str:
+        """The content address of the contender."""
         return content_key({"similarity": self.similarity.inputs, **self.of_fits})
 
     @property
     def of_fits(self) -> dict[str, Any]:
-        """Empty for a similarity of representations."""
+        """The inputs that say which fits it compares; empty for a similarity of representations."""
         if self.method is None:
             return {}
         return {"method": self.method.inputs, "fit_tokens": self.fit_tokens, "seed": self.seed}
@@ -40,7 +44,7 @@ class Judged:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What names it in tables."""
+        """The columns that name it in tables."""
         columns: dict[str, Any] = {
             "similarity": self.similarity.name,
             "similarity_config": canonical_json(dict(self.similarity.params)),
@@ -51,22 +55,28 @@ class Judged:
         return columns
 
 
-def judged(suite: Suite, with_budgets: bool) -> Iterator[Judged]:
-    """Every similarity that compares sites; without budgets, as it compares fits of rows that a task gives."""
+def contenders(suite: Suite, with_budgets: bool) -> Iterator[Contender]:
+    """All contenders of a suite.
+
+    Args:
+        suite: the suite.
+        with_budgets: one contender for each budget of tokens that methods learn from; otherwise one for all budgets,
+            as for a task that lets methods learn from rows of its own.
+    """
     for similarity in suite.similarities:
         if not similarity.needs:
-            yield Judged(similarity)
+            yield Contender(similarity)
         if not {"atoms", "codes"} & set(similarity.needs):
             continue
         for method in suite.methods:
             if set(similarity.needs) - {"codes"} <= set(method.provides):
                 for seed in suite.config.seeds:
                     for fit_tokens in suite.config.tokens.fit_budgets if with_budgets else [None]:
-                        yield Judged(similarity, method, fit_tokens, seed)
+                        yield Contender(similarity, method, fit_tokens, seed)
 
 
 def asks(task: Entry, a: ComparedSite, b: ComparedSite) -> bool:
-    """Whether a task asks for a pair, in either order."""
+    """True if a task asks for a pair, in either order."""
     assert task.pairs is not None  # no task is registered without
     try:
         return bool(task.pairs(a, b) or task.pairs(b, a))
@@ -78,62 +88,98 @@ def asks(task: Entry, a: ComparedSite, b: ComparedSite) -> bool:
         ) from error
 
 
+@dataclass(frozen=True)
+class TaskWork:
+    """One task put to one contender."""
+
+    task: Entry
+    contender: Contender
+    given: Mapping[str, Any]
+    """The sites, and for each pair of their numbers i, j the values or the rows that the task is given.
+
+    Values are `cells`: [i, j, key of a similarity cell]. Rows are `rows`: [i, j], and `of`: the captures of site i.
+    """
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The keys of the similarity cells whose values it reads, or of the captures whose rows."""
+        values = [key for _, _, key in self.given.get("cells", ())]
+        captures = [rows[name] for rows in self.given.get("of", {}).values() for name in ("capture", "fit_capture")]
+        return tuple(dict.fromkeys([*values, *captures]))
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of its cell, and `inputs`, from which the key is made."""
+        task, similarity, method = self.task, self.contender.similarity, self.contender.method
+        return {
+            "inputs": {"task": task.inputs, "similarity": similarity.inputs, **self.contender.of_fits, **self.given},
+            "kind": "task",
+            "label": f"{task.label} by {self.contender.label}",
+            "group": content_key({"task": task.inputs, "contender": self.contender.id}),
+            "task": {
+                **self.given,
+                "task": task.call,
+                "similarity": similarity.call,
+                "method": method and method.call,
+                "seed": self.contender.seed,
+                "of_codes": "codes" in similarity.needs,
+            },
+            "columns": {
+                **self.contender.columns,
+                "task": task.name,
+                "task_config": canonical_json(dict(task.params)),
+                "plugin_version": task.version,
+            },
+            "upstream": self.upstream,
+        }
+
+
 def task_cells(
     suite: Suite,
     sites: Sequence[ComparedSite],
     rows: Sequence[Mapping[str, Any]],
-    compared: Mapping[tuple[str, int, int], str],
-) -> Iterator[dict[str, Any]]:
-    """The fields of each task cell, `inputs` among them.
+    comparisons: Mapping[tuple[str, int, int], str],
+) -> Iterator[TaskWork]:
+    """The work of every task on every contender.
 
     Args:
         suite: the suite.
         sites: all sites that are compared.
-        rows: of each site, its captures and from which norm on rows are masked.
-        compared: the key of a similarity cell by what is judged and the numbers of two sites.
+        rows: the captures of each site, and the multiple of the median norm above which rows are masked.
+        comparisons: the key of a similarity cell, by the id of its contender and the numbers of its two sites.
     """
-    if suite.tasks and not any(judged(suite, with_budgets=True)):
+    if suite.tasks and not any(contenders(suite, with_budgets=True)):
         raise ConfigError(
             "tasks: none of the similarities compares sites here. Name one of representations, such as cka, or with "
             "jaccard a method whose decompositions have atoms, such as itda."
         )
     for task in suite.tasks:
-        pairs = [(i, j) for i, a in enumerate(sites) for j, b in enumerate(sites[: i + 1]) if asks(task, a, b)]
-        if not pairs:
-            raise ConfigError(
-                f"tasks: {task.label} asks for no pair of this suite's sites. Look at the families of its models: "
-                f"{', '.join(dict.fromkeys(site.family for site in sites))}."
-            )
+        pairs = _pairs(task, sites)
         takes_values = "values" in task.needs
-        for subject in judged(suite, with_budgets=takes_values):
-            what: dict[str, Any] = {"sites": [asdict(site) for site in sites]}
-            if takes_values:
-                oriented = [(i, j) if (subject.id, i, j) in compared else (j, i) for i, j in pairs]
-                what["cells"] = [[i, j, compared[subject.id, i, j]] for i, j in oriented]
-                upstream = [key for _, _, key in what["cells"]]
-            else:
-                what["rows"] = [[i, j] for i, j in pairs]
-                used = sorted({i for pair in pairs for i in pair})
-                what["of"] = {str(i): dict(rows[i]) for i in used}
-                upstream = [side[name] for side in what["of"].values() for name in ("capture", "fit_capture")]
-            yield {
-                "inputs": {"task": task.inputs, "similarity": subject.similarity.inputs, **subject.of_fits, **what},
-                "kind": "task",
-                "label": f"{task.label} by {subject.label}",
-                "group": content_key({"task": task.inputs, "judged": subject.id}),
-                "task": {
-                    **what,
-                    "task": task.call,
-                    "similarity": subject.similarity.call,
-                    "method": subject.method and subject.method.call,
-                    "seed": subject.seed,
-                    "of_codes": "codes" in subject.similarity.needs,
-                },
-                "columns": {
-                    **subject.columns,
-                    "task": task.name,
-                    "task_config": canonical_json(dict(task.params)),
-                    "plugin_version": task.version,
-                },
-                "upstream": tuple(dict.fromkeys(upstream)),
-            }
+        for contender in contenders(suite, with_budgets=takes_values):
+            given = _values(contender, pairs, comparisons) if takes_values else _rows(pairs, rows)
+            yield TaskWork(task, contender, {"sites": [asdict(site) for site in sites], **given})
+
+
+def _pairs(task: Entry, sites: Sequence[ComparedSite]) -> list[tuple[int, int]]:
+    """The numbers of the sites of every pair that a task asks for; none at all is a ConfigError."""
+    pairs = [(i, j) for i, a in enumerate(sites) for j, b in enumerate(sites[: i + 1]) if asks(task, a, b)]
+    if not pairs:
+        raise ConfigError(
+            f"tasks: {task.label} asks for no pair of this suite's sites. Look at the families of its models: "
+            f"{', '.join(dict.fromkeys(site.family for site in sites))}."
+        )
+    return pairs
+
+
+def _values(
+    contender: Contender, pairs: Sequence[tuple[int, int]], comparisons: Mapping[tuple[str, int, int], str]
+) -> dict[str, Any]:
+    """The similarity cells of the pairs, each in the order in which its cell compares the two sites."""
+    ordered = [(i, j) if (contender.id, i, j) in comparisons else (j, i) for i, j in pairs]
+    return {"cells": [[i, j, comparisons[contender.id, i, j]] for i, j in ordered]}
+
+
+def _rows(pairs: Sequence[tuple[int, int]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The pairs, and the captures of every site in them."""
+    numbers = sorted({i for pair in pairs for i in pair})
+    return {"rows": [[i, j] for i, j in pairs], "of": {str(i): dict(rows[i]) for i in numbers}}

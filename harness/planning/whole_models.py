@@ -1,4 +1,4 @@
-"""All sites of a model as one side of a comparison, and which of these sides are compared."""
+"""Comparisons of whole models: all sites of a model together are one side."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WHOLE = "all "  # no site starts so
 
 @dataclass(frozen=True)
 class Part:
-    """A site of a model, or what was fitted there."""
+    """One site of a whole model: its rows, or a fit there."""
 
     rank: tuple[str, Site]
     model: ModelEntry
     side: Mapping[str, Any]
-    """What a similarity cell needs to know of it: keys of its captures, or of its fit."""
+    """The keys that a similarity cell needs: of its captures, or of its fit."""
     columns: Mapping[str, Any]
 
     @property
@@ -32,24 +32,24 @@ class Part:
 
 
 def read_together(a: ModelEntry, b: ModelEntry) -> dict[str, Any]:
-    """The group of comparisons of two models' rows: a family's are read once for all that they are compared with."""
+    """The group of comparisons of two models' rows: models of the same two families are read together, once."""
     return {"rows of": sorted((a.family, b.family))}
 
 
 def is_whole(sites: pd.Series[str]) -> pd.Series[bool]:
-    """Where a column of sites stands for all sites of a model."""
+    """True where a column of sites stands for all sites of a model."""
     return sites.str.startswith(_WHOLE)
 
 
 def whole_pairs(
     similarities: Iterable[Entry], rows: Sequence[Part], fits: Mapping[str, Sequence[Part]]
 ) -> Iterator[dict[str, Any]]:
-    """The fields of a similarity cell for each two models.
+    """The fields of a similarity cell for every pair of models.
 
     Args:
-        similarities: those of representations compare rows, those that need atoms and nothing else the union of atoms.
+        similarities: one of representations compares rows, one that needs only atoms the union of a model's atoms.
         rows: all sites of all models.
-        fits: fits that provide atoms, by what makes them alike: method, budget and seed, in words.
+        fits: fits that provide atoms, by the method, budget and seed that they share, in words.
     """
     for metric in similarities:
         if not metric.needs:

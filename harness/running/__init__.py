@@ -1,1 +1,1 @@
-"""Cells that are not done, done in processes that may die."""
+"""Running: the cells that are to do are done in worker processes, which may die."""

@@ -1,4 +1,4 @@
-"""What a plan will cost: tokens and disk from the plan itself, time from the cells of earlier runs."""
+"""Estimates of what a plan will cost: tokens and disk from the plan, time from the cells of earlier runs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Estimate:
     """Tokens that models will read; the sites of one pass share them."""
     disk_bytes: int
     n_unknown_disk: int
-    """Captures whose model's width is not known before it is loaded."""
+    """Captures of unknown size: the width of their model is not known before it is loaded."""
     seconds: float
     n_unknown_seconds: int
-    """Cells of a kind that has not run on this machine yet."""
+    """Cells of unknown duration: none like them has run on this machine yet."""
 
 
 def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
-    """Over the cells that a run would do."""
-    todo = [plan.cells[key] for key, state in states.items() if state.name in ("to do", "failed")]
+    """Estimate the cost of the cells that a run would do."""
+    todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
     captures = [cell for cell in todo if cell.kind == "capture"]
     passes = {cell.group: int(cell.task["tokens"]) for cell in captures}
     disk = [_disk_bytes(cell, plan) for cell in captures]
@@ -51,7 +51,7 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
 
 
 def check_budget(costs: Estimate, config: SuiteConfig) -> None:
-    """Refuse before any work what is known not to fit into `max_disk_gb`."""
+    """Refuse, before any work, a run whose activations are known not to fit into `max_disk_gb`."""
     if costs.disk_bytes > config.max_disk_gb * 1e9:
         raise ConfigError(
             f"max_disk_gb: the activations need {costs.disk_bytes / 1e9:.3g} GB, max_disk_gb is {config.max_disk_gb}. "
@@ -60,7 +60,7 @@ def check_budget(costs: Estimate, config: SuiteConfig) -> None:
 
 
 def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
-    """Seconds per token of the cells just done, for the next plan."""
+    """Store the seconds per token of the cells just done, for the estimates of later plans."""
     seconds: dict[str, float] = defaultdict(float)
     tokens: dict[str, int] = defaultdict(int)
     for cell in cells:
@@ -76,7 +76,7 @@ def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
 
 
 def _timing(cell: Cell) -> str:
-    """Cells with one name take about equally long per token."""
+    """The name under which a cell's time is remembered; cells with one name take about equally long per token."""
     own = {"capture": "model", "scoring": "scorer", **{kind: kind for kind in ("similarity", "task")}}
     what = {**own, "explanation": "explainer"}.get(cell.kind, "method")
     return f"{cell.kind}/{cell.columns[what]}"

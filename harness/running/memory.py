@@ -10,7 +10,7 @@ _RESET_PEAK = "5"
 
 
 class PeakMemory:
-    """Restarts the measurement when made; `read` gives the peak since, or None where the system can't tell.
+    """Measures the peak memory from its creation on; `read` gives None where the system can't tell.
 
     On CUDA it is the memory of torch's allocator, elsewhere the resident memory of the process.
     """
@@ -30,7 +30,7 @@ class PeakMemory:
         self.start = self.read()
 
     def above_start(self) -> int | None:
-        """The peak less what was held when the measurement began."""
+        """The peak minus the memory held when the measurement began."""
         peak = self.read()
         return None if peak is None or self.start is None else peak - self.start
 

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, device and commit, in every row of every table."""
+"""The provenance of numbers: versions, device and commit, in every row of every table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def git_sha() -> str | None:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """The columns that say how a row came about."""
+    """The columns that say with what, where and when a row was computed."""
     return {
         "device": device,
         "harness_version": __version__,

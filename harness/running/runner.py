@@ -1,4 +1,4 @@
-"""Runs a plan: what is not done yet, group by group, until every cell has a record; then tables and tracking."""
+"""Runs a plan: the cells that are to do, group by group, until every cell has a record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
 
 
 class Display(Protocol):
-    """How a run is shown to whoever waits for it."""
+    """Shows the progress of a run to whoever waits for it."""
 
     def say(self, text: str) -> None: ...
 
@@ -31,12 +31,13 @@ class Display(Protocol):
 
 
 def run(plan: Plan, store: Store, display: Display) -> Outcome:
-    """Do what is to do. Whatever fails is a record; what was done before stays done."""
+    """Do all cells that are to do. A failure becomes a record; cells that were done stay done."""
     with _alone(store, display):
         (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
         _discard_damaged(plan, store, display)
         _adopt(plan, store)
-        todo = [plan.cells[key] for key, state in states(plan, store).items() if state.name in ("to do", "failed")]
+        before = states(plan, store)
+        todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
         display.begin(len(todo))
         config = plan.suite.config
         forward = _forward(plan, display)
@@ -45,11 +46,11 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
                 ready = [cell for cell in group if not _skip(cell, plan, store, supervisor)]
                 if ready:
                     supervisor.run(ready)
-    return outcome(plan, store)
+    return outcome(plan, store, before)
 
 
 def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
-    """Single-file methods whose file is another than the one that stored fits were made with, at the same version."""
+    """Warnings about single-file methods whose code has changed since stored fits were made, but not their version."""
     changed = []
     for cell in plan.of_kind("fit"):
         name = str(cell.task["method"]["name"])
@@ -65,7 +66,7 @@ def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
 
 @contextmanager
 def _alone(store: Store, display: Display) -> Iterator[None]:
-    """Two runs of one suite in one folder take turns; the second finds the work of the first done."""
+    """Make two runs of one suite in one folder take turns; the second finds the work of the first done."""
     store.results.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(store.results / ".lock")
     try:
@@ -84,14 +85,14 @@ def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
         if cell.kind not in ARTEFACT_KINDS or not store.damage(cell.kind, key):
             continue
         with store.lock(cell.kind, key):
-            if damage := store.damage(cell.kind, key):  # another run may have mended it meanwhile
+            if damage := store.damage(cell.kind, key):  # another run may have repaired it meanwhile
                 display.say(f"{damage}: {cell.label} is made again")
                 store.discard(cell.kind, key)
         store.record_path(key).unlink(missing_ok=True)
 
 
 def _adopt(plan: Plan, store: Store) -> None:
-    """Artefacts that another suite has made get their record here."""
+    """Write records here for artefacts that another suite has made."""
     for key, cell in plan.cells.items():
         if cell.kind in ARTEFACT_KINDS and not cell.skipped and store.record(key) is None:
             manifest = store.whole(cell.kind, key)
@@ -100,7 +101,7 @@ def _adopt(plan: Plan, store: Store) -> None:
 
 
 def _groups(cells: list[Cell]) -> Iterator[list[Cell]]:
-    """Cells that share work, in plan order."""
+    """Groups of cells that share work, in the order of the plan."""
     order = {group: i for i, group in enumerate(dict.fromkeys((cell.kind, cell.group) for cell in cells))}
     for _, group in itertools.groupby(
         sorted(cells, key=lambda cell: order[cell.kind, cell.group]), lambda cell: (cell.kind, cell.group)
@@ -109,7 +110,7 @@ def _groups(cells: list[Cell]) -> Iterator[list[Cell]]:
 
 
 def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
-    """Record a cell as skipped if what it needs has failed or was skipped."""
+    """Record a cell as skipped, and return True, if a cell that it needs has failed or was skipped."""
     for key in cell.upstream:
         record = store.record(key)
         if record is None and key in supervisor.put_off:

@@ -1,4 +1,4 @@
-"""What a stage works with inside a worker: the store, the plugins, the device, and how to report."""
+"""The session of a stage inside a worker: its store, plugins and device, and its way to report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """One worker's surroundings. `emit` sends an event to the parent process."""
+    """The surroundings of a stage. `emit` sends an event to the parent process."""
 
     store: Store
     catalog: Catalog
@@ -37,7 +37,7 @@ class Session:
     started: float = field(default_factory=time.perf_counter)
 
     def create(self, kind: str, call: Mapping[str, Any]) -> Any:
-        """An instance of what a task names."""
+        """An instance of the plugin that a cell names, with its parameters."""
         with isolated():
             return self.catalog.create(kind, call["name"], dict(call["params"]))
 
@@ -45,7 +45,7 @@ class Session:
         self.emit({"event": "progress", "text": text, "done": done, "total": total})
 
     def warn(self, text: str) -> None:
-        """Something that the user should know, though nothing failed."""
+        """Tell the user something worth knowing, though nothing failed."""
         print(f"warning: {text}", flush=True)
         self.emit({"event": "warning", "text": text})
 
@@ -56,23 +56,23 @@ class Session:
         made_by: Mapping[str, Any] | None = None,
         incomplete: str | None = None,
     ) -> None:
-        """A cell's table rows.
+        """Record a cell as done.
 
         Args:
-            cell: what was done.
-            rows: what it came to.
+            cell: the cell.
+            rows: its table rows.
             made_by: the provenance of an artefact that was already there.
-            incomplete: what is missing that may yet be had.
+            incomplete: what the cell lacks that a later run may still get.
         """
         made_by = made_by or self.provenance()
         self._end(cell, Record("done", rows=rows, provenance=made_by, seconds=self._lap(), incomplete=incomplete))
 
     def skip(self, cell: Cell, reason: str) -> None:
-        """A cell that can't be done, though nothing is wrong."""
+        """Record a cell as skipped: it can't be done, though nothing is wrong."""
         self._end(cell, Record("skipped", error=reason, provenance=self.provenance(), seconds=self._lap()))
 
     def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
-        """A cell's error; the traceback goes to the log."""
+        """Record a cell as failed; the traceback goes to the log."""
         print(f"\n{cell.label}\n{traceback}", flush=True)
         text = str(error) or type(error).__name__
         if isinstance(error, SystemExit):
@@ -81,13 +81,13 @@ class Session:
         self._end(cell, record)
 
     def put_off(self, cell: Cell, reason: str) -> None:
-        """A cell that stays to do: the next run takes it up."""
+        """Leave a cell to do, without a record: the next run takes it up."""
         self.ended.add(cell.key)
         self.emit({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
 
     @contextmanager
     def alone(self, cell: Cell) -> Iterator[None]:
-        """Whatever a plugin's code raises inside, sys.exit too, costs this cell and no other."""
+        """Turn whatever a plugin's code raises inside, sys.exit too, into the failure of this cell and no other."""
         try:
             yield
         except KeyboardInterrupt:
@@ -99,7 +99,7 @@ class Session:
 
     @contextmanager
     def missing(self, cells: list[Cell]) -> Iterator[list[Cell]]:
-        """The cells whose artefacts are still to be made, by nobody else meanwhile; the others end here."""
+        """The cells whose artefacts are missing, locked against other runs; the others are recorded as done."""
         left = self.not_made(cells)
         with ExitStack() as locks:
             for cell in sorted(left, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
@@ -107,7 +107,7 @@ class Session:
             yield self.not_made(left)
 
     def not_made(self, cells: list[Cell]) -> list[Cell]:
-        """The cells whose artefacts are not in the store; the others end here."""
+        """The cells whose artefacts are not in the store; the others are recorded as done."""
         left = []
         for cell in cells:
             if (manifest := self.store.whole(cell.kind, cell.key)) is not None:

@@ -1,4 +1,4 @@
-"""Runs jobs in a worker process and survives its death: what died is tried again in halves, down to single cells."""
+"""Runs jobs in a worker process and survives its death: unfinished cells are retried in halves, down to single ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Supervisor:
     judge_budget: JudgeBudget = UNLIMITED
     process: subprocess.Popen[str] | None = field(default=None, init=False)
     put_off: set[str] = field(default_factory=set, init=False)
-    """Keys of cells that this run leaves to do."""
+    """Keys of the cells that this run leaves to do."""
 
     def __enter__(self) -> Supervisor:
         return self
@@ -43,26 +43,26 @@ class Supervisor:
         self.stop()
 
     def run(self, cells: list[Cell]) -> None:
-        """Do the cells of one group. Every one of them has a record afterwards, or was put off."""
+        """Do the cells of one group. Afterwards each has a record or was put off."""
         left = self.attempt(cells)
         if len(left) == 1:
             self.run_alone(left[0])
         elif left:
-            # In halves: all that is left of a family's comparisons one by one would take hours.
+            # In halves: one by one, a family's comparisons would take hours.
             self.run(left[: len(left) // 2])
             self.run(left[len(left) // 2 :])
 
     def run_alone(self, cell: Cell) -> None:
-        """A cell whose worker died while it was the only one left."""
+        """Retry a cell that was the only one left when the worker died; if it dies again, the cell has failed."""
         if self.attempt([cell]):
             self.bury(cell)
 
     def attempt(self, cells: list[Cell]) -> list[Cell]:
-        """Do cells in one job; those that had not ended when the worker died."""
+        """Do cells in one job; return those that had not ended when the worker died."""
         self.log = f"logs/{cells[0].kind}-{cells[0].key}.txt"
         ended: set[str] = set()
         process = self.process or self.start()
-        with suppress(BrokenPipeError):  # it died before it was sent the job
+        with suppress(BrokenPipeError):  # the worker died before it was sent the job
             self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log})
         for event in self.events(process):
             if event["event"] == "job done":
@@ -76,7 +76,7 @@ class Supervisor:
         return [cell for cell in cells if cell.key not in ended]
 
     def bury(self, cell: Cell) -> None:
-        """The record of a cell that took its worker down twice, the second time alone."""
+        """Record the failure of a cell that took its worker down twice, the second time alone."""
         how = f"exit code {self.returncode}"
         if self.returncode < 0:
             how = f"signal {signal.Signals(-self.returncode).name}"
@@ -90,7 +90,7 @@ class Supervisor:
         self.on_event({"event": "cell", "key": cell.key, "status": record.status, "error": record.error})
 
     def leave(self, cell: Cell, reason: str) -> None:
-        """A cell that waits for one that was put off, and is so itself."""
+        """Put off a cell that needs one that was put off."""
         self.put_off.add(cell.key)
         self.on_event({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
 
@@ -118,14 +118,14 @@ class Supervisor:
             "plugin_files": [str(Path(file).absolute()) for file in self.plugin_files],
             "judge_budget": vars(self.judge_budget),
         }
-        with suppress(BrokenPipeError):  # it died at once
+        with suppress(BrokenPipeError):  # the worker died at once
             self.send(self.process, setting)
         ready = next(iter(self.events(self.process)), None)
         if ready is not None and "error" in ready:
             raise HarnessError(ready["error"])
         if ready is not None:
             self.device = ready["device"]
-        return self.process  # if it died, the job's end will tell, as that of any other death
+        return self.process  # dead or alive: the end of the job tells, as it does of any later death
 
     def send(self, process: subprocess.Popen[str], message: dict[str, Any]) -> None:
         assert process.stdin is not None  # opened as a pipe

@@ -1,6 +1,6 @@
 """The process that does the work: reads jobs from its standard input, writes events to its standard output.
 
-A method that takes the process down takes this one down, not the run: the parent sees it die and goes on.
+Plugins run here, so that one that crashes takes down this process and not the run: the parent sees it and goes on.
 Start: `python -m harness.running.worker`; the first line is the setting, every further line a job.
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _take_pipes() -> tuple[TextIO, TextIO]:
-    """The parent's pipes, out of the reach of plugins: what they print goes to a log, and they are told nothing."""
+    """The parent's pipes, moved out of the reach of plugins: their input is empty, and their output goes to a log."""
     jobs = os.fdopen(os.dup(sys.stdin.fileno()))
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
@@ -86,7 +86,7 @@ def _device(name: str) -> Any:
 
 
 class _Log:
-    """Sends all that is printed, by any code, to a file while a job runs."""
+    """Sends everything that any code prints while a job runs to a file."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ class _Log:
 
 
 def _die_with_parent() -> None:
-    """A parent that was killed can't stop its worker; the worker would go on holding locks."""
+    """Watch the parent, and exit with it: a killed parent can't stop its worker, which would go on holding locks."""
     parent = os.getppid()
 
     def watch() -> None:

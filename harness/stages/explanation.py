@@ -12,7 +12,7 @@ from harness.contracts.latent import Latent
 from harness.contracts.requests import Request
 from harness.errors import PluginError, Undefined
 from harness.latents.explanations import Explanation, write_explanations
-from harness.latents.units import Unit, Units
+from harness.latents.sampled_latents import SampledLatent, SampledLatents
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
 from harness.running.session import Session
@@ -21,7 +21,7 @@ from harness.storage.records import cost, row
 
 def run(cells: list[Cell], session: Session) -> None:
     """Explain the latents of decompositions that were not explained yet."""
-    units, respondents = Units(session.store), Respondents(cells[0].task, session)
+    units, respondents = SampledLatents(session.store), Respondents(cells[0].task, session)
     with session.missing(cells) as missing:
         for number, cell in enumerate(missing):
             with session.alone(cell):
@@ -33,7 +33,7 @@ def run(cells: list[Cell], session: Session) -> None:
             session.progress("explained", number + 1, len(missing))
 
 
-def _explain(cell: Cell, units: list[Unit], respondents: Respondents, session: Session) -> None:
+def _explain(cell: Cell, units: list[SampledLatent], respondents: Respondents, session: Session) -> None:
     if not units:
         raise Undefined(f"no latent of {cell.columns['method']} has enough windows to be explained")
     started, asked_before = time.perf_counter(), respondents.usage

@@ -15,7 +15,7 @@ from harness.contracts.scorer import Scorer, also_of, range_of
 from harness.contracts.table_row import TableRow
 from harness.errors import PluginError, Undefined
 from harness.latents.explanations import Explanations, explained, read_explanations
-from harness.latents.units import Unit, Units
+from harness.latents.sampled_latents import SampledLatent, SampledLatents
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
 from harness.running.session import Session
@@ -29,7 +29,7 @@ _Asked: TypeAlias = tuple[Latent, list[Request]] | Undefined
 
 def run(cells: list[Cell], session: Session) -> None:
     """Score the latents of decompositions; what was embedded for one cell is there for the next."""
-    sampled, respondents = Units(session.store), Respondents(cells[0].task, session)
+    sampled, respondents = SampledLatents(session.store), Respondents(cells[0].task, session)
     for number, cell in enumerate(cells):
         with session.alone(cell):
             name, method = cell.task["scorer"]["name"], cell.columns["method"]
@@ -57,7 +57,7 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 
 def _rows(
-    task: Mapping[str, Any], units: Sequence[Unit], respondents: Respondents, session: Session
+    task: Mapping[str, Any], units: Sequence[SampledLatent], respondents: Respondents, session: Session
 ) -> tuple[Rows, Rows, str | None]:
     """Those of the table, the verdicts on single windows, and what both lack that may yet be had."""
     started, asked_before = time.perf_counter(), respondents.usage
@@ -115,7 +115,7 @@ def _reduce(scorer: Scorer, n_test: int, asked: _Asked, respondents: Respondents
     return list(found)
 
 
-def _table_row(found: TableRow, unit: Unit, scorer: Scorer) -> dict[str, Any]:
+def _table_row(found: TableRow, unit: SampledLatent, scorer: Scorer) -> dict[str, Any]:
     """`chance` marks the main metric; `lowest` and `highest` are null where the range has no end.
 
     Both are null for metrics that leaderboards have no line of.

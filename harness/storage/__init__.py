@@ -1,1 +1,1 @@
-"""What is kept on disk, and where the cells of a plan stand."""
+"""Storage: records and artefacts on disk, their checksums, and the states of a plan's cells."""

@@ -1,7 +1,7 @@
 """Activations on disk: safetensors shards of rows and their identities, written in order, read at random.
 
-Rows are read from their place in the file and nothing of it stays in memory: mapped pages would, as long as the store
-is open, with far more around each row than was asked for.
+Rows are read from their place in the file, and nothing of it stays in memory. The pages of a memory map would stay as
+long as the store is open, and hold far more around each row than was asked for.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.DataFrame, seconds: float = 0.0) -> None:
-    """One shard, which appears whole or not at all; `seconds` is what it took to make its rows."""
+    """Write one shard, which appears whole or not at all; `seconds` is the time that making its rows took."""
     tensors, documents = rows_to_tensors(rows)
     norm = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     tensors |= {"x": x.contiguous().cpu(), "norm": norm.cpu()}
     temporary = folder / f".{shard_name(number)}"
     with writing(temporary):
-        # exact and always of one length, or the size of the file, which a table shows, would be a matter of luck
+        # Seconds are written exactly and with a fixed length: tables show the size of the file, which must not vary.
         save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": f"{seconds:.17e}"})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -75,7 +75,7 @@ class StoredActivations:
         return torch.cat([shard.get_tensor("norm") for shard in self._shards])
 
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        """The rows at these places, in float32."""
+        """The rows with these numbers, in float32."""
         places = index.cpu().numpy().astype(np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < self.n_rows:
             raise IndexError(f"rows {places.min()} to {places.max()} of {self.n_rows}")
@@ -107,7 +107,7 @@ class _RowsOnDisk:
         start = 0
         # Opened each time: a large store has more shards than a process may have open files.
         with self._path.open("rb", buffering=0) as file:
-            for end in ends.tolist():  # neighbours at once
+            for end in ends.tolist():  # consecutive rows in one read
                 file.seek(offsets[start])
                 missing = raw[start:end].data.cast("B")
                 while len(missing):  # one read has at most 2 GB

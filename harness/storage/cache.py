@@ -1,4 +1,4 @@
-"""Where artefacts that suites share lie: activations, fits, converted models, checksums."""
+"""The folder of what suites share: activations, fits, converted models, checksums."""
 
 from __future__ import annotations
 

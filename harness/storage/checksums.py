@@ -1,6 +1,6 @@
-"""Checksums of files, so that keys depend on what a file holds and not on where it lies.
+"""Checksums of files, so that keys depend on what a file holds and not on its path.
 
-Invariant: a remembered checksum is used only while the file's size and modification time are those it was made at.
+Invariant: a remembered checksum is used only while the file has the size and modification time that it had then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SETTLED_SECONDS = 2.0
 
 
 def file_digest(path: str | Path) -> str:
-    """The sha256 of a file's contents in hex. That of a large file is remembered under the cache folder."""
+    """The sha256 of a file's contents in hex; for large files it is remembered under the cache folder."""
     path = Path(path).resolve()
     before = path.stat()
     if before.st_size <= _SMALL_BYTES:  # reading it costs no more than looking it up

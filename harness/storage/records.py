@@ -1,4 +1,4 @@
-"""How a cell ended, and its table rows."""
+"""Records of cells: how each ended, and its table rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Status = Literal["done", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Record:
-    """How a cell went."""
+    """The end of a cell: its status, its table rows, and the error if there was one."""
 
     status: Status
     error_type: str | None = None
@@ -29,7 +29,7 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     incomplete: str | None = None
-    """What is missing from a cell that is done, and may yet be had: to a run the cell is to do."""
+    """A thing that a finished cell lacks and a later run may still get, such as answers; the cell is then run again."""
 
 
 def read_record(path: Path) -> Record | None:
@@ -41,7 +41,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def cost(metric: str, value: float | None, n: int, reason: str | None = None) -> dict[str, Any]:
-    """One row of the cost table; less is better."""
+    """One row of the cost table, where less is better."""
     return row("cost", metric, value, n, higher_is_better=False, reason=reason)
 
 

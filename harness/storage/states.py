@@ -1,9 +1,11 @@
-"""Where the cells of a plan stand."""
+"""The states of a plan's cells: done, to do, failed or skipped, and why."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
@@ -12,62 +14,90 @@ from harness.storage.store import ARTEFACT_KINDS, Store
 
 
 @dataclass(frozen=True)
+class State:
+    """The state of one cell, and the reason where there is one."""
+
+    name: Literal["done", "to do", "failed", "skipped"]
+    reason: str | None = None
+    upstream_failed: str | None = None
+    """The failure for which the last run skipped the cell. The next run tries again, so the cell is to do."""
+
+    @property
+    def is_todo(self) -> bool:
+        """True for a cell that a run takes up: one that is to do, or that failed."""
+        return self.name in ("to do", "failed")
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How many cells ended how, which failed, and why others were skipped."""
+    """The end of a run: numbers of cells by state, the cells that failed, and those that were skipped and why."""
 
     counts: Counter[str]
     failed: list[tuple[Cell, State]]
     skipped: dict[str, list[Cell]]
-    """By reason."""
+    """Skipped cells by the reason."""
 
 
-def outcome(plan: Plan, store: Store) -> Outcome:
-    """How the cells of a plan stand."""
+def outcome(plan: Plan, store: Store, before: Mapping[str, State] | None = None) -> Outcome:
+    """The outcome of a plan.
+
+    Args:
+        plan: the plan.
+        store: the store.
+        before: states before the run that just ended, which it can have changed only for cells that were to do.
+    """
     counts: Counter[str] = Counter()
     skipped: dict[str, list[Cell]] = {}
     failed = []
-    for key, state in states(plan, store).items():
-        record = None if state == State("done") else store.record(key)  # which is read already, and says no more
-        # To a run these are to do; to whoever reads its outcome they were skipped.
-        is_skipped = state.name == "skipped" or (record is not None and record.error_type == UPSTREAM_FAILED)
-        counts["skipped" if is_skipped else state.name] += 1
-        if is_skipped:
-            skipped.setdefault(state.reason or (record and record.error) or "", []).append(plan.cells[key])
-        elif state.name == "failed":
+    for key, state in states(plan, store, before).items():
+        # The next run takes up a cell whose upstream failed; to whoever reads the outcome of this one it was skipped.
+        name = "skipped" if state.upstream_failed is not None else state.name
+        counts[name] += 1
+        if name == "skipped":
+            skipped.setdefault(state.reason or state.upstream_failed or "", []).append(plan.cells[key])
+        elif name == "failed":
             failed.append((plan.cells[key], state))
     return Outcome(counts, failed, skipped)
 
 
-@dataclass(frozen=True)
-class State:
-    """Where a cell stands: `done`, `to do`, `failed` or `skipped`, and why."""
+def states(plan: Plan, store: Store, before: Mapping[str, State] | None = None) -> dict[str, State]:
+    """The state of every cell. An artefact that is gone makes its cell to do only if another that is to do needs it.
 
-    name: str
-    reason: str | None = None
-
-
-def states(plan: Plan, store: Store) -> dict[str, State]:
-    """Where each cell stands. An artefact that is gone counts as to do only where something still needs it."""
+    Args:
+        plan: the plan.
+        store: the store.
+        before: states found earlier. Records are read again only of cells that were to do then.
+    """
     found: dict[str, State] = {}
     needed: set[str] = set()
     for key, cell in reversed(list(plan.cells.items())):
-        state = _state(cell, store)
-        leaves_artefact = cell.kind in ARTEFACT_KINDS
-        has_artefact = leaves_artefact and store.whole(cell.kind, key) is not None
-        if state.name == "done" and key in needed and leaves_artefact and not has_artefact:
-            state = State("to do", "its artefact is gone from the cache and is needed again")
-        elif state == State("to do") and has_artefact:  # where the record lacks something its rows are old
-            state = State("done", "in the cache")
-        if state.name in ("to do", "failed"):
+        known = (before or {}).get(key)
+        state = _recorded(cell, store) if known is None or known.is_todo else known
+        if cell.kind in ARTEFACT_KINDS:
+            state = _with_artefact(state, cell, store, key in needed)
+        if state.is_todo:
             needed.update(cell.upstream)
         found[key] = state
     return dict(reversed(list(found.items())))
 
 
-def _state(cell: Cell, store: Store) -> State:
+def _recorded(cell: Cell, store: Store) -> State:
+    """The state of a cell by its record alone."""
     if cell.skipped:
         return State("skipped", cell.skipped)
     record = store.record(cell.key)
-    if record is None or record.error_type == UPSTREAM_FAILED:  # what it waited for is tried again, and so is it
+    if record is None:
         return State("to do")
+    if record.error_type == UPSTREAM_FAILED:
+        return State("to do", upstream_failed=record.error or "")
     return State("to do", record.incomplete) if record.incomplete else State(record.status, record.error)
+
+
+def _with_artefact(state: State, cell: Cell, store: Store, is_needed: bool) -> State:
+    """The state of a cell that leaves an artefact; the artefact is looked at only where it makes a difference."""
+    if state.name == "done" and is_needed and store.whole(cell.kind, cell.key) is None:
+        return State("to do", "its artefact is gone from the cache and is needed again")
+    # Only without a record: where one lacks something, its table rows are old, even if the artefact is whole by now.
+    if state == State("to do") and store.whole(cell.kind, cell.key) is not None:
+        return State("done", "in the cache")
+    return state

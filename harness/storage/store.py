@@ -1,7 +1,7 @@
-"""Where finished work lies: artefacts shared by all suites in the cache, records of one suite in its results folder.
+"""The store of finished work: artefacts, which all suites share, in the cache, and records in a results folder.
 
 Invariant: an artefact is a folder that appears whole, by a rename, with a manifest that lists its files and their
-checksums. What a crash leaves behind has another name and is never read as an artefact.
+checksums. The leftovers of a crash have another name and are never read as an artefact.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Store:
         return read_record(self.record_path(key))
 
     def write_record(self, key: str, record: Record) -> None:
-        """How a cell ended. Of one that was done but for what may yet be had, a worse attempt takes nothing away."""
+        """Write a cell's record; a failed second attempt at an incomplete cell keeps the rows of the first."""
         before = self.record(key)
         if before is not None and before.incomplete and record.status != "done":
             record = replace(before, incomplete=record.error or before.incomplete, log=record.log)
@@ -57,7 +57,7 @@ class Store:
         return self.cache / ARTEFACT_KINDS[kind] / key
 
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
-        """What the artefact says of itself; None where there is none, or where files are missing or cut short."""
+        """The manifest of an artefact; None where there is none, or where files are missing or cut short."""
         folder = self.artefact(kind, key)
         manifest = _read_manifest(folder)
         if manifest is None or any(_size(folder / name) != file["bytes"] for name, file in manifest["files"].items()):
@@ -65,12 +65,12 @@ class Store:
         return manifest
 
     def whole(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The same, but None where it says that something is missing that may yet be had."""
+        """The manifest of an artefact that is complete; None for one that lacks something a later run may still get."""
         manifest = self.manifest(kind, key)
         return None if manifest is None or manifest.get("incomplete") else manifest
 
     def damage(self, kind: str, key: str) -> str | None:
-        """What is wrong with an artefact that was once committed, naming the file; None if nothing is."""
+        """The damage to an artefact that was once committed, naming the file; None if there is none."""
         folder = self.artefact(kind, key)
         if not folder.exists():
             return None
@@ -85,23 +85,23 @@ class Store:
         return None
 
     def discard(self, kind: str, key: str) -> None:
-        """Remove an artefact; from the first moment on nobody reads it."""
+        """Remove an artefact; it is renamed first, so that nobody reads half of it."""
         folder = self.artefact(kind, key)
         doomed = folder.with_name(f".{folder.name}.discarded-{os.getpid()}")
         folder.rename(doomed)
         shutil.rmtree(doomed)
 
     def work_folder(self, kind: str, key: str) -> Path:
-        """Where an artefact is being made; what an interrupted run left here may be taken up again."""
+        """The folder where an artefact is being made; a later run may continue what an interrupted one left there."""
         return self.artefact(kind, key).with_name(f".{key}.partial")
 
     def checkpoint(self, kind: str, key: str) -> Path:
-        """Where an artefact that takes long to make leaves what it has so far."""
+        """The checkpoint of an artefact that takes long to make."""
         return self.artefact(kind, key).with_name(f".{key}.checkpoint")
 
     @contextmanager
     def lock(self, kind: str, key: str) -> Iterator[None]:
-        """Only one process makes an artefact; the others wait and find it made."""
+        """Let only one process make an artefact; the others wait and find it made."""
         path = self.artefact(kind, key).with_name(f".{key}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path):
@@ -119,7 +119,7 @@ class Store:
             files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         whole = {**manifest, "files": files}
         write_json(work / MANIFEST, {**whole, _CHECKSUM: content_key(whole)})
-        if folder.exists():  # incomplete; or damaged, as another run has found out at the same time
+        if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time
             self.discard(kind, key)
         work.rename(folder)
         _fsync(folder.parent)

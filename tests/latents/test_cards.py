@@ -104,7 +104,7 @@ def test_without_a_dictionary_no_model_is_loaded() -> None:
     assert latent_of(card).direction is None
 
 
-def test_a_unit_that_does_nothing_has_a_card_too() -> None:
+def test_a_pole_that_does_nothing_has_a_card_too() -> None:
     (card,) = _maker().make({(2, 1): None})
     assert card["stratum"] == "dead" and card["max"] == 0 and card["n_active"] == 0 and card["top_tokens"] == []
     assert card["histogram"] == {"edges": [], "counts": []}

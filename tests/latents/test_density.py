@@ -13,7 +13,7 @@ from torch import Tensor
 import harness
 from harness.latents.activations import MAX_DENSITY, LatentActivations, read_activations
 from harness.latents.sampling import stratify
-from harness.latents.windows import Windows, cut, sides
+from harness.latents.windows import Windows, cut, pole_windows
 from tests.support.texts import CPU, Fixed, numbered, read_dense, rows_of
 
 N_DOCUMENTS = 300
@@ -92,7 +92,7 @@ def test_dense_codes_have_silent_windows() -> None:
     for index in range(M):
         for sign in (1, -1):
             for explain in (True, False):
-                found = sides(_windows(), activations.pole(index, sign), explain)
+                found = pole_windows(_windows(), activations.pole(index, sign), explain)
                 assert min(len(found.active), len(found.silent)) >= 20
     counts = stratify(activations, _windows(), signed=True).counts
     assert counts["dead"] == counts["rare"] == 0 and counts["total"] == 2 * M

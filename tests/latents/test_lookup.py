@@ -106,7 +106,7 @@ def test_a_latent_that_was_not_sampled_is_made_on_the_spot(explain: Any) -> None
         (["method=pca", "latent=-1"], "no latent -1"),
         (["method=pca", "latent=x"], "no latent x"),
         (["method=pca", "latent=1", "sign=2"], "sign is '2'; give 1 or -1."),
-        (["method=pca", "tokens.interp=0", "scorers=[]"], "looks at no latents. Add tokens.interp=20000"),
+        (["method=pca", "tokens.interp=0", "scorers=[]"], "reads no latents. Add tokens.interp=20000"),
         (
             [*SUITE[2:], "method=pca", "latents=9"],
             "resid_post.1, seed 0: not done yet. Run the suite first.",

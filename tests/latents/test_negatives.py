@@ -79,8 +79,8 @@ def test_without_a_cosine_to_go_by_poles_that_fire_together_are_neighbours(dicti
             rows = set(other.rows[other.is_active].tolist())
             jaccard[other.index, other.sign] = len(own & rows) / len(own | rows)
         found = _of(near).of(pole)
-        assert set(found) == {unit for unit, value in jaccard.items() if value}
-        values = [jaccard[unit] for unit in found]
+        assert set(found) == {pole for pole, value in jaccard.items() if value}
+        values = [jaccard[pole] for pole in found]
         assert values == sorted(values, reverse=True)
     assert _of(near).of(near.activations.pole(0, -1))[0] == (1, 1)
 
@@ -92,12 +92,12 @@ def _windows_of(near: Near, index: int, sign: int, seed: int = 0) -> dict[tuple[
     return {(half, name): [w for w in own if w.sample == name] for half, own in halves.items() for name in names}
 
 
-@pytest.mark.parametrize("unit", [(0, 1), (0, -1), (4, 1)])
-def test_hard_windows_are_silent_and_of_their_half(unit: tuple[int, int]) -> None:
+@pytest.mark.parametrize("index_and_sign", [(0, 1), (0, -1), (4, 1)])
+def test_hard_windows_are_silent_and_of_their_half(index_and_sign: tuple[int, int]) -> None:
     near = _near(DICTIONARY)
-    found = _windows_of(near, *unit)
-    pole = near.activations.pole(*unit)
-    codes = unit[1] * _dense()[:, unit[0]].numpy()
+    found = _windows_of(near, *index_and_sign)
+    pole = near.activations.pole(*index_and_sign)
+    codes = pole.sign * _dense()[:, pole.index].numpy()
     windows = near.windows
     number = {
         (windows.document_of_row[a], tuple(windows.tokens[a:b])): (a, b)
@@ -128,8 +128,8 @@ def test_draws_repeat_and_depend_on_the_seed() -> None:
 def test_swapped_signs_are_swapped_poles() -> None:
     """Codes and directions with the other sign: all that is shown is the same but for the name of the pole."""
     near, swapped = _near(DICTIONARY), _near(-DICTIONARY, dense=-_dense())
-    unit, other = (3, 1), (3, -1)
-    poles = near.activations.pole(*unit), swapped.activations.pole(*other)
+    own, other = (3, 1), (3, -1)
+    poles = near.activations.pole(*own), swapped.activations.pole(*other)
     assert poles[0].rows.tolist() == poles[1].rows.tolist() and poles[0].threshold == poles[1].threshold
     numbers = [
         each.pick(pole, True, np.arange(5), N_SILENT, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Which units are drawn, and which windows show them."""
+"""Which poles are drawn, and which windows show them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _activations() -> LatentActivations:
     return read_dense(codes)
 
 
-def test_every_unit_has_its_stratum() -> None:
+def test_every_pole_has_its_stratum() -> None:
     strata = stratify(_activations(), _windows(), signed=True)
     assert strata.of(0, 1) == strata.of(0, -1) == "dead"
     assert strata.of(1, 1) == strata.of(2, -1) == "rare" and strata.of(3, -1) == "dead"
@@ -54,24 +54,24 @@ def test_every_unit_has_its_stratum() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5))
-def test_draws_are_even_and_weights_add_up(n_units: int, n_usable: int, seed: int) -> None:
+def test_draws_are_even_and_weights_add_up(n_poles: int, n_usable: int, seed: int) -> None:
     numbers = np.ones((50, 1), dtype=int)
     for i, members in enumerate(np.array_split(np.arange(n_usable), sampling.N_STRATA)):
         numbers[members] = i + 2
     strata = Strata(("dead", "rare", "density_1", "density_2", "density_3", "density_4"), numbers)
-    units = strata.draw(n_units, seed)
-    assert len(units) == len({unit.index for unit in units}) == min(n_units, n_usable)
-    assert all(strata.of(unit.index, unit.sign) == unit.stratum for unit in units)
-    counts = Counter(unit.stratum for unit in units)
-    if n_units >= sampling.N_STRATA:
-        assert sum(unit.weight for unit in units) == pytest.approx(n_usable)
+    poles = strata.draw(n_poles, seed)
+    assert len(poles) == len({pole.index for pole in poles}) == min(n_poles, n_usable)
+    assert all(strata.of(pole.index, pole.sign) == pole.stratum for pole in poles)
+    counts = Counter(pole.stratum for pole in poles)
+    if n_poles >= sampling.N_STRATA:
+        assert sum(pole.weight for pole in poles) == pytest.approx(n_usable)
         assert max(counts.values(), default=0) - min(counts.values(), default=0) <= 1
-    assert {(u.index, u.sign) for u in units} <= {(u.index, u.sign) for u in strata.draw(n_units + 8, seed)}
+    assert {(p.index, p.sign) for p in poles} <= {(p.index, p.sign) for p in strata.draw(n_poles + 8, seed)}
 
 
 def test_draws_depend_on_the_seed_and_are_unbiased() -> None:
     strata = stratify(_activations(), _windows(), signed=True)
-    drawn = Counter(unit.index for seed in range(400) for unit in strata.draw(8, seed))
+    drawn = Counter(pole.index for seed in range(400) for pole in strata.draw(8, seed))
     assert set(drawn) == set(range(3, 23))
     assert all(400 * 2 / 5 * 0.7 < n < 400 * 2 / 5 * 1.3 for n in drawn.values())
 
@@ -137,7 +137,7 @@ def test_quantiles_span_all_peaks() -> None:
     assert np.abs(peaks - (1 - (np.arange(20) + 0.5) / 20)).max() < 0.15
 
 
-def test_examples_depend_on_the_unit_and_the_seed_alone() -> None:
+def test_examples_depend_on_the_pole_and_the_seed_alone() -> None:
     pole = _activations().pole(20, 1)
     assert sample(pole, 3) == sample(pole, 3) != sample(pole, 4)
     few = read_dense(torch.zeros(len(_windows().tokens), 21).index_copy_(1, torch.tensor([20]), _dense(20)))

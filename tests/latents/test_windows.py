@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harness
-from harness.latents.windows import MIN_TOKENS, WINDOW_TOKENS, count_sides, cut, explains, sides
+from harness.latents.windows import MIN_TOKENS, WINDOW_TOKENS, count_windows, cut, explains, pole_windows
 from tests.support.texts import read_dense, rows_of
 
 WORDS = st.text(alphabet="ab é😀\n", min_size=0, max_size=400)
@@ -69,7 +69,7 @@ def test_without_offsets_there_is_no_text() -> None:
 def test_no_rows() -> None:
     windows = cut(rows_of({}), {})
     assert len(windows) == 0
-    counts = count_sides(windows, read_dense(torch.zeros(5, 0)), explain=True)
+    counts = count_windows(windows, read_dense(torch.zeros(5, 0)), explain=True)
     assert counts.active.shape == (0, 2)
 
 
@@ -94,7 +94,7 @@ def test_active_silent_and_neither(seed: int) -> None:
     dense = torch.tensor(generator.normal(size=(len(rows), 3)) ** 3 * kept).float()
     activations = read_dense(dense)
     for explain in (True, False):
-        counts = count_sides(windows, activations, explain)
+        counts = count_windows(windows, activations, explain)
         for index, sign in ((i, s) for i in range(3) for s in (1, -1)):
             pole = activations.pole(index, sign)
             codes = sign * dense[:, index]
@@ -104,7 +104,7 @@ def test_active_silent_and_neither(seed: int) -> None:
                     peaks[number] = float(codes[first:end].max())
             active = {number for number, peak in peaks.items() if peak > pole.threshold}
             silent = {number for number, peak in peaks.items() if peak <= pole.ceiling}
-            found = sides(windows, pole, explain)
+            found = pole_windows(windows, pole, explain)
             assert set(found.active.tolist()) == active and set(found.silent.tolist()) == silent
             assert [peaks[n] for n in found.active.tolist()] == sorted((peaks[n] for n in active), reverse=True)
             column = (1, -1).index(sign)

@@ -12,7 +12,7 @@ from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.running.estimate import check_budget, estimate, remember_timings
 from harness.storage.records import Record, row
-from harness.storage.states import states
+from harness.storage.states import State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, Store
 from tests.support.toy_suites import plan_of, raw_suite
 
@@ -97,6 +97,43 @@ def test_what_lacks_something_that_may_yet_be_had_is_to_do(plan: Plan, store: St
     store.work_folder("fit", fit).mkdir(parents=True)
     store.commit("fit", fit, {"incomplete": "an answer"})
     assert states(plan, store)[fit].name == "to do" and store.manifest("fit", fit) is not None
+
+
+def test_a_cell_skipped_for_a_failure_upstream_is_tried_again_even_if_its_artefact_is_there(
+    plan: Plan, store: Store
+) -> None:
+    """The artefact may be another suite's; only a run turns it into rows of this one."""
+    _do(plan, store)
+    fit = plan.of_kind("fit")[0].key
+    store.write_record(fit, Record("skipped", "UpstreamFailed", "the capture failed"))
+    assert states(plan, store)[fit] == State("to do", upstream_failed="the capture failed")
+    assert states(plan, store)[fit].is_todo
+    ended = outcome(plan, store)
+    assert ended.counts == {"done": 3, "skipped": 1}
+    assert ended.skipped == {"the capture failed": [plan.cells[fit]]}
+
+
+def test_a_run_takes_up_what_is_to_do_or_failed() -> None:
+    assert [State(name).is_todo for name in ("done", "to do", "failed", "skipped")] == [False, True, True, False]
+
+
+def test_the_outcome_of_a_run_rereads_only_what_it_had_to_do(plan: Plan, store: Store) -> None:
+    _do(plan, store)
+    fit, evaluation = plan.of_kind("fit")[0].key, plan.of_kind("evaluation")[0].key
+    store.record_path(evaluation).unlink()
+    store.write_record(fit, Record("failed", "ValueError", "bad"))
+    before = states(plan, store)
+    store.write_record(fit, Record("done"))
+    store.write_record(evaluation, Record("failed", "ValueError", "worse"))
+    ended = outcome(plan, store, before)
+    assert ended == outcome(plan, store)
+    assert ended.counts == {"done": 3, "failed": 1}
+    assert ended.failed == [(plan.cells[evaluation], State("failed", "worse"))]
+    for capture in plan.of_kind("capture"):
+        store.record_path(capture.key).write_text("never read")
+    assert outcome(plan, store, before) == ended
+    store.discard("fit", fit)  # the evaluation that failed needs it when it is tried again
+    assert outcome(plan, store, before).counts == {"done": 2, "to do": 1, "failed": 1}
 
 
 def test_failed_is_not_done_and_a_broken_record_is_none(plan: Plan, store: Store) -> None:

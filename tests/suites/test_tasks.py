@@ -89,7 +89,7 @@ def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -
 def test_tasks_that_nothing_can_answer_are_refused(harness_cli: Cli) -> None:
     code, _, errors = harness_cli("plan", *WORDS, "similarities=[]")
     assert code == 2
-    assert "there are no similarities to judge" in errors
+    assert "there are no similarities to rank" in errors
     code, _, errors = harness_cli("plan", *WORDS, "tasks=[depth_matching]")
     assert code == 2
     assert "depth_matching asks for no pair of this suite's sites" in errors

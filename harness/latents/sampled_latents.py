@@ -1,4 +1,4 @@
-"""The units of a decomposition that explainers and scorers are about: the poles of latents that were sampled."""
+"""The latents of a decomposition that explainers and scorers are asked about: a sample of its latents' poles."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from harness.tables.verdicts import Places
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A pole of a latent, and the columns of its table rows."""
+class SampledLatent:
+    """One pole of a latent as explainers and scorers see it, with the columns of its table rows."""
 
     latent: Latent
     columns: dict[str, Any]
     places: Places
-    """Of the windows that scorers may speak of."""
+    """The places of the windows that a scorer's verdicts may be about."""
 
 
-class Units:
-    """Those of one decomposition at a time: the cells about it follow each other in a plan."""
+class SampledLatents:
+    """Reads the sampled latents of decompositions, and keeps the last ones: cells about them follow each other."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._key: tuple[str, int] | None = None
-        self._units: list[Unit] = []
+        self._sampled: list[SampledLatent] = []
 
-    def of(self, task: Mapping[str, Any]) -> list[Unit]:
-        """The units that a cell is about, for its plugin to spoil."""
+    def of(self, task: Mapping[str, Any]) -> list[SampledLatent]:
+        """The latents that a cell is about, as copies that its plugin may change."""
         if self._key != (key := (task["latents"], task["seed"])):
             folder, _ = require(self._store, "latents", task["latents"])
             cards = json.loads((folder / CARDS).read_text())["cards"]
             dictionary = load(require(self._store, "fit", task["fit"])[0]).dictionary
-            self._units = [_unit(card, cards, dictionary, task["seed"]) for card in cards]
+            self._sampled = [_sampled(card, cards, dictionary, task["seed"]) for card in cards]
             self._key = key
-        return [replace(unit, latent=_fresh(unit.latent)) for unit in self._units]
+        return [replace(sampled, latent=_fresh(sampled.latent)) for sampled in self._sampled]
 
 
 def _fresh(latent: Latent) -> Latent:
-    """The same with nothing shared that code could change, not even by force."""
+    """A deep copy, so that one plugin cannot change the latent for the next, not even by force."""
     return replace(
         latent,
         explain=tuple(map(replace, latent.explain)),
@@ -60,18 +60,18 @@ def _fresh(latent: Latent) -> Latent:
     )
 
 
-def _unit(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed: int) -> Unit:
+def _sampled(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed: int) -> SampledLatent:
     def latent(own: Card, other: Latent | None = None) -> Latent:
         return latent_of(own, None if dictionary is None else dictionary[own["index"]], other)
 
     other = _other(card, cards, seed)
     columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight", "density")}}
     whole = latent(card, None if other is None else latent(other))
-    return Unit(whole, columns, Places([window_of(item) for item in card["test"]]))
+    return SampledLatent(whole, columns, Places([window_of(item) for item in card["test"]]))
 
 
 def _other(card: Card, cards: Sequence[Card], seed: int) -> Card | None:
-    """Another latent, not the same one's other pole; the seed decides, for each unit on its own."""
+    """The card of another latent, never of the same one's other pole; the seed decides, for each card on its own."""
     others = [candidate for candidate in cards if candidate["index"] != card["index"]]
     digest = hashlib.sha256(f"{seed}/other/{card['index']}/{card['sign']}".encode()).digest()
     return others[int.from_bytes(digest[:8], "big") % len(others)] if others else None

@@ -1,0 +1,79 @@
+"""The sites and the fits of a plan: later cells are named after them, rest on them and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.contracts.sites import Site, parse_site
+from harness.contracts.task import ComparedSite
+from harness.planning.cells import Cell
+from harness.planning.keys import content_key
+from harness.planning.suite import Entry, ModelEntry
+
+
+@dataclass(frozen=True)
+class CapturedSite:
+    """A site of a model with the captures of its splits, that of the fit split holding one budget of tokens."""
+
+    model: ModelEntry
+    site: str
+    fit_tokens: int
+    captures: Mapping[str, Cell]
+    max_norm_multiple: float
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that name the site in tables."""
+        return {"family": self.model.family, "model": self.model.label, "site": self.site}
+
+    @property
+    def label(self) -> str:
+        return f"{self.model.label} {self.site}"
+
+    @cached_property
+    def for_tasks(self) -> ComparedSite:
+        """The site as tasks see it."""
+        n_layers = self.model.shape["n_layers"] if self.model.shape else None
+        layer = parse_site(self.site).layer
+        return ComparedSite(self.model.family, self.model.label, self.site, layer, n_layers, self.model.control_of)
+
+    @cached_property
+    def rank(self) -> tuple[str, Site]:
+        """The sort key that decides which side of a pair the site is.
+
+        It depends on content alone, so that pairs don't change with the order of a suite's entries.
+        """
+        return content_key(self.model.entry.inputs), parse_site(self.site)
+
+    def rows(self, split: str = "evaluation") -> dict[str, Any]:
+        """The rows of a split, and the fit rows whose norms decide which of them are masked."""
+        return {
+            "capture": self.captures[split].key,
+            "fit_capture": self.captures["fit"].key,
+            "max_norm_multiple": self.max_norm_multiple,
+        }
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One method's fit at one site, with one seed."""
+
+    site: CapturedSite
+    method: Entry
+    cell: Cell
+
+    @property
+    def name(self) -> str:
+        """The decomposition in words, with which labels of other cells are built."""
+        return self.cell.name
+
+    @property
+    def seed(self) -> int:
+        return int(self.cell.columns["seed"])
+
+    def has_settings_of(self, other: Fit) -> bool:
+        """True if method, parameters and budget of tokens are equal, so that the two may be compared."""
+        return self.method.inputs == other.method.inputs and self.site.fit_tokens == other.site.fit_tokens
