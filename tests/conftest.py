@@ -12,9 +12,10 @@ import pytest
 import torch
 
 # Tensors are tiny here: more threads only wait for each other, and tests run beside each other. In child processes too,
-# whose numbers are compared with those of this one.
-os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1)
+# whose numbers are compared with those of this one. `make test-all` asks for more threads, to see that numbers hold.
+_THREADS = os.environ.get("TEST_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = _THREADS
+torch.set_num_threads(int(_THREADS))
 
 _EXTERNAL_PLUGIN = Path(__file__).parent / "external_plugin"
 

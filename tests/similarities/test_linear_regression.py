@@ -171,7 +171,7 @@ def test_products_in_float32_are_enough_where_coefficients_are_moderate(estimate
     # Or small eigenvalues would be rounding.
     assert torch.allclose(quick.x.products, exact.x.products, rtol=1e-12, atol=1e-12 * float(exact.x.products.trace()))
     s = regression(estimate)
-    assert s.value(quick) == pytest.approx(s.value(exact), abs=1e-8)
+    assert s.value(quick) == pytest.approx(s.value(exact), abs=1e-6)  # which is promised
 
 
 def test_products_in_float32_are_refused_where_directions_of_little_variance_count():
@@ -187,7 +187,7 @@ def test_few_spare_rows_ask_for_more_digits():
     """Generalised cross-validation divides what is unexplained by the share of rows that are spare, twice."""
     x, y = (noise(603, d, seed=d).float() for d in (500, 70))
     quick = moments_of(x, y, FloatMoments)
-    assert regression("in_sample").value(quick) == pytest.approx(in_sample(x, y), abs=1e-7)
+    assert regression("in_sample").value(quick) == pytest.approx(in_sample(x, y), abs=1e-6)
     with pytest.raises(Imprecise):
         regression("gcv").value(quick)
 

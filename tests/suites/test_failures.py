@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from tests.support.result_tables import Finished, assert_equal_tables, read_tables, states
+from tests.support.result_tables import assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -216,6 +216,9 @@ def test_wandb_that_fails_only_warns(harness_cli: Cli, tmp_path: Path) -> None:
     assert (folder / "tables" / "reconstruction.parquet").exists()
 
 
+_FEW = ("methods=[mean,{method: topk_sae, n_latents: 256, k: 8, passes: 2}]", *_ONE_SITE[:3])
+
+
 def _start(folder: Path, cache: Path, *overrides: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "harness", "run", "suite=smoke", "wandb.mode=disabled", *overrides]
     environment = {**os.environ, "HARNESS_CACHE": str(cache)}
@@ -224,20 +227,26 @@ def _start(folder: Path, cache: Path, *overrides: str) -> subprocess.Popen[str]:
     )
 
 
-def test_kill_and_resume_gives_the_tables_of_an_unbroken_run(smoke_run: Finished, tmp_path: Path) -> None:
+def test_kill_and_resume_gives_the_tables_of_an_unbroken_run(
+    harness_cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Killed with SIGKILL while it captures, while it fits and while it looks at latents, its worker along with it."""
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    monkeypatch.chdir(unbroken)
+    assert harness_cli("run", "suite=smoke", *_FEW)[0] == 0
     results, cache = tmp_path / "results" / "smoke", tmp_path / "cache"
     for halfway in ("activations/.*.partial/*", "fits/[!.]*", "latents/[!.]*"):
-        process = _start(tmp_path, cache)
+        process = _start(tmp_path, cache, *_FEW)
         while process.poll() is None and not list(cache.glob(halfway)):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL and not list(results.glob("tables/*"))
-    last = _start(tmp_path, cache)
+    last = _start(tmp_path, cache, *_FEW)
     _, errors = last.communicate()
     assert last.returncode == 0, errors
-    assert_equal_tables(*map(read_tables, [smoke_run.folder / "results" / "smoke", results]))
+    assert_equal_tables(*map(read_tables, [unbroken / "results" / "smoke", results]))
     assert not list(cache.rglob("*.partial"))
 
 

@@ -72,7 +72,8 @@ def test_a_suite_over_files_by_its_own_config(harness_cli: Cli, tmp_path: Path) 
 
 def test_a_strangers_distribution_in_a_suite(external_plugin_path: Path, shared_cache: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(external_plugin_path), "HARNESS_CACHE": str(shared_cache)}
-    arguments = ["run", "suite=smoke", "methods=[mean,acme_axes]", "similarities=[acme_norms]", "wandb.mode=disabled"]
+    plugins = ["methods=[mean,acme_axes]", "similarities=[acme_norms]", "evaluations=[reconstruction]", "scorers=[]"]
+    arguments = ["run", "suite=smoke", *plugins, "wandb.mode=disabled"]
     ran = subprocess.run(
         [sys.executable, "-m", "harness", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

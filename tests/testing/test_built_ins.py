@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "jumprelu_sae": {**_QUICK, "target_l0": 4.0},
     "untrained_sae": {"n_latents": 32, "k": 4},
 }
-SIMILARITIES: dict[str, dict[str, Any]] = {"relative": {"anchors": 50}}
+SIMILARITIES: dict[str, dict[str, Any]] = {"relative": {"anchors": 50}, "rsa": {"n_rows": 300}}
 MUST_BE_CHECKED = {"learns", "encodes_row_by_row", "keeps_no_batch", "comes_back_from_disk", "repeats_itself"}
 _EXTERNAL_PLUGIN = Path(__file__).parents[1] / "external_plugin"
 
