@@ -71,7 +71,7 @@ class JumpReLUSAE(PenaltySAE):
         loss = error.square().sum() / self.batch_rows + penalty * len(codes)
         return harness.SAEForward(error, active.totals_by_latent(codes) > 0, loss, pre)
 
-    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: Forward) -> None:
+    def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: harness.SAEForward) -> None:
         super().revive(dead, y, forward)
         assert self.threshold.grad is not None  # `forward` has set it
         self.threshold.grad[dead] += self.auxk_weight
