@@ -15,7 +15,7 @@ from harness.testing.checks import Broken, NotChecked
 from harness.testing.trials import MethodUnderTest
 
 _TOLERANCE = 1e-8
-"""Of the largest number, in float64: sums of a few hundred products, in another order."""
+"""Relative to the largest number, in float64: sums of a few hundred products, in another order."""
 _WEIGHTS = ("weights.encoder", "weights.encoder_bias", "weights.decoder", "weights.decoder_bias")
 
 
@@ -57,7 +57,7 @@ def _trained_a_little(learner: SAELearner, x: Float[Tensor, "n d"]) -> Float[Ten
 def _outcome(
     learner: SAELearner, y: Float[Tensor, "b d"], forward: Callable[[SAELearner, Tensor], SAEForward]
 ) -> dict[str, Tensor]:
-    """What a forward pass leaves, by names that its author knows."""
+    """Results of a forward pass, by names that its author knows."""
     passed = forward(learner, y)
     own = [f"own_parameters()[{place}]" for place in range(len(learner.own_parameters()))]
     outcome = {"error": passed.error, "fired": passed.fired.double()}
