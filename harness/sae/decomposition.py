@@ -31,7 +31,7 @@ class SAEDecomposition(Decomposition):
         return torch.addmm(self.encoder_bias.to(y.dtype), y, self.encoder.T.to(y.dtype))
 
     def centred(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """What the encoder takes: x − bias."""
+        """Rows as the encoder takes them: x − bias."""
         x = working_precision(x)
         # The bias holds the mean, in float64: its own rounding in float32 would shift every row by the same amount.
         return (x - self.bias).to(x.dtype)

@@ -54,7 +54,7 @@ class SAELearner(ABC):
     unit_decoder = True
     """Whether decoder rows keep unit norm in training; saved rows have it in any case."""
     auxk_weight = 1 / 32
-    """Of AuxK, the loss that revives dead latents, beside the kind's own."""
+    """The weight of AuxK, the loss that revives dead latents, beside the kind's own."""
     resumable = True
     holds_out = False
     """Whether one row in 32 goes to `see_held_out` instead of the training."""
@@ -122,11 +122,11 @@ class SAELearner(ABC):
         return SAEForward(error.detach(), (codes != 0).any(dim=0), loss.detach())
 
     def parameters(self) -> list[Tensor]:
-        """All that is learnt, the encoder first."""
+        """Tensors that are learnt, the encoder first."""
         return [*self.weights, *self.own_parameters()]
 
     def own_parameters(self) -> list[Tensor]:
-        """What a kind learns besides the weights."""
+        """Tensors that a kind learns besides the weights."""
         return []
 
     def see_first(self, y: Float[Tensor, "b d"]) -> None:  # noqa: B027  # most kinds need no preparation

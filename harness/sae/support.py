@@ -89,7 +89,7 @@ class Support:
 
 
 def _starts(groups: Int[Tensor, " e"], n_groups: int) -> Int[Tensor, " n_groups"]:
-    """Where each group begins once the places are sorted by group."""
+    """Places where each group begins once the places are sorted by group."""
     counts = torch.zeros(n_groups, dtype=torch.long, device=groups.device)
     counts.scatter_add_(0, groups, torch.ones_like(groups))  # bincount would make the program wait for an accelerator
     return counts.cumsum(0) - counts

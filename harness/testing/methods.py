@@ -16,6 +16,7 @@ from harness.fitting.together import stack_key
 from harness.testing import devices, learners
 from harness.testing.checks import Broken, Check, NotChecked, described, seed_globally
 from harness.testing.examples import rows
+from harness.testing.sae import sets_the_gradients_of_its_loss
 from harness.testing.trials import SIZES, MethodUnderTest
 
 _MAX_ROWS = 20_000
@@ -320,5 +321,6 @@ CHECKS: list[Check] = [
     comes_back_from_disk,
     goes_on_from_a_checkpoint,
     learns_the_same_in_a_stack,
+    sets_the_gradients_of_its_loss,
     follows_the_device,
 ]

@@ -86,7 +86,7 @@ class MatchingPursuit:
         self._gram: Tensor | None = None if orthogonal else atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
         self.may_be_compiled = atoms.device.type == "cpu" and atoms.dtype == torch.float32
-        """Where there is a Gram matrix; the pursuits of torch have the same picks."""
+        """Whether compiled loops are used where there is a Gram matrix; those of torch have the same picks."""
         self.extend(atoms)
 
     @property

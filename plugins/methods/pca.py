@@ -75,7 +75,7 @@ class PCADecomposition(harness.Decomposition):
         self.dictionary = dictionary
         self.mean = mean
         self.variances = variances
-        """Of the fit rows along each component, largest first; in squared units of the activations."""
+        """Variances of the fit rows along each component, largest first; in squared units of the activations."""
         self.k = k
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:

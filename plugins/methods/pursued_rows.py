@@ -24,7 +24,7 @@ class Limits(NamedTuple):
 
 @dataclass
 class PursuedRows:
-    """By matching pursuit: a step takes the picked atom from what is left of the row."""
+    """Rows under matching pursuit: a step takes the picked atom from what is left of the row."""
 
     residual: Float[Tensor, "b d"]
     values: Float[Tensor, "b k"]
@@ -60,7 +60,7 @@ class PursuedRows:
 
 @dataclass
 class OrthogonallyPursuedRows(PursuedRows):
-    """By orthogonal matching pursuit: the coefficients of all atoms taken are those of least squares.
+    """Rows under orthogonal matching pursuit: the coefficients of all atoms taken are those of least squares.
 
     The atoms taken are triangleᵀ·basis with orthonormal rows in `basis` (Gram–Schmidt), and their coefficients c solve
     triangle·c = basis·x. What a step adds to the basis is all that it takes from the residual.

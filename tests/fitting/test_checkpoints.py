@@ -79,7 +79,7 @@ def test_a_fit_broken_off_twice_ends_as_unbroken(name: str, tmp_path: Path) -> N
     resumed_at: list[int] = []
     last = sae(name)
     original = last.partial_fit
-    last.partial_fit = lambda batch: (resumed_at.append(last._step), original(batch))
+    last.partial_fit = lambda batch: (resumed_at.append(last.step), original(batch))
     resumed = run({name: last}, checkpoints_in(tmp_path))[name]
     assert resumed_at[0] > 20
     assert resumed.rows_seen == unbroken.rows_seen == 4 * len(X)

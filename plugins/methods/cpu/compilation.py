@@ -1,4 +1,4 @@
-"""What is compiled by numba for a CPU."""
+"""Compilation of loops by numba, and the threads they run on."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def can_be_compiled(x: Tensor) -> bool:
 
 
 def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
-    """Where the k largest numbers of each row are, in ascending order, found on as many threads as torch has.
+    """Places of the k largest numbers of each row, in ascending order, found on as many threads as torch has.
 
     Which of equal ones is left open, and which negative ones where fewer than k are above 0.
     """
@@ -34,7 +34,7 @@ def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
 
 
 def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -> Int[Tensor, " e"]:
-    """The same where each row keeps a number of its own: the places of the first row, then of the second, and so on."""
+    """Places of the largest where each row keeps a number of its own, row after row."""
     ends = n_kept.cumsum(0)
     places = torch.empty(int(ends[-1]) if len(x) else 0, dtype=torch.long)
     bits, out, starts = x.view(_BITS[x.dtype]).numpy(), places.numpy(), (ends - n_kept).numpy()
@@ -45,7 +45,7 @@ def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -
 
 @compiled("(i2[::1], i2[::1])", "(i4[::1], i4[::1])")
 def group_maxima(row: Any, maxima: Any) -> None:
-    """Of the numbers that lie len(maxima) apart, so that LLVM takes many groups at once."""
+    """Write the maxima of the numbers that lie len(maxima) apart, so that LLVM takes many groups at once."""
     n_groups = len(maxima)
     n_whole = len(row) - len(row) % n_groups
     numbers = row[:n_whole].reshape(-1, n_groups)
@@ -59,7 +59,7 @@ def group_maxima(row: Any, maxima: Any) -> None:
 
 @compiled("i8(i2[::1], i8)", "i8(i4[::1], i8)")
 def kth_largest(numbers: Any, k: Any) -> Any:
-    """By bisection: counting is many numbers at once."""
+    """Find the k-th largest by bisection: counting is many numbers at once."""
     low, high = np.int64(numbers.min()), np.int64(numbers.max())
     while low < high:
         middle = (low + high + 1) >> 1

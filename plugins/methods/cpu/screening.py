@@ -25,7 +25,7 @@ from harness.plugins.methods.cpu.products import products
 from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT, largest_in_float32, rounded
 
 _LEAST_WEIGHTS = 2**18
-"""Of an encoder; products with smaller ones take so little time that there is little to save."""
+"""Least size of an encoder; products with smaller ones take so little time that there is little to save."""
 _SHORTEST = 1e-12
 """Rows, and encoders, of a smaller norm are not screened."""
 

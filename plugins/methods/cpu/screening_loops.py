@@ -15,9 +15,9 @@ from harness.plugins.methods.cpu.largest import group_maxima, kth_largest
 UNIT = 2.0**-8
 """Half of the distance from 1 to the next number in bfloat16: the relative error of rounding to it."""
 RELATIVE = 2 * UNIT * (1 + 4 * UNIT)
-"""Of what lies in bfloat16: the part of the bound that grows with it."""
+"""Relative to what lies in bfloat16: the part of the bound that grows with it."""
 _MOST_CANDIDATES = 1 / 8
-"""Of all latents; beyond, one product with all of them is faster."""
+"""Share of all latents; beyond, one product with all of them is faster."""
 
 
 def rounded(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"], Float[Tensor, " n"]]:

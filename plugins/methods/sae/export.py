@@ -20,7 +20,7 @@ class ExportableSAE(harness.SAEDecomposition):
 
     @abstractmethod
     def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What SAELens's config and weights have for this kind beside the encoder, the dictionary and the bias.
+        """Entries of SAELens's config and weights for this kind, beside the encoder, the dictionary and the bias.
 
         The pre-activations are (x − bias)·encoderᵀ + `encoder_bias`, with the bias in the precision of the encoder.
         """

@@ -76,7 +76,7 @@ def _shapes(architecture: str) -> dict[str, str]:
 def _decomposition(
     config: saelens.SAELensConfig, given: dict[str, Tensor], dtype: torch.dtype
 ) -> harness.SAEDecomposition:
-    """The same codes and reconstructions from raw rows.
+    """Make an SAE with the codes and reconstructions of SAELens, from raw rows.
 
     SAELens encodes c·x − a·b_dec and divides what it decodes by c, with c the activations' scale and a 0 or 1; here
     always x − b_dec/c is encoded. Where a is 0, the encoder's bias takes what is missing.

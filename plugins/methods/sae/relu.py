@@ -38,8 +38,8 @@ class ReLUSAE(PenaltySAE):
         return self.weights.pre_activations(y).relu()
 
     def loss(self, y: Float[Tensor, "b d"], codes: Float[Tensor, "b m"], error: Float[Tensor, "b d"]) -> Tensor:
-        norms = torch.linalg.vector_norm(self.weights.decoder, dim=1)
-        return super().loss(y, codes, error) + self.penalty.value.to(y.dtype) * (codes @ norms).mean()
+        penalty: Tensor = (codes @ torch.linalg.vector_norm(self.weights.decoder, dim=1)).mean()
+        return super().loss(y, codes, error) + self.penalty.value.to(y.dtype) * penalty
 
     def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
         weights = self.weights

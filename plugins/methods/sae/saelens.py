@@ -31,17 +31,17 @@ _REFUSED_NORMALISATIONS = {
 
 @dataclass(frozen=True)
 class SAELensConfig:
-    """What of a config bears on codes and reconstructions."""
+    """Parts of a config that bear on codes and reconstructions."""
 
     architecture: str
     width: int
     n_latents: int
     k: int | None
-    """Of topk."""
+    """Codes of a row, of topk."""
     subtracts_decoder_bias: bool
     """From the rows, before encoding."""
     is_scaled_by_decoder_norm: bool
-    """Of topk: pre-activations are multiplied by the norms of their decoder rows before the largest are chosen."""
+    """Whether topk multiplies pre-activations by the norms of their decoder rows before the largest are chosen."""
     activation_scale: float
     """Rows are multiplied by it before encoding, reconstructions divided."""
 
@@ -67,7 +67,7 @@ def find_folder(config: PretrainedSAEConfig) -> Path:
 
 
 def read_config(folder: Path) -> SAELensConfig:
-    """What the config says, its defaults filled in.
+    """Read what the config says, its defaults filled in.
 
     Raises:
         Undefined: no decomposition with a linear decoder encodes and decodes as this SAE does; the reason says why.
@@ -144,7 +144,7 @@ def _has_own_target(config: dict[str, Any]) -> bool:
 
 
 def _activation_scale(config: dict[str, Any]) -> float | None:
-    """What rows are multiplied by, if they are and it was kept."""
+    """The factor that rows are multiplied by, if they are and it was kept."""
     return _stated(config, "norm_scaling_factor") if config.get("normalize_activations") == _SCALED else None
 
 

@@ -22,7 +22,7 @@ from harness.plugins.methods.sae import StackableTopKSAEConfig, fast_paths
 
 
 class StackedUnits(harness.SAEUnits):
-    """Of u streams of the same rows, [u, b, d] at a time: `scale` is [u, 1, 1]."""
+    """Units of u streams of the same rows, [u, b, d] at a time: `scale` is [u, 1, 1]."""
 
     def measure(self, x: Float[Tensor, "u b d"]) -> None:
         scale = torch.linalg.vector_norm(x - self.mean, dim=2, keepdim=True).mean(dim=1, keepdim=True)

@@ -14,17 +14,17 @@ import harness
 from harness.plugins.methods.sae import PenaltySAEConfig
 
 TOLERANCE = 0.25
-"""Of the target L0, before a warning: few rows are kept out of small streams, and their mean is rough."""
+"""Share of the target L0 that may be missed without a warning: few rows are held out of small streams."""
 
 FIRST_L0 = 64
 
 
 class PenaltySAE(harness.SAELearner):
-    """With `target_l0`, the penalty's weight λ follows the L0 of rows kept out of training: see `PenaltyWeight`."""
+    """SAEs with a penalty, whose weight follows the L0 of rows kept out of training where a `target_l0` is given."""
 
     config: PenaltySAEConfig
     first_weight: float
-    """Where λ starts, if it is steered."""
+    """The λ to start from, if it is steered."""
 
     def start(self, info: harness.Info) -> None:
         super().start(info)

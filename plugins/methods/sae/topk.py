@@ -41,12 +41,12 @@ class TopKSAE(harness.SAELearner):
         return torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
 
     def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
-        """The same by hand: only the k codes of a row have a gradient, so one product of size b·m·d is enough."""
+        """Set the gradients by hand: only the k codes of a row have any, so one product of size b·m·d is enough."""
         chosen = self.choose(y)
         return self.reconstruct(y, chosen, chosen.values.relu())
 
     def choose(self, y: Float[Tensor, "b d"]) -> Chosen:
-        """Where the codes are."""
+        """Find the codes of a batch."""
         return self._selection.of_each_row(y, self.weights, self.config.k)
 
     def reconstruct(self, y: Float[Tensor, "b d"], chosen: Chosen, codes: Float[Tensor, " e"]) -> harness.SAEForward:
