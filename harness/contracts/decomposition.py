@@ -5,10 +5,8 @@ Weights are saved as safetensors and read as safetensors; nothing is ever unpick
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.contracts.rows import rows_from_tensors, rows_to_tensors
+from harness.contracts.saved_class import NotFound, class_name, find_class
 from harness.errors import HarnessError, StoreError
 from harness.files import writing
-from harness.registry.plugin_manager import FILE_MODULE_PREFIX, load_catalog
 
 _FORMAT = 1
 _TENSORS = "decomposition.safetensors"
@@ -34,7 +32,7 @@ _ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash")
 _ROW_TABLES = ("atoms", "candidates")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Codes:
     """The coefficients of n rows: sparse (`indices` given) or dense (`indices` None).
 
@@ -44,6 +42,11 @@ class Codes:
     values: Float[Tensor, "n k"]
     indices: Int[Tensor, "n k"] | None = None
     n_latents: int | None = None
+
+    def __repr__(self) -> str:
+        n, m = len(self.values), self.values.shape[1] if self.indices is None else self.n_latents
+        kept = "dense" if self.indices is None else f"sparse, k={self.values.shape[1]}"
+        return f"Codes({n} rows, {'?' if m is None else m} latents, {kept})"
 
     def to_dense(self, n_latents: int | None = None) -> Float[Tensor, "n m"]:
         """All m coefficients of every row, repeats summed."""
@@ -74,6 +77,18 @@ class Decomposition(ABC):
     `document, window, position, end`."""
     tokenizer_hash: str | None = None
     """Set by the engine: positions of two decompositions can be compared only if it is equal."""
+
+    def __repr__(self) -> str:
+        dictionary = getattr(self, "dictionary", None)  # a property may miss what is not set yet
+        if (
+            type(self).n_latents is Decomposition.n_latents
+        ):  # not asked, since the answer would become part of the state
+            n_latents = vars(self).get("n_latents", None if dictionary is None else len(dictionary))
+        else:
+            n_latents = getattr(self, "n_latents", None)
+        numbers = {"n_latents": n_latents, "width": None if dictionary is None else dictionary.shape[1]}
+        known = [f"{name}={number}" for name, number in numbers.items() if number is not None]
+        return f"{type(self).__name__}({', '.join([*known, f'signed={self.signed}'])})"
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "n d"]) -> Codes: ...
@@ -128,8 +143,11 @@ class Decomposition(ABC):
                 setattr(self, name, value.to(device))
         return self
 
-    def save(self, folder: str | Path) -> None:
-        """Write weights, config and identities under `folder`, so that `harness.load(folder)` gives an equal one."""
+    def save(self, folder: str | Path, method: str | None = None) -> None:
+        """Write weights, config and identities under `folder`, so that `harness.load(folder)` gives an equal one.
+
+        `method` is the name of the method that has made it: where several share a class, the folder names that one.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors, config = self.state()
@@ -142,7 +160,7 @@ class Decomposition(ABC):
                 tensors |= row_tensors
         description = {
             "format": _FORMAT,
-            "class": _class_name(type(self)),
+            "class": class_name(type(self), method),
             "config": config,
             "tokenizer_hash": self.tokenizer_hash,
             "documents": documents,
@@ -194,26 +212,12 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return unshared
 
 
-def _class_name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
 def _find_class(reference: str, folder: Path) -> type[Decomposition]:
-    """Only modules already imported, or of a package that registered a plugin, are looked into: a saved folder must
-    not be able to import whatever it likes.
-    """
-    module_name, _, qualified_name = reference.partition(":")
-    hint = "Install its plugin, or give its file as plugin_files=[...]."
-    known = {registered.module.__name__.partition(".")[0] for registered in load_catalog().entries.values()}
-    if module_name not in sys.modules and module_name.partition(".")[0] not in known:
-        name = module_name.removeprefix(FILE_MODULE_PREFIX)
-        raise StoreError(f"{folder} needs {qualified_name} of module {name!r}, which is not loaded. {hint}")
     try:
-        found: Any = sys.modules.get(module_name) or importlib.import_module(module_name)
-        for part in qualified_name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise StoreError(f"{folder} needs {reference}, which can't be found: {error}. {hint}") from error
+        found = find_class(reference)
+    except NotFound as error:
+        hint = "Install its plugin, or give its file as plugin_files=[...]."
+        raise StoreError(f"{folder} needs {error} {hint}") from error
     if not (isinstance(found, type) and issubclass(found, Decomposition)) or inspect.isabstract(found):
         raise StoreError(f"{folder} names {reference} as its class, which is not a harness.Decomposition.")
     return found

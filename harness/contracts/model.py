@@ -30,12 +30,16 @@ class Window:
     end: Sequence[int | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Capture:
     """Activations by site, in the model's dtype and on the CPU, and the identity of each row."""
 
     x: dict[str, Float[Tensor, "n d"]]
     rows: pd.DataFrame
+
+    def __repr__(self) -> str:
+        widths = ", ".join(map(str, dict.fromkeys(x.shape[1] for x in self.x.values())))
+        return f"Capture({', '.join(self.x)}: {len(self.rows)} rows of width {widths})"
 
 
 @dataclass(frozen=True)

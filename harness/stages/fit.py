@@ -107,7 +107,7 @@ def _end(
     work = session.store.work_folder("fit", cell.key)
     shutil.rmtree(work, ignore_errors=True)
     with session.alone(cell):
-        fitted.decomposition.save(work)
+        fitted.decomposition.save(work, cell.task["method"]["name"])
         rows = _cost_rows(fitted, fitted.decomposition, n_distinct, activations.n_rows - n_distinct, peak_bytes)
         code = session.catalog.find("method", cell.task["method"]["name"]).version
         provenance = {**session.provenance(), "plugin_code": code}

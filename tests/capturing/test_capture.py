@@ -149,3 +149,11 @@ def test_lone_surrogates_are_read_as_unknown_characters(gpt2: Any) -> None:
     text = "a\ud800b and more of it"
     captured = harness.capture(gpt2, [text], ["resid_post.0"], first=True)
     assert captured.rows["end"].max() == len(text)
+
+
+def test_a_capture_is_shown_in_one_line(gpt2: Any) -> None:
+    c = harness.capture(gpt2, TEXTS, SITES)
+    width = c.x[SITES[0]].shape[1]
+    assert repr(c) == f"Capture({', '.join(SITES)}: {len(c.rows)} rows of width {width})"
+    uneven = harness.Capture({"a.0": torch.ones(2, 3), "b.1": torch.ones(2, 5)}, c.rows.head(2))
+    assert repr(uneven) == "Capture(a.0, b.1: 2 rows of width 3, 5)"

@@ -120,6 +120,16 @@ def _cut(path: Path, n_bytes: int) -> None:
         ("harness_plugin_file_acme:Acme", "module 'acme', which is not loaded.*plugin_files"),
         ("harness.plugins.methods:NoSuchClass", "can't be found"),
         ("harness.plugins.no_such_module:Evil", "can't be found"),
+        ("plugins.no_such_module:Evil", "can't be found"),
+        ("method/pca:NoSuchClass", "can't be found"),
+        ("method/pca:PCA", "not a harness.Decomposition"),
+        ("method/pca:torch.nn.Linear", "not a harness.Decomposition"),
+        ("method/pca:harness.Decomposition", "not a harness.Decomposition"),
+        ("similarity/svcca:Svcca", "not a harness.Decomposition"),
+        ("method/no_such_method:Evil", "method/no_such_method, which is not installed.*plugin_files"),
+        ("method/evil_module:Evil", "not installed"),
+        ("evil_module/pca:Evil", "not installed"),
+        ("method/evil_module.sub:Evil", "not installed"),
         ("", "not loaded"),
     ],
 )
@@ -198,3 +208,34 @@ def test_n_latents_comes_from_the_dictionary_or_has_to_be_given() -> None:
     del decomposition.n_latents
     with pytest.raises(harness.HarnessError, match="Offset: set n_latents"):
         _ = decomposition.n_latents
+
+
+def test_a_fit_is_shown_in_one_line() -> None:
+    assert repr(Everything()) == "Everything(n_latents=3, width=4, signed=True)"
+    assert repr(Offset(torch.ones(4))) == "Offset(n_latents=4, signed=True)"
+    decomposition = Everything()
+    decomposition.signed = False
+    before = decomposition.state()[1]
+    assert repr(decomposition) == "Everything(n_latents=3, width=4, signed=False)"
+    assert decomposition.state()[1] == before  # being looked at is no part of it
+    bare = Offset(torch.ones(4))
+    del bare.n_latents
+    assert repr(bare) == "Offset(signed=True)" and repr(Offset.__new__(Offset)) == "Offset(signed=True)"
+    assert repr(Computed()) == "Computed(n_latents=7, signed=True)"
+
+
+class Computed(Offset):
+    """Derives its number of latents."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def n_latents(self) -> int:  # type: ignore[override]
+        return 7
+
+
+def test_codes_are_shown_in_one_line() -> None:
+    values, indices = torch.ones(50, 3), torch.zeros(50, 3, dtype=torch.long)
+    assert repr(harness.Codes(values)) == "Codes(50 rows, 3 latents, dense)"
+    assert repr(harness.Codes(values, indices, 16)) == "Codes(50 rows, 16 latents, sparse, k=3)"
+    assert repr(harness.Codes(values, indices)) == "Codes(50 rows, ? latents, sparse, k=3)"

@@ -11,7 +11,7 @@ from pathlib import Path
 import harness
 
 _USE = """
-import json, torch, harness
+import json, pathlib, torch, harness
 specs = {f"{s.kind}/{s.name}": s.summary for s in harness.catalog()}
 x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
 fitted = harness.fit(harness.create("method", "acme_axes", k=8), x)
@@ -19,7 +19,13 @@ error = (fitted.decode(fitted.encode(x)) - x).abs().max().item()
 norms = harness.create("similarity", "acme_norms")
 fitted.save("saved")
 same = torch.equal(harness.load("saved").encode(x).values, fitted.encode(x).values)
-print(json.dumps({"specs": specs, "error": error, "same": norms(x, 2 * x), "loads": same}))
+saved = pathlib.Path("saved", "decomposition.json")
+names = [json.loads(saved.read_text())["class"]]
+for older in ("acme_decompositions.axes:AxesDecomposition", "acme_decompositions.moved_since:AxesDecomposition"):
+    saved.write_text(saved.read_text().replace(names[-1], older))
+    assert type(harness.load("saved")) is type(fitted)
+    names.append(older)
+print(json.dumps({"specs": specs, "error": error, "same": norms(x, 2 * x), "loads": same, "class": names[0]}))
 """
 
 
@@ -34,6 +40,7 @@ def test_an_installed_plugin_is_listed_and_works(external_plugin_path: Path, tmp
     assert found["error"] < 1e-6
     assert abs(found["same"] - 1) < 1e-12
     assert found["loads"]
+    assert found["class"] == "method/acme_axes:AxesDecomposition"
 
 
 def test_it_leaves_this_environment_alone(external_plugin_path: Path) -> None:

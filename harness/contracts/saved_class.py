@@ -1,0 +1,132 @@
+"""How a saved fit names its class, and how the class is found again.
+
+The name is that of the plugin and of the class, `method/pca:PCADecomposition`, so that the class may move between the
+plugin's modules. Where no installed plugin knows it, as with a single file, it is `module:Class`; older fits all have
+that form, and those whose module is gone are looked for by the name of their class alone.
+
+A saved folder must not be able to import whatever it likes: only modules already imported, or of a package that
+registered a plugin, are looked into.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from harness.errors import PluginError
+from harness.registry.plugin_manager import FILE_MODULE_PREFIX, Registered, load_catalog
+
+_RENAMED = {"plugins": "harness.plugins"}
+"""The former names of packages, in fits that were made before these were renamed."""
+
+
+class NotFound(Exception):
+    """The class that a saved fit names is not there; the message goes on from "needs"."""
+
+
+def class_name(cls: type, method: str | None = None) -> str:
+    """How a fit of this class names it; where several methods know the class, by `method` if it is one of them."""
+
+    def preference(registered: Registered) -> tuple[bool, bool, str]:
+        is_at_home = str(registered.spec.factory).partition(":")[0] == cls.__module__
+        return registered.spec.name != method, not is_at_home, registered.spec.name
+
+    for registered in sorted(_methods(), key=preference):
+        if _is_loaded(registered) and _known_if_whole(registered, cls.__qualname__) is cls:
+            return f"method/{registered.spec.name}:{cls.__qualname__}"
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def find_class(reference: str) -> Any:
+    """The object that a saved fit names as its class, or NotFound."""
+    place, _, name = reference.partition(":")
+    kind, slash, method = place.partition("/")
+    if not slash:
+        return _in_module(place, name)
+    registered = load_catalog().entries.get((kind, method))
+    if registered is None:
+        raise NotFound(f"{name} of {place}, which is not installed.")
+    try:
+        found = _known_to(registered, name) or _moved(_top(registered.module.__name__), name)
+    except PluginError as error:
+        raise NotFound(f"{name}. {error}") from error
+    if found is None:
+        raise NotFound(f"{name} of {place}, which can't be found: it has no such class.")
+    return found
+
+
+def _in_module(module_name: str, name: str) -> Any:
+    top, _, rest = module_name.partition(".")
+    renamed = [f"{_RENAMED[top]}.{rest}"] if top in _RENAMED else []
+    allowed = [place for place in (module_name, *renamed) if place in sys.modules or _top(place) in _known_tops()]
+    if not allowed:
+        module = module_name.removeprefix(FILE_MODULE_PREFIX)
+        raise NotFound(f"{name} of module {module!r}, which is not loaded.")
+    why: Exception | None = None
+    for place in allowed:
+        try:
+            found = _attribute(sys.modules.get(place) or importlib.import_module(place), name)
+        except ImportError as error:
+            why, found = error, None
+        found = found or _moved(_top(place), name)
+        if found is not None:
+            return found
+    raise NotFound(f"{module_name}:{name}, which can't be found: {why or 'the module has no such class'}.")
+
+
+def _moved(top: str, name: str) -> Any:
+    """What a method of the package `top` knows by this name, wherever it stands; None if none does."""
+    for registered in sorted(_methods(), key=lambda registered: registered.spec.name):
+        if _top(registered.module.__name__) == top and (found := _known_if_whole(registered, name)) is not None:
+            return found
+    return None
+
+
+def _methods() -> list[Registered]:
+    return [registered for (kind, _), registered in load_catalog().entries.items() if kind == "method"]
+
+
+def _known_tops() -> set[str]:
+    return {_top(registered.module.__name__) for registered in load_catalog().entries.values()}
+
+
+def _top(module_name: str) -> str:
+    return module_name.partition(".")[0]
+
+
+def _is_loaded(registered: Registered) -> bool:
+    factory = registered.spec.factory
+    return not isinstance(factory, str) or factory.partition(":")[0] in sys.modules
+
+
+def _known_to(registered: Registered, name: str) -> Any:
+    """What the factory's module, or one of those it derives from, has under this name; None if none has."""
+    return next((found for module in _modules(registered) if (found := _attribute(module, name)) is not None), None)
+
+
+def _known_if_whole(registered: Registered, name: str) -> Any:
+    """As `_known_to`; None also where the plugin can't be imported, which says nothing of the class asked for."""
+    try:
+        return _known_to(registered, name)
+    except PluginError:
+        return None
+
+
+def _modules(registered: Registered) -> Iterator[ModuleType]:
+    factory = registered.resolve(registered.spec.factory)
+    classes = inspect.getmro(factory) if isinstance(factory, type) else (factory,)
+    reference = registered.spec.factory
+    named = [reference.partition(":")[0]] if isinstance(reference, str) else []
+    for module_name in dict.fromkeys([*named, *(getattr(one, "__module__", "") for one in classes)]):
+        if module_name in sys.modules:
+            yield sys.modules[module_name]
+
+
+def _attribute(place: Any, name: str) -> Any:
+    for part in name.split("."):
+        place = getattr(place, part, None)
+    return place
