@@ -84,7 +84,7 @@ def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: py
         (["method/pac", "n_components=3"], "Did you mean 'pca'?"),
         (["method/acme", "k=3"], "What is in a file of yours is found with plugin_files=[FILE.py]."),
         (["pca"], "write KIND/NAME"),
-        (["corpus/synthetic"], "no checks for 'corpus'"),
+        (["corpora/synthetic"], "no checks for 'corpora'"),
         (["method/pca", "n_components=3", "plugin_files=[missing.py]"], "no file 'missing.py'"),
     ],
 )
