@@ -76,6 +76,18 @@ def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: py
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["corpus/synthetic", "n_documents=50"], "corpus/synthetic: 6 checks: 5 holds, 0 fails, 1 not checked"),
+        (["task/layer_matching", "families=[small]"], "task/layer_matching: 10 checks: 10 holds, 0 fails"),
+    ],
+)
+def test_what_a_spec_states_is_checked_too(words: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", *words]) == 0
+    assert said in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["method/pca"], "method/pca.n_components: missing"),
