@@ -76,6 +76,18 @@ def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: py
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["corpus/synthetic", "n_documents=50"], "corpus/synthetic: 6 checks: 5 holds, 0 fails, 1 not checked"),
+        (["task/layer_matching", "families=[small]"], "task/layer_matching: 10 checks: 10 holds, 0 fails"),
+    ],
+)
+def test_what_a_spec_states_is_checked_too(words: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", *words]) == 0
+    assert said in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["method/pca"], "method/pca.n_components: missing"),
@@ -84,7 +96,7 @@ def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: py
         (["method/pac", "n_components=3"], "Did you mean 'pca'?"),
         (["method/acme", "k=3"], "What is in a file of yours is found with plugin_files=[FILE.py]."),
         (["pca"], "write KIND/NAME"),
-        (["corpus/synthetic"], "no checks for 'corpus'"),
+        (["corpora/synthetic"], "no checks for 'corpora'"),
         (["method/pca", "n_components=3", "plugin_files=[missing.py]"], "no file 'missing.py'"),
     ],
 )

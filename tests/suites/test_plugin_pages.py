@@ -1,0 +1,66 @@
+"""Each kind of plugin has a page, whose example is written, checked and run to the letter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.registry.specs import KINDS
+from harness.testing import _checks_of as checks_of
+from harness.testing import raise_problems
+from harness.testing.checks import run_check
+from harness.testing.declared import Declared
+from harness.testing.subjects import subject_of
+from tests.support.documents import Reader, blocks
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "plugins"
+MAX_WORDS = 900
+"""A page is short: with its example it fits on two screens."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example, *others = blocks(PAGES / f"{kind}.md")
+    assert example.file
+    Path(example.file).write_text(example.text, encoding="utf-8")
+    for program in (block.text for block in others if block.language == "python"):
+        exec(compile(program, kind, "exec"), {})
+    params = {"path": "story.txt"} if kind == "corpus" else {}
+    declared = Declared(kind, Path(example.file).stem, params, (example.file,))
+    subject = subject_of(kind, declared.create, declared)
+    findings = [run_check(check, subject) for check in checks_of(kind)]
+    raise_problems(findings)
+    assert sum(finding.outcome == "holds" for finding in findings) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_gets_through(kind: str, tmp_path: Path, shared_cache: Path) -> None:
+    Reader(tmp_path, shared_cache, {"WANDB_MODE": "disabled"}).follow(PAGES / f"{kind}.md")
+    assert list(tmp_path.glob("results/*/tables/*.csv"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_says_what_a_kind_must_and_may_have(kind: str) -> None:
+    page = PAGES / f"{kind}.md"
+    text = page.read_text(encoding="utf-8")
+    assert len(text.split()) < MAX_WORDS
+    for part in ("**It must have**", "**It may have**", "**A complete one**", "**Check it, and use it**"):
+        assert part in text, part
+    example, *_ = blocks(page)
+    assert example.file and f'harness.Spec("{kind}", "{Path(example.file).stem}"' in example.text
+    assert f"harness new {kind} NAME" in text and f"harness check {kind}/" in text
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (PAGES / target).is_file(), target
+
+
+def test_readers_are_led_to_the_pages() -> None:
+    readme, tutorial = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tutorial.md"))
+    for kind in KINDS:
+        assert f"(docs/plugins/{kind}.md)" in readme
+        assert f"(plugins/{kind}.md)" in tutorial
+    assert {page.stem for page in PAGES.iterdir()} == set(KINDS)
