@@ -26,7 +26,7 @@ from harness.errors import PluginError, Undefined
 
 
 def pair_value(name: str, metric: Similarity, call: str, pair: Pair, sides: Sides) -> PairValue:
-    """The form for a metric: by the first of its abilities that is asked for here.
+    """A value in the form for its metric: by the first of its abilities that is asked for here.
 
     Args:
         name: of the table row.

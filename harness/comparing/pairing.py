@@ -1,4 +1,4 @@
-"""Which rows two places share, and in which order they are compared.
+"""Rows that two places share, in the order in which they are compared.
 
 Invariant: what two places share, and its order, depends on their own captures only, so a value is the same to the last
 bit whichever other pairs a job compares.
@@ -32,7 +32,7 @@ class View:
     """The rows of a place in the order of an alignment; views of one alignment have equally many."""
 
     name: str
-    """The same for views that hold the same rows in the same order."""
+    """Equal for views that hold equal rows in one order."""
     same_rows: str
     """The name of the view that holds the same rows unshuffled; its own name where that is itself."""
     activations: Features
@@ -59,7 +59,7 @@ class Pair:
 
     @cached_property
     def kept_digest(self) -> bytes:
-        """The same for pairs that keep the same places."""
+        """A hash of `kept`: equal for pairs that keep the same rows."""
         return hashlib.sha256(self.kept.cpu().numpy().tobytes()).digest()
 
     @cached_property
@@ -123,8 +123,10 @@ class Pairing:
         self._shared: dict[tuple[str, str], SharedRows] = {}
 
     def shared(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> SharedRows:
-        """What two places share, each given by its captures and the norm from which rows are masked, or by several
-        `sites` of one model, each so given.
+        """The rows that two places share.
+
+        A place is given by its captures and the norm from which rows are masked, or by several `sites` of one model,
+        each so given.
         """
         one, other = self._place(a), self._place(b)
         if (one.name, other.name) not in self._shared:

@@ -1,4 +1,4 @@
-"""What metrics make of single sides, kept for the next pair that such a side is in."""
+"""Things that metrics make of single sides, kept for the next pair that such a side is in."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 SIDES_BYTES = 2**30
-"""What is kept of single sides; what has no room is found anew."""
+"""Room for what is kept of single sides; the rest is made anew when it is needed."""
 
 
 class SideKey(NamedTuple):
     """Equal for sides of which equal metrics make the same."""
 
     what: str
-    """Anchors, or what `of_side` gives."""
+    """`anchors`, or `of_side` for what that gives."""
     call: str
-    """What the metric was made of."""
+    """The name and parameters that the metric was made with."""
     view: str
     kept: bytes
     """The digest of which rows are compared; anchors, too, are given by these."""
@@ -29,7 +29,7 @@ class Sides:
         self._kept: dict[SideKey, tuple[Any, int]] = {}
 
     def of(self, key: SideKey, find: Callable[[], Any]) -> Any:
-        """What is kept under the key, or what is found now."""
+        """The thing under a key, found now if it is not kept."""
         found, n_bytes = self._kept.pop(key) if key in self._kept else _sized(find())
         while self._kept and n_bytes + sum(other for _, other in self._kept.values()) > self._max_bytes:
             del self._kept[next(iter(self._kept))]

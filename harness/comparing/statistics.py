@@ -32,7 +32,7 @@ class Statistics(Steps):
         self.step(lambda: self._joint.update(rows, masked))
 
     def of(self, pair: Pair) -> Any:
-        """What a metric needs to know of one pair."""
+        """The statistics of one pair."""
         if self.stopped is not None:
             raise self.stopped
         return self._joint.pair(pair.one.name, pair.other.name, *pair.left_out())

@@ -1,4 +1,4 @@
-"""How the value of a similarity comes about: in steps of its plugin's code, of which any may fail."""
+"""Values of a similarity in the making: steps of its plugin's code, of which any may fail."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
 
 
 def _of_codes(task: Any, pairing: Pairing, session: Session) -> list[dict[str, Any]]:
-    """Both decompositions with the evaluation rows that their places share."""
+    """Compare codes of the evaluation rows that both places share."""
     metric: SimilarityOfCodes = session.create("similarity", task["similarity"])
     a, b = _fits(task, session)
     shared = pairing.shared(task["a"], task["b"])

@@ -1,4 +1,4 @@
-"""What a similarity has to keep."""
+"""Checks of what a similarity promises."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class SimilarityUnderTest:
         return side
 
     def value(self, x: Any, y: Any) -> float:
-        """By a fresh metric; one that compares codes has them of the same rows."""
+        """The value by a fresh metric; one that compares codes is given rows for both sides."""
         encoded = [rows(*_ENCODED), rows(*_ENCODED)] if self.of_codes else []
         return float(self.make()(x, y, *encoded))
 
@@ -230,7 +230,7 @@ def has_no_number_for_rows_that_are_all_the_same(similarity: SimilarityUnderTest
 
 
 def gives_in_a_run_what_it_gives_alone(similarity: SimilarityUnderTest) -> None:
-    """From `statistics` and from `of_side`, which a run uses, it has the value of s(x, y) to 1e-5."""
+    """A run, which uses `statistics` and `of_side`, gives the value of s(x, y) to 1e-5."""
     if not isinstance(similarity.metric, SharedStatistics | PerSide | StreamingPerSide):
         raise NotChecked("it names no statistics and says nothing of single sides")
     _, d_x, d_y = next(size for size in SIZES if size[1] == similarity.rows("x").shape[1])
@@ -291,7 +291,7 @@ _MAPS: dict[str, Callable[[Float[Tensor, "n d"]], Float[Tensor, "n d"]]] = {
     "permutation": lambda x: x[:, torch.randperm(x.shape[1], generator=_generator(6))],
     "invertible": lambda x: _rotated(x) * torch.logspace(-0.5, 0.5, x.shape[1], dtype=x.dtype),
 }
-"""By the names that `invariant_to` may have; `permutation` is of columns, `invertible` stands for all linear maps."""
+"""Maps by the names of `invariant_to`; `permutation` is of columns, `invertible` stands for all linear maps."""
 
 CHECKS: list[Check] = [
     says_what_it_is,

@@ -56,7 +56,7 @@ class _Cka:
 
     @property
     def range(self) -> tuple[float, float]:
-        """By Cauchy and Schwarz; the debiased HSIC too is an inner product (Székely & Rizzo 2014)."""
+        """The ends by Cauchy and Schwarz; the debiased HSIC too is an inner product (Székely & Rizzo 2014)."""
         return (-1.0, 1.0) if self.debiased else (0.0, 1.0)
 
     def _check_n_rows(self, n_rows: int) -> None:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import harness
-from harness.plugins.similarities.moments import CentredMoments, JointMoments, Scatter, features_around
+from harness.plugins.similarities.moments import CentredMoments, JointMoments, features_around
 
 # Of rows, rounding in float32 averages out over many only, and over many columns: sums of few values round one way.
 _FEW_ROWS = 512
@@ -57,6 +57,25 @@ class FloatMoments(JointMoments):
         self._are_rough |= other._are_rough - self._pilots.keys()
         super().merge(other)
 
+    def pair(
+        self,
+        x: str,
+        y: str,
+        without_x: Float[Tensor, "j d1"] | None = None,
+        without_y: Float[Tensor, "k d2"] | None = None,
+    ) -> CentredMoments:
+        """The moments of a pair, either way round; inexact where products were rounded and are not doubted so far."""
+        found, key = super().pair(x, y, without_x, without_y), self._key(x, y)
+        if key not in self._rounded:
+            return found
+
+        def doubt() -> Callable[[], CentredMoments]:
+            self._doubted.add(key)
+            # Holds no sums: many pairs may be in doubt at once.
+            return lambda: self._in_float64(x, y, without_x, without_y)
+
+        return replace(found, doubt=doubt)
+
     def _pilot(self, place: str, x: Float[Tensor, "b d"], masked: Bool[Tensor, " b"]) -> Float[Tensor, " d"]:
         if int((~masked).sum()) < _FEW_ROWS:
             self._are_rough.add(place)
@@ -89,21 +108,10 @@ class FloatMoments(JointMoments):
             return self._features(place, x, masked)
         return features
 
-    def _centred(self, x: str, y: str, own_x: Scatter, own_y: Scatter) -> CentredMoments:
-        found, key = super()._centred(x, y, own_x, own_y), self._key(x, y)
-        if key not in self._rounded:
-            return found
-
-        def doubt() -> Callable[[], CentredMoments]:
-            self._doubted.add(key)
-            return lambda: self._in_float64(x, y, own_x, own_y)
-
-        return replace(found, doubt=doubt)
-
-    def _in_float64(self, x: str, y: str, own_x: Scatter, own_y: Scatter) -> CentredMoments:
+    def _in_float64(self, x: str, y: str, without_x: Tensor | None, without_y: Tensor | None) -> CentredMoments:
         if self._doubted:
             self._multiply_again()
-        return self._centred(x, y, own_x, own_y)
+        return self.pair(x, y, without_x, without_y)
 
     @torch.no_grad()
     def _multiply_again(self) -> None:

@@ -1,4 +1,4 @@
-"""What every similarity over representations asks of its two inputs."""
+"""Checks of the two inputs of a similarity over representations."""
 
 from __future__ import annotations
 

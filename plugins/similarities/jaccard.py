@@ -43,7 +43,7 @@ class _Counts:
     both: int
     both_by_luck: float | None
     shared: tuple[int, int, int] | None
-    """How many shared candidates there are, and how many of them each side chose (None as above)."""
+    """Numbers of shared candidates, and of those of them that each side chose (None as above)."""
 
 
 class Jaccard:
@@ -164,7 +164,7 @@ def _count_ends(a: harness.Decomposition, b: harness.Decomposition, atoms: list[
 
 
 def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:
-    """What names a token: a position counts from the start of its window, of which a document may have many.
+    """Columns that name a token: a position counts from the start of its window, of which a document may have many.
 
     Atoms need not come with their window; the end in the text tells windows apart as well.
     """

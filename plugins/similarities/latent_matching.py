@@ -1,4 +1,4 @@
-"""How well the latents of two decompositions match, each latent of one with at most one latent of the other.
+"""Match between the latents of two decompositions, each latent of one with at most one latent of the other.
 
     s = mean over the min(m_a, m_b) matched pairs of how alike the two latents are
 

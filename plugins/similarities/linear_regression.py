@@ -1,4 +1,4 @@
-"""How much of y a linear regression on x explains: R² of all columns of y together (Kornblith et al. 2019).
+"""Share of y that a linear regression on x explains: R² of all columns of y together (Kornblith et al. 2019).
 
 With centred rows X [n, d1] and Y [n, d2], which is regression with an intercept, and the orthonormal basis Q = X U Λ^-½
 [n, r] of the columns of X, where r is their rank and Λ and U are eigenvalues and eigenvectors of XᵀX:
@@ -88,7 +88,7 @@ class LinearRegression(MomentSimilarity):
 
 
 def _error(white_x: Float[Tensor, "d1 r"], projected: Float[Tensor, "r d2"], moments: CentredMoments) -> float:
-    """What rounding of XᵀY may have done to R²."""
+    """The error that rounding of XᵀY may have brought into R²."""
     z_x, z_y = moments.x.pilot_squares, moments.y.pilot_squares
     coefficients = white_x @ projected
     linear = 2 * math.sqrt(z_x @ coefficients.square() @ z_y) / moments.y.trace

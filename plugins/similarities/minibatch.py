@@ -27,7 +27,7 @@ _EPS = torch.finfo(torch.float64).eps
 
 @dataclass
 class KernelProducts:
-    """Of one pair, over all minibatches; plain numbers, since there are many pairs and each minibatch adds little."""
+    """Sums over all minibatches for one pair; plain numbers, since there are many pairs and each adds little."""
 
     n_rows: int = 0
     """In the minibatches that count."""

@@ -63,7 +63,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class CentredMoments:
-    """What two sides say of themselves, and the sums over both: the centred x [n, d1] and y [n, d2]."""
+    """Sums over each of two sides, and over both together: the centred x [n, d1] and y [n, d2]."""
 
     x: Scatter
     y: Scatter
@@ -100,13 +100,11 @@ class JointMoments:
     Args:
         pairs: names of places to compare. A place in any number of pairs is summed once, as is a pair given both ways.
         same_rows: for places that hold the rows of another one in another order, the name of that one.
+        read_again: of no use here, since one reading is enough.
     """
 
     def __init__(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        same_rows: Mapping[str, str] | None = None,
-        read_again: object = None,
+        self, pairs: Sequence[tuple[str, str]], same_rows: Mapping[str, str] | None = None, read_again: object = None
     ) -> None:
         self._same_rows = dict(same_rows or {})
         self._pairs = dict.fromkeys((self._original(place), self._original(place)) for pair in pairs for place in pair)
@@ -159,9 +157,7 @@ class JointMoments:
         """
         if not self._sums:
             raise harness.Undefined("no rows")
-        return self._centred(x, y, self._scatter(x, without_x), self._scatter(y, without_y))
-
-    def _centred(self, x: str, y: str, own_x: Scatter, own_y: Scatter) -> CentredMoments:
+        own_x, own_y = self._scatter(x, without_x), self._scatter(y, without_y)
         sums = self._sums[x, y] if self._key(x, y) == (x, y) else self._sums[y, x].T
         if not int(sums[-1, -1]) == own_x.n_rows == own_y.n_rows:
             raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
@@ -295,7 +291,7 @@ def features_around(
 
 
 def _moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> Float[Tensor, "d1+2 d2+2"]:
-    """The same sums around pilots that lie b_x and b_y further."""
+    """Sums around pilots that lie b_x and b_y further."""
     return _moved_left(_moved_left(sums, b_x).T, b_y).T
 
 
@@ -305,14 +301,14 @@ def _moved_left(sums: Float[Tensor, "d1+2 d2+2"], b: Float[Tensor, " d1"]) -> Fl
 
 
 def _products_moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> Float[Tensor, "d1 d2"]:
-    """Of `_moved` the products alone: two updates of rank 1."""
+    """The products of `_moved` alone: two updates of rank 1."""
     z, one = sums[:-2], sums[-1]
     by_one = z[:, -1] - one[-1] * b_x
     return torch.addr(z[:, :-2], b_x, one[:-2], alpha=-1).addr_(by_one, b_y, alpha=-1)
 
 
 def _norm_products_moved(sums: Float[Tensor, "d1+2 d2+2"], b_x: Tensor, b_y: Tensor) -> float:
-    """Of `_moved` the sum of ‖x‖²‖y‖²."""
+    """The sum of ‖x‖²‖y‖² of `_moved` alone."""
     z, norm, one = sums[:-2], sums[-2], sums[-1]
     by_norm = norm - 2 * b_x @ z + b_x.dot(b_x) * one
     return float(by_norm[-2] - 2 * b_y.dot(by_norm[:-2]) + b_y.dot(b_y) * by_norm[-1])

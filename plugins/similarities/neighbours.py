@@ -1,4 +1,4 @@
-"""Which rows are near each other by cosine, all against all in tiles: no n × n matrix is ever whole.
+"""Nearest rows of each row by cosine, all against all in tiles: no n × n matrix is ever whole.
 
 Rows come as unit vectors u, for which the nearest by cosine are the nearest by distance. They are moved to their mean
 m first, and a row j is scored for a row i by

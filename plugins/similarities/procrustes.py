@@ -33,7 +33,7 @@ _NEAR = 0.99
 
 
 class Procrustes(MomentSimilarity):
-    """How far two sides are apart after the best rotation; 0 for a side and itself."""
+    """Distance of two sides after the best rotation; 0 for a side and itself."""
 
     higher_is_more_similar = False
     symmetric = True

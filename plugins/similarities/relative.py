@@ -55,7 +55,7 @@ class _Anchored:
         return frozenset({"orthogonal", "isotropic_scale", "permutation"} | translation)
 
     def anchor_places(self, n_rows: int) -> Int[Tensor, " a"]:
-        """Which of n rows are the anchors: those given, or as many drawn with each seed; rising for each seed."""
+        """Places of the anchors among n rows: those given, or as many drawn with each seed; rising for each seed."""
         given = self.config.anchors
         if isinstance(given, int):
             if given > n_rows:
@@ -68,7 +68,7 @@ class _Anchored:
         return torch.tensor(sorted(given))
 
     def _frames_of(self, ax: Float[Tensor, "a d1"], ay: Float[Tensor, "a d2"]) -> list[tuple[_Frame, _Frame]]:
-        """Both sides' anchors for each seed."""
+        """Anchors of both sides for each seed."""
         check_aligned(ax, ay)
         n_seeds, centre = self.config.n_seeds, self.config.centre
         if not len(ax):
