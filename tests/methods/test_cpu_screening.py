@@ -14,6 +14,8 @@ from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT
 from harness.plugins.methods.sae import fast_paths
 
 B, M, D = 64, 2048, 96
+ROUNDING = 1e-5
+"""Of products in float32: d · 2⁻²⁴ of the norms of row and latent, in whatever order d terms are summed, and d ≤ 96."""
 
 
 def drawn(seed: int = 0, b: int = B, m: int = M, d: int = D, bias: float = 0.05) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,9 +38,9 @@ def check_largest(screen: Screen, k: int) -> None:
     wanted = exact(screen.y, screen.encoder, screen.encoder_bias)
     assert all(len(set(row)) == k for row in latents.tolist())
     scale = 1 + screen.y.norm(dim=1, keepdim=True)
-    assert ((values.relu() - wanted.gather(1, latents).relu()).abs() <= 1e-6 * scale).all()
+    assert ((values.relu() - wanted.gather(1, latents).relu()).abs() <= ROUNDING * scale).all()
     best = wanted.topk(k, dim=1).values.relu()
-    assert ((values.relu().sort(dim=1, descending=True).values - best).abs() <= 1e-6 * scale).all()
+    assert ((values.relu().sort(dim=1, descending=True).values - best).abs() <= ROUNDING * scale).all()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_the_largest_of_all_rows_together(bias: float, n: int, guess: float) -> 
     assert len(values) == n_found and (support.rows.diff() >= 0).all()
     places = support.rows * M + support.latents
     assert len(places.unique()) == n_found
-    tolerance = 1e-6 * (1 + screen.y.norm(dim=1, keepdim=True)).expand_as(wanted)
+    tolerance = ROUNDING * (1 + screen.y.norm(dim=1, keepdim=True)).expand_as(wanted)
     assert ((values - wanted.flatten()[places]).abs() <= tolerance.flatten()[places]).all()
     others = (wanted - tolerance).flatten().index_fill(0, places, 0)
     assert n_found == B * M or others.max() <= values.min()
@@ -149,7 +151,7 @@ def test_the_smallest_of_them_may_be_in_a_row_computed_whole(n: int) -> None:
         screen = Screen.of(y, encoder, bias)
         best = exact(y, encoder, bias).flatten().topk(n).values
         _, values = screen.largest_of_all(n, (0.98 * best[-1]).float())
-        assert len(values) == n and values.min() == pytest.approx(float(best[-1]), rel=1e-5)
+        assert len(values) == n and values.min() == pytest.approx(float(best[-1]), rel=1e-4)
 
 
 @pytest.mark.parametrize("exponent", [-66, -70, -76, -126, 60])

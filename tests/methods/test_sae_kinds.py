@@ -64,7 +64,7 @@ def test_codes_are_never_negative() -> None:
 )
 def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -> None:
     x, directions = planted(6000)
-    sae = harness.fit(learner(kind, **{"k" if "k" in kind else "target_l0": 3}, passes=40), x)
+    sae = harness.fit(learner(kind, **{"k" if "k" in kind else "target_l0": 3}, passes=25), x)
     cosines = (directions @ sae.dictionary.T).max(dim=1).values
     assert cosines.mean() > 0.9
     control = harness.fit(learner(UNTRAINED), x).dictionary
@@ -75,7 +75,7 @@ def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -
 @pytest.mark.parametrize("kind", [TOPK, BATCH, NESTED], ids=lambda kind: kind["method"])
 def test_choosing_in_bfloat16_explains_as_much(kind: dict[str, Any]) -> None:
     (x, _), (judged, _) = planted(2000), planted(1000, seed=1)
-    full, half = (harness.fit(learner(kind, k=3, passes=30, bfloat16_selection=half), x) for half in (False, True))
+    full, half = (harness.fit(learner(kind, k=3, passes=15, bfloat16_selection=half), x) for half in (False, True))
     assert explained_variance(half, judged) == pytest.approx(explained_variance(full, judged), abs=0.02)
     assert not torch.equal(full.dictionary, half.dictionary)
 
@@ -145,10 +145,10 @@ def test_untrained_is_where_topk_starts() -> None:
 @pytest.mark.parametrize("kind", TRAINED)
 def test_dead_latents_are_revived(kind: dict[str, Any]) -> None:
     """Latents that start far below zero on all rows come to life, and do not without AuxK."""
-    x, _ = planted(2000)
+    x, _ = planted(1500)
 
     def dead_share(revive: bool) -> float:
-        sae = learner(kind, passes=40)
+        sae = learner(kind, passes=25)
         stream = TensorActivations(x, bare_rows(len(x)))
         original = sae.start
 

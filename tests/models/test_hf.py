@@ -220,7 +220,8 @@ def _assert_padding_changes_nothing(model: Any) -> None:
     mask[1, 9:] = False
     padded, alone = model.activations(ids, mask, sites), _read(model, sites, short)
     for site in sites:
-        torch.testing.assert_close(padded[site][1, :9], alone[site][0], rtol=1e-5, atol=1e-5)
+        # Other shapes sum in another order: in float32 some 64 terms of size 10 in each of a few layers.
+        torch.testing.assert_close(padded[site][1, :9], alone[site][0], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["gemma2", "granite", "bert"])

@@ -40,16 +40,17 @@ def test_activations_are_equal(family: str, dtype: str, tmp_path: Path) -> None:
     for mask in (torch.ones_like(IDS).bool(), torch.arange(IDS.shape[1])[None] < 20):
         expected, found = (m.activations(IDS, mask, sites) for m in (model, on_disk))
         for site in sites:
-            # Merged experts lie in memory at other offsets than without a disk, so that sums round otherwise.
-            atol = 1e-6 if family == "mixtral" else 0
-            assert torch.allclose(found[site], expected[site], rtol=0, atol=atol), site
+            # Weights lie in memory at other offsets than without a disk, so that sums may round otherwise.
+            torch.testing.assert_close(found[site], expected[site], rtol=1e-5, atol=1e-5)
 
 
-def test_replays_are_equal_bit_for_bit(tmp_path: Path) -> None:
+def test_replays_are_those_of_a_model_in_memory(tmp_path: Path) -> None:
     folder = save_tiny_model("gpt2", tmp_path / "gpt2")
     clean, on_disk = (load(folder, **params).replay(IDS, "resid_post.1") for params in ({}, ON_DISK))
-    assert torch.equal(on_disk.logits(), clean.logits())
-    assert torch.equal(on_disk.patched(clean.x.flip(1)), clean.patched(clean.x.flip(1)))
+    torch.testing.assert_close(on_disk.logits(), clean.logits(), rtol=1e-5, atol=1e-5)
+    changed = clean.patched(clean.x.flip(1))
+    torch.testing.assert_close(on_disk.patched(clean.x.flip(1)), changed, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(changed, clean.logits(), atol=1e-2)
 
 
 def test_what_had_to_be_written_goes_with_the_model(tmp_path: Path, cache: Path) -> None:
@@ -73,7 +74,7 @@ def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(
     assert not left.exists()
     assert len(list(cache.glob("offload/*/"))) == 2
     x, other = (model.activations(IDS, torch.ones_like(IDS).bool(), ["resid_post.2"]) for model in in_use)
-    assert torch.equal(x["resid_post.2"], other["resid_post.2"])
+    torch.testing.assert_close(x["resid_post.2"], other["resid_post.2"], rtol=1e-5, atol=1e-5)
 
 
 def test_missing_weights_are_refused_and_not_random(tmp_path: Path) -> None:

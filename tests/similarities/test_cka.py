@@ -117,9 +117,9 @@ def test_values_worked_out_by_hand():
     b = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
     both = torch.cat([a, b], dim=1)
     assert cka()(a, b) == 0.0
-    assert cka()(a, both) == pytest.approx(1 / math.sqrt(2), abs=1e-15)
+    assert cka()(a, both) == pytest.approx(1 / math.sqrt(2), abs=1e-12)
     # ‖S‖² − n/(n−2) Σ‖x‖²‖y‖² + Σ‖x‖² Σ‖y‖²/((n−1)(n−2)): 0 − 8 + 16/6 over 16 − 8 + 16/6.
-    assert cka(estimator="debiased")(a, b) == pytest.approx(-0.5, abs=1e-15)
+    assert cka(estimator="debiased")(a, b) == pytest.approx(-0.5, abs=1e-12)
 
 
 def test_golden_values():
@@ -312,7 +312,7 @@ class TestStreaming:
         s = cka(estimator=estimator)
         for i in range(200):
             s.update(x[i : i + 1], y[i : i + 1])
-        assert s.compute() == pytest.approx(literal(x - x.mean(0), y, "linear", hsic), abs=1e-8)
+        assert s.compute() == pytest.approx(literal(x - x.mean(0), y, "linear", hsic), abs=1e-7)  # ε · 1e8
 
     def test_merge_leaves_the_other_as_it_is(self, estimator):
         x, y = related(50, 5, 3)

