@@ -160,12 +160,12 @@ def _checks_of(kind: str) -> list[Check]:
 
 def _subject(kind: str, make: Make, params: dict[str, Any], plugin_files: tuple[str, ...] = ()) -> Any:
     """The object that the checks of a kind are run on; remembers what several of them need."""
-    from harness.testing.declared import Declared
+    from harness.testing.registration import Registration
     from harness.testing.subjects import subject_of
 
     if isinstance(make, str):
         # What is wrong with the parameters is said here, before any check.
-        declared = Declared(kind, make, params, plugin_files)
+        declared = Registration(kind, make, params, plugin_files)
         return subject_of(kind, declared.create, declared)
     if params:
         raise ConfigError(f"parameters ({', '.join(params)}) go with a name; what makes an instance knows its own.")

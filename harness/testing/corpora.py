@@ -15,8 +15,8 @@ from typing import Any
 from harness.contracts.corpus import Document
 from harness.errors import ConfigError
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
-from harness.testing.declared import Declared
 from harness.testing.documents import N_DOCUMENTS, digest, digests_elsewhere, first_documents
+from harness.testing.registration import Registration
 
 _FROM_A_NAME = "it is tried where the corpus is given by its name, as `harness check` does"
 
@@ -29,7 +29,7 @@ class CorpusUnderTest:
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Any], declared: Declared | None = None) -> None:
+    def __init__(self, make: Callable[[], Any], declared: Registration | None = None) -> None:
         self.make = make
         self._declared = declared
 
@@ -44,7 +44,7 @@ class CorpusUnderTest:
         return first_documents(self.corpus)
 
     @property
-    def declared(self) -> Declared:
+    def declared(self) -> Registration:
         """Its Spec."""
         if self._declared is None:
             raise NotChecked(_FROM_A_NAME)
@@ -135,7 +135,7 @@ def follows_its_files_in_its_identity(under_test: CorpusUnderTest) -> None:
             )
 
 
-def _is_noticed(file: Path, declared: Declared, params: dict[str, Any], before: Any) -> bool:
+def _is_noticed(file: Path, declared: Registration, params: dict[str, Any], before: Any) -> bool:
     """Whether the identity is another one after a change in a file, which is then undone."""
     content, times = file.read_bytes(), file.stat()
     place = len(content) // 2

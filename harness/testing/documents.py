@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from harness.contracts.corpus import Document
-from harness.testing.declared import Declared
+from harness.testing.registration import Registration
 
 N_DOCUMENTS = 500
 """Looked at in all checks: a corpus may have no end."""
@@ -33,7 +33,7 @@ def digest(document: Document) -> str:
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
 
-def digests_elsewhere(declared: Declared, hash_seed: int) -> list[str]:
+def digests_elsewhere(declared: Registration, hash_seed: int) -> list[str]:
     """The digests in a process of its own, whose hash() of texts has another seed."""
     task = {"name": declared.name, "params": declared.params, "plugin_files": declared.plugin_files}
     ended = subprocess.run(
@@ -53,7 +53,7 @@ def digests_elsewhere(declared: Declared, hash_seed: int) -> list[str]:
 def main() -> None:
     """Serve one task."""
     task = json.loads(sys.stdin.readline())
-    declared = Declared("corpus", task["name"], task["params"], tuple(task["plugin_files"]))
+    declared = Registration("corpus", task["name"], task["params"], tuple(task["plugin_files"]))
     for document in first_documents(declared.create()):
         print(_MARK + digest(document))
 

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from harness.contracts.decomposition import Codes, Decomposition
-from harness.contracts.evaluation import EvaluationContext, ReplayedRows, Truth
+from harness.contracts.evaluation import EvaluationContext, ReplayedRows
+from harness.contracts.model import Truth
 from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
 from harness.testing.checks import NotChecked

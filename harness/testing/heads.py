@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.contracts.model import HasHead, HasUnembedding
 from harness.errors import Undefined
 from harness.testing.checks import Broken, Check, NotChecked
 from harness.testing.model_trials import TEXTS, ModelUnderTest, error_of, is_rounding
@@ -75,7 +76,7 @@ def predicts_from_earlier_tokens_only(under_test: ModelUnderTest) -> None:
 
 def unembeds_to_its_own_logits(under_test: ModelUnderTest) -> None:
     """Where there is unembed(x), it gives the last block's rows the logits that the model gives them."""
-    _needs(under_test, "unembed")
+    _needs(under_test, HasUnembedding, "unembed")
     replay = _replay(under_test, _ids(under_test), under_test.sites[-1])
     expected = replay.logits()[:, -1].cpu()
     found = _defined(lambda: under_test.reader.unembed(replay.x[:, -1])).cpu()
@@ -86,7 +87,7 @@ def unembeds_to_its_own_logits(under_test: ModelUnderTest) -> None:
 
 def gives_each_token_its_text(under_test: ModelUnderTest) -> None:
     """Where there is token_texts(ids), the texts of a text's tokens, in order, spell it."""
-    _needs(under_test, "token_texts")
+    _needs(under_test, HasUnembedding, "token_texts")
     for text in (text for text in TEXTS if text.isascii()):
         windows = under_test.reader.windows([text], 400)[0]
         ids = [i for w in windows for i, special in zip(w.ids, w.special, strict=True) if not special]
@@ -99,13 +100,13 @@ def gives_each_token_its_text(under_test: ModelUnderTest) -> None:
 
 def _ids(under_test: ModelUnderTest) -> Int[Tensor, "b t"]:
     """The first tokens of one window of each of the longer texts, without padding."""
-    _needs(under_test, "replay")
+    _needs(under_test, HasHead, "replay")
     long = [window.ids for window in under_test.windows if len(window.ids) >= _TOKENS][:_WINDOWS]
     return torch.tensor([list(ids[:_TOKENS]) for ids in long])
 
 
-def _needs(under_test: ModelUnderTest, name: str) -> None:
-    if not hasattr(under_test.reader, name):
+def _needs(under_test: ModelUnderTest, ability: type, name: str) -> None:
+    if not isinstance(under_test.reader, ability):
         raise NotChecked(f"it has no {name}()")
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.contracts.model import Window
+from harness.contracts.model import HasOwnRows, Window
 from harness.testing.checks import NotChecked
 
 TEXTS = (
@@ -45,7 +45,7 @@ class ModelUnderTest:
     @property
     def reader(self) -> Any:
         """The model, where it runs texts."""
-        if hasattr(self.model, "stored_capture"):
+        if isinstance(self.model, HasOwnRows):
             raise NotChecked("it has rows of its own and runs no texts")
         return self.model
 

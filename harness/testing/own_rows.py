@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.contracts.model import HasOwnRows, KnowsTruth
 from harness.contracts.rows import COLUMNS
 from harness.contracts.sites import SITE_KINDS
 from harness.errors import ConfigError
@@ -46,7 +47,7 @@ def repeats_its_own_rows(under_test: ModelUnderTest) -> None:
 def knows_what_its_rows_are_made_of(under_test: ModelUnderTest) -> None:
     """Where there is truth(rows), it has a dictionary [f, width] and codes for just these rows, in their order."""
     sites, capture = _captured(under_test)
-    if not hasattr(under_test.model, "truth"):
+    if not isinstance(under_test.model, KnowsTruth):
         raise NotChecked("it has no truth()")
     order = torch.randperm(len(capture.rows), generator=torch.Generator().manual_seed(0))[:200]
     truth = under_test.model.truth(capture.rows.iloc[order.numpy()])
@@ -66,7 +67,7 @@ def knows_what_its_rows_are_made_of(under_test: ModelUnderTest) -> None:
 def _captured(under_test: ModelUnderTest) -> tuple[list[str], Any]:
     """The sites that there are, and the rows at all of them."""
     model = under_test.model
-    if not hasattr(model, "stored_capture"):
+    if not isinstance(under_test.model, HasOwnRows):
         raise NotChecked("it has no rows of its own")
     sites = []
     for site in (f"{kind}.{layer}" for kind in SITE_KINDS for layer in range(model.n_layers)):

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.testing.corpora import CorpusUnderTest
-from harness.testing.declared import Declared
 from harness.testing.evaluation_trials import EvaluationUnderTest
 from harness.testing.explainers import ExplainerUnderTest
 from harness.testing.judges import JudgeUnderTest
 from harness.testing.model_trials import ModelUnderTest
+from harness.testing.registration import Registration
 from harness.testing.scorers import ScorerUnderTest
 from harness.testing.similarities import SimilarityUnderTest
 from harness.testing.task_trials import TaskUnderTest
 from harness.testing.trials import MethodUnderTest
 
 
-def subject_of(kind: str, make: Callable[[], Any], declared: Declared | None) -> Any:
+def subject_of(kind: str, make: Callable[[], Any], declared: Registration | None) -> Any:
     """The instance's maker, wrapped for the checks of its kind; `declared` is None where no Spec is at hand."""
     needs = declared.needs if declared else None
     if kind == "similarity":

@@ -9,7 +9,7 @@ import pytest
 
 from harness import Metric, PluginError, Spec
 from harness.registry.metric import metric_named
-from harness.registry.specs import check_spec
+from harness.registry.spec_checks import check_spec
 
 
 def test_the_first_that_fits_a_name_counts() -> None:

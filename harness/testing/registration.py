@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
+from harness.registry.specs import ModelSpec, TaskSpec
 
 
 @dataclass(frozen=True)
-class Declared:
+class Registration:
     """A registered thing with its parameters, found in the catalog of some plugin files."""
 
     kind: str
@@ -42,12 +43,15 @@ class Declared:
     @property
     def shape(self) -> Any:
         """The shape that the Spec states of a model; None where it states none."""
-        shape = self._registered.spec.shape
-        return None if shape is None else self._registered.resolve(shape)(self.config)
+        spec = self._registered.spec
+        stated = spec.shape if isinstance(spec, ModelSpec) else None
+        return None if stated is None else self._registered.resolve(stated)(self.config)
 
     def pairs(self, a: Any, b: Any) -> Any:
         """Whether a task asks for this pair of sites."""
-        return self._registered.resolve(self._registered.spec.pairs)(self.config, a, b)
+        spec = self._registered.spec
+        assert isinstance(spec, TaskSpec)
+        return self._registered.resolve(spec.pairs)(self.config, a, b)
 
     def identity(self, params: dict[str, Any]) -> Any:
         """The identity with other parameters; without one the parameters stand for themselves."""
