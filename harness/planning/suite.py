@@ -124,7 +124,7 @@ class SuiteConfig:
         if not (self.evaluation_share > 0 and self.interp_share > 0 and self.evaluation_share + self.interp_share < 1):
             raise ValueError(
                 f"evaluation_share {self.evaluation_share} and interp_share {self.interp_share} must be above 0 and "
-                "leave documents for fitting: give shares that come to less than 1."
+                "leave documents for fitting: give shares that add up to less than 1."
             )
         if self.max_norm_multiple <= 1:
             raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")
