@@ -89,7 +89,8 @@ class SuiteConfig:
     scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     explainers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
-    """Questions with known answers, which rank similarities. With tasks, only pairs that they ask for are compared."""
+    """Questions with known answers, by which similarities are ranked. With tasks, only the pairs of sites that these
+    ask for are compared."""
     whole_models: bool = False
     """Compare every two models by all their sites together, too, whatever tasks ask for. Metrics that stream then hold
     sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
