@@ -172,7 +172,7 @@ def _joined_entries(parts: list[_Entries]) -> _Entries:
 def _check(entries: _Entries, decomposition: Decomposition) -> None:
     name = type(decomposition).__name__
     if not entries.values.isfinite().all():
-        raise PluginError(f"{name}.encode gives codes that are not finite, on rows that are.")
+        raise PluginError(f"{name}.encode gives codes that are NaN or infinite on finite rows.")
     if not decomposition.signed and (entries.values < 0).any():
         raise PluginError(f"{name} is unsigned, and encode gives negative codes. Set signed = True.")
 

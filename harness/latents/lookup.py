@@ -49,7 +49,7 @@ class Explained:
                     raise ConfigError(f"explain: no {name} {selectors[name]!r} here.{hint}")
                 cells = found
         if len(cells) > 1:
-            raise ConfigError(f"explain: {len(cells)} decompositions. Choose by {_choices(plan, cells)}.")
+            raise ConfigError(f"explain: {len(cells)} decompositions match. Choose one by {_choices(plan, cells)}.")
         return cls(plan, store, cells[0])
 
     @property

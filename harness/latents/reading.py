@@ -36,7 +36,7 @@ class Reading:
         """
         source = task["source"]
         if source["corpus"] is None:
-            raise Undefined("its rows are stored and came without texts, which latents are shown in")
+            raise Undefined("its rows are stored and came without texts, so its latents can't be shown in any")
         self.rows = StoredActivations(*require(store, "capture", task["capture"]))
         fit = StoredActivations(*require(store, "capture", task["fit_capture"]))
         self.masked = masked_rows(self.rows, fit, task["max_norm_multiple"])

@@ -56,7 +56,7 @@ def _read(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} can't be read: {reason}. `harness run` writes it anew.") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} is no mapping. `harness run` writes it anew.")
+        raise ConfigError(f"{path} is not a mapping. `harness run` writes it anew.")
     return content
 
 
@@ -160,5 +160,5 @@ def _preset(group: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"unknown {group} {name!r}.{suggest(name, options)}")
     composed = _to_dict(f"{group}/{name}", [])
     if not isinstance(composed.get(group), dict):
-        raise ConfigError(f"conf/{group}/{name}.yaml is no mapping of a {group} and its parameters.")
+        raise ConfigError(f"conf/{group}/{name}.yaml is not a mapping of a {group} and its parameters.")
     return dict(composed[group])

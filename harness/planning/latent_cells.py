@@ -106,5 +106,5 @@ def _unmet(asker: Entry, method: Entry, model: ModelEntry) -> str | None:
     if "atoms" in asker.needs and "atoms" not in method.provides:
         return f"{asker.name} needs atoms, which {method.name} lacks"
     if _OF_SUBJECT & set(asker.needs) and model.has_own_rows:
-        return f"{asker.name} needs a model, and of {model.label} there are only rows"
+        return f"{asker.name} needs a model, but {model.label} has only stored rows"
     return None

@@ -216,8 +216,8 @@ class _Planner:
     def decomposition_pairs(self, fits: list[Fit]) -> None:
         """Similarities of two fits of one method.
 
-        The fits are of different sites with one seed. Directions can be compared at one site only, between seeds. Codes
-        of shared rows are compared both ways.
+        Atoms are compared between sites, at one seed; directions at one site, as only there they share a space, between
+        seeds; codes of shared rows both ways.
         """
         metrics = [entry for entry in self.suite.similarities if entry.needs]
         fits = sorted(fits, key=lambda fit: (fit.site.rank, fit.seed))
@@ -258,7 +258,7 @@ class _Planner:
     def is_asked(self, a: CapturedSite, b: CapturedSite) -> bool:
         """True if two sites are compared.
 
-        Without tasks any two are that differ; with tasks those that one asks for, which may be a site with itself.
+        Without tasks all different ones are; with tasks, those that a task asks for, which may be a site with itself.
         """
         if not self.suite.tasks:
             return a is not b

@@ -89,7 +89,8 @@ class SuiteConfig:
     scorers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     explainers: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
-    """Questions with known answers, which rank similarities. With tasks, only pairs that they ask for are compared."""
+    """Questions with known answers, by which similarities are ranked. With tasks, only the pairs of sites that these
+    ask for are compared."""
     whole_models: bool = False
     """Compare every two models by all their sites together, too, whatever tasks ask for. Metrics that stream then hold
     sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
@@ -124,7 +125,7 @@ class SuiteConfig:
         if not (self.evaluation_share > 0 and self.interp_share > 0 and self.evaluation_share + self.interp_share < 1):
             raise ValueError(
                 f"evaluation_share {self.evaluation_share} and interp_share {self.interp_share} must be above 0 and "
-                "leave documents for fitting: give shares that come to less than 1."
+                "leave documents for fitting: give shares that add up to less than 1."
             )
         if self.max_norm_multiple <= 1:
             raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")

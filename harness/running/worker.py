@@ -65,7 +65,7 @@ def _run(cells: list[Cell], session: Session) -> None:
         importlib.import_module(f"harness.stages.{cells[0].kind}").run(cells, session)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever a plugin raised, sys.exit too: it becomes the result of the cells left
+    except BaseException as error:  # whatever a plugin raised, sys.exit too, is the result of the cells that are left
         for cell in cells:
             if cell.key not in session.ended:
                 session.fail(cell, error, traceback.format_exc())

@@ -131,5 +131,5 @@ def max_norm(fit: StoredActivations, max_norm_multiple: float) -> float:
     """A multiple of the median norm of the fit rows."""
     finite = fit.norms[torch.isfinite(fit.norms)].numpy()
     if not len(finite):
-        raise StoreError(f"{fit.folder}: no row is finite; in float16 large activations overflow, use bfloat16.")
+        raise StoreError(f"{fit.folder}: no row is finite. In float16 large activations overflow: set dtype=bfloat16.")
     return max_norm_multiple * float(np.median(finite))

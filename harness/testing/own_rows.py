@@ -47,16 +47,17 @@ def repeats_its_own_rows(under_test: ModelUnderTest) -> None:
 def knows_what_its_rows_are_made_of(under_test: ModelUnderTest) -> None:
     """Where there is truth(rows), it has a dictionary [f, width] and codes for just these rows, in their order."""
     sites, capture = _captured(under_test)
+    model = under_test.model
     if not isinstance(under_test.model, KnowsTruth):
         raise NotChecked("it has no truth()")
     order = torch.randperm(len(capture.rows), generator=torch.Generator().manual_seed(0))[:200]
     truth = under_test.model.truth(capture.rows.iloc[order.numpy()])
     f, width = truth.dictionary.shape
     codes = truth.codes.to_dense(f)
-    if width != under_test.model.width or tuple(codes.shape) != (len(order), f):
+    if width != model.width or tuple(codes.shape) != (len(order), f):
         raise Broken(
             f"truth() has a dictionary {[f, width]} and codes {list(codes.shape)} for {len(order)} rows of width "
-            f"{under_test.model.width}; give [f, width] and [n, f]."
+            f"{model.width}; give [f, width] and [n, f]."
         )
     made, x = codes.double() @ truth.dictionary.double(), capture.x[sites[0]][order].double()
     apart = (x - made.roll(1, dims=0)).norm(dim=1)

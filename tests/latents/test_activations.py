@@ -100,7 +100,7 @@ def test_no_latents() -> None:
 def test_what_no_decomposition_may_do() -> None:
     codes = torch.zeros(10, 2)
     codes[3, 1] = float("nan")
-    with pytest.raises(harness.PluginError, match=r"Fixed\.encode gives codes that are not finite"):
+    with pytest.raises(harness.PluginError, match=r"Fixed\.encode gives codes that are NaN or infinite"):
         read_dense(codes)
     with pytest.raises(harness.PluginError, match="Fixed is unsigned, and encode gives negative codes"):
         read_dense(-torch.ones(10, 2), signed=False)

@@ -98,8 +98,8 @@ def test_a_latent_that_was_not_sampled_is_made_on_the_spot(explain: Any) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], f"3 decompositions. Choose by method= (pca(n_components=16), {ITDA[4]}, {ITDA[2]})."),
-        (["method=itda"], f"2 decompositions. Choose by method= ({ITDA[4]}, {ITDA[2]})."),
+        ([], f"3 decompositions match. Choose one by method= (pca(n_components=16), {ITDA[4]}, {ITDA[2]})."),
+        (["method=itda"], f"2 decompositions match. Choose one by method= ({ITDA[4]}, {ITDA[2]})."),
         (["method=pcaa"], f"no method 'pcaa' here. Valid: {ITDA[2]}, {ITDA[4]}, pca(n_components=16)."),
         (["method=pca", "site=resid_post.3"], "no site 'resid_post.3' here. Did you mean 'resid_post.1'?"),
         (["method=pca", "latent=16"], "no latent 16: pca(n_components=16) on random-gpt2 resid_post.1, seed 0 has 16"),
