@@ -26,7 +26,7 @@ VARIANTS: list[dict[str, Any]] = [{"k": 2}, {"k": 9, "learning_rate": 1e-2}, {"k
 
 
 def sae(stacked: bool = True, **parameters: Any) -> Any:
-    shared = {"n_latents": 96, "batch_rows": 100, "passes": 10}
+    shared = {"n_latents": 96, "batch_rows": 100, "passes": 20}
     return harness.create("method", "topk_sae", **{**shared, "stacked": stacked, **parameters})
 
 

@@ -100,7 +100,7 @@ def test_codes_and_reconstructions_are_those_of_the_definition(
     codes, decoded = literal.saelens(x, config, weights)
     if config.get("rescale_acts_by_decoder_norm"):
         codes = codes / scale.get("norm_scaling_factor", 1)  # SAELens folds the scale first: norms then have it
-    assert_same(sae, x, codes, decoded, atol=5e-5)  # float32, of numbers up to 60
+    assert_same(sae, x, codes, decoded, atol=2e-4)  # float32: M terms of numbers up to 60
     assert (codes == 0).any() and not sae.signed
 
 
