@@ -32,6 +32,7 @@ class CorpusUnderTest:
     def __init__(self, make: Callable[[], Any], declared: Registration | None = None) -> None:
         self.make = make
         self._declared = declared
+        self._has_failed = False
 
     @cached_property
     def corpus(self) -> Any:
@@ -40,8 +41,13 @@ class CorpusUnderTest:
 
     @cached_property
     def documents(self) -> list[Document]:
-        """Its first documents, as they came the first time."""
-        return first_documents(self.corpus)
+        """Its first documents, as they came the first time; that there are none is the first check's to tell."""
+        if self._has_failed:
+            raise NotChecked("nothing to check before `gives_documents` holds")
+        self._has_failed = True
+        documents = first_documents(self.corpus)
+        self._has_failed = False
+        return documents
 
     @property
     def declared(self) -> Registration:
@@ -92,7 +98,7 @@ def repeats_itself(under_test: CorpusUnderTest) -> None:
 
 def can_be_walked_twice_at_once(under_test: CorpusUnderTest) -> None:
     """Two walks side by side, one of them begun later, and one broken off, do not disturb each other."""
-    corpus, before = under_test.make(), under_test.documents
+    before, corpus = under_test.documents, under_test.make()
     next(_walk(corpus))
     one, other = _walk(corpus), _walk(corpus)
     ahead = list(islice(one, 2))

@@ -36,11 +36,17 @@ class ModelUnderTest:
     def __init__(self, make: Callable[[], Any], shape: Mapping[str, int] | None = None) -> None:
         self.make = make
         self.shape = shape
+        self._has_failed = False
 
     @cached_property
     def model(self) -> Any:
-        """One for nearly all checks: models may be large."""
-        return self.make()
+        """One for nearly all checks: models may be large. One that can't be made is the first check's to tell."""
+        if self._has_failed:
+            raise NotChecked("nothing to check before `says_what_it_is` holds")
+        self._has_failed = True
+        made = self.make()
+        self._has_failed = False
+        return made
 
     @property
     def reader(self) -> Any:

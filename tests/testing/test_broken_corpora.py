@@ -196,6 +196,15 @@ def test_a_registered_one_that_conforms_passes(tmp_path: Path) -> None:
     assert [run_check(check, under_test).outcome for check in CHECKS] == ["holds"] * len(CHECKS)
 
 
+def test_one_that_cannot_be_made_is_told_once() -> None:
+    def make() -> Any:
+        raise harness.ConfigError("no such file")
+
+    findings = check_corpus(make)
+    (failed,) = [finding for finding in findings if finding.outcome == "fails"]
+    assert failed == findings[0] and "no such file" in failed.message
+
+
 def _assert_found(under_test: CorpusUnderTest, name: str, message: str) -> None:
     (check,) = [check for check in CHECKS if check.__name__ == name]
     found = run_check(check, under_test)

@@ -438,6 +438,15 @@ def test_own_rows_that_conform_pass() -> None:
     assert not [finding for finding in check_model(OwnRows) if finding.outcome == "fails"]
 
 
+def test_one_that_cannot_be_made_is_told_once() -> None:
+    def make() -> Any:
+        raise harness.ConfigError("no such file")
+
+    findings = check_model(make)
+    (failed,) = [finding for finding in findings if finding.outcome == "fails"]
+    assert failed == findings[0] and "no such file" in failed.message
+
+
 def _assert_found(under_test: ModelUnderTest, name: str, message: str) -> None:
     (check,) = [check for check in CHECKS if check.__name__ == name]
     found = run_check(check, under_test)
