@@ -11,7 +11,7 @@ from harness.registry.specs import KINDS
 from harness.testing import _checks_of as checks_of
 from harness.testing import raise_problems
 from harness.testing.checks import run_check
-from harness.testing.declared import Declared
+from harness.testing.registration import Registration
 from harness.testing.subjects import subject_of
 from tests.support.documents import Reader, blocks
 
@@ -30,7 +30,7 @@ def test_the_example_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
     for program in (block.text for block in others if block.language == "python"):
         exec(compile(program, kind, "exec"), {})
     params = {"path": "story.txt"} if kind == "corpus" else {}
-    declared = Declared(kind, Path(example.file).stem, params, (example.file,))
+    declared = Registration(kind, Path(example.file).stem, params, (example.file,))
     subject = subject_of(kind, declared.create, declared)
     findings = [run_check(check, subject) for check in checks_of(kind)]
     raise_problems(findings)
@@ -52,7 +52,7 @@ def test_a_page_says_what_a_kind_must_and_may_have(kind: str) -> None:
     for part in ("**It must have**", "**It may have**", "**A complete one**", "**Check it, and use it**"):
         assert part in text, part
     example, *_ = blocks(page)
-    assert example.file and f'harness.Spec("{kind}", "{Path(example.file).stem}"' in example.text
+    assert example.file and f'harness.{kind.title()}Spec("{Path(example.file).stem}"' in example.text
     assert f"harness new {kind} NAME" in text and f"harness check {kind}/" in text
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (PAGES / target).is_file(), target

@@ -15,7 +15,7 @@ import harness
 from harness.testing import check_corpus
 from harness.testing.checks import run_check
 from harness.testing.corpora import CHECKS, CorpusUnderTest
-from harness.testing.declared import Declared
+from harness.testing.registration import Registration
 
 TEXTS = [f"document number {number} of forty" for number in range(40)]
 
@@ -143,7 +143,7 @@ class Config:
 
 @harness.hookimpl
 def harness_specs():
-    return [harness.Spec("corpus", "filed", 1, "Lines", Lines, Config{identity})]
+    return [harness.CorpusSpec("filed", 1, "Lines", Lines, Config{identity})]
 
 class Lines:
     def __init__(self, config):
@@ -158,12 +158,12 @@ _IN_ORDER = "Path(self.path).read_text().splitlines()"
 
 def filed(
     folder: Path, own_id: str = "harness.document_id(line)", lines: str = _IN_ORDER, identity: str = ""
-) -> Declared:
+) -> Registration:
     """A registered corpus of the lines of a file."""
     name = f"filed_{len(list(folder.iterdir()))}"
     (folder / f"{name}.py").write_text(FILE.format(own_id=own_id, lines=lines, identity=identity))
     (folder / "texts.txt").write_text("\n".join(TEXTS))
-    return Declared("corpus", "filed", {"path": str(folder / "texts.txt")}, (str(folder / f"{name}.py"),))
+    return Registration("corpus", "filed", {"path": str(folder / "texts.txt")}, (str(folder / f"{name}.py"),))
 
 
 _DIGEST = ", identity=lambda config: {'sha256': harness.file_digest(Path(config.path))}"
