@@ -161,16 +161,17 @@ def _definitions(docstring: str) -> Iterator[tuple[str, str]]:
 
 def _tables() -> str:
     columns = {
-        "Columns of every table": _meanings("COLUMNS", tables.COLUMNS),
-        "Columns of `similarity` besides": _meanings("COLUMNS", tables.SIMILARITY_COLUMNS),
-        "Columns of `interp` besides": _meanings("COLUMNS", tables.INTERP_COLUMNS),
-        "Columns of `tasks` besides": _meanings("COLUMNS", tables.TASK_COLUMNS),
-        "Columns of `leaderboard.csv`": _leaderboard(),
-        "Columns of `interpretability.csv`": meanings.INTERPRETABILITY,
+        "Columns of every table": _columns(tables.COLUMNS, "method"),
+        "Columns of `similarity` besides": _columns(tables.SIMILARITY_COLUMNS, "similarity"),
+        "Columns of `interp` besides": _columns(tables.INTERP_COLUMNS, "scorer"),
+        "Columns of `tasks` besides": _columns(tables.TASK_COLUMNS, "similarity", "task"),
+        "Columns of `leaderboard.csv`": _leaderboard() | _labels("method"),
+        "Columns of `interpretability.csv`": meanings.INTERPRETABILITY | _labels("method", "scorer"),
         "Columns of `verdicts.parquet`": _meanings("VERDICTS", VERDICT_COLUMNS),
-        "Columns of `task_scores.csv`": meanings.TASK_SCORES,
-        "Columns of `similarity_ranks.csv`": meanings.SIMILARITY_RANKS,
-        "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS),
+        "Columns of `task_scores.csv`": meanings.TASK_SCORES | _labels("method", "similarity", "task"),
+        "Columns of `similarity_ranks.csv`": meanings.SIMILARITY_RANKS | _labels("method", "similarity"),
+        "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS)
+        | _labels("method", "similarity"),
     }
     metrics = {
         "Metrics of evaluations": {metric.name: _said(metric) for own in _evaluations().values() for metric in own},
@@ -193,6 +194,15 @@ def _meanings(of: str, names: Iterable[str]) -> dict[str, str]:
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"docs/meanings.py: {of} has no {', '.join(unknown)}. Write what it means.")
     return {name: known[name] for name in names}
+
+
+def _columns(names: Iterable[str], *kinds: str) -> dict[str, str]:
+    """The columns of a table, with the labels at its end of plugins of these kinds."""
+    return _meanings("COLUMNS", names) | _labels(*kinds)
+
+
+def _labels(*kinds: str) -> dict[str, str]:
+    return _meanings("COLUMNS", [f"{kind}_label" for kind in kinds])
 
 
 def _metrics(folder: str) -> dict[str, str]:

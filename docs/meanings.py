@@ -106,6 +106,10 @@ COLUMNS = {
     "highest": "The most.",
 }
 COLUMNS |= {
+    f"{kind}_label": f"How the {kind} is written for people: its name, and the parameters that are not their defaults."
+    for kind in ("method", "similarity", "scorer", "task")
+}
+COLUMNS |= {
     f"{name}_b": f"`{name}` of the other side."
     for name in ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
 }

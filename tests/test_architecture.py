@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 MAX_MODULE_LINES = 350
 FLOORS = (
     *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage", "capturing", "fitting"),
-    *("sae", "comparing", "tables", "latents", "running", "asking", "api", "stages", "testing", "templates", "report"),
-    *("cli", "__main__"),
+    *("sae", "comparing", "tables", "views", "latents", "running", "asking", "api", "stages", "testing", "templates"),
+    *("report", "cli", "__main__"),
 )
 """The files and packages of `harness/`: each imports from those before it only."""
 THIRD_PARTY = {

@@ -20,7 +20,6 @@ from rich.console import Console
 from harness import wording
 from harness.cli import display
 from harness.errors import ConfigError, suggest
-from harness.planning.keys import canonical_json
 from harness.registry.specs import KINDS
 
 if TYPE_CHECKING:
@@ -144,8 +143,8 @@ def run_verb(options: argparse.Namespace) -> int:
     results = Results.of(plan, store)
     results.write(store.results)
     write_report(plan, store, results)
-    track(plan, results.frames, store.results, lambda text: complain(f"warning: {text}"))
-    _show_boards(plan, results)
+    track(plan, results, store.results, lambda text: complain(f"warning: {text}"))
+    _show_boards(results)
     return _summary(plan, store, ended)
 
 
@@ -172,7 +171,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(results.boards_as_json(), indent=2))
         return ALL_DONE
-    _show_boards(plan, results)
+    _show_boards(results)
     _summary(plan, store, outcome(plan, store))
     return ALL_DONE
 
@@ -192,8 +191,7 @@ def wandb_sync_verb(options: argparse.Namespace) -> int:
     from harness.report.tracking import sync
 
     plan, store = _read_plan(options.words)
-    frames = _results(plan, store).frames
-    where = sync(plan, frames, store.results, options.mode, lambda text: complain(f"warning: {text}"))
+    where = sync(plan, _results(plan, store), store.results, options.mode, lambda text: complain(f"warning: {text}"))
     out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -301,11 +299,12 @@ def _results(plan: Plan, store: Store) -> Results:
     return results
 
 
-def _show_boards(plan: Plan, results: Results) -> None:
+def _show_boards(results: Results) -> None:
     from harness.cli import boards
+    from harness.views.suite import views_of
 
-    for board in boards.of_suite(results, plan.suite):
-        for part in boards.draw(board, out.width):
+    for view in views_of(results):
+        for part in boards.draw(view, out.width):
             out.print(part)
 
 
@@ -337,11 +336,8 @@ def _named(cells: Sequence[Cell], plan: Plan) -> str:
     """Cells by their labels if they are few, else by their methods."""
     names = [cell.label for cell in cells]
     if len(names) > _MAX_NAMED:
-        labels: dict[Any, str] = {
-            (entry.name, canonical_json(dict(entry.params))): entry.label for entry in plan.suite.methods
-        }
-        methods = [(cell.columns.get("method"), cell.columns.get("method_config")) for cell in cells]
-        names = list(dict.fromkeys(labels.get(own, name) for own, name in zip(methods, names, strict=True)))
+        methods = (plan.suite.label("method", cell.columns) if cell.columns.get("method") else "" for cell in cells)
+        names = list(dict.fromkeys(own or name for own, name in zip(methods, names, strict=True)))
     rest = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + rest
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ConfigError, suggest
 from harness.latents.explanations import of_latents
 from harness.planning.cells import Cell
-from harness.planning.keys import canonical_json
 from harness.planning.plan import Plan
 from harness.registry.plugin_manager import load_catalog
 from harness.storage.store import Store, require
@@ -114,14 +113,12 @@ class Explained:
     def _scores(self, index: int, sign: int) -> list[dict[str, Any]]:
         """The scores of a pole; empty if it was not sampled."""
         scores = []
-        entries = self.plan.suite.scorers
-        labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
         for cell in self.plan.of_kind("scoring"):
             record = self.store.record(cell.key) if cell.task["latents"] == self.cell.key else None
             for row in record.rows if record else ():
                 if (row.get("latent"), row.get("sign")) == (index, sign):
                     known = {name: row[name] for name in ("metric", "value", "chance", "reason")}
-                    scorer = labels[cell.columns["scorer"], cell.columns["scorer_config"]]
+                    scorer = self.plan.suite.label("scorer", cell.columns)
                     by = {name: cell.columns[name] for name in ("judge", "explainer")}
                     scores.append({"scorer": scorer, **by, **known})
         return scores
@@ -132,8 +129,7 @@ def _names(plan: Plan, cell: Cell, selector: str) -> list[str]:
     name = str(cell.columns[selector])
     if selector != "method":
         return [name]
-    labels = {(entry.name, canonical_json(dict(entry.params))): entry.label for entry in plan.suite.methods}
-    return [name, labels[name, cell.columns["method_config"]]]
+    return [name, plan.suite.label("method", cell.columns)]
 
 
 def _choices(plan: Plan, cells: list[Cell]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from harness.contracts.task import ComparedSite
+from harness.planning.keys import canonical_json
 from harness.registry.metric import Metric
 from harness.registry.specs import CAPABILITIES
 
@@ -216,6 +218,16 @@ class Suite:
     metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict, compare=False)
     """The metrics that each evaluation declares, by its name: those of the suite first, then all others there are, so
     that leaderboards of all suites have the same columns."""
+
+    @cached_property
+    def labels(self) -> Mapping[tuple[Any, ...], str]:
+        """The labels of plugins by their kind, name and config, as columns of tables have these."""
+        entries = (*self.methods, *self.similarities, *self.scorers, *self.tasks)
+        return {(entry.kind, entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
+
+    def label(self, kind: str, columns: Mapping[str, Any]) -> str:
+        """How the plugin of a kind is written that columns of tables name."""
+        return self.labels[kind, columns[kind], columns[f"{kind}_config"]]
 
     def asked_by(self, asker: Entry) -> dict[str, Entry]:
         """The plugins that a scorer or explainer asks, by role: `encoder` and `judge`."""

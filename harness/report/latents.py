@@ -15,8 +15,8 @@ from typing import Any
 from harness.latents.explanations import of_latents
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
+from harness.planning.suite import Suite
 from harness.report.scores import Scores
-from harness.report.sheets import Labels
 from harness.storage.store import Store
 from harness.wording import visible
 
@@ -32,7 +32,7 @@ def script_json(data: Any) -> str:
     return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
 
 
-def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores, labels: Labels) -> list[dict[str, Any]]:
+def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores) -> list[dict[str, Any]]:
     """Write `<n>.js` and `<n>/<i>.js`; returns what the page has to know of each decomposition.
 
     Args:
@@ -40,12 +40,11 @@ def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores, labels
         plan: its cells of kind `latents` are shown.
         store: their artefacts; one that is gone from the cache is listed without cards.
         scores: what scorers found of each latent.
-        labels: how methods are written.
     """
     folder.mkdir()
     shown = []
     for n, cell in enumerate(cell for cell in plan.of_kind("latents") if _is_done(store, cell.key)):
-        about: dict[str, Any] = {"label": _label(cell, labels)}
+        about: dict[str, Any] = {"label": _label(cell, plan.suite)}
         path = store.artefact("latents", cell.key) / "cards.json"
         if path.exists():
             scorers, of_units = scores.of_latents(cell.key)
@@ -59,8 +58,8 @@ def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores, labels
     return shown
 
 
-def _label(cell: Cell, labels: Labels) -> str:
-    method = labels[cell.columns["method"], cell.columns["method_config"]]
+def _label(cell: Cell, suite: Suite) -> str:
+    method = suite.label("method", cell.columns)
     # Isolated (UAX #9, FSI and PDI): a menu's entry holds no elements, and a right-to-left name must not move the rest.
     named = [f"\u2068{visible(part)}\u2069" for part in (method, cell.columns["model"])]
     return "{} on {} {site}, {fit_tokens:,} tokens, seed {seed}".format(*named, **cell.columns)

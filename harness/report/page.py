@@ -18,16 +18,20 @@ from markupsafe import Markup
 
 from harness.planning.config import dump_resolved
 from harness.planning.plan import Plan
-from harness.report import plots, sheets
+from harness.report import plots
+from harness.report.figures import Plot, compared_models, compared_sites, place_plots
 from harness.report.latents import script_json, write_latents
-from harness.report.model_sheets import model_sheets
 from harness.report.redaction import Redaction
 from harness.report.scores import Scores
-from harness.report.task_sheets import task_sheets
+from harness.report.sheets import sheet
 from harness.storage.states import outcome
 from harness.storage.store import Store
-from harness.tables.leaderboard import ranking
 from harness.tables.results import Results
+from harness.views.costs import cost_views
+from harness.views.latents import scores_view
+from harness.views.methods import evaluation_views, places
+from harness.views.missing import failure_view, undefined_view
+from harness.views.similarities import models_view, pairs_view, ranks_view, task_views
 from harness.wording import visible
 
 FOLDER = "report"
@@ -49,38 +53,48 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
     work = folder.with_name(f".{FOLDER}.{os.getpid()}")
     work.mkdir(parents=True)
     try:
-        labels, tables = sheets.labels_of(plan), results.tables
-        scores = Scores(plan, results, labels)
-        latents = write_latents(work / "latents", plan, store, scores, labels)
-        content = {
-            **_head(plan, store, tables),
-            "places": list(_places(results, labels)),
-            "evaluations": [
-                sheets.evaluation_sheet(
-                    place, results.metrics_of(name), labels, f"{name.replace('_', ' ')} of {model} {site}"
-                )
-                for name, board in results.evaluations.items()
-                for (_, model, site), place in board.groupby(_PLACE, sort=False)
-            ],
-            "tasks": list(task_sheets(results, labels)),
-            "similarities": list(_similarities(results.similarities, labels)),
-            "models": list(model_sheets(results.model_similarities, labels)),
-            "scores": list(_scores(results.interpretability, scores, labels)),
-            "latents": latents,
-            "costs": list(sheets.cost_sheets(tables["cost"], labels)),
-            "counts": sorted(outcome(plan, store).counts.items()),
-            "failures": sheets.failure_sheet(tables, plan, labels),
-            "undefined": sheets.undefined_sheet(tables, labels),
-            "config": dump_resolved(plan.suite.config).split("\n"),
-        }
-        (work / "index.html").write_bytes(_render(content))
+        scores = Scores(plan, results)
+        latents = write_latents(work / "latents", plan, store, scores)
+        (work / "index.html").write_bytes(_render(_content(plan, store, results, scores) | {"latents": latents}))
         Redaction(asdict(plan.suite.config)).files(work)  # people share it
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.rename(folder)
+        _replace(folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder / "index.html"
+
+
+def _replace(folder: Path, work: Path) -> None:
+    """Put a whole new report in place of the old one, which is back if that fails."""
+    old = folder.with_name(f"{work.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        work.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _content(plan: Plan, store: Store, results: Results, scores: Scores) -> dict[str, Any]:
+    """All that the page shows but latents."""
+    tables = results.tables
+    ranks = [ranks_view(results.similarity_ranks, plan.suite.config.tokens)] if len(results.similarity_ranks) else []
+    return {
+        **_head(plan, store, tables),
+        "places": list(_places(results)),
+        "evaluations": list(map(sheet, evaluation_views(results))),
+        "tasks": list(map(sheet, [*ranks, *task_views(results.task_scores)])),
+        "similarities": list(_similarities(results.similarities)),
+        "models": list(_models(results.model_similarities)),
+        "scores": list(_scores(results.interpretability, scores)),
+        "costs": list(map(sheet, cost_views(tables["cost"]))),
+        "counts": sorted(outcome(plan, store).counts.items()),
+        "failures": sheet(failure_view(tables, plan)),
+        "undefined": sheet(undefined_view(tables)),
+        "config": dump_resolved(plan.suite.config).split("\n"),
+    }
 
 
 def _render(content: Mapping[str, Any]) -> bytes:
@@ -128,41 +142,42 @@ def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[
     }
 
 
-def _places(results: Results, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+def _places(results: Results) -> Iterator[dict[str, Any]]:
     """Of each model and site the methods, as a table and as plots."""
-    board, declared = results.leaderboard, results.declared
-    styles = plots.styles_of(board["method"])
-    for (_, model, site), place in board.groupby(_PLACE, sort=False):
-        drawn = []
-        for x, y in declared.axes:
-            if place[[x.name, y.name]].notna().all(axis=1).any():
-                title = plots.caption(place, x, y)
-                described = f"{title}, {visible(str(model))} {site}. The numbers are in the table above."
-                drawn.append((title, Markup(plots.svg(plots.pareto(place, x, y, styles), title, described))))  # noqa: S704
-        sheet = sheets.leaderboard_sheet(place, declared, labels, f"Methods on {model} {site}")
-        yield {"model": model, "site": site, "ranking": ranking(place, declared), "sheet": sheet, "plots": drawn}
+    styles = plots.styles_of(results.leaderboard["method"])
+    for place in places(results):
+        about = f"{visible(place.model)} {place.site}. The numbers are in the table above."
+        drawn = [
+            (plot.title, _svg(plot, f"{plot.title}, {about}")) for plot in place_plots(place, results.declared, styles)
+        ]
+        yield {"model": place.model, "site": place.site, "sheet": sheet(place.view), "plots": drawn}
 
 
-def _similarities(pairs: pd.DataFrame, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+def _similarities(pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Of each metric, and of each method where it compares decompositions, a map and its numbers."""
-    keys = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
-    budgets = pairs.loc[pairs["fit_tokens"] != "", "fit_tokens"].nunique()
-    for key, lines in pairs.groupby(keys, sort=False):
-        metric, config, method, method_config, tokens = map(str, key)
-        title = labels[metric, config]
-        if method:
-            title += f" of {labels[method, method_config]}" + (f", {int(tokens):,} tokens" if budgets > 1 else "")
-        described = f"{title}, and its null. The numbers are in the table below."
-        named = lines.assign(**{side: [visible(name) for name in lines[side]] for side in ("model", "model_b")})
-        drawn = Markup(plots.svg(plots.heat_map(named, metric), title, described))  # noqa: S704  # escaped in svg()
-        yield {"title": title, "map": drawn, "sheet": sheets.pairs_sheet(lines, title)}
+    for found in compared_sites(pairs):
+        (plot,) = found.maps
+        drawn = _svg(plot, f"{found.title}, and its null. The numbers are in the table below.")
+        yield {"title": found.title, "map": drawn, "sheet": sheet(pairs_view(found.title, found.lines))}
 
 
-def _scores(board: pd.DataFrame, scores: Scores, labels: sheets.Labels) -> Iterator[dict[str, Any]]:
+def _models(board: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Of each metric, and of each method where it compares decompositions, a map for each score and the numbers."""
+    for found in compared_models(board):
+        described = f"{found.title}, {{}}, and its null. The numbers are in the table below."
+        maps = [(plot.title, _svg(plot, described.format(plot.title))) for plot in found.maps]
+        numbers = sheet(models_view(f"Models by {found.title}", found.lines))
+        yield {"title": found.title, "maps": maps, "sheet": numbers}
+
+
+def _svg(plot: Plot, description: str) -> Markup:
+    return Markup(plots.svg(plot.draw(), plot.title, description))  # noqa: S704  # escaped in svg()
+
+
+def _scores(board: pd.DataFrame, scores: Scores) -> Iterator[dict[str, Any]]:
     for (_, model, site), lines in board.groupby(_PLACE, sort=False):
         over = sorted(lines["interval_over"].dropna().unique())
         hint = f"95 % intervals over {' or '.join(over)}." if over else "Too few latents for intervals."
-        place = f"{model} {site}"
         weak = [scores.too_weak(line) for line in lines.to_dict("records")]
-        sheet = sheets.interpretability_sheet(lines, weak, labels, f"Scores of latents of {place}")
-        yield {"model": model, "site": site, "hint": hint, "has_weak": any(weak), "sheet": sheet}
+        shown = sheet(scores_view(f"Scores of latents of {model} {site}", lines, weak))
+        yield {"model": model, "site": site, "hint": hint, "has_weak": any(weak), "sheet": shown}

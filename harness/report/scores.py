@@ -11,7 +11,6 @@ import pandas as pd
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.planning.suite import JUDGE
-from harness.report.sheets import Labels
 from harness.tables.interpretability import FIT, SCORER, judge_too_weak, scored_units
 from harness.tables.results import Results, floors_of
 
@@ -25,8 +24,8 @@ _OF_ALL = ("value", "low", "high", "n_latents", "n_undefined")
 class Scores:
     """Of all decompositions of a plan."""
 
-    def __init__(self, plan: Plan, results: Results, labels: Labels) -> None:
-        self._labels = labels
+    def __init__(self, plan: Plan, results: Results) -> None:
+        self._suite = plan.suite
         self._verdicts = results.verdicts
         interp = results.tables["interp"]
         interp = interp[interp["latent"].notna()]
@@ -57,7 +56,7 @@ class Scores:
         columns = cell.columns
         line = self._lines.get(_key(columns), {})
         weak = line and self.too_weak(line)
-        name = self._labels[columns["scorer"], columns["scorer_config"]]
+        name = self._suite.label("scorer", columns)
         if self._several and columns["explainer"]:
             name += f", explained by {columns['explainer']}"
         return {

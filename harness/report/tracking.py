@@ -21,24 +21,28 @@ import filelock
 import pandas as pd
 
 from harness.errors import ConfigError, HarnessError
-from harness.planning.keys import canonical_json, content_key
+from harness.planning.keys import content_key
 from harness.planning.plan import Plan
+from harness.planning.suite import Suite
+from harness.report.figures import Plot, compared_models, compared_sites, place_plots
+from harness.report.plots import styles_of
 from harness.report.redaction import Redaction
 from harness.running.provenance import git_sha, versions
-from harness.tables.declared import Declared
+from harness.tables.results import Results
 from harness.tables.tidy import write_tables
 from harness.version import __version__
+from harness.views.methods import places
+from harness.views.suite import views_of
 
 if TYPE_CHECKING:
     import wandb
-    from matplotlib.figure import Figure
 
-Tables = Mapping[str, pd.DataFrame]
 Warn = Callable[[str], None]
 
 _INIT_TIMEOUT_SECONDS = 30.0
 _MAX_TABLE_ROWS = 200_000  # what wandb.Table keeps, without a word about the rest
 _MAX_PLOTS = 100  # a third of a second each
+_MAX_VIEWS = 200
 _MODES = ("disabled", "offline", "online")
 """By how much leaves the machine."""
 
@@ -48,7 +52,7 @@ def run_id(plan: Plan) -> str:
     return content_key({"wandb": plan.suite.config.name, "cells": sorted(plan.cells)})[:16]
 
 
-def track(plan: Plan, tables: Tables, results: Path, warn: Warn) -> None:
+def track(plan: Plan, results: Results, folder: Path, warn: Warn) -> None:
     """Log what a run came to, unless that is switched off; `warn` is told what went wrong.
 
     W&B's own WANDB_MODE counts where it is stricter than the suite: what it forbids is not sent.
@@ -58,18 +62,18 @@ def track(plan: Plan, tables: Tables, results: Path, warn: Warn) -> None:
     if mode == "disabled":
         return
     try:
-        sync(plan, tables, results, mode, warn)
+        sync(plan, results, folder, mode, warn)
     except HarnessError as error:
         warn(str(error))
 
 
-def sync(plan: Plan, tables: Tables, results: Path, mode: str | None, warn: Warn) -> str:
-    """Log tables, summary and report as one run, in place of what was logged of this plan before.
+def sync(plan: Plan, results: Results, folder: Path, mode: str | None, warn: Warn) -> str:
+    """Log tables, views, summary and report as one run, in place of what was logged of this plan before.
 
     Args:
-        plan: what the tables are of.
-        tables: by name; among them `leaderboard` and `interpretability` where they have lines.
-        results: the suite's folder; holds the report, if one was made, and gets offline runs.
+        plan: what the results are of.
+        results: what is logged.
+        folder: the suite's; holds the report, if one was made, and gets offline runs.
         mode: `"online"` or `"offline"`; None as the suite says.
         warn: told what had to be left out.
 
@@ -81,61 +85,48 @@ def sync(plan: Plan, tables: Tables, results: Path, mode: str | None, warn: Warn
     if mode == "disabled":
         raise ConfigError("wandb.mode is disabled in this suite; give --mode offline or --mode online.")
     try:
-        with _alone(results, run_id(plan)):
-            return _log(plan, tables, results, mode, warn)
+        with _alone(folder, run_id(plan)):
+            return _log(plan, results, folder, mode, warn)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a sink must never fail a run, however wandb ends (it may call sys.exit)
         raise HarnessError(
-            f"W&B logging failed ({type(error).__name__}: {error}). The results in {results} are complete without it; "
+            f"W&B logging failed ({type(error).__name__}: {error}). The results in {folder} are complete without it; "
             f"to log them once more: harness wandb-sync name={config.name}"
         ) from error
 
 
-def summary(plan: Plan, tables: Tables, redaction: Redaction) -> dict[str, float | str]:
+def summary(results: Results) -> dict[str, float | str]:
     """Numbers under the same name in all runs, `<metric>/<model>/<site>/<method>`, and who leads where.
 
     A name has letters, digits and `_` only: W&B can't sort by others. Leaders are the first tier at each matched L0,
-    so that there are none without several seeds. `tables` are redacted already.
+    so that there are none without several seeds. `results` are redacted already.
     """
     found: dict[str, float | str] = {}
     leaders: dict[tuple[str, str], list[str]] = defaultdict(list)
-    declared = Declared.of(plan.suite)
-    for line in _lines(plan, tables.get("leaderboard"), redaction):
-        found |= _numbers(line, {metric.name: line[metric.name] for metric in declared.main})
+    suite, declared = results.suite, results.declared
+    for line in results.leaderboard.to_dict("records"):
+        found |= _numbers(line, {metric.name: line[metric.name] for metric in declared.main}, suite)
         if declared.sparsity and not pd.isna(line["tier"]) and line["tier"] == 1:
             at = f"{declared.sparsity.heading} {declared.sparsity.write(line[declared.sparsity.name])}"
-            leaders[line["model"], line["site"]].append(f"{line['label']} at {at}")
-    labels = _labels(plan, redaction)
-    for line in _lines(plan, tables.get("interpretability"), redaction):
-        by = f" {line['explainer']}" if len(plan.suite.explainers) > 1 and not pd.isna(line["explainer"]) else ""
-        metric = f"{labels[line['scorer'], line['scorer_config']]}{by} {line['metric']}"
-        found |= _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]})
+            leaders[line["model"], line["site"]].append(f"{_named(line, suite)} at {at}")
+    for line in results.interpretability.to_dict("records"):
+        by = f" {line['explainer']}" if len(suite.explainers) > 1 and not pd.isna(line["explainer"]) else ""
+        metric = f"{line['scorer_label']}{by} {line['metric']}"
+        found |= _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]}, suite)
     return found | {_key("first_tier", *place): ", ".join(lines) for place, lines in leaders.items()}
 
 
-def _lines(plan: Plan, board: pd.DataFrame | None, redaction: Redaction) -> Iterator[dict[Any, Any]]:
-    """The lines of a leaderboard, each with a label of its method, and of its budget where there are several."""
-    labels = _labels(plan, redaction)
-    is_swept = len(plan.suite.config.tokens.fit_budgets) > 1
-    for line in [] if board is None else board.to_dict("records"):
-        label = labels[line["method"], line["method_config"]]
-        yield {**line, "label": f"{label} {line['fit_tokens']} tokens" if is_swept else label}
+def _named(line: Mapping[Any, Any], suite: Suite) -> str:
+    """The method of a line, and its budget where there are several."""
+    is_swept = len(suite.config.tokens.fit_budgets) > 1
+    return f"{line['method_label']} {line['fit_tokens']} tokens" if is_swept else str(line["method_label"])
 
 
-def _labels(plan: Plan, redaction: Redaction) -> dict[Any, str]:
-    """By name and config as redacted tables have them."""
-    entries = (*plan.suite.methods, *plan.suite.similarities, *plan.suite.scorers)
-    return {
-        (entry.name, redaction.text(canonical_json(dict(entry.params)))): redaction.text(entry.label)
-        for entry in entries
-    }
-
-
-def _numbers(line: Mapping[Any, Any], metrics: Mapping[str, Any]) -> dict[str, float | str]:
+def _numbers(line: Mapping[Any, Any], metrics: Mapping[str, Any], suite: Suite) -> dict[str, float | str]:
     """What is known of a line; a metric without a value has no entry."""
     return {
-        _key(metric, line["model"], line["site"], line["label"]): float(value)
+        _key(metric, line["model"], line["site"], _named(line, suite)): float(value)
         for metric, value in metrics.items()
         if not pd.isna(value)
     }
@@ -145,26 +136,26 @@ def _key(*parts: Any) -> str:
     return "/".join(re.sub(r"[^A-Za-z0-9]+", "_", str(part)).strip("_") for part in parts)
 
 
-def _log(plan: Plan, tables: Tables, results: Path, mode: str, warn: Warn) -> str:
+def _log(plan: Plan, results: Results, folder: Path, mode: str, warn: Warn) -> str:
     settings = dataclasses.asdict(plan.suite.config)
     sink = settings.pop("wandb")
     redaction = Redaction(settings)
-    shown = {name: redaction.table(table) for name, table in tables.items()}
+    shown = results.with_frames(redaction.table)
     made_by = {"harness_version": __version__, "git_sha": git_sha(), "versions": versions()}
     with (
         tempfile.TemporaryDirectory() as temporary,
-        _run(plan, redaction.value(settings) | made_by, results, mode, sink) as run,
+        _run(plan, redaction.value(settings) | made_by, folder, mode, sink) as run,
     ):
-        folder = Path(temporary)
-        images = _images(plan, shown, redaction, folder, warn)
-        run.log({name: _table(name, table, warn) for name, table in shown.items()} | images)
-        run.summary.update(summary(plan, shown, redaction))
-        run.log_artifact(_artifact(plan.suite.config.name, shown, results, folder, redaction))
+        work = Path(temporary)
+        frames = {name: _table(name, table, warn) for name, table in shown.frames.items()}
+        run.log(frames | _views(shown, warn) | _images(shown, work, warn))
+        run.summary.update(summary(shown))
+        run.log_artifact(_artifact(plan.suite.config.name, shown.frames, folder, work, redaction))
         return str(run.url if mode == "online" else Path(run.settings.sync_dir))
 
 
 @contextmanager
-def _run(plan: Plan, config: dict[str, Any], results: Path, mode: Any, sink: Mapping[str, Any]) -> Iterator[wandb.Run]:
+def _run(plan: Plan, config: dict[str, Any], folder: Path, mode: Any, sink: Mapping[str, Any]) -> Iterator[wandb.Run]:
     """A run that ends with the block. As a context manager of its own it would print whatever is raised inside."""
     import wandb
 
@@ -178,7 +169,7 @@ def _run(plan: Plan, config: dict[str, Any], results: Path, mode: Any, sink: Map
         group=name,
         job_type="suite",
         config=config,
-        dir=str(results),
+        dir=str(folder),
         settings=wandb.Settings(
             silent=True,
             console="off",
@@ -213,48 +204,48 @@ def _table(name: str, table: pd.DataFrame, warn: Warn) -> wandb.Table:
     return wandb.Table(columns=[*cells.columns], data=[*cells.itertuples(index=False, name=None)])
 
 
-def _images(plan: Plan, tables: Tables, redaction: Redaction, folder: Path, warn: Warn) -> dict[str, wandb.Image]:
+def _views(results: Results, warn: Warn) -> dict[str, wandb.Table]:
+    """What the terminal and the page show, as tables with numbers."""
+    import wandb
+
+    shown = {_key("views", view.title): view for view in views_of(results)}
+    if len(shown) > _MAX_VIEWS:
+        warn(f"W&B gets {_MAX_VIEWS} of {len(shown)} views; the report has all of them.")
+    tables = {}
+    for name, view in list(shown.items())[:_MAX_VIEWS]:
+        tables[name] = wandb.Table(columns=[*view.headings], data=[*view.values], allow_mixed_types=True)
+    return tables
+
+
+def _images(results: Results, folder: Path, warn: Warn) -> dict[str, wandb.Image]:
     """The plots; their files are in `folder`."""
     import wandb
 
     images: dict[str, wandb.Image] = {}
-    for name, figure in _plots(plan, tables, redaction):
+    for plot in _plots(results):
         if len(images) == _MAX_PLOTS:
             warn(f"W&B gets {_MAX_PLOTS} plots and no more; the report has all of them.")
             break
+        name = _key("plots", *plot.key)
         path = folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=200)
+        plot.draw().savefig(path, dpi=200)
         images[name] = wandb.Image(str(path))
     return images
 
 
-def _plots(plan: Plan, tables: Tables, redaction: Redaction) -> Iterator[tuple[str, Figure]]:
+def _plots(results: Results) -> Iterator[Plot]:
     """How alike all sites, and all models, are by each similarity, and Pareto plots by model and site."""
-    from harness.report.plots import heat_map, model_map, pareto, styles_of
-    from harness.tables.leaderboard import similarities
-
-    labels = _labels(plan, redaction)
-    keys = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
-    for (metric, config, method, own, tokens), pairs in similarities(tables).groupby(keys, sort=False):
-        compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
-        yield _key("plots", labels[metric, config], *compared), heat_map(pairs, labels[metric, config])
-    if (models := tables.get("model_similarities")) is not None:
-        for of_score, lines in models.fillna({"method": ""}).groupby([*keys, "score"], sort=False, dropna=False):
-            metric, config, method, own, tokens, score = of_score
-            compared = [f"{labels[method, own]} {tokens} tokens"] if method else []
-            title = f"{labels[metric, config]}, {str(score).replace('_', ' ')}"
-            yield _key("plots", "models", labels[metric, config], *compared, score), model_map(lines, title)
-    if (board := tables.get("leaderboard")) is None:
-        return
-    for place, lines in board.groupby(["model", "site"], sort=False):
-        for x, y in Declared.of(plan.suite).axes:
-            if lines[y.name].notna().any():
-                name = _key("plots", f"{y.name} by {x.name}", *place)
-                yield name, pareto(lines, x, y, styles_of(board["method"]))
+    for found in (*compared_sites(results.similarities), *compared_models(results.model_similarities)):
+        yield from found.maps
+    styles = styles_of(results.leaderboard["method"])
+    for place in places(results):
+        yield from place_plots(place, results.declared, styles)
 
 
-def _artifact(name: str, tables: Tables, results: Path, folder: Path, redaction: Redaction) -> wandb.Artifact:
+def _artifact(
+    name: str, tables: Mapping[str, pd.DataFrame], results: Path, folder: Path, redaction: Redaction
+) -> wandb.Artifact:
     """Redacted copies of all tables and of the report, made in `folder`, and what else is there."""
     import wandb
 

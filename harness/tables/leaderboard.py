@@ -83,7 +83,7 @@ def evaluations(tables: Mapping[str, pd.DataFrame], declared: Declared) -> dict[
 
 def metrics_of(board: pd.DataFrame) -> list[str]:
     """The columns of `evaluations` that are metrics, without the ends of their intervals."""
-    metrics = [str(name) for name in board if name not in (*_PLACE, *_LINE, "seeds")]
+    metrics = [str(name) for name in board if name not in (*_PLACE, *_LINE, "seeds", "method_label")]
     bounds = {end for metric in metrics for end in ends(metric)}
     return [metric for metric in metrics if metric not in bounds]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from harness.registry.metric import Metric
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.interpretability import interpretability
+from harness.tables.labels import labelled
 from harness.tables.leaderboard import evaluations, leaderboard, metrics_of, similarities
 from harness.tables.model_similarities import model_similarities
 from harness.tables.task_board import ranks, task_scores
@@ -26,6 +28,7 @@ from harness.tables.verdicts import Verdicts
 class Results:
     """Made from records alone, at any time."""
 
+    suite: Suite
     tables: dict[str, pd.DataFrame]
     leaderboard: pd.DataFrame
     similarities: pd.DataFrame
@@ -39,20 +42,32 @@ class Results:
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
-        tables = build_tables(plan, store)
-        scores, declared = task_scores(plan, store), Declared.of(plan.suite)
+        tables, suite = build_tables(plan, store), plan.suite
+        scores, declared = task_scores(plan, store), Declared.of(suite)
+        found = evaluations(tables, declared)
         return cls(
-            tables,
-            leaderboard(plan, store, tables),
-            similarities(tables),
-            model_similarities(plan, tables["similarity"]),
-            interpretability(tables["interp"], floors_of(plan.suite)),
-            evaluations(tables, declared),
-            scores,
-            ranks(scores, plan, tables),
-            Verdicts(plan, store),
-            declared,
+            suite=suite,
+            tables=tables,
+            leaderboard=labelled(leaderboard(plan, store, tables), suite),
+            similarities=labelled(similarities(tables), suite),
+            model_similarities=labelled(model_similarities(plan, tables["similarity"]), suite),
+            interpretability=labelled(interpretability(tables["interp"], floors_of(suite)), suite),
+            evaluations={name: labelled(board, suite) for name, board in found.items()},
+            task_scores=labelled(scores, suite),
+            similarity_ranks=labelled(ranks(scores, plan, tables), suite),
+            verdicts=Verdicts(plan, store),
+            declared=declared,
         )
+
+    def with_frames(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Results:
+        """The same with every table and board changed."""
+        changed: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, pd.DataFrame):
+                changed[name] = change(value)
+            elif name in ("tables", "evaluations"):
+                changed[name] = {own: change(frame) for own, frame in value.items()}
+        return replace(self, **changed)
 
     @property
     def boards(self) -> dict[str, pd.DataFrame]:

@@ -14,6 +14,7 @@ from harness.planning.plan import Plan
 from harness.storage.records import Record
 from harness.storage.store import Store
 from harness.tables.declared import Declared
+from harness.tables.labels import labelled
 
 SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
 COLUMNS = (
@@ -47,7 +48,7 @@ def build_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
                 if row.get("higher_is_better") is None and "metric" in row:
                     row["higher_is_better"] = declared.of_name(table, row["metric"]).higher_is_better
                 rows.setdefault(table, []).append({"suite": plan.suite.config.name, **row})
-    return {name: _frame(name, table) for name, table in rows.items()}
+    return {name: labelled(_frame(name, table), plan.suite) for name, table in rows.items()}
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:

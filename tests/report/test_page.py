@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.planning.plan import Plan
-from harness.report import sheets, write_report
+from harness.report import write_report
 from harness.report.latents import script_json
+from harness.report.sheets import sheet
 from harness.storage.records import UPSTREAM_FAILED, Record
 from harness.storage.store import Store
 from harness.tables.results import Results
+from harness.views.missing import failure_view
 from tests.support.report_examples import HOSTILE, N_SCORED, finished, report_of
 
 
@@ -105,13 +107,33 @@ def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], rep
     assert [path.name for path in store.results.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_report_that_can_not_take_its_place_leaves_the_old_one(
+    example: tuple[Plan, Store], report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step fails, as on a disk that went away."""
+    before, renamed, rename = report.read_bytes(), list[str](), Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        renamed.append(path.name)
+        if len(renamed) == 2:
+            raise OSError("the disk went away")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="went away"):
+        report_of(*example)
+    monkeypatch.undo()
+    assert renamed[0] == "report" and report.read_bytes() == before
+    assert [path.name for path in report.parents[1].iterdir() if path.name.startswith(".")] == []
+
+
 def test_cells_without_numbers_are_named(tmp_path: Path) -> None:
     plan, store = finished(tmp_path, n_cards=1)
     fit = plan.of_kind("fit")[-1]
     lost = [cell for cell in plan.cells.values() if fit.key in cell.upstream]
     for cell in lost:
         store.write_record(cell.key, Record("skipped", UPSTREAM_FAILED, f"{fit.label} failed: no luck"))
-    failed, skipped = sheets.failure_sheet(Results.of(plan, store).tables, plan, sheets.labels_of(plan)).rows
+    failed, skipped = sheet(failure_view(Results.of(plan, store).tables, plan)).rows
     assert [value.text for value in failed] == ["failed", "ValueError: no luck ", "1", fit.label]
     name = "dense(k=8) on model-b resid_post.1, 1,000 tokens"
     assert [value.text for value in skipped] == ["skipped", f"{fit.label} failed: no luck", str(len(lost)), name]

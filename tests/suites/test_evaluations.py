@@ -71,7 +71,7 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
     report = (tmp_path / "results" / "evaluations" / "report" / "index.html").read_text(encoding="utf-8")
     assert "resid_post.0, seed 2" in report
     # And what was found is where people look.
-    assert "sparse_probing of gpt2 resid_post.0" in printed and "AUC" in printed
+    assert "sparse probing of gpt2 resid_post.0" in printed and "AUC" in printed
     _, printed, _ = harness_cli("leaderboard", *words, "--json")
     shown = json.loads(printed)["evaluations"]["sparse_probing"]
     assert {line["method"]: line["seeds"] for line in shown if line["site"] == "resid_post.0"}["pca"] == 3

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness.cli import main as cli
 from harness.planning.config import load_resolved
 from harness.planning.plan import build_plan
 from harness.report import plots
-from harness.report.redaction import HIDDEN, Redaction
+from harness.report.redaction import HIDDEN
 from harness.report.tracking import run_id, summary, track
 from harness.storage.store import Store
 from harness.tables.declared import Declared
@@ -107,9 +108,15 @@ def test_a_replayed_suite_is_one_run_with_everything(harness_cli: Cli, stored: P
     tables = {**read_tables(stored), **Results.of(plan, Store.of(stored)).boards}
     assert {"interp", "interpretability", "leaderboard"} < tables.keys()
     shown = {item.nested_key[0]: path for item, path in media_of(records, folder, "table-file")}
-    assert shown.keys() == tables.keys()
-    for name, path in shown.items():
-        _assert_same_table(json.loads(path.read_text()), tables[name])
+    views = {name: json.loads(path.read_text()) for name, path in shown.items() if name.startswith("views/")}
+    assert shown.keys() == tables.keys() | views.keys()
+    for name, table in tables.items():
+        _assert_same_table(json.loads(shown[name].read_text()), table)
+    places = [f"{what}_random_gpt2_resid_post_{n}" for what in ("Methods_on", "Latents_of") for n in (1, 2)]
+    assert {*views} >= {"views/cka", *(f"views/{place}" for place in places)}
+    methods = views["views/Methods_on_random_gpt2_resid_post_1"]
+    assert methods["columns"][:4] == ["method", "tier", "L0", "explained variance"]
+    assert {row[0] for row in methods["data"]} >= {"mean", "pca(n_components=16, k=8)"}
     images = {item.nested_key[0] for item, _ in media_of(records, folder, "image-file")}
     pareto = {f"plots/{y}/random_gpt2/resid_post_{n}" for n in (1, 2) for y in PARETO}
     assert images == {"plots/cka", *pareto}
@@ -142,7 +149,8 @@ def test_the_summary_names_numbers_alike_in_all_runs(harness_cli: Cli, stored: P
 def test_one_seed_has_no_leaders_and_unknown_numbers_no_entry(harness_cli: Cli, stored: Path) -> None:
     plan = build_plan(load_resolved(stored / "suite.yaml")[0])
     board = pd.read_csv(stored / "leaderboard.csv").assign(tier=pd.NA, ce_increase=float("nan"))
-    found = summary(plan, {"leaderboard": board}, Redaction({}))
+    results = Results.of(plan, Store.of(stored))
+    found = summary(replace(results, leaderboard=board, interpretability=results.interpretability.iloc[:0]))
     assert {key.split("/")[0] for key in found} == {"explained_variance", "l0", "fit_seconds"}
 
 
@@ -181,7 +189,7 @@ def test_the_environment_can_hold_a_run_back(
     shutil.rmtree(stored / "wandb")
     monkeypatch.setenv("WANDB_MODE", environment)
     told: list[str] = []
-    track(plan, Results.of(plan, Store.of(stored)).frames, stored, told.append)
+    track(plan, Results.of(plan, Store.of(stored)), stored, told.append)
     assert not told and len(list(stored.glob("wandb/offline-run-*"))) == runs
 
 
@@ -238,6 +246,6 @@ def test_a_place_where_nothing_can_be_drawn_has_an_empty_plot(stored: Path) -> N
 def _assert_same_table(sent: dict[str, Any], table: pd.DataFrame) -> None:
     assert sent["columns"] == list(table.columns) and len(sent["data"]) == len(table)
     sent_frame = pd.DataFrame(sent["data"], columns=sent["columns"], dtype=object)
-    for name in table.columns.difference(["error", "method_config"]):  # where something is hidden
+    for name in table.columns.difference(["error", "method_config", "method_label"]):  # where something is hidden
         pairs = zip(sent_frame[name], table[name], strict=True)
         assert all((a is None and pd.isna(b)) or a == b or a == pytest.approx(b) for a, b in pairs), name

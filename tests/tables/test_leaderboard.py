@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 from harness import Metric
-from harness.cli import boards
 from harness.planning.plan import Plan
-from harness.report.sheets import evaluation_sheet
+from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.leaderboard import evaluations, metrics_of
 from harness.tables.results import Results
+from harness.views.suite import views_of
+from harness.views.view import measured, view
 from tests.support.toy_suites import plan_of, raw_suite
 
 N_DOCUMENTS = 30
@@ -50,8 +51,8 @@ def _board(
             ]
         store.write_record(cell.key, Record("done", rows=rows))
     results = Results.of(plan, store)
-    for board in boards.of_suite(results, plan.suite):
-        assert board.title and all(len(row) == len(board.columns) for row in board.rows)
+    for shown in views_of(results):
+        assert shown.title and all(len(row) == len(shown.columns) for row in shown.rows)
     return plan, results.leaderboard
 
 
@@ -89,10 +90,10 @@ def test_an_evaluation_has_a_column_for_each_metric_and_intervals_of_a_single_se
     (board,) = evaluations({"probing": _probing([0])}, declared).values()
     assert metrics_of(board) == ["auc", "very_low"]  # nothing is called `very`, and l0 is on the leaderboard
     assert board[["auc", "auc_low", "auc_high", "seeds"]].to_numpy().tolist() == [[0.5, 0.4, 0.6, 1]]
-    metrics = [declared.of_name("probing", name) for name in metrics_of(board)]
-    sheet = evaluation_sheet(board, metrics, {("a", "{}"): "a"}, "probing")
-    assert [column.heading for column in sheet.columns] == ["method", "AUC", "very low"]
-    assert [(value.text, value.note) for value in sheet.rows[0]][1:] == [("0.50", "0.40 to 0.60"), ("3", "")]
+    fields = [measured(declared.of_name("probing", name)) for name in metrics_of(board)]
+    shown = sheet(view("probing", fields, board.to_dict("records")))
+    assert [column.heading for column in shown.columns] == ["AUC", "very low"]
+    assert [(value.text, value.note) for value in shown.rows[0]] == [("0.50", "0.40 to 0.60"), ("3", "")]
     (board,) = evaluations({"probing": _probing([0, 1])}, declared).values()
     assert metrics_of(board) == ["auc", "very_low"] and "auc_low" not in board
     assert board[["auc", "seeds"]].to_numpy().tolist() == [[1.0, 2]]
@@ -123,7 +124,7 @@ def test_budgets_are_lines_of_one_place(tmp_path: Path) -> None:
 def test_a_suite_without_a_result_has_an_empty_board(tmp_path: Path) -> None:
     plan, store = plan_of(raw_suite(tmp_path)), Store(tmp_path / "results", tmp_path / "cache")
     results = Results.of(plan, store)
-    assert len(results.leaderboard) == 0 and list(boards.of_suite(results, plan.suite)) == []
+    assert len(results.leaderboard) == 0 and list(views_of(results)) == []
 
 
 @pytest.mark.parametrize("table", ["reconstruction", "cost"])

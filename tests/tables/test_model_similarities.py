@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.cli import boards
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
-from harness.report.redaction import Redaction
-from harness.report.tracking import _plots
+from harness.report.figures import compared_models
 from harness.storage.records import Record, row
 from harness.storage.store import Store
 from harness.tables.results import Results
+from harness.views.suite import views_of
 from tests.support.toy_suites import model_folder, plan_of, raw_suite
 
 # Of a 6-layer model sites at relative depths 0 and 1, of another at 0, 0.4 and 1.
@@ -62,8 +61,8 @@ def _results(folder: Path, rows: Rows, models: list[dict[str, Any]] | None = Non
     for cell in plan.of_kind("similarity"):
         store.write_record(cell.key, _record(cell, plan, rows))
     results = Results.of(plan, store)
-    for board in boards.of_suite(results, plan.suite):
-        assert board.title and all(len(line) == len(board.columns) for line in board.rows)
+    for shown in views_of(results):
+        assert shown.title and all(len(row) == len(shown.columns) for row in shown.rows)
     json.dumps(results.boards_as_json(), allow_nan=False)
     return results
 
@@ -200,16 +199,14 @@ def test_one_model_is_compared_with_no_other(tmp_path: Path) -> None:
 
 def test_each_score_has_a_map_of_its_own(tmp_path: Path) -> None:
     models = [_model(tmp_path, label, ["resid_post.1"]) for label in ("one", "two")]
-    plan = plan_of(raw_suite(tmp_path, models=models, sites=[], similarities=["angle", "overlap"]))
     results = _results(tmp_path, _rows(), models, similarities=["angle", "overlap"], whole_models=True)
-    drawn = dict(_plots(plan, results.frames, Redaction({})))
-    names = [name for name in drawn if name.startswith("plots/models/")]
-    assert names == [
-        f"plots/models/{metric}/{score}"
-        for metric in ("angle", "overlap/atomic_1000_tokens")
+    drawn = {plot.key: plot for found in compared_models(results.model_similarities) for plot in found.maps}
+    assert list(drawn) == [
+        ("models", *metric, score)
+        for metric in (("angle",), ("overlap", "atomic 1000 tokens"))
         for score in ("union", "best_layer", "same_depth")
     ]
-    (value, null, _) = drawn["plots/models/angle/union"].axes
+    (value, null, _) = drawn["models", "angle", "union"].draw().axes
     for panel, number in ((value, "0.60"), (null, "0.05")):
         assert {(*text.get_position(), text.get_text()) for text in panel.texts} == {
             (0.5, 1.5, number),

@@ -1,0 +1,142 @@
+"""Tables for people, derived once: the terminal, the page and W&B each print a view in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from harness.registry.metric import Metric
+
+Line: TypeAlias = Mapping[Any, Any]
+"""A row of a board, by its columns."""
+KEPT, TIER, EFFECT, COST, INTERVAL, FRONT, COMPARED, LISTED, REST = range(9)
+"""How readily a narrow printer leaves a column out: `KEPT` never, `REST` first."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, what it means, and how its numbers are written."""
+
+    heading: str
+    meaning: str = ""
+    write: Callable[[float], str] | None = None
+    """None for a column of words."""
+    spare: int = KEPT
+    is_label: bool = False
+    """A plugin's name with its parameters in brackets."""
+    is_main: bool = False
+    """Its intervals are shown even where there is room for one column of them."""
+    is_reason: bool = False
+    """Why values of the row are missing."""
+
+    @property
+    def is_number(self) -> bool:
+        return self.write is not None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A number or a word; None where there is none."""
+
+    value: float | str | None
+    low: float | None = None
+    high: float | None = None
+    """The ends of the number's interval."""
+    note: str = ""
+    more: tuple[str, ...] = ()
+    """All of the list that the word begins."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A table and what is said below it."""
+
+    title: str
+    columns: list[Column]
+    rows: list[list[Item]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def headings(self) -> list[str]:
+        return [column.heading for column in self.columns]
+
+    @property
+    def values(self) -> list[list[float | str | None]]:
+        """What stands in the rows, without intervals."""
+        return [[item.value for item in row] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column, and how to find what stands in it for a line of a board."""
+
+    column: Column
+    item: Callable[[Line], Item]
+
+
+def view(title: str, fields: Sequence[Field], lines: Iterable[Line], notes: Sequence[str] = ()) -> View:
+    """A view with a row for each line."""
+    rows = [[field.item(line) for field in fields] for line in lines]
+    return View(title, [field.column for field in fields], rows, tuple(notes))
+
+
+def known(value: Any) -> Any:
+    """None in place of what marks a missing value."""
+    return None if pd.isna(value) or value == "" else value
+
+
+def words(name: str, heading: str, meaning: str = "", **more: Any) -> Field:
+    """A column of words."""
+    return Field(Column(heading, meaning, **more), lambda line: Item(known(line[name])))
+
+
+def label(kind: str, heading: str = "", meaning: str = "") -> Field:
+    """Plugins of one kind, with the parameters that differ from their defaults."""
+    return words(f"{kind}_label", heading or kind, meaning, is_label=True)
+
+
+def number(name: str, heading: str, meaning: str, write: Callable[[float], str], **more: Any) -> Field:
+    """A column of numbers, with their intervals where the board has their ends."""
+    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+
+    def item(line: Line) -> Item:
+        found = known(line.get(name)), known(line.get(low)), known(line.get(high))
+        return Item(*found) if None not in found else Item(found[0])
+
+    return Field(Column(heading, meaning, write, **more), item)
+
+
+def measured(metric: Metric, **more: Any) -> Field:
+    """A column of a declared metric."""
+    return number(metric.name, metric.heading, metric.meaning, metric.write, **more)
+
+
+def methods(lines: pd.DataFrame) -> list[Field]:
+    """The columns that say which decomposition a line is about; its budget where there are several."""
+    return [label("method"), *budgets(lines)]
+
+
+def budgets(lines: pd.DataFrame) -> list[Field]:
+    """A column of fit budgets where there are several."""
+    several = pd.to_numeric(lines["fit_tokens"], errors="coerce").nunique() > 1
+    return [Field(Column("fit tokens", write="{:,.0f}".format), _tokens)] if several else []
+
+
+def _tokens(line: Line) -> Item:
+    found = known(line["fit_tokens"])
+    return Item(None if found is None else int(found))
+
+
+def judged(lines: pd.DataFrame) -> list[Field]:
+    """The columns that say which similarity a line is about, and of which method where it compares decompositions."""
+    return [label("similarity"), *compared(lines)]
+
+
+def compared(lines: pd.DataFrame) -> list[Field]:
+    """The method whose decompositions are compared, where they are; representations are of none."""
+    if not lines["method_label"].map(known).notna().any():
+        return []
+    return [label("method", meaning="the method whose decompositions it compares"), *budgets(lines)]
