@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli.verbs import ALL_DONE, SOME_FAILED, complain, out
+from harness.cli.console import ALL_DONE, SOME_FAILED, out, warn_of_plugins
 from harness.errors import ConfigError, suggest
 from harness.templates import write_distribution
 from harness.testing import CHECKED_KINDS, Finding
@@ -28,8 +28,7 @@ def check_verb(options: argparse.Namespace) -> int:
     if kind not in CHECKED_KINDS:
         raise ConfigError(f"check: there are no checks for {kind!r}.{suggest(kind, CHECKED_KINDS)}")
     catalog = load_catalog(plugin_files)
-    for problem in catalog.problems:
-        complain(f"warning: plugin: {problem}")
+    warn_of_plugins(catalog)
     catalog.config(kind, name, params)  # what is wrong with the parameters is said before torch is imported
     findings = run_apart(kind, name, params, plugin_files)
     if options.json:

@@ -28,7 +28,7 @@ class _Grid:
 
 
 def draw(view: View, width: int) -> Iterator[RenderableType]:
-    """What fits, with no number and no name broken.
+    """Print as many columns as fit, with no number and no name broken.
 
     Where all on one line is too wide, headings and names take several; then columns are left out.
     """
@@ -50,7 +50,7 @@ def draw(view: View, width: int) -> Iterator[RenderableType]:
 
 
 def _grid(view: View) -> _Grid:
-    """All but columns of words without a word; the main number's interval has a column of its own."""
+    """Leave out columns of words that are all empty; give the interval of the main number a column of its own."""
     columns: list[Column] = []
     found: list[list[Any]] = []
     for i, column in enumerate(view.columns):

@@ -33,7 +33,7 @@ def draw_list(label: str, content: Mapping[str, Any]) -> Iterator[RenderableType
 
 
 def draw_card(label: str, card: Mapping[str, Any], has_colour: bool) -> Iterator[RenderableType]:
-    """All of a card but the windows that test explanations; active tokens are coloured, or marked «so»."""
+    """Draw a card, except for the windows that test explanations; active tokens are coloured, or marked «so»."""
     yield Text(f"{label}: latent {card['index']}, pole {_sign(card)}", style="bold")
     weight = f", stands for {card['weight']:.3g}" if card["weight"] is not None else ""
     yield Text(

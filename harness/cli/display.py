@@ -1,4 +1,4 @@
-"""What people see in the terminal: progress while a suite runs, and tables."""
+"""Progress of a run and tables, as the terminal shows them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _lines(text: str) -> Text:
 
 
 def costs(needed: Estimate, asked: JudgeCosts) -> list[str]:
-    """What a plan will cost, in sentences."""
+    """Sentences that say what a plan will cost."""
     unknown = f", and {needed.n_unknown_disk} captures of unknown width" if needed.n_unknown_disk else ""
     untimed = f", and {needed.n_unknown_seconds} cells of a kind not run here yet" if needed.n_unknown_seconds else ""
     lines = [

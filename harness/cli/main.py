@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import authoring, verbs
-from harness.cli.verbs import ALL_DONE, INTERRUPTED, USAGE, complain
+from harness.cli import authoring, catalog, verbs
+from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.version import __version__
 
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 _VERBS = {
-    "list": (verbs.list_verb, "what plugins offer: harness list [KIND] [--json]"),
-    "show": (verbs.show_verb, "one plugin's parameters: harness show KIND/NAME [--json]"),
+    "list": (catalog.list_verb, "what plugins offer: harness list [KIND] [--json]"),
+    "show": (catalog.show_verb, "one plugin's parameters: harness show KIND/NAME [--json]"),
     "plan": (verbs.plan_verb, "what a run would do: harness plan suite=NAME [key=value ...] [--json]"),
     "run": (verbs.run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
     "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),

@@ -1,4 +1,4 @@
-"""The verbs of the command line: each is a function of the parsed options that gives the exit code.
+"""The verbs that take a suite: each is a function of the parsed options that gives the exit code.
 
 What a verb needs is imported inside it: `list` and `plan` should not wait for pandas.
 """
@@ -6,92 +6,30 @@ What a verb needs is imported inside it: `list` and `plan` should not wait for p
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from harness import wording
 from harness.cli import display
-from harness.errors import ConfigError, suggest
-from harness.registry.specs import KINDS
+from harness.cli.console import ALL_DONE, SOME_FAILED, complain, err, out, warn_of_plugins
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from harness.planning.cells import Cell
     from harness.planning.plan import Plan
-    from harness.registry.plugin_manager import Catalog
     from harness.storage.states import Outcome, State
     from harness.storage.store import Store
     from harness.tables.results import Results
 
 _MAX_NAMED = 3
 _MAX_LISTED = 200
-ALL_DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no width of its own
-err = Console(stderr=True)
-
-
-def complain(text: str) -> None:
-    """A line for people beside the output: a warning, a reason, an error."""
-    err.print(wording.visible(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
-def list_verb(options: argparse.Namespace) -> int:
-    """What plugins offer."""
-    catalog = _catalog(options.words)
-    kinds = [word for word in options.words if "=" not in word] or list(KINDS)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ConfigError(f"list: unknown kind {kind!r}.{suggest(kind, KINDS)}")
-    entries = [catalog.entries[key] for key in sorted(catalog.entries) if key[0] in kinds]
-    if options.json:
-        specs = [
-            {"kind": e.spec.kind, "name": e.spec.name, "version": e.spec.version, "summary": e.spec.summary}
-            | {"source": e.source, "source_version": e.version}
-            for e in entries
-        ]
-        print(json.dumps({"specs": specs, "problems": catalog.problems}, indent=2))
-        return ALL_DONE
-    rows = [[e.spec.kind, e.spec.name, e.spec.summary, e.source] for e in entries]
-    out.print(display.table("", ["kind", "name", "what it is", "from"], rows))
-    return ALL_DONE
-
-
-def show_verb(options: argparse.Namespace) -> int:
-    """One plugin's parameters: name, type, default and meaning."""
-    from harness.registry import parameters
-
-    catalog = _catalog(options.words)
-    kind, _, name = options.words[0].partition("/")
-    if not name:
-        raise ConfigError(f"show: write KIND/NAME, such as method/pca, not {options.words[0]!r}.")
-    entry = catalog.find(kind, name)
-    fields = parameters.describe(entry.spec.config) if entry.spec.config else []
-    if options.json:
-        spec = {"kind": kind, "name": name, "version": entry.spec.version, "summary": entry.spec.summary}
-        print(json.dumps(spec | {"source": entry.source, "parameters": fields}, indent=2))
-        return ALL_DONE
-    out.print(f"{kind}/{name}, version {entry.spec.version}, from {entry.source}", markup=False)
-    out.print(entry.spec.summary, markup=False)
-    written = inspect.getdoc(entry.spec.config) or ""
-    if entry.spec.config and not written.startswith(f"{entry.spec.config.__name__}("):  # which dataclasses get unasked
-        out.print(f"\n{written}", markup=False)
-    if not fields:
-        out.print("\nNo parameters")
-        return ALL_DONE
-    rows = [[field["name"], field["type"], field["default"], field["meaning"]] for field in fields]
-    out.print(display.table("\nParameters", ["name", "type", "default", "what"], rows, unbroken=["name"]))
-    return ALL_DONE
 
 
 def plan_verb(options: argparse.Namespace) -> int:
-    """What a run would do, and what it would cost."""
+    """Say what a run would do, and what it would cost."""
     from harness.asking.judge_costs import judge_costs
     from harness.planning.config import compose
     from harness.planning.plan import build_plan
@@ -99,7 +37,7 @@ def plan_verb(options: argparse.Namespace) -> int:
     from harness.storage.states import states
 
     suite, catalog = compose(options.words)
-    _warn(catalog)
+    warn_of_plugins(catalog)
     plan = build_plan(suite)
     store = _store(suite.config.name)
     found = states(plan, store)
@@ -130,7 +68,7 @@ def run_verb(options: argparse.Namespace) -> int:
     from harness.tables.results import Results
 
     suite, catalog = compose(options.words)
-    _warn(catalog)
+    warn_of_plugins(catalog)
     plan, store = build_plan(suite), _store(suite.config.name)
     before = states(plan, store)
     check_budget(estimate(plan, before, store), suite.config)
@@ -149,7 +87,7 @@ def run_verb(options: argparse.Namespace) -> int:
 
 
 def status_verb(options: argparse.Namespace) -> int:
-    """Where every cell stands."""
+    """Show where every cell stands."""
     from harness.storage.states import states
 
     plan, store = _read_plan(options.words)
@@ -177,7 +115,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
 
 
 def report_verb(options: argparse.Namespace) -> int:
-    """What is done so far as a page, opened from disk."""
+    """Write what is done so far as a page that opens from disk."""
     from harness.report import write_report
 
     plan, store = _read_plan(options.words)
@@ -219,26 +157,6 @@ def explain_verb(options: argparse.Namespace) -> int:
     return ALL_DONE
 
 
-def _catalog(words: Sequence[str]) -> Catalog:
-    """The catalog, with the files that `plugin_files=[...]` among the words names."""
-    from harness.registry.plugin_manager import load_catalog
-
-    files: tuple[str, ...] = ()
-    for word in words:
-        if "=" in word and not word.startswith("plugin_files="):
-            raise ConfigError(f"{word!r}: the only setting here is plugin_files=[FILE.py].")
-        if word.startswith("plugin_files="):
-            files = tuple(name.strip().strip("'\"") for name in word.partition("=")[2].strip("[]").split(","))
-    catalog = load_catalog(files)
-    _warn(catalog)
-    return catalog
-
-
-def _warn(catalog: Catalog) -> None:
-    for problem in catalog.problems:
-        complain(f"warning: plugin: {problem}")
-
-
 def _store(name: str) -> Store:
     from harness.storage.store import Store, results_folder
 
@@ -259,7 +177,7 @@ def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
     else:
         suite, catalog = compose(words)
         store = _store(suite.config.name)
-    _warn(catalog)
+    warn_of_plugins(catalog)
     plan = build_plan(suite)
     _say_difference(plan, store)
     return plan, store
@@ -290,7 +208,7 @@ def _show_states(plan: Plan, found: dict[str, State]) -> None:
 
 
 def _results(plan: Plan, store: Store) -> Results:
-    """What a suite has come to; an error if that is nothing."""
+    """The results of a suite; an error if there are none."""
     from harness.tables.results import Results
 
     results = Results.of(plan, store)
@@ -318,7 +236,7 @@ def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | N
 
 
 def _summary(plan: Plan, store: Store, ended: Outcome) -> int:
-    """How a suite stands, what failed and why; the exit code."""
+    """Print how a suite stands, what failed and why; return the exit code."""
     counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
     tables = store.results / "tables"
     where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
