@@ -11,5 +11,5 @@ _KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorer
 
 @harness.hookimpl
 def harness_specs() -> list[harness.PluginSpec]:
-    """Every folder lists its own in SPECS, without importing torch."""
+    """Specs of all built-in plugins, which every folder lists in its SPECS without importing torch."""
     return [spec for kind in _KINDS for spec in importlib.import_module(f"harness.plugins.{kind}").SPECS]

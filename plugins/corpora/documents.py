@@ -1,4 +1,4 @@
-"""From texts to documents: what all corpora share.
+"""Documents made of texts and their labels, in the same way for all corpora.
 
 Invariant: no document is blank and no two of a corpus have the same text, for rows are told apart by document.
 """

@@ -47,7 +47,7 @@ def identity(config: PackagedConfig) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of the names and contents of all texts in a folder."""
+    """The sha256 checksum of a file, or of the names and contents of all texts in a folder."""
     if path.is_file():
         return harness.file_digest(path)
     texts = sorted(path.rglob("*.txt"))

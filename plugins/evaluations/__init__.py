@@ -10,12 +10,12 @@ from harness.plugins.evaluations import metrics
 
 @dataclass
 class SparseProbingConfig:
-    """How documents are classified by a few latents."""
+    """Classification of documents by a few latents, with a split into training and test documents."""
 
     ks: list[int] = field(default_factory=lambda: [1, 2, 5, 16])
     """Numbers of latents, and of channels, that a probe may use."""
     min_documents: int = 30
-    """Labels that fewer documents have, or fewer lack, are left out."""
+    """Fewest documents that must have a label, and as many lack it; other labels are left out."""
     test_share: float = 0.3
     """Share of the documents with each label, drawn at random, that probes are tested on."""
     seed: int = 0
@@ -28,7 +28,7 @@ class SparseProbingConfig:
             raise ValueError(f"test_share is {self.test_share}; give a share between 0 and 1.")
         if self.min_documents * min(self.test_share, 1 - self.test_share) < 2:
             raise ValueError(
-                f"min_documents is {self.min_documents}: of each label at least 2 documents are to be on either side "
+                f"min_documents is {self.min_documents}, which can leave fewer than 2 documents of a label on one side "
                 "of the split. Raise it."
             )
 

@@ -34,7 +34,7 @@ _BLOCK_COSINES = 2**24
 
 
 class DictionaryHealth:
-    """Looks at the dictionary alone."""
+    """Evaluates the dictionary alone, without rows or codes."""
 
     def __init__(self, config: object) -> None: ...
 

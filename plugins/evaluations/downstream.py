@@ -39,7 +39,7 @@ Replays = Callable[[], Iterator[harness.ReplayedRows]]
 
 
 class Downstream:
-    """Runs the model on from the site, with something else in place of the rows."""
+    """Runs the model on from the site, with reconstructions or an ablation in place of the rows."""
 
     def __init__(self, config: object) -> None: ...
 
@@ -49,7 +49,7 @@ class Downstream:
     ) -> list[harness.TableRow]:
         """One table row per metric of the list above."""
         if context.replays is None:
-            raise harness.Undefined("this context has rows and no model")
+            raise harness.Undefined("this context has stored rows but no model to run on from them")
         if "downstream" not in context.shared:
             kept = _CleanLogits()
             context.shared["downstream"] = kept, _sums_without_decomposition(context.replays, kept, context)
@@ -71,7 +71,7 @@ class _CleanLogits:
         self._n_bytes = 0
 
     def of(self, number: int, replayed: harness.ReplayedRows) -> Float[Tensor, "n v"]:
-        """Those of one batch, `number` being its place among all."""
+        """Return the clean logits of one batch, whose position among all batches is `number`."""
         if number in self._kept:
             return self._kept[number]
         logits = replayed.logits()

@@ -118,7 +118,7 @@ class _Sums:
 
 
 class _Alive:
-    """Which latents have been ≠ 0 so far."""
+    """The latents that have had a code ≠ 0 so far."""
 
     def __init__(self, n_latents: int) -> None:
         self.n_latents = n_latents
@@ -145,7 +145,7 @@ class _Alive:
 def sum_repeats(
     values: Float[Tensor, "n k"], indices: Int[Tensor, "n k"]
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """The same sparse codes with every latent once per row; places that fall free get value 0 and index 0."""
+    """Sum the codes of a latent that occurs more than once in a row; places that fall free get value 0 and index 0."""
     indices, order = indices.long().sort(dim=1, stable=True)
     is_new = torch.ones_like(indices)
     is_new[:, 1:] = indices[:, 1:] != indices[:, :-1]

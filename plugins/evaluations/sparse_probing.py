@@ -44,7 +44,7 @@ _MAX_BYTES = 8e9
 
 Array: TypeAlias = np.ndarray
 Scores: TypeAlias = Float[Array, "replicates+1 3"]
-"""Of one probe, in the order of `SCORES`; the first of them on the test documents as they are."""
+"""Scores of one probe, a column for each of `SCORES`: first on the test documents as they are, then per replicate."""
 
 
 class Task(NamedTuple):
@@ -54,7 +54,7 @@ class Task(NamedTuple):
     test: Int[Array, " q"]
     has_label: Bool[Array, " documents"]
     drawn: Float[Array, "replicates+1 q"]
-    """How often each test document is counted: once in the first line."""
+    """Number of times that each replicate counts each test document; the first line counts all once."""
 
 
 class SparseProbing:
@@ -88,8 +88,8 @@ class SparseProbing:
         tasks = list(find_tasks(context.labels(), n_rows > 0, self.config))
         if not tasks:
             raise harness.Undefined(
-                f"no label that {self.config.min_documents} evaluation documents have and as many lack; the corpus "
-                "needs labels, and tokens.evaluation enough documents"
+                f"there is no label that {self.config.min_documents} evaluation documents have and as many lack; take "
+                "a corpus with labels, or raise tokens.evaluation"
             )
         d, ks = context.width, self.config.ks
         found = {f"channels_{k}": self._probe(tasks, x, k) if k <= d else f"there are {d} channels" for k in ks}
@@ -97,7 +97,7 @@ class SparseProbing:
         return tasks, len(np.unique(np.concatenate([task.test for task in tasks]))), found
 
     def _probe(self, tasks: Sequence[Task], features: Float[Array, "documents m"], k: int) -> Scores:
-        """The mean over tasks."""
+        """The scores of probes on k features, as a mean over tasks."""
         found: Scores = np.mean([_scores(task, _odds(task, features, k)) for task in tasks], axis=0)
         return found
 
@@ -105,7 +105,7 @@ class SparseProbing:
 def find_tasks(
     labels: Sequence[Mapping[str, str]], has_rows: Bool[Array, " documents"], config: SparseProbingConfig
 ) -> Iterator[Task]:
-    """By name and value, in the order of the alphabet."""
+    """Yield the probing tasks, sorted by label name and then by label value."""
     for name in sorted({name for own in labels for name in own}):
         values = np.array([own.get(name) for own in labels], dtype=object)
         labelled = np.flatnonzero((values != None) & has_rows)  # noqa: E711  # of every item
@@ -130,7 +130,7 @@ def find_tasks(
 
 
 def _drawn(n: int, generator: np.random.Generator) -> Float[Array, "replicates+1 n"]:
-    """How often each document with one label is counted: drawn among them, a replicate has all labels."""
+    """Draw how often each replicate counts each of the n documents with one label, so that it keeps every label."""
     if n == 0:
         return np.ones((1 + N_REPLICATES, 0))
     return np.vstack([np.ones(n), generator.multinomial(n, np.full(n, 1 / n), N_REPLICATES)])
@@ -154,7 +154,7 @@ def _odds(task: Task, features: Float[Array, "documents m"], k: int) -> Float[Ar
 
 
 def _scores(task: Task, odds: Float[Array, " q"]) -> Scores:
-    """On the test documents, and on those of each replicate."""
+    """The scores of a probe on the test documents, then on those of each replicate."""
     has_label = task.has_label[task.test]
     with_it, without_it = task.drawn[:, has_label], task.drawn[:, ~has_label]
     high, low = odds[has_label], odds[~has_label]

@@ -10,10 +10,10 @@ from harness.plugins.scorers import check_max_tokens
 
 @dataclass(frozen=True)
 class JudgeWrittenConfig:
-    """How long an answer may be."""
+    """An explanation that a judge writes, with a limit on the length of its answer."""
 
     max_tokens: int = 32
-    """The longest answer, what the judge thinks aloud before it included; 32 hold a phrase."""
+    """Longest answer in tokens, including what the judge thinks aloud before it; 32 are enough for a phrase."""
 
     def __post_init__(self) -> None:
         check_max_tokens(self.max_tokens)

@@ -74,5 +74,5 @@ def _shown(window: harness.LatentWindow, threshold: float, strongest: float) -> 
 
 
 def level(activation: float, strongest: float) -> int:
-    """⌈10 a / a_max⌉."""
+    """⌈10 a / a_max⌉: an activation as a whole number from 1 to 10."""
     return math.ceil(LEVELS * activation / strongest)

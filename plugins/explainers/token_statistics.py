@@ -30,17 +30,17 @@ from harness.plugins.scorers.ngrams import NGrams
 N_NGRAMS = 8
 N_CONTEXTS = 10
 CONTEXT_TOKENS = 5
-"""On each side of a window's strongest token."""
+"""Number of tokens shown on each side of a window's strongest token."""
 
 
 class TokenStatistics:
-    """Asks nobody."""
+    """Explains a latent from its explain windows, without asking a judge."""
 
     def __init__(self, config: object) -> None:
-        """Has no parameters."""
+        """Take no parameters."""
 
     def plan(self, latent: harness.Latent) -> list[Any]:
-        """Nothing: the windows say it all."""
+        """Return no requests: the windows suffice."""
         return []
 
     def reduce(self, latent: harness.Latent, requests: Sequence[Any], responses: Sequence[Any]) -> str:

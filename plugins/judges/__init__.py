@@ -12,7 +12,7 @@ import harness
 
 @dataclass
 class LocalConfig:
-    """A causal language model of transformers, run here."""
+    """A causal language model of transformers, run on this machine."""
 
     path: str | None = None
     """A hub id, a folder or a GGUF file; null is SmolLM2-135M-Instruct from an installed package."""
@@ -20,9 +20,9 @@ class LocalConfig:
     """Branch, tag or commit of a hub id. Give a commit: without it the hub may change the weights, and stored
     answers can't notice."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The precision of its weights and activations."""
+    """Precision of the model's weights and activations."""
     device: str = "auto"
-    """Where it runs: `auto` is cuda, then mps, then cpu."""
+    """Device that the model runs on; `auto` takes cuda, then mps, then cpu."""
 
 
 @dataclass
@@ -40,30 +40,33 @@ class OpenAIHTTPConfig:
     kept under its name."""
     # What answers do not depend on is no part of the judge's name in tables.
     key_variable: str | None = field(default="OPENAI_API_KEY", repr=False)
-    """The environment variable that holds the key; null for an endpoint that wants none."""
+    """Environment variable that holds the API key; null for an endpoint that needs none."""
     usd_per_million_prompt_tokens: float | None = field(default=None, repr=False)
-    """What the endpoint takes for reading, also of what it embeds; null if not known. No answer depends on it."""
+    """Price of a million prompt tokens, embedded ones included; null if not known. No answer depends on it."""
     usd_per_million_answer_tokens: float | None = field(default=None, repr=False)
-    """What the endpoint takes for writing; null if not known. No answer depends on it."""
+    """Price of a million tokens of answers; null if not known. No answer depends on it."""
     n_at_once: int = field(default=8, repr=False)
-    """How many requests are on their way at a time."""
+    """Number of requests that are sent at the same time."""
     timeout_seconds: float = field(default=60.0, repr=False)
-    """How long a connection, or the next piece of an answer, is waited for."""
+    """Longest wait for a connection, or for the next piece of an answer."""
     attempts: int = field(default=6, repr=False)
-    """How often each request is tried."""
+    """Number of times that each request is tried."""
     wait_seconds: float = field(default=1.0, repr=False)
-    """The pause before the second attempt, twice as long before each further one, unless the endpoint says."""
+    """Pause before the second attempt, doubled before each further one, unless the endpoint asks for another."""
 
     def __post_init__(self) -> None:
         address = urlsplit(self.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError("base_url is no address; give one such as http://localhost:8000/v1.")
+            raise ValueError("base_url is not a web address; give one such as http://localhost:8000/v1.")
         if "@" in address.netloc or address.query:
-            raise ValueError("base_url holds a secret or a query; key_variable names the variable for the key.")
+            raise ValueError(
+                "base_url holds a user, a password or a query; set key_variable to the environment variable that holds "
+                "the key."
+            )
         if min(self.n_at_once, self.attempts) < 1 or self.timeout_seconds <= 0 or self.wait_seconds < 0:
             raise ValueError(
                 f"n_at_once {self.n_at_once} and attempts {self.attempts} must be at least 1, timeout_seconds "
-                f"{self.timeout_seconds} above 0, wait_seconds {self.wait_seconds} not below."
+                f"{self.timeout_seconds} above 0, and wait_seconds {self.wait_seconds} at least 0."
             )
         prices = (self.usd_per_million_prompt_tokens, self.usd_per_million_answer_tokens)
         if not all(price is None or (price >= 0 and math.isfinite(price)) for price in prices):
@@ -72,19 +75,19 @@ class OpenAIHTTPConfig:
 
 @dataclass
 class ReplayConfig:
-    """What a judge has answered before, read from a file: the same scores without the judge, and without its key."""
+    """A judge's earlier answers, read from a file: they give the same scores without the judge and without its key."""
 
     path: str
     """A recording: a copy of `judges/responses.sqlite` in the cache."""
     of: str | None = None
-    """Which judge's answers, where the file has several: a part of its description there, such as a model's name."""
+    """Judge whose answers are read, if the file has several: a part of its description, such as a model's name."""
 
 
 SPECS: list[harness.JudgeSpec] = [
     harness.JudgeSpec(
         name="local",
         version=2,
-        summary="a causal language model of transformers, run here: SmolLM2-135M-Instruct if no other is named",
+        summary="a causal language model of transformers, run on this machine; SmolLM2-135M-Instruct by default",
         config=LocalConfig,
         factory="harness.plugins.judges.local:Local",
         identity="harness.plugins.judges.identity:of_local",
@@ -102,7 +105,7 @@ SPECS: list[harness.JudgeSpec] = [
     harness.JudgeSpec(
         name="replay",
         version=1,
-        summary="what another judge has answered, from a file; what it was never asked is an error",
+        summary="the recorded answers of another judge, from a file; a request that is not in it is an error",
         config=ReplayConfig,
         factory="harness.plugins.judges.replay:Replay",
         identity="harness.plugins.judges.identity:of_replay",

@@ -1,4 +1,4 @@
-"""What the JSON of OpenAI's completions and embeddings says. What can't be read raises a ValueError or the like."""
+"""Readers of the JSON of OpenAI's completions and embeddings, which raise one of UNREADABLE where they can't."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeErro
 
 
 def settled(reason: str) -> harness.Failure:
-    """What the endpoint has said, though it is no answer."""
+    """A failure for good: the endpoint has replied, and asked again it would reply the same."""
     return harness.Failure(reason, transient=False)
 
 
 def read(found: Any, of_answer: Callable[[Any], Any], within: str = "choices") -> Any:
-    """The response in an endpoint's JSON, with what it took where that is told; a Failure where it can't be read."""
+    """The response in an endpoint's JSON, with its numbers of tokens if told; a Failure where it can't be read."""
     try:
         n = len(found[within])
         response = of_answer(found[within][0]) if n == 1 else settled(f"{n} answers instead of one")
@@ -48,7 +48,7 @@ def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness
 
 
 def text(answer: Any) -> str:
-    """What was written."""
+    """The text of a chat answer."""
     content = answer["message"]["content"]
     if not isinstance(content, str):
         raise ValueError("no text")
@@ -77,14 +77,14 @@ def likelihood(request: harness.Likelihood, answer: Any) -> tuple[float, int] | 
 
 
 def embedding(answer: Any) -> tuple[float, ...]:
-    """The numbers, of any norm."""
+    """The embedding's numbers, not scaled to any norm."""
     numbers = answer["embedding"]
     if not isinstance(numbers, list) or not numbers:
-        raise ValueError("`embedding` is no list of numbers")
+        raise ValueError("`embedding` is not a list of numbers")
     return tuple(map(_finite, numbers))
 
 
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)

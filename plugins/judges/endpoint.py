@@ -1,4 +1,4 @@
-"""An address that is asked for JSON, several things at once, and patiently."""
+"""An HTTP endpoint that answers in JSON: several requests at once, each tried again while that may help."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _ABOUT_THE_REQUEST = (400, 413, 422)
 
 
 class Refusal(harness.Failure):
-    """The endpoint won't: asked again at once it would say the same. Only what it says of the request itself is final;
-    key, model and address may be set right.
+    """A refusal, which would be the same if the request were sent again at once. Only one that is about the request
+    itself is final; key, model and address may be set right.
     """
 
 
 @dataclass(frozen=True)
 class _Passing(harness.Failure):
-    """Asked again at once it may answer."""
+    """A failure that may have passed when the request is sent again."""
 
     wait_seconds: float | None = None
-    """As long as the endpoint asks for, if it does."""
+    """Pause that the endpoint asks for, if it does."""
 
 
 class Endpoint:
-    """Where a judge's requests go. Its key stands in no text that comes from here."""
+    """The address that a judge's requests go to. The key is hidden in every text that comes from here."""
 
     def __init__(self, config: OpenAIHTTPConfig) -> None:
         self._config = config
@@ -64,16 +64,16 @@ class Endpoint:
         )
         self._failed_in_a_row = 0
         self._last = harness.Failure("")
-        """Of the failures in a row."""
+        """The last of the failures in a row."""
         self._taken: dict[str, dict[str, Any]] = {}
-        """By path what the endpoint has taken first, a trial."""
+        """The first request that the endpoint has answered, by path: it serves as a trial later."""
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
         return f"{self._config.base_url} ({self._config.model})"
 
     def all(self, requests: Sequence[Any], ask: Callable[[Any], Any]) -> Iterator[Any]:
-        """In order, each as soon as it and those before it are there; no more are on their way than may be."""
+        """Yield the responses in the order of the requests, at most `n_at_once` of which are under way."""
         with ThreadPoolExecutor(self._config.n_at_once) as pool:
             waiting: list[Future[Any]] = []
             for request in requests:
@@ -86,7 +86,7 @@ class Endpoint:
         """The answer's JSON, or a Failure; nothing is sent after too many of these in a row."""
         if self._is_down(path):
             return harness.Failure(
-                f"not sent: {MAX_FAILURES} before it failed in a row, the last by {self._last.reason}"
+                f"not sent: {MAX_FAILURES} requests before it failed in a row, the last with {self._last.reason}"
             )
         found = self.post(path, body)
         with self._lock:
@@ -98,8 +98,8 @@ class Endpoint:
         return found
 
     def _is_down(self, path: str) -> bool:
-        """Whether too many failed in a row. Where they were refused, it may be for what they say: asked is then again
-        what the endpoint has taken first.
+        """True if too many failed in a row. Refusals may be due to what those requests say, so the first request that
+        the endpoint has answered is then sent again, and decides.
         """
         with self._lock:
             if self._failed_in_a_row >= MAX_FAILURES and not self._last.transient and path in self._taken:

@@ -1,4 +1,4 @@
-"""What the answers of judges depend on. Imports no torch."""
+"""Identities of judges: all that their answers depend on. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PACKAGED: Final = "smollm2-135m"
 
 
 def of_local(config: LocalConfig) -> dict[str, Any]:
-    """The contents of the checkpoint, or its id on the hub, whatever the device; and how answers are generated, since
-    rounding differs in batches.
+    """The contents of the checkpoint, or its id on the hub, but not the device; and the version of generation, whose
+    rounding differs with the batches.
     """
     if config.path is None:
         of_model = packaged_identity(PackagedConfig(PACKAGED, config.dtype))
@@ -24,12 +24,12 @@ def of_local(config: LocalConfig) -> dict[str, Any]:
 
 
 def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
-    """Where which model is asked; not with which key, at which price, nor how patiently."""
+    """The address and the models that are asked; not the key, the prices or the patience."""
     is_same = config.embedding_model in (None, config.model)
     embedding = {} if is_same else {harness.EmbedText.__name__: {"model": config.embedding_model}}
     return {"base_url": config.base_url, "model": config.model} | embedding
 
 
 def of_replay(config: ReplayConfig) -> Any:
-    """What the recorded judge's answers depend on, wherever the file lies."""
+    """The identity of the recorded judge, wherever the file lies."""
     return harness.Recording(config.path, config.of).judge

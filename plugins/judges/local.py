@@ -41,38 +41,38 @@ _BATCH_ROWS = {"cpu": 4}
 _BATCH_ROWS_ELSEWHERE = 8
 _LENGTH_STEP = 16
 _REQUESTS_AT_ONCE = 256
-"""Among so many, rows of one shape are looked for; when they are answered, they are handed out."""
+"""Number of requests among which rows of one shape are looked for; their answers are handed out together."""
 _GENERATED_ROWS = 8
-"""On two cores, 8 answers of 128 tokens take 2.5 times as long as one."""
+"""Number of answers generated together: on two cores, 8 of 128 tokens take 2.5 times as long as one."""
 _GENERATED_LENGTH_STEP = 64
 _GENERATED_AT_ONCE = 64
-"""Fewer than of those that are scored, since each takes longer: what is not handed out is lost with the process."""
+"""Number of answers handed out together: fewer than of scores, as each takes longer and would be lost in a crash."""
 
 Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Tokens of which the last `n_scored` places predict what is asked about."""
+    """The tokens of a prompt, whose last `n_scored` places predict the tokens that are scored."""
 
     beginning: Ids
-    """Shared with other rows; at least one token."""
+    """The beginning that other rows share; at least one token."""
     rest: Ids
     n_scored: int
 
     @property
     def n_padded(self) -> int:
-        """How long `rest` is with padding."""
+        """Length of `rest` with padding."""
         return _padded(len(self.rest), _LENGTH_STEP)
 
     @property
     def n_kept(self) -> int:
-        """How many last places are looked at: few numbers, so that rows of like shape meet in a batch."""
+        """Number of last places that are read: rounded up to a power of 2, so that more rows have one shape."""
         return min(self.n_padded, 1 << (self.n_scored - 1).bit_length())
 
 
 class Local:
-    """Scores and continues prompts."""
+    """A local language model that scores and continues prompts."""
 
     def __init__(self, config: LocalConfig) -> None:
         path = str(find_folder(PACKAGED)) if config.path is None else config.path
@@ -102,7 +102,7 @@ class Local:
                 yield score, len(text)
 
     def generate(self, requests: Sequence[harness.Generate]) -> Iterator[str]:
-        """In batches of prompts of one length, with padding, and one limit."""
+        """The likeliest continuations, in batches of prompts of one padded length and one limit of tokens."""
         for part in _parts(requests, _GENERATED_AT_ONCE):
             asked = [sum(self._prompts.of(request.system, request.user), ()) for request in part]
             groups: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -141,7 +141,7 @@ class Local:
         return max(n_tokens, min(padded, most - limit))
 
     def _until_end(self, answer: list[int]) -> list[int]:
-        """What follows is padding, up to the longest answer beside it."""
+        """Cut an answer at its end; the rest is padding up to the longest answer of the batch."""
         ends = self._model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
         return list(itertools.takewhile(lambda token: token not in ends, answer))
@@ -191,7 +191,7 @@ class Local:
 
 
 def _positions_depend_on_length(config: Any) -> bool:
-    """Whether the longest row of a batch changes how the positions of the others are told apart."""
+    """True if the longest row of a batch changes the position encodings of the others, as dynamic RoPE does."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]  # or one for each kind of layer
     return any(part.get("rope_type", part.get("type")) in ("dynamic", "longrope") for part in kinds)

@@ -36,7 +36,7 @@ from harness.plugins.judges.endpoint import Endpoint, Refusal
 TOP = 20
 CHAT, COMPLETIONS, EMBEDDINGS = "chat/completions", "completions", "embeddings"
 _TRIALS = 2
-"""An answer that lacks what was asked for may be an accident once."""
+"""Number of trials: one answer may lack what was asked for by accident."""
 _CHOICE = harness.Choose("Answer Yes or No.", "Is water wet?", ("Yes", "No"))
 _LIKELIHOOD = harness.Likelihood("The cat sat on", " the mat.")
 _TEXT = harness.EmbedText("The cat sat on the mat.")
@@ -46,15 +46,15 @@ _OBJECT = harness.Generate("Answer in JSON.", "Is water wet?", 16, _SCHEMA)
 
 
 class OpenAIHTTP:
-    """Asks several things at once."""
+    """Sends requests to an endpoint, several at once, after a trial of each kind of request."""
 
     def __init__(self, config: OpenAIHTTPConfig) -> None:
         self._config = config
         self._endpoint = Endpoint(config)
         self._problems: dict[str, str] = {}
-        """Of what was tried: why it can't be done, or nothing."""
+        """Why a capability that was tried can't be used, or an empty text, by its name."""
         self._n_echo_tokens = 0
-        """With an echo most endpoints need write nothing; some refuse that."""
+        """Number of tokens to write after an echo: 0 for most endpoints, 1 for those that refuse to write none."""
 
     def choose(self, requests: Sequence[harness.Choose]) -> Iterator[Any]:
         """The log-probabilities of the choices as the answer's first token."""
@@ -106,14 +106,14 @@ class OpenAIHTTP:
         return {"model": self._config.embedding_model or self._config.model, "input": request.text}
 
     def _require(self, capability: str, problem_of: Callable[[], str]) -> None:
-        """Find out once whether it can be asked this; a PluginError where it can't."""
+        """Try once whether the endpoint has a capability; raise a PluginError if it has not."""
         if capability not in self._problems:
             self._problems[capability] = problem_of()
         if problem := self._problems[capability]:
             raise harness.PluginError(
                 f"judge openai_http: {self._endpoint} can't be asked to {capability}: {problem}. Check base_url, key "
-                "and model (or embedding_model); or take another judge, or scorers that ask for something else. What "
-                "was answered is kept."
+                "and model (or embedding_model); or take another judge, or scorers that ask for something else. "
+                "Earlier answers are kept."
             )
 
     def _try_choose(self) -> str:

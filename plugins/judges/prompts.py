@@ -1,4 +1,4 @@
-"""How requests to a local judge become tokens: the beginning that many of them share, and the rest."""
+"""Prompts of a local judge as tokens: the beginning that many requests share, and the rest."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class Prompts:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _plain(self, text: str) -> str:
-        """The same where nothing is a special token: a text must not end its own turn."""
+        """Take special tokens in a text apart, so that it can't end its own turn."""
         return self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def _cut(ids: Ids, n: int) -> tuple[Ids, Ids]:
-    """Neither part is empty, unless there is one token only."""
+    """Cut ids in two at n; neither part is empty, unless there is only one token."""
     n = max(1, min(n, len(ids) - 1))
     return ids[:n], ids[n:]

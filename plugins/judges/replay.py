@@ -15,7 +15,7 @@ from harness.plugins.judges import ReplayConfig
 
 
 class Replay:
-    """Looks up what it is asked."""
+    """Looks up each request in a recording."""
 
     def __init__(self, config: ReplayConfig) -> None:
         self._recording = harness.Recording(config.path, config.of)
@@ -38,7 +38,7 @@ class Replay:
         return map(self._numbers, requests)
 
     def _numbers(self, request: Any) -> Any:
-        """A tuple, as JSON has none, or a `Failure`."""
+        """The recorded numbers as a tuple, which JSON does not have, or a `Failure`."""
         found = self._find(request)
         return found if isinstance(found, harness.Failure) else tuple(found)
 

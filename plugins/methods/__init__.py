@@ -21,12 +21,13 @@ class ITDAConfig:
     threshold: float = 0.2
     """A row becomes an atom if its relative squared error ‖x−x̂‖²/‖x‖² is above this."""
     batch_rows: int = 512
-    """Rows that are encoded together before candidates are judged again; part of the definition."""
+    """Number of rows that are encoded together before candidates are judged again; part of the definition."""
     centre: bool = False
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
     pursuit: Literal["matching", "orthogonal"] = "matching"
-    """`orthogonal`: after each step the coefficients of all atoms taken are fitted anew by least squares, and none is
-    taken twice. It judges rows and encodes, in 4 times as long with k 10 and 11 times with k 40 (2,048 atoms)."""
+    """Variant of the pursuit that judges rows and encodes. `orthogonal` fits the coefficients of all atoms taken anew
+    by least squares after each step, and takes none twice; it takes 4 times as long with k 10, and 11 times with k 40
+    (2,048 atoms)."""
     non_negative: bool = False
     """Follow positive correlations only, when judging rows and when encoding; codes are then unsigned, and a row has
     fewer than k where no atom points its way."""
@@ -51,7 +52,7 @@ class ITDAPaperConfig:
     """A row becomes an atom if the mean over its d coordinates of (x/‖x‖ − x̂/‖x̂‖)², which is 2(1 − cos)/d, is above
     this. Comparable at one width only: the same cosine needs a threshold in proportion to 1/d."""
     batch_rows: int = 512
-    """Rows that are judged at once; larger batches give larger dictionaries."""
+    """Number of rows that are judged together; larger batches give larger dictionaries."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "k", "max_atoms", "batch_rows")
@@ -64,7 +65,7 @@ class KMeansConfig:
     """Centroids of k-means (scikit-learn), encoded by the same matching pursuit as ITDA's atoms."""
 
     n_latents: int
-    """How many centroids there are, each a latent."""
+    """Number of centroids, each a latent."""
     k: int
     """Steps of matching pursuit: the most active codes per row. Not the number of clusters, which is n_latents."""
     centre: bool = False
@@ -79,11 +80,11 @@ class RandomDictionaryConfig:
     """Random atoms, encoded by the same matching pursuit as ITDA's."""
 
     n_latents: int
-    """How many latents the dictionary has."""
+    """Number of latents in the dictionary."""
     k: int
     """Steps of matching pursuit: the most active codes per row."""
     source: Literal["rows", "gaussian"] = "rows"
-    """Where atoms come from: rows of the stream, uniformly without replacement, or Gaussian directions."""
+    """Source of the atoms: rows of the stream, drawn uniformly without replacement, or Gaussian directions."""
     centre: bool = False
     """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
 
@@ -96,7 +97,7 @@ class PCAConfig:
     """Principal components; per row all coefficients or the largest ones."""
 
     n_components: int
-    """How many components are kept, each a latent."""
+    """Number of components that are kept, each a latent."""
     k: int | None = None
     """Coefficients kept per row, largest magnitude first; null keeps all, as dense codes."""
 
@@ -111,7 +112,7 @@ class ICAConfig(PCAConfig):
     """Independent components; per row all coefficients or the largest ones."""
 
     max_iterations: int = 200
-    """The most iterations of FastICA; where they do not suffice there is a warning."""
+    """Most iterations of FastICA; a warning says if it has not converged by then."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

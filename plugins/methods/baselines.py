@@ -29,7 +29,7 @@ class Identity:
 
 
 class IdentityDecomposition(harness.Decomposition):
-    """Codes are the row itself; the reconstruction is bit-exact."""
+    """The identity: codes are the row itself, and the reconstruction is bit-exact."""
 
     def __init__(self, diagonal: Float[Tensor, " d"]) -> None:
         self.diagonal = diagonal
@@ -37,7 +37,7 @@ class IdentityDecomposition(harness.Decomposition):
 
     @property
     def dictionary(self) -> Float[Tensor, "d d"]:  # type: ignore[override]
-        """The identity matrix; made when asked for, since encoding and decoding need none."""
+        """The identity matrix, made when asked for, since encoding and decoding do without it."""
         return torch.diag(self.diagonal)
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:

@@ -21,14 +21,14 @@ class GrowingDictionary:
     """Atoms with the identities of the rows that they were, in the order in which they entered."""
 
     def __init__(self, method: str, config: ITDAConfig | ITDAPaperConfig, info: harness.Info, **variant: bool) -> None:
-        """`variant` is that of the pursuit that judges rows."""
+        """Start empty; `variant` names the options of the pursuit that judges rows."""
         self._method, self._config, self._n_rows = method, config, info.n_rows
         no_atoms = torch.empty(0, info.width, dtype=info.dtype, device=info.device)
         self.pursuit = MatchingPursuit(no_atoms, config.k, config.max_atoms + config.batch_rows, **variant)
         self._identities: list[pd.DataFrame] = []
         self._n_seen = 0
         self._n_seen_before_cut: int | None = None
-        """Rows seen when the first block came of which not all that should have entered did."""
+        """Number of rows seen before the first block from which the cap kept a row out."""
         self.rows_until_full: int | None = None
         """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
 

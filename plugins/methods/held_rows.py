@@ -1,4 +1,4 @@
-"""All rows of a stream in memory at once, for methods that can't learn batch by batch."""
+"""A buffer for all rows of a stream in memory at once, for methods that can't learn batch by batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class HeldRows:
     """A buffer that batches are added to, made before the first pass so that it is known to fit."""
 
     def __init__(self, method: str, info: harness.Info, also_per_row: int = 0) -> None:
-        """Refuse more than the bound; `also_per_row` numbers beside each row are what the method works with."""
+        """Refuse more than the bound; `also_per_row` is how many more numbers a row the method itself needs."""
         n_bytes = info.n_rows * (info.width + also_per_row) * info.dtype.itemsize
         if n_bytes > MAX_BYTES:
             raise harness.ConfigError(

@@ -23,7 +23,7 @@ from harness.plugins.methods.matching_pursuit import MatchingPursuit, PursuitDec
 
 
 class ITDA:
-    """One pass over the rows; with `centre`, less their mean."""
+    """ITDA in one pass over the rows; with `centre` one more first, for their mean, which is then subtracted."""
 
     passes = 1
 
@@ -68,7 +68,7 @@ class ITDADecomposition(PursuitDecomposition):
         """Rows of the stream, in whole blocks, after which no atom could be added; None if the cap was never hit."""
 
     def report(self) -> dict[str, float | None]:
-        """When the dictionary was full, if it ever was."""
+        """The number of rows of the stream after which the dictionary was full; None if it never was."""
         return {"rows_until_full": self.rows_until_full}
 
 
@@ -87,7 +87,7 @@ def _admitted(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: f
 
 
 def _judge_together(pursuit: MatchingPursuit, n_candidates: int, threshold: float) -> Bool[Tensor, " c"]:
-    """Which candidates enter; they are the last atoms of the pursuit.
+    """True for each candidate that enters; candidates are the last atoms of the pursuit.
 
     Judging one after the other takes a pursuit for each. The same comes out of judging all at once: give
     each the dictionary with every earlier candidate in it. A pursuit that took only atoms that did enter is the one

@@ -28,12 +28,12 @@ from harness.plugins.methods.itda import ITDADecomposition
 from harness.plugins.methods.matching_pursuit import MatchingPursuit, unit_rows
 
 _ROUNDING = 1e-4
-"""Of what is left of a row, and of its error, as long as the square of its norm is above the next number."""
+"""Relative rounding error of a residual's squared norm, valid while that is above `_LEAST_TOLERANCE`."""
 _LEAST_TOLERANCE = 1e-5
 
 
 class ITDAPaper:
-    """One pass over the rows."""
+    """ITDA as published, in one pass over the rows."""
 
     passes = 1
 
@@ -73,7 +73,7 @@ def _most_frequent(x: Float[Tensor, "b d"]) -> Int[Tensor, " u"]:
 
 
 def _is_above(unit: Float[Tensor, "b d"], pursuit: MatchingPursuit, threshold: float) -> Bool[Tensor, " b"]:
-    """Which rows have an error above the threshold.
+    """True for each row whose error is above the threshold.
 
     A row stops where no further step could put it there. What is left of a row of norm 1 never grows, and once it has
     norm r, cos(x, x̂) ≥ √(1 − r²).

@@ -1,4 +1,4 @@
-"""Centroids of k-means as a dictionary: what a selection of rows has to beat."""
+"""Centroids of k-means as a dictionary: the baseline that a selection of rows has to beat."""
 
 from __future__ import annotations
 

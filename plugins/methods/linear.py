@@ -9,7 +9,7 @@ import harness
 
 
 def centred(x: Float[Tensor, "n d"], mean: Float[Tensor, " d"] | None) -> Float[Tensor, "n d"]:
-    """Rows less the mean, if there is one; subtracted in its precision, which may be wider, and given in their own."""
+    """Rows minus the mean, if there is one: subtracted in the mean's precision, returned in that of the rows."""
     return x if mean is None else (x - mean).to(x.dtype)
 
 
@@ -22,6 +22,6 @@ def k_largest(coefficients: Float[Tensor, "n m"], k: int | None) -> harness.Code
 
 
 def fix_signs(directions: Float[Tensor, "m d"]) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m 1"]]:
-    """Where a direction's sign is arbitrary, its largest entry by magnitude is made positive; also gives the signs."""
+    """Make the largest entry by magnitude of each direction positive, where its sign is arbitrary; also the signs."""
     signs = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True)).sign()
     return directions * signs, signs

@@ -48,7 +48,7 @@ class Pursuit:
     values: Float[Tensor, "n k"]
     indices: Int[Tensor, "n k"]
     error: Float[Tensor, " n"]
-    """‖x−x̂‖²/‖x‖²; 0 for rows that are zero, of which nothing is left to explain."""
+    """The relative squared error ‖x−x̂‖²/‖x‖²; 0 for rows that are zero, of which nothing is left to explain."""
 
 
 class MatchingPursuit:
@@ -86,7 +86,7 @@ class MatchingPursuit:
         self._gram: Tensor | None = None if orthogonal else atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
         self.may_be_compiled = atoms.device.type == "cpu" and atoms.dtype == torch.float32
-        """Whether compiled loops are used where there is a Gram matrix; those of torch have the same picks."""
+        """True to use compiled loops where there is a Gram matrix; the steps in torch pick the same atoms."""
         self.extend(atoms)
 
     @property
@@ -95,7 +95,7 @@ class MatchingPursuit:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether a row's steps are one compiled loop."""
+        """True if all steps of a row run in one compiled loop."""
         return self.may_be_compiled and self._gram is not None
 
     def extend(self, atoms: Float[Tensor, "p d"]) -> None:
@@ -141,8 +141,8 @@ class MatchingPursuit:
         return Pursuit(values.mul_(norms), indices, error)
 
     def judge(self, n: int, threshold: float) -> Bool[Tensor, " n"]:
-        """Which of the last n atoms are explained too badly by the atoms before them; the others may not be taken.
-        Compiled, that is by one after the other.
+        """True for each of the last n atoms that the atoms before it explain too badly. Those of the last n that are
+        explained well may not be taken. Needs compiled loops, which judge one atom after the other.
         """
         assert self._gram is not None  # else a row's steps are not compiled
         places, limits = range(self.n_atoms - n, self.n_atoms), self._limits(threshold)
@@ -211,7 +211,7 @@ class MatchingPursuit:
     def _moving(
         self, correlations: Float[Tensor, "b m"], picks: Int[Tensor, " b"], limits: Limits
     ) -> Bool[Tensor, " b"]:
-        """Which rows their pick adds something to: all in plain matching pursuit, where k steps are k steps."""
+        """True for each row to which its pick adds something: all rows in plain matching pursuit, which never stops."""
         if not (self.orthogonal or self.non_negative):
             return torch.ones_like(picks, dtype=torch.bool)
         strengths = correlations.gather(1, picks[:, None]).squeeze(1)
@@ -232,7 +232,7 @@ class MatchingPursuit:
         return (padded @ self.atoms.T)[: len(residual)]
 
     def _buffer(self, n: int, width: int) -> Float[Tensor, "n width"]:
-        """Memory that every step writes anew: the page faults of a fresh buffer cost more than the step."""
+        """A buffer that every step overwrites: the page faults of a fresh one cost more than the step."""
         if len(self._scratch) < n * width:
             self._scratch = self._atoms.new_empty(n * width)
         return self._scratch[: n * width].view(n, width)
@@ -255,7 +255,7 @@ def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 def unit_rows_and_norms(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n 1"]]:
-    """Rows at unit norm, zero rows staying zero, and the norms they had."""
+    """Rows scaled to unit norm, zero rows staying zero, and the norms they had."""
     # Squares of very large or small numbers leave the range of float32: divide by the largest first.
     largest = x.abs().amax(dim=1, keepdim=True)
     scaled = x / torch.where(largest > 0, largest, 1)
@@ -287,13 +287,13 @@ class PursuitDecomposition(harness.Decomposition):
         self.dictionary = dictionary
         self.k = k
         self.mean = mean
-        """Subtracted before the pursuit and added back after it; in float64."""
+        """The mean that is subtracted before the pursuit and added back after it, in float64."""
         self.orthogonal = orthogonal
         self.non_negative = non_negative
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
-        """Whether codes may be negative."""
+        """True if codes may be negative."""
         return not self.non_negative
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:

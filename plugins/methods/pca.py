@@ -12,7 +12,7 @@ from harness.plugins.methods.linear import fix_signs, k_largest
 
 
 class PCA:
-    """One pass over the rows.
+    """PCA in one pass over the rows.
 
     With s the mean of the first batch, it sums y = x − s and y·yᵀ in float64 and takes
 

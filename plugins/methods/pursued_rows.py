@@ -1,4 +1,4 @@
-"""The rows of a chunk that are being pursued, and what a step does to them."""
+"""Rows under matching pursuit: the state of a chunk of them, and the steps that change it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Limits(NamedTuple):
     """The numbers that stop a row or cast doubt on a pick, for rows and atoms of unit norm."""
 
     tolerance: float
-    """A row whose error is at this or below stops."""
+    """The largest error at which a row stops."""
     margin: float
-    """Correlations within it of each other are compared anew."""
+    """The largest difference of correlations that are compared anew in a higher precision."""
     least: float
-    """A row stops, but in plain matching pursuit, where no correlation is above it."""
+    """The correlation that a pick must exceed, or its row stops; plain matching pursuit does without."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class PursuedRows:
     barred: Bool[Tensor, "b p"]
 
     def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
-        """Subtract each row's picked atom; its coefficients."""
+        """Subtract each row's picked atom, and return the coefficients."""
         coefficients = (self.residual * atoms).sum(dim=1, keepdim=True)
         self.residual.addcmul_(atoms, coefficients, value=-1)
         self.values[:, step : step + 1] = coefficients
@@ -77,7 +77,7 @@ class OrthogonallyPursuedRows(PursuedRows):
         return cls(**vars(rows), basis=new(n, k, d), triangle=new(n, k, k), projections=new(n, k))
 
     def take(self, step: int, picks: Int[Tensor, " b"], atoms: Float[Tensor, "b d"]) -> Float[Tensor, "b 1"]:
-        """Refit with each row's picked atom; how much of the new direction it had."""
+        """Refit with each row's picked atom, and return how much of the new direction the row had."""
         basis = self.basis[:, :step]
         # Once is enough: an atom that is nearly spanned, for which it would not be, is hardly ever the strongest.
         overlaps = (atoms[:, None] @ basis.mT).squeeze(1)

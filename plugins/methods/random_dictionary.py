@@ -1,4 +1,4 @@
-"""Atoms drawn at random: what a dictionary learner has to beat."""
+"""Atoms drawn at random: the baseline that a dictionary learner has to beat."""
 
 from __future__ import annotations
 

@@ -311,5 +311,5 @@ def test_a_model_without_a_head_is_undefined(tmp_path: Path) -> None:
     model = harness.create("model", "hf", path=str(save_tiny_model("bert", tmp_path)))
     with pytest.raises(harness.Undefined, match="bert has no language-model head"):
         evaluate(Shrink(32), harness.evaluation_context(model, TEXTS, "resid_post.1"))
-    with pytest.raises(harness.Undefined, match="rows and no model"):
+    with pytest.raises(harness.Undefined, match="no model to run on"):
         evaluate(Shrink(32), harness.context_of(torch.randn(4, 32)))

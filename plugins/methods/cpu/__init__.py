@@ -1,3 +1,3 @@
-"""Loops compiled for a CPU. Whoever calls them has a plain form besides: `sae/fast_paths.py` and `matching_pursuit.py`
-alone say when they are used.
+"""Loops compiled for a CPU. Each has a plain form in torch besides; only `sae/fast_paths.py` and `matching_pursuit.py`
+decide which of the two is used.
 """

@@ -13,7 +13,7 @@ import torch
 
 
 def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile on import, which no fit's seconds hold, for arrays of these types whose rows lie one after the other."""
+    """Compile on import, so that it counts in no fit's time, for arrays of these types in C order."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         # Sums may be taken in another order, many numbers at once: the last bits of a result may differ from torch's.
@@ -49,7 +49,7 @@ def in_parts(work: Callable[[int, int], None], n_rows: int, least_rows: int = 1)
 
 @compiled("f4(f4[::1], f4[::1])")
 def dot(a: Any, b: Any) -> Any:
-    """A function of its own: within a loop over rows LLVM would take one number at a time."""
+    """The dot product of two vectors; a function of its own, as LLVM would not vectorise it within a loop over rows."""
     total = np.float32(0)
     for i in range(len(a)):
         total += a[i] * b[i]

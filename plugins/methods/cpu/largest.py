@@ -21,7 +21,7 @@ _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
 def can_be_compiled(x: Tensor) -> bool:
-    """Whether `largest_places` takes it."""
+    """True if `largest_places` takes this tensor."""
     return x.device.type == "cpu" and x.dtype in _BITS and x.is_contiguous()
 
 
@@ -34,7 +34,7 @@ def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
 
 
 def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -> Int[Tensor, " e"]:
-    """Places of the largest where each row keeps a number of its own, row after row."""
+    """Places of the largest numbers, row after row, of as many as each row keeps."""
     ends = n_kept.cumsum(0)
     places = torch.empty(int(ends[-1]) if len(x) else 0, dtype=torch.long)
     bits, out, starts = x.view(_BITS[x.dtype]).numpy(), places.numpy(), (ends - n_kept).numpy()
@@ -59,7 +59,7 @@ def group_maxima(row: Any, maxima: Any) -> None:
 
 @compiled("i8(i2[::1], i8)", "i8(i4[::1], i8)")
 def kth_largest(numbers: Any, k: Any) -> Any:
-    """Find the k-th largest by bisection: counting is many numbers at once."""
+    """Find the k-th largest by bisection, since counting can be vectorised."""
     low, high = np.int64(numbers.min()), np.int64(numbers.max())
     while low < high:
         middle = (low + high + 1) >> 1

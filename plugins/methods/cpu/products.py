@@ -12,7 +12,7 @@ from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
 
 
 def can_be_compiled(*tables: Tensor) -> bool:
-    """Whether `products` takes them."""
+    """True if `products` takes these tensors."""
     return all(x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in tables)
 
 

@@ -44,8 +44,8 @@ def pursue(
 def judge(
     atoms: Float[Tensor, "c d"], gram: Float[Tensor, "c c"], places: range, k: int, limits: Limits, non_negative: bool
 ) -> Bool[Tensor, " p"]:
-    """Which of the atoms at these places have an error above the tolerance after k steps with the atoms before them, of
-    those at these places only the ones whose own error is above it.
+    """True for each of the atoms at these places whose error is above the tolerance after k steps with the atoms before
+    it; of those at these places, it may take only the ones whose own error is above it.
     """
     is_above = np.zeros(len(places), np.bool_)
     numbers = tuple(map(np.float32, limits))
@@ -126,8 +126,8 @@ def _pursue_row(
     limits: Any,
     non_negative: Any,
 ) -> Any:
-    """The error in the end. `residual` and `row`, its correlations with the first m atoms, change with it; the atoms at
-    the places `barred` may not be taken.
+    """The error after the last step. `residual` and `row`, its correlations with the first m atoms, are overwritten;
+    the atoms at the places `barred` may not be taken.
     """
     m, k = len(row), len(values)
     tolerance, margin, least = limits
@@ -169,7 +169,7 @@ def _pursue(
     start: Any,
     end: Any,
 ) -> None:
-    """The rows from start to end."""
+    """Pursue the rows from start to end."""
     none = np.empty(0, np.int64)
     for place in range(start, end):
         residual = unit[place].copy()
@@ -187,7 +187,7 @@ def _judge(
     non_negative: Any,
     is_above: Any,
 ) -> None:
-    """One atom after the other, from the first place on. Its correlations are its row of the Gram matrix."""
+    """Judge one atom after the other, from the first place on. Its correlations are its row of the Gram matrix."""
     values, indices = np.empty(k, np.float32), np.empty(k, np.int64)
     barred, n_barred = np.empty(len(is_above), np.int64), 0
     for i in range(len(is_above)):

@@ -27,11 +27,11 @@ from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT, largest_
 _LEAST_WEIGHTS = 2**18
 """Least size of an encoder; products with smaller ones take so little time that there is little to save."""
 _SHORTEST = 1e-12
-"""Rows, and encoders, of a smaller norm are not screened."""
+"""The smallest norm of rows and encoders that are screened."""
 
 
 def pays(encoder: Float[Tensor, "m d"]) -> bool:
-    """Whether screening is faster than one product in float32."""
+    """True if screening is faster than one product in float32."""
     if encoder.device.type != "cpu" or encoder.dtype != torch.float32 or not encoder.is_contiguous():
         return False
     has = torch.cpu.get_capabilities()
@@ -40,7 +40,7 @@ def pays(encoder: Float[Tensor, "m d"]) -> bool:
 
 @dataclass
 class Screen:
-    """Pre-activations in bfloat16, and how far those in float32 may be from them."""
+    """Pre-activations in bfloat16, with bounds on their distance from those in float32."""
 
     y: Float[Tensor, "b d"]
     encoder: Float[Tensor, "m d"]

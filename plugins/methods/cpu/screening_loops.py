@@ -15,9 +15,9 @@ from harness.plugins.methods.cpu.largest import group_maxima, kth_largest
 UNIT = 2.0**-8
 """Half of the distance from 1 to the next number in bfloat16: the relative error of rounding to it."""
 RELATIVE = 2 * UNIT * (1 + 4 * UNIT)
-"""Relative to what lies in bfloat16: the part of the bound that grows with it."""
+"""The part of the bound that grows with the value in bfloat16, relative to that value."""
 _MOST_CANDIDATES = 1 / 8
-"""Share of all latents; beyond, one product with all of them is faster."""
+"""Largest share of latents that are candidates; beyond it, one product with all of them is faster."""
 
 
 def rounded(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -97,7 +97,7 @@ def _keep(found: Any, bits: Any, exact: Any, values: Any, latents: Any) -> None:
 def _largest(
     pre: Any, slack: Any, y: Any, encoder: Any, bias: Any, values: Any, latents: Any, proven: Any, start: Any, end: Any
 ) -> None:
-    """Most rows: what is above the floor, computed in float32, then the little below that may still be among it."""
+    """Find and prove the largest of most rows: those above the floor in float32, then the few that may lie below it."""
     m, k = pre.shape[1], values.shape[1]
     most = max(int(m * _MOST_CANDIDATES), k)
     maxima, found = np.empty(max(m // 32, min(m, 4 * k)), np.int16), np.empty(m + 1, np.int64)

@@ -21,8 +21,8 @@ class TopKSAEConfig(harness.SAEConfig):
     k: int
     """The most active codes per row; fewer where pre-activations are negative."""
     bfloat16_selection: bool = False
-    """In training, choose the codes in bfloat16; their values and gradients stay as precise. A CPU with
-    bfloat16 instructions chooses those of float32 in hardly more time."""
+    """Choose the codes in bfloat16 in training; their values and gradients stay as precise. A CPU with bfloat16
+    instructions needs hardly more time to choose those of float32."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,8 +34,8 @@ class StackableTopKSAEConfig(TopKSAEConfig):
     """TopK SAE: as many codes per row as asked for."""
 
     stacked: bool = False
-    """Learn in one computation with the other stacked SAEs of the site that differ in k, learning_rate or seed only:
-    faster where SAEs are small. Whichever they are, weights are equal up to rounding only."""
+    """Learn in one computation with the other stacked SAEs of the site that differ only in k, learning_rate or seed:
+    faster if SAEs are small. Weights are equal to those learnt alone up to rounding."""
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,7 @@ class MatryoshkaSAEConfig(TopKSAEConfig):
 
 @dataclass(kw_only=True)
 class PenaltySAEConfig(harness.SAEConfig):
-    """SAEs that a penalty makes sparse: give either its weight or the L0 to reach."""
+    """An SAE that a penalty makes sparse: give either its weight or the L0 to reach."""
 
     target_l0: float | None = None
     """Active latents per row: the penalty's weight is steered there in training."""
@@ -84,7 +84,7 @@ class PenaltySAEConfig(harness.SAEConfig):
 
 @dataclass(kw_only=True)
 class L1SAEConfig(PenaltySAEConfig):
-    """SAEs with a penalty on the sum of the codes."""
+    """An SAE with a penalty on the sum of the codes."""
 
     l1: float | None = None
     """A fixed weight: loss = ‖y − ŷ‖² + l1 · Σ codes, for rows y of mean norm 1 around their mean."""
@@ -110,7 +110,7 @@ class JumpReLUSAEConfig(PenaltySAEConfig):
     l0_penalty: float | None = None
     """A fixed weight: loss = ‖y − ŷ‖² + l0_penalty · L0, for rows y of mean norm 1 around their mean."""
     bandwidth: float = 0.03
-    """How near to its threshold a pre-activation must be to move it, for rows y of mean norm 1."""
+    """Width ε of the window around a threshold in which pre-activations move it, for rows y of mean norm 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,7 +126,7 @@ class UntrainedSAEConfig:
     """The TopK SAE before its first step."""
 
     n_latents: int
-    """How many latents the dictionary has."""
+    """Number of latents in the dictionary."""
     k: int
     """The most active codes per row."""
 
@@ -169,7 +169,7 @@ def _check_k(config: TopKSAEConfig | UntrainedSAEConfig) -> None:
 
 
 def identity_unless_stacked(config: StackableTopKSAEConfig) -> dict[str, Any]:
-    """All parameters, but `stacked` only where it is True: SAEs that are not keep the keys they had before."""
+    """Parameters as identity, with `stacked` only if it is True, so that other SAEs keep the keys they had before."""
     return {name: value for name, value in asdict(config).items() if name != "stacked" or value}
 
 

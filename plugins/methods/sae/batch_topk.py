@@ -16,9 +16,9 @@ _ENCODE_ROWS = 512
 
 
 class BatchTopKSAE(TopKSAE):
-    """In training the k·b largest positive pre-activations of a batch of b rows are its codes.
+    """BatchTopK SAE: in training the k·b largest positive pre-activations of a batch of b rows are its codes.
 
-    What is learnt encodes rows one by one: a code is a pre-activation above one threshold for all. The public
+    The learnt SAE encodes rows one by one: a code is a pre-activation above one threshold for all. The public
     libraries average the smallest code of the batches, which replayed rows bias; here it is the threshold at which
     rows kept out of training, under the final weights, have a mean L0 of k.
     """

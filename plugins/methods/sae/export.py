@@ -16,7 +16,7 @@ from harness.plugins.methods.sae import saelens
 
 
 class ExportableSAE(harness.SAEDecomposition):
-    """An SAE of an architecture that SAELens knows, too."""
+    """An SAE of an architecture that SAELens also has."""
 
     @abstractmethod
     def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -27,7 +27,7 @@ class ExportableSAE(harness.SAEDecomposition):
         ...
 
     def export_saelens(self, folder: str | Path, **metadata: Any) -> None:
-        """Write what `SAE.load_from_disk(folder)` of SAELens loads: an SAE with the same codes and reconstructions.
+        """Write an SAE with the same codes and reconstructions, for `SAE.load_from_disk(folder)` of SAELens.
 
         Args:
             folder: made if it is not there.

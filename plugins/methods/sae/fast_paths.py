@@ -54,7 +54,7 @@ def largest_of_rows(
 
 
 def screens(encoder: Float[Tensor, "m d"]) -> bool:
-    """Whether pre-activations are computed in bfloat16 first, and only those that may be large in float32."""
+    """True if pre-activations are computed in bfloat16 first, and only those that may be large in float32."""
     return screening.pays(encoder)
 
 
@@ -64,7 +64,7 @@ class Chosen(NamedTuple):
     support: harness.Support
     values: Float[Tensor, " e"]
     pre: Float[Tensor, "b m"] | None
-    """All pre-activations, where they were computed in that precision."""
+    """The pre-activations of all latents, if they were computed in the precision of the rows."""
 
 
 class Selection:

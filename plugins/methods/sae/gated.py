@@ -15,7 +15,8 @@ from harness.plugins.methods.sae.steering import PenaltySAE
 
 
 class GatedSAE(PenaltySAE):
-    """With π = y·encoderᵀ + encoder_bias and magnitudes μ = e^r ∘ (y·encoderᵀ) + c, codes are f = relu(μ) where π > 0.
+    """Gated SAE: codes are f = relu(μ) where the gate π = y·encoderᵀ + encoder_bias is above 0, and 0 elsewhere, with
+    magnitudes μ = e^r ∘ (y·encoderᵀ) + c.
 
     Loss, as in equation 8 of the paper: mean ‖y − ŷ(f)‖² + λ·Σ relu(π) + ‖y − ŷ_frozen(relu(π))‖², where the last term
     takes the decoder as given. It is what the gate learns from, since the step passes no gradient. Plus AuxK.
@@ -81,7 +82,7 @@ class GatedSAE(PenaltySAE):
 
 
 class GatedDecomposition(ExportableSAE):
-    """Codes are the positive magnitudes of the latents whose gate is open."""
+    """A Gated SAE as learnt: codes are the positive magnitudes of the latents whose gate is open."""
 
     def __init__(self, weights: harness.SAEWeights, training: dict[str, float], gain: Tensor, offset: Tensor) -> None:
         super().__init__(weights, training)

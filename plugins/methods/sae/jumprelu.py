@@ -52,7 +52,7 @@ class JumpReLUSAE(PenaltySAE):
         return super().loss(y, codes, error) + self.penalty.value.to(y.dtype) * l0
 
     def _moved(self, pre: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """0, with the derivative 1/ε by the threshold near it: the part of a step that the estimators see."""
+        """The value 0 with derivative 1/ε by a threshold that is near: the part of a step that the estimators see."""
         near = (pre - self.threshold).abs() < self.config.bandwidth / 2
         return near * (self.threshold - self.threshold.detach()) / self.config.bandwidth
 
@@ -87,7 +87,7 @@ class JumpReLUSAE(PenaltySAE):
 
 
 class JumpReLUDecomposition(ExportableSAE):
-    """Codes are the pre-activations above the threshold, of each latent or one for all."""
+    """A JumpReLU SAE as learnt: codes are pre-activations above the threshold, one for each latent or for all."""
 
     def __init__(self, weights: harness.SAEWeights, training: dict[str, float], threshold: Tensor) -> None:
         super().__init__(weights, training)

@@ -1,4 +1,4 @@
-"""SAEs that others have trained, in the form that SAELens saves."""
+"""SAEs that others have trained, as SAELens saves them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN_SHAPES = {
 
 
 class PretrainedSAE:
-    """Learns nothing. Codes and reconstructions are those of SAELens, in the same units."""
+    """A pretrained SAE, which learns nothing: codes and reconstructions are those of SAELens, in the same units."""
 
     passes = 1
     batch_rows = 4096
@@ -52,7 +52,7 @@ class PretrainedSAE:
 
 
 def _read_weights(folder: Path, config: saelens.SAELensConfig) -> dict[str, Tensor]:
-    """All weights in float64, which holds what they are stored in."""
+    """Read all weights in float64, which represents every stored precision exactly."""
     where = f"pretrained_sae: {folder / saelens.WEIGHTS_FILE}"
     try:
         weights = {name: tensor.double() for name, tensor in load_file(folder / saelens.WEIGHTS_FILE).items()}

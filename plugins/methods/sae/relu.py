@@ -63,7 +63,7 @@ class ReLUSAE(PenaltySAE):
 
 
 class ReLUDecomposition(ExportableSAE):
-    """Codes are the positive pre-activations, all m of them."""
+    """A ReLU SAE as learnt: its m codes are the pre-activations, or 0 where they are negative."""
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         return harness.Codes(self.pre_activations(x).relu())

@@ -17,7 +17,7 @@ from harness.plugins.methods.sae import PretrainedSAEConfig
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 FORMAT_VERSION = "6.0.0"
-"""The first version of SAELens that reads what is written here; without one it takes a config for an older one."""
+"""The first version of SAELens that reads what `export_saelens` writes; it takes a config without one for an older."""
 
 _ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 _SCALED = "expected_average_only_in"
@@ -31,19 +31,19 @@ _REFUSED_NORMALISATIONS = {
 
 @dataclass(frozen=True)
 class SAELensConfig:
-    """Parts of a config that bear on codes and reconstructions."""
+    """The parts of a SAELens config on which codes and reconstructions depend."""
 
     architecture: str
     width: int
     n_latents: int
     k: int | None
-    """Codes of a row, of topk."""
+    """Number of codes per row of a topk SAE."""
     subtracts_decoder_bias: bool
-    """From the rows, before encoding."""
+    """True if the decoder's bias is subtracted from rows before they are encoded."""
     is_scaled_by_decoder_norm: bool
-    """Whether topk multiplies pre-activations by the norms of their decoder rows before the largest are chosen."""
+    """True if topk multiplies pre-activations by the norms of their decoder rows before the largest are chosen."""
     activation_scale: float
-    """Rows are multiplied by it before encoding, reconstructions divided."""
+    """The factor by which rows are multiplied before encoding, and reconstructions divided."""
 
 
 def identity(config: PretrainedSAEConfig) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def find_folder(config: PretrainedSAEConfig) -> Path:
 
 
 def read_config(folder: Path) -> SAELensConfig:
-    """Read what the config says, its defaults filled in.
+    """Read the config of an SAE in a folder, with SAELens's defaults filled in.
 
     Raises:
         Undefined: no decomposition with a linear decoder encodes and decodes as this SAE does; the reason says why.
@@ -113,7 +113,7 @@ def _modern(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reason_against(config: dict[str, Any]) -> str | None:
-    """Why the SAE does something else than decode rows as they are by a dictionary and a bias; None if it does that."""
+    """Say why the SAE does not decode rows as they are by a dictionary and a bias; None if it does."""
     architecture = config["architecture"]
     if "transcoder" in architecture or config.get("d_out", config["d_in"]) != config["d_in"] or _has_own_target(config):
         return "it is a transcoder: it predicts other activations than it reads"

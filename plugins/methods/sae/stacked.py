@@ -22,7 +22,7 @@ from harness.plugins.methods.sae import StackableTopKSAEConfig, fast_paths
 
 
 class StackedUnits(harness.SAEUnits):
-    """Units of u streams of the same rows, [u, b, d] at a time: `scale` is [u, 1, 1]."""
+    """The units of u streams of the same rows, which come as [u, b, d]: `scale` is [u, 1, 1]."""
 
     def measure(self, x: Float[Tensor, "u b d"]) -> None:
         scale = torch.linalg.vector_norm(x - self.mean, dim=2, keepdim=True).mean(dim=1, keepdim=True)
@@ -34,7 +34,7 @@ class StackedUnits(harness.SAEUnits):
 
 
 class StackedWeights(harness.SAEWeights):
-    """One SAE after the other; `decoder_bias` is [s, d]."""
+    """The weights of s SAEs, one after the other; `decoder_bias` is [s, d]."""
 
     @classmethod
     def of(cls, saes: Sequence[harness.SAEWeights]) -> StackedWeights:
@@ -46,11 +46,11 @@ class StackedWeights(harness.SAEWeights):
         return len(self.decoder_bias)
 
     def gradients(self) -> StackedWeights:
-        """Gradients in the place of the weights."""
+        """The gradients of the weights, in the same form."""
         return StackedWeights(*(torch.empty(0) if weight.grad is None else weight.grad for weight in self))
 
     def of_one(self, place: int) -> harness.SAEWeights:
-        """Views of what one SAE has."""
+        """Views of the weights of one SAE."""
         *flat, decoder_bias = self
         encoder, encoder_bias, decoder = (weight.unflatten(0, (self.s, -1))[place] for weight in flat)
         return harness.SAEWeights(encoder, encoder_bias, decoder, decoder_bias[place])
@@ -170,7 +170,7 @@ class TopKStack(harness.SAELearner):
         return harness.SAEForward(error, support.totals_by_latent(codes) > 0, losses, pre)
 
     def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "u b d"], forward: harness.SAEForward) -> None:
-        """One SAE after the other: AuxK chooses among the dead latents of each."""
+        """Revive dead latents in one SAE after the other: AuxK chooses among the dead latents of each."""
         errors = forward.error.view(len(self.members), *y.shape[1:])
         for place, stream in enumerate(self._streams.tolist()):
             own = dead[dead // self.config.n_latents == place]

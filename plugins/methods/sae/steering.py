@@ -1,4 +1,4 @@
-"""Kinds whose sparsity comes from a penalty: its weight is given, or steered towards the L0 that is wanted."""
+"""SAEs whose sparsity comes from a penalty: its weight is fixed, or steered towards a target L0."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PenaltySAE(harness.SAELearner):
 
     config: PenaltySAEConfig
     first_weight: float
-    """The λ to start from, if it is steered."""
+    """The penalty's weight λ to start from, if it is steered."""
 
     def start(self, info: harness.Info) -> None:
         super().start(info)
@@ -49,7 +49,7 @@ class PenaltySAE(harness.SAELearner):
 
     @abstractmethod
     def n_active(self, y: Float[Tensor, "h d"]) -> Float[Tensor, ""]:
-        """How many codes of these rows, of all together, are not 0."""
+        """Number of codes ≠ 0 in all these rows together."""
 
     def see_held_out(self, x: Float[Tensor, "h d"]) -> None:
         assert self.config.target_l0 is not None  # else nothing is held out
@@ -85,7 +85,7 @@ class PenaltyWeight:
     """
 
     E_FOLDS = 20
-    """How far λ can move in a run: far enough from any start, slowly enough for the weights to follow."""
+    """Largest change of log λ in a run: enough from any start, and slow enough for the weights to follow."""
     MAX_RATE = 0.1
 
     def __init__(self, first: float, n_steps: int, device: torch.device) -> None:

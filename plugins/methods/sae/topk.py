@@ -70,19 +70,19 @@ class StackableTopKSAE(TopKSAE):
 
     @property
     def stack_key(self) -> Hashable:
-        """Equal for SAEs that differ in k, learning_rate and seed only."""
+        """A key that is equal for SAEs that differ only in k, learning_rate and seed."""
         config = self.config
         same = (config.n_latents, config.passes, config.batch_rows, config.bfloat16_selection)
         return same if config.stacked else None
 
     @classmethod
     def stack(cls, learners: Sequence[StackableTopKSAE]) -> TopKStack:
-        """Several SAEs that learn in one computation."""
+        """A stack of several SAEs, which learn in one computation."""
         return TopKStack(learners)
 
 
 class TopKDecomposition(ExportableSAE):
-    """Codes are the k largest pre-activations of each row, and 0 in place of negative ones."""
+    """A TopK SAE as learnt: codes are the k largest pre-activations of each row, with 0 in place of negative ones."""
 
     def __init__(self, weights: harness.SAEWeights, training: dict[str, float], k: int) -> None:
         super().__init__(weights, training)

@@ -8,7 +8,7 @@ from harness.plugins.methods.sae.topk import TopKDecomposition
 
 
 class UntrainedSAE:
-    """Random unit decoder rows, the encoder their transpose, the bias at the mean; bit-equal to `topk_sae`'s start."""
+    """The exact start of `topk_sae`: random unit decoder rows, the encoder their transpose, the bias the mean."""
 
     passes = 1
     batch_rows = 2048
