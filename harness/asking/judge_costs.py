@@ -47,7 +47,7 @@ class JudgeCosts:
 def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> JudgeCosts:
     """Over the cells that a run would do."""
     todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
-    asking = [_asking(cell, plan) for cell in todo if cell.kind in ("explanation", "scoring") and "judge" in cell.task]
+    asking = [_asking(cell, plan) for cell in todo if cell.kind in ("explanation", "scoring") and "judge" in cell.work]
     of_latent = {who: _costs_of_latent(who, catalog) for who in set(asking)}
     costs = [of_latent[who] for who in asking]
     known = [cost for cost in costs if cost is not None]
@@ -64,10 +64,10 @@ def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> Ju
 
 def _asking(cell: Cell, plan: Plan) -> str:
     """Who asks a cell's judge: its calls by their part, as JSON, and whether the judge is the encoder."""
-    calls = {part: cell.task[part] for part in ("scorer", "explainer") if part in cell.task}
-    if "explanation" in cell.task:
-        calls["explainer"] = plan.cells[cell.task["explanation"]].task["explainer"]
-    return canonical_json(calls | ({"encoder": JUDGE} if cell.task["encoder"] == JUDGE else {}))
+    calls = {part: cell.work[part] for part in ("scorer", "explainer") if part in cell.work}
+    if "explanation" in cell.work:
+        calls["explainer"] = plan.cells[cell.work["explanation"]].work["explainer"]
+    return canonical_json(calls | ({"encoder": JUDGE} if cell.work["encoder"] == JUDGE else {}))
 
 
 def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:

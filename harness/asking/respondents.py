@@ -50,12 +50,12 @@ class Respondent(Protocol):
 class Respondents:
     """Passes each request to whoever answers its kind."""
 
-    def __init__(self, task: Mapping[str, Any], session: Session) -> None:
-        judge = _Judge(task.get("judge"), session)
-        self._subject = Subject(task, session)
-        self._judge = judge if task.get("judge") else None
+    def __init__(self, work: Mapping[str, Any], session: Session) -> None:
+        judge = _Judge(work.get("judge"), session)
+        self._subject = Subject(work, session)
+        self._judge = judge if work.get("judge") else None
         self._of: dict[type, Respondent] = {
-            Embed: _JudgeAsEncoder(judge) if task["encoder"] == JUDGE else _Encoder(task["encoder"], session),
+            Embed: _JudgeAsEncoder(judge) if work["encoder"] == JUDGE else _Encoder(work["encoder"], session),
             **dict.fromkeys((Choose, Generate, Likelihood), judge),
             Activate: Activating(self._subject),
             Steer: Steering(self._subject),

@@ -39,27 +39,27 @@ _REQUESTS_AT_ONCE = 16
 class Subject:
     """The model, and the decomposition that the scored latents are of; both are loaded when first asked."""
 
-    def __init__(self, task: Mapping[str, Any], session: Session) -> None:
-        """From the task of any scoring cell of the place."""
-        self._task: Any = task.get("subject")
+    def __init__(self, work: Mapping[str, Any], session: Session) -> None:
+        """Take what is asked for from the work of any cell of the group."""
+        self._description: Any = work.get("subject")
         self._session = session
         self._fit: tuple[str, Decomposition] | None = None
-        self.fit_key: str = task["fit"]
+        self.fit_key: str = work["fit"]
         """Whose latents are scored now."""
 
     @cached_property
     def model(self) -> TextModel:
         """Raises Undefined where there are only rows."""
-        if self._task is None:
+        if self._description is None:
             raise PluginError("the scorer asks the subject model. Say needs=('model',) or ('head',) in its Spec.")
-        model: Model = self._session.create("model", self._task["source"]["model"])
+        model: Model = self._session.create("model", self._description["source"]["model"])
         if not isinstance(model, RunsTexts):
             raise Undefined("its rows are stored; there is no model to ask")
         return model
 
     @property
     def site(self) -> str:
-        return str(self._task["source"]["site"])
+        return str(self._description["source"]["site"])
 
     @property
     def decomposition(self) -> Decomposition:
@@ -72,13 +72,13 @@ class Subject:
     @cached_property
     def max_norm(self) -> float:
         """Rows beyond it are masked."""
-        fit = StoredActivations(*require(self._session.store, "capture", self._task["fit_capture"]))
-        return max_norm(fit, self._task["max_norm_multiple"])
+        fit = StoredActivations(*require(self._session.store, "capture", self._description["fit_capture"]))
+        return max_norm(fit, self._description["max_norm_multiple"])
 
     def place(self, texts: Sequence[str]) -> list[Placed]:
         """The windows of texts; their `document` is the number of the text."""
         documents = (Document(str(number), text) for number, text in enumerate(texts))
-        return list(place(self.model, documents, self._task["source"]["context"]))
+        return list(place(self.model, documents, self._description["source"]["context"]))
 
     def codes(self, latent: Latent, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """What the pole does on rows, one at least; 0 on those that are masked."""

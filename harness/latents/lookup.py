@@ -95,16 +95,16 @@ class Explained:
         from harness.latents.sampling import stratify
 
         folder, _ = require(self.store, "latents", self.cell.key)
-        task = self.cell.task
+        work = self.cell.work
         activations = LatentActivations.load(folder / ACTIVATIONS)
         if not latent.isdecimal() or int(latent) >= activations.n_latents:
             raise ConfigError(f"explain: no latent {latent}: {self.label} has {activations.n_latents}, counted from 0.")
         if sign < 0 and not signed:
             raise ConfigError(f"explain: codes of {self.label} are never negative; it has the pole sign=1 only.")
-        reading = Reading(task, self.store, self._create)
-        decomposition = load(require(self.store, "fit", task["fit"])[0])
+        reading = Reading(work, self.store, self._create)
+        decomposition = load(require(self.store, "fit", work["fit"])[0])
         strata = stratify(activations, reading.windows, signed)
-        return reading.maker(decomposition, activations, strata, task["seed"]).make({(int(latent), sign): None})[0]
+        return reading.maker(decomposition, activations, strata, work["seed"]).make({(int(latent), sign): None})[0]
 
     def _create(self, kind: str, call: Mapping[str, Any]) -> Any:
         catalog = load_catalog(tuple(self.plan.suite.config.plugin_files))
@@ -114,7 +114,7 @@ class Explained:
         """The scores of a pole; empty if it was not sampled."""
         scores = []
         for cell in self.plan.of_kind("scoring"):
-            record = self.store.record(cell.key) if cell.task["latents"] == self.cell.key else None
+            record = self.store.record(cell.key) if cell.work["latents"] == self.cell.key else None
             for row in record.rows if record else ():
                 if (row.get("latent"), row.get("sign")) == (index, sign):
                     known = {name: row[name] for name in ("metric", "value", "chance", "reason")}

@@ -28,22 +28,22 @@ Create = Callable[[str, Mapping[str, Any]], Any]
 class Reading:
     """The rows, windows and lens that all decompositions of one group of `latents` cells share."""
 
-    def __init__(self, task: Mapping[str, Any], store: Store, create: Create) -> None:
+    def __init__(self, work: Mapping[str, Any], store: Store, create: Create) -> None:
         """Open the rows that a `latents` cell names; any cell of the group will do.
 
         Raises:
             Undefined: the rows came without texts, or without offsets in them.
         """
-        source = task["source"]
+        source = work["source"]
         if source["corpus"] is None:
             raise Undefined("its rows are stored and came without texts, so its latents can't be shown in any")
-        self.rows = StoredActivations(*require(store, "capture", task["capture"]))
-        fit = StoredActivations(*require(store, "capture", task["fit_capture"]))
-        self.masked = masked_rows(self.rows, fit, task["max_norm_multiple"])
+        self.rows = StoredActivations(*require(store, "capture", work["capture"]))
+        fit = StoredActivations(*require(store, "capture", work["fit_capture"]))
+        self.masked = masked_rows(self.rows, fit, work["max_norm_multiple"])
         names = self.rows.rows["document"].astype(str)
         self.windows = cut(self.rows.rows, find_texts(create, source, set(names)))
         self._lens = Lens(partial(create, "model", source["model"]))
-        self._find_fit_texts = partial(find_texts, create, task["fit_source"])
+        self._find_fit_texts = partial(find_texts, create, work["fit_source"])
 
     def maker(
         self, decomposition: Decomposition, activations: LatentActivations, strata: Strata, seed: int

@@ -36,13 +36,13 @@ class SampledLatents:
         self._key: tuple[str, int] | None = None
         self._sampled: list[SampledLatent] = []
 
-    def of(self, task: Mapping[str, Any]) -> list[SampledLatent]:
+    def of(self, work: Mapping[str, Any]) -> list[SampledLatent]:
         """The latents that a cell is about, as copies that its plugin may change."""
-        if self._key != (key := (task["latents"], task["seed"])):
-            folder, _ = require(self._store, "latents", task["latents"])
+        if self._key != (key := (work["latents"], work["seed"])):
+            folder, _ = require(self._store, "latents", work["latents"])
             cards = json.loads((folder / CARDS).read_text())["cards"]
-            dictionary = load(require(self._store, "fit", task["fit"])[0]).dictionary
-            self._sampled = [_sampled(card, cards, dictionary, task["seed"]) for card in cards]
+            dictionary = load(require(self._store, "fit", work["fit"])[0]).dictionary
+            self._sampled = [_sampled(card, cards, dictionary, work["seed"]) for card in cards]
             self._key = key
         return [replace(sampled, latent=_fresh(sampled.latent)) for sampled in self._sampled]
 

@@ -22,7 +22,7 @@ class Cell:
     """The cell in words, for people: `fit itda(k=40) on gpt2 resid_post.6, seed 0`."""
     group: str
     """Cells of one group share work: one forward pass, one stream."""
-    task: Mapping[str, Any]
+    work: Mapping[str, Any]
     """The instructions for a worker, complete, as JSON."""
     columns: Mapping[str, Any]
     """Identity columns of its table rows."""

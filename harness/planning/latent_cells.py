@@ -35,7 +35,7 @@ class LatentsRead:
             asked = ", ".join(entry.label for entry in self.suite.asked_by(explainer).values())
             yield self._fields("explanation", explainer) | {
                 "inputs": self._inputs("explainer", explainer),
-                "task": self._task("explainer", explainer),
+                "work": self._work("explainer", explainer),
                 "columns": {
                     **self.cell.columns,
                     "explainer": f"{explainer.label} by {asked}" if asked else explainer.label,
@@ -56,7 +56,7 @@ class LatentsRead:
         return fields | {
             "inputs": self._inputs("scorer", scorer) | explained,
             "label": f"{fields['label']}{by}",
-            "task": self._task("scorer", scorer) | explained,
+            "work": self._work("scorer", scorer) | explained,
             "columns": {
                 **self.cell.columns,
                 "scorer": scorer.name,
@@ -78,7 +78,7 @@ class LatentsRead:
             "kind": kind,
             "label": f"{asker.label} of {self.cell.name}",
             "group": content_key({kind: self.rows, "asks": asks}),
-            "upstream": (self.cell.key, self.cell.task["fit"], *([subject["fit_capture"]] if subject else [])),
+            "upstream": (self.cell.key, self.cell.work["fit"], *([subject["fit_capture"]] if subject else [])),
             "skipped": self.cell.skipped or _unmet(asker, self.method, self.model),
         }
 
@@ -86,11 +86,11 @@ class LatentsRead:
         asked = {part: entry.inputs for part, entry in self.suite.asked_by(asker).items()}
         return {role: asker.inputs, "latents": self.cell.key, "encoder": self.suite.encoder_of(asker)} | asked
 
-    def _task(self, role: str, asker: Entry) -> dict[str, Any]:
+    def _work(self, role: str, asker: Entry) -> dict[str, Any]:
         asked = {part: entry.call | {"inputs": entry.inputs} for part, entry in self.suite.asked_by(asker).items()}
         return {
             **{role: asker.call, "subject": self._subject(asker)},
-            **{"latents": self.cell.key, "fit": self.cell.task["fit"], "seed": self.cell.columns["seed"]},
+            **{"latents": self.cell.key, "fit": self.cell.work["fit"], "seed": self.cell.columns["seed"]},
             **{"encoder": self.suite.encoder_of(asker), **asked},
         }
 

@@ -114,7 +114,7 @@ class _Planner:
             "tokens": tokens,
             "context": config.context if corpus else None,
         }
-        task = {
+        work = {
             "model": model.entry.call,
             "corpus": corpus and corpus.call,
             "max_disk_gb": config.max_disk_gb,
@@ -128,7 +128,7 @@ class _Planner:
             kind="capture",
             label=f"capture {model.label} {site} ({split}{self.budget_note(tokens) if split == 'fit' else ''})",
             group=content_key({"pass": source}),
-            task={**task, "site": site},
+            work={**work, "site": site},
             columns={
                 **{"family": model.family, "model": model.label, "site": site, "split": split},
                 "fit_tokens": tokens if split == "fit" else None,
@@ -152,7 +152,7 @@ class _Planner:
             label=f"fit {name}",
             name=name,
             group=content_key({"fit rows": rows}),
-            task={"method": method.call, **rows, "seed": seed},
+            work={"method": method.call, **rows, "seed": seed},
             columns={
                 **site.columns,
                 "fit_tokens": site.fit_tokens,
@@ -174,9 +174,9 @@ class _Planner:
                 kind="evaluation",
                 label=f"{evaluation.label} of {fit.name}",
                 group=content_key({"rows": rows}),
-                task={
+                work={
                     **{"evaluation": evaluation.call, "fit": fit.cell.key, **rows},
-                    "source": fit.site.captures["evaluation"].task,
+                    "source": fit.site.captures["evaluation"].work,
                 },
                 columns={**fit.cell.columns, "evaluation": evaluation.name},
                 upstream=(fit.cell.key, rows["capture"], rows["fit_capture"]),
@@ -186,14 +186,14 @@ class _Planner:
     def latents(self, fit: Fit) -> LatentsRead:
         rows = fit.site.rows("interp")
         inputs = {"fit": fit.cell.key, **rows, "n_latents": self.suite.config.latents}
-        source = fit.site.captures["interp"].task
+        source = fit.site.captures["interp"].work
         cell = self.add(
             inputs,
             kind="latents",
             label=f"latents of {fit.name}",
             name=fit.name,
             group=content_key({"latents": rows}),
-            task={**inputs, "seed": fit.seed, "source": source, "fit_source": fit.site.captures["fit"].task},
+            work={**inputs, "seed": fit.seed, "source": source, "fit_source": fit.site.captures["fit"].work},
             columns=fit.cell.columns,
             upstream=(fit.cell.key, rows["capture"], rows["fit_capture"]),
             skipped=fit.cell.skipped,
@@ -286,7 +286,7 @@ class _Planner:
             kind="similarity",
             label=f"{metric.label} of {label}",
             group=content_key(group),
-            task={"similarity": metric.call, **sides},
+            work={"similarity": metric.call, **sides},
             columns={
                 **columns_a,
                 **{f"{name}_b": value for name, value in columns_b.items()},

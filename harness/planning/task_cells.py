@@ -115,7 +115,7 @@ class TaskWork:
             "kind": "task",
             "label": f"{task.label} by {self.contender.label}",
             "group": content_key({"task": task.inputs, "contender": self.contender.id}),
-            "task": {
+            "work": {
                 **self.given,
                 "task": task.call,
                 "similarity": similarity.call,

@@ -75,7 +75,7 @@ class Scores:
 
 def judged_scorers(plan: Plan) -> set[tuple[str, str]]:
     """The scorers that asked a judge, and not as an encoder, by name and config."""
-    asking = (cell for cell in plan.of_kind("scoring") if cell.task.get("judge") and cell.task["encoder"] != JUDGE)
+    asking = (cell for cell in plan.of_kind("scoring") if cell.work.get("judge") and cell.work["encoder"] != JUDGE)
     return {(cell.columns["scorer"], cell.columns["scorer_config"]) for cell in asking}
 
 

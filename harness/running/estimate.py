@@ -37,7 +37,7 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
     """Estimate the cost of the cells that a run would do."""
     todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
     captures = [cell for cell in todo if cell.kind == "capture"]
-    passes = {cell.group: int(cell.task["tokens"]) for cell in captures}
+    passes = {cell.group: int(cell.work["tokens"]) for cell in captures}
     disk = [_disk_bytes(cell, plan) for cell in captures]
     rates = _read(store)
     seconds = [rates[name] * _tokens(cell, plan) for cell in todo if (name := _timing(cell)) in rates]
@@ -84,7 +84,7 @@ def _timing(cell: Cell) -> str:
 
 def _tokens(cell: Cell, plan: Plan) -> int:
     return int(
-        cell.task.get("tokens")
+        cell.work.get("tokens")
         or (cell.kind == "fit" and cell.columns["fit_tokens"])
         or (cell.kind in ("latents", "explanation", "scoring") and plan.suite.config.tokens.interp)
         or plan.suite.config.tokens.evaluation
@@ -95,7 +95,7 @@ def _disk_bytes(cell: Cell, plan: Plan) -> int | None:
     model = next(model for model in plan.suite.models if model.label == cell.columns["model"])
     if not model.shape:
         return None
-    n_values = int(cell.task["tokens"]) * model.shape["width"]
+    n_values = int(cell.work["tokens"]) * model.shape["width"]
     return n_values * _BYTES_PER_VALUE[str(model.entry.params.get("dtype", "float32"))]
 
 

@@ -53,7 +53,7 @@ def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
     """Warnings about single-file methods whose code has changed since stored fits were made, but not their version."""
     changed = []
     for cell in plan.of_kind("fit"):
-        name = str(cell.task["method"]["name"])
+        name = str(cell.work["method"]["name"])
         manifest = store.manifest("fit", cell.key)
         registered = catalog.find("method", name)
         if manifest and registered.is_file and manifest["provenance"].get("plugin_code") != registered.version:

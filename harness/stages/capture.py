@@ -36,9 +36,9 @@ def run(cells: list[Cell], session: Session) -> None:
 
 def _capture(cells: list[Cell], session: Session) -> None:
     session.progress(f"loading {cells[0].columns['model']}", 0, 1)
-    model: Model = session.create("model", cells[0].task["model"])
+    model: Model = session.create("model", cells[0].work["model"])
     together = _Pass(cells, session, model)
-    together.check_disk(float(cells[0].task["max_disk_gb"]))
+    together.check_disk(float(cells[0].work["max_disk_gb"]))
     try:
         together.run()
     except ConfigError:  # a site that this model has not got, found out by running it, costs no other site
@@ -61,9 +61,9 @@ class _Pass:
     """One forward pass over a split for several sites."""
 
     def __init__(self, cells: list[Cell], session: Session, model: Model) -> None:
-        self.cells, self.session, self.task, self.model = cells, session, cells[0].task, model
-        self.n_tokens = int(self.task["tokens"])
-        self.folders = {cell.task["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
+        self.cells, self.session, self.work, self.model = cells, session, cells[0].work, model
+        self.n_tokens = int(self.work["tokens"])
+        self.folders = {cell.work["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
 
     def run(self) -> None:
         self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
@@ -78,7 +78,7 @@ class _Pass:
             self.session.progress("tokens captured", totals.n_rows, self.n_tokens)
         if totals.n_rows == 0:
             raise ConfigError(
-                f"the corpus gave no rows for the {self.task['split']} split. Add documents or check its text."
+                f"the corpus gave no rows for the {self.work['split']} split. Add documents or check its text."
             )
         if totals.n_rows < self.n_tokens:
             label = self.cells[0].label
@@ -87,24 +87,24 @@ class _Pass:
             self.commit(cell, totals, memory.read())
 
     def units(self, skip_units: int) -> Iterator[Capture]:
-        task = self.task
+        work = self.work
         if isinstance(self.model, HasOwnRows):
-            yield from _stored_units(self.model.stored_capture(list(self.folders)), task, skip_units)
+            yield from _stored_units(self.model.stored_capture(list(self.folders)), work, skip_units)
             return
         if not isinstance(self.model, RunsTexts):
             raise PluginError(
                 f"{type(self.model).__name__} has neither windows() and activations() nor stored_capture(); a model "
                 "needs the first two to run texts (harness.RunsTexts), or the last (harness.HasOwnRows)."
             )
-        corpus: Corpus = self.session.create("corpus", task["corpus"])
-        documents = documents_in_split(corpus.documents(), task["documents"])
+        corpus: Corpus = self.session.create("corpus", work["corpus"])
+        documents = documents_in_split(corpus.documents(), work["documents"])
         yield from read(
             self.model,
             documents,
             list(self.folders),
-            context=task["context"],
+            context=work["context"],
             skip_units=skip_units,
-            unit_windows=unit_windows(self.n_tokens, task["context"]),
+            unit_windows=unit_windows(self.n_tokens, work["context"]),
         )
 
     def take_up(self) -> _Totals:
@@ -138,7 +138,7 @@ class _Pass:
             )
 
     def commit(self, cell: Cell, totals: _Totals, peak_bytes: int | None) -> None:
-        folder = self.folders[cell.task["site"]]
+        folder = self.folders[cell.work["site"]]
         for stale in sorted(folder.glob("shard-*"))[totals.n_shards :]:  # of an interrupted run that got further here
             stale.unlink()
         n_bytes = sum(path.stat().st_size for path in folder.glob("shard-*"))
@@ -149,7 +149,7 @@ class _Pass:
             "width": self.model.width,
             "n_layers": self.model.n_layers,
             "tokenizer_hash": self.model.tokenizer_hash,
-            "task": dict(cell.task),
+            "task": dict(cell.work),
             "sites_of_pass": sorted(self.folders),
             "cost": rows,
             "provenance": provenance,
@@ -187,9 +187,9 @@ def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[di
     ]
 
 
-def _stored_units(capture: Capture, task: Any, skip_units: int, unit_rows: int = 65536) -> Iterator[Capture]:
+def _stored_units(capture: Capture, work: Any, skip_units: int, unit_rows: int = 65536) -> Iterator[Capture]:
     """The user's own rows, split by document like any corpus."""
-    chosen = [in_split(str(name), task["documents"]) for name in capture.rows["document"]]
+    chosen = [in_split(str(name), work["documents"]) for name in capture.rows["document"]]
     places = pd.Series(chosen).to_numpy().nonzero()[0]
     for start in range(skip_units * unit_rows, len(places), unit_rows):
         part = places[start : start + unit_rows]

@@ -34,11 +34,11 @@ from harness.tables.tidy import SIDE
 
 def run(cells: list[Cell], session: Session) -> None:
     """Evaluate decompositions on the rows they share."""
-    context = _context(cells[0].task, session)
+    context = _context(cells[0].work, session)
     for number, cell in enumerate(cells):
         with session.alone(cell):
-            decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
-            call = cell.task["evaluation"]
+            decomposition = load(require(session.store, "fit", cell.work["fit"])[0], session.device)
+            call = cell.work["evaluation"]
             absent = _absent(session.catalog.needs("evaluation", **call), decomposition, context)
             if absent:
                 session.skip(cell, f"{call['name']} needs {', '.join(absent)}, which {cell.columns['method']} lacks")
@@ -50,10 +50,10 @@ def run(cells: list[Cell], session: Session) -> None:
         session.progress("evaluated", number + 1, len(cells))
 
 
-def _context(task: Any, session: Session) -> EvaluationContext:
-    activations = StoredActivations(*require(session.store, "capture", task["capture"]))
-    fit = StoredActivations(*require(session.store, "capture", task["fit_capture"]))
-    masked = masked_rows(activations, fit, task["max_norm_multiple"])
+def _context(work: Any, session: Session) -> EvaluationContext:
+    activations = StoredActivations(*require(session.store, "capture", work["capture"]))
+    fit = StoredActivations(*require(session.store, "capture", work["fit_capture"]))
+    masked = masked_rows(activations, fit, work["max_norm_multiple"])
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, activations.n_rows, BLOCK_ROWS):
@@ -65,15 +65,15 @@ def _context(task: Any, session: Session) -> EvaluationContext:
         width=activations.width,
         blocks=blocks,
         documents=torch.from_numpy(number_documents(activations.rows)),
-        replays=_replays(task["source"], activations, masked, session) if "source" in task else None,
-        fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, task["max_norm_multiple"])),
-        labels=partial(_labels, task["source"], activations, session) if "source" in task else None,
-        truth=partial(_truth, task["source"], activations, session) if "source" in task else None,
+        replays=_replays(work["source"], activations, masked, session) if "source" in work else None,
+        fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, work["max_norm_multiple"])),
+        labels=partial(_labels, work["source"], activations, session) if "source" in work else None,
+        truth=partial(_truth, work["source"], activations, session) if "source" in work else None,
     )
 
 
 def _replays(source: Any, activations: StoredActivations, masked: Tensor, session: Session) -> Replays:
-    """`source` is the task of the capture that has made the activations."""
+    """`source` is the work of the capture that has made the activations."""
     load_model = partial(session.create, "model", source["model"])
     site, context = source["site"], source["context"]
     documents = partial(_documents, source, session)

@@ -21,13 +21,13 @@ from harness.storage.records import cost, row
 
 def run(cells: list[Cell], session: Session) -> None:
     """Explain the latents of decompositions that were not explained yet."""
-    units, respondents = SampledLatents(session.store), Respondents(cells[0].task, session)
+    units, respondents = SampledLatents(session.store), Respondents(cells[0].work, session)
     with session.missing(cells) as missing:
         for number, cell in enumerate(missing):
             with session.alone(cell):
                 try:
-                    respondents.turn_to(cell.task["fit"])
-                    _explain(cell, units.of(cell.task), respondents, session)
+                    respondents.turn_to(cell.work["fit"])
+                    _explain(cell, units.of(cell.work), respondents, session)
                 except Undefined as undefined:
                     session.skip(cell, undefined.reason)
             session.progress("explained", number + 1, len(missing))
@@ -37,8 +37,8 @@ def _explain(cell: Cell, units: list[SampledLatent], respondents: Respondents, s
     if not units:
         raise Undefined(f"no latent of {cell.columns['method']} has enough windows to be explained")
     started, asked_before = time.perf_counter(), respondents.usage
-    name = cell.task["explainer"]["name"]
-    explainer: Explainer = session.create("explainer", cell.task["explainer"])
+    name = cell.work["explainer"]["name"]
+    explainer: Explainer = session.create("explainer", cell.work["explainer"])
     latents = [to_explain(unit.latent) for unit in units]
     plans = [planned(explainer, latent, respondents) for latent in latents]
     asked = [(latent, plan) for latent, plan in zip(latents, plans, strict=True) if not isinstance(plan, Undefined)]
@@ -49,7 +49,7 @@ def _explain(cell: Cell, units: list[SampledLatent], respondents: Respondents, s
     work.mkdir(parents=True)
     write_explanations(work, found)
     rows = [*_rows(found, name, time.perf_counter() - started), *respondents.usage_rows(name, asked_before)]
-    manifest: dict[str, Any] = {"task": dict(cell.task), "cost": rows, "provenance": session.provenance()}
+    manifest: dict[str, Any] = {"task": dict(cell.work), "cost": rows, "provenance": session.provenance()}
     incomplete = respondents.incomplete  # scorers go on with what there is; the next run makes it anew
     session.store.commit("explanation", cell.key, manifest | ({"incomplete": incomplete} if incomplete else {}))
     session.done(cell, rows, manifest["provenance"], incomplete)

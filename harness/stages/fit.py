@@ -33,14 +33,14 @@ def run(cells: list[Cell], session: Session) -> None:
     if not todo:
         return
     rows = _FitRows.of(cells[0], session)
-    streams = {cell.task["seed"]: rows.stream(cell.task["seed"]) for cell in todo.values()}
+    streams = {cell.work["seed"]: rows.stream(cell.work["seed"]) for cell in todo.values()}
     learners: dict[str, Learner] = {}
     for key, cell in todo.items():
         with session.alone(cell):
-            learner: Learner = session.create("method", cell.task["method"])
+            learner: Learner = session.create("method", cell.work["method"])
             stack_key(learner)  # the plugin's own code, like what made it
             learners[key] = learner
-    stream_of = {key: streams[todo[key].task["seed"]] for key in learners}
+    stream_of = {key: streams[todo[key].work["seed"]] for key in learners}
     for keys in fed_together(learners, stream_of):
         with session.missing([todo[key] for key in keys]) as missing:
             own = {cell.key: learners.pop(cell.key) for cell in missing}
@@ -57,8 +57,8 @@ class _FitRows:
 
     @classmethod
     def of(cls, cell: Cell, session: Session) -> _FitRows:
-        activations = StoredActivations(*require(session.store, "capture", cell.task["capture"]))
-        keep = (~masked_rows(activations, activations, cell.task["max_norm_multiple"])).nonzero().flatten()
+        activations = StoredActivations(*require(session.store, "capture", cell.work["capture"]))
+        keep = (~masked_rows(activations, activations, cell.work["max_norm_multiple"])).nonzero().flatten()
         if not len(keep):
             raise StoreError("every fit row is masked; check max_norm_multiple and the model's activations.")
         n_broken = int((~torch.isfinite(activations.norms)).sum())
@@ -107,11 +107,11 @@ def _end(
     work = session.store.work_folder("fit", cell.key)
     shutil.rmtree(work, ignore_errors=True)
     with session.alone(cell):
-        fitted.decomposition.save(work, cell.task["method"]["name"])
+        fitted.decomposition.save(work, cell.work["method"]["name"])
         rows = _cost_rows(fitted, fitted.decomposition, n_distinct, activations.n_rows - n_distinct, peak_bytes)
-        code = session.catalog.find("method", cell.task["method"]["name"]).version
+        code = session.catalog.find("method", cell.work["method"]["name"]).version
         provenance = {**session.provenance(), "plugin_code": code}
-        session.store.commit("fit", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
+        session.store.commit("fit", cell.key, {"task": dict(cell.work), "cost": rows, "provenance": provenance})
         session.done(cell, rows, provenance)
 
 

@@ -25,7 +25,7 @@ def run(cells: list[Cell], session: Session) -> None:
         if not missing:
             return
         try:
-            reading = Reading(missing[0].task, session.store, session.create)
+            reading = Reading(missing[0].work, session.store, session.create)
         except Undefined as undefined:
             for cell in missing:
                 session.skip(cell, undefined.reason)
@@ -44,7 +44,7 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
     work = session.store.work_folder("latents", cell.key)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    decomposition = load(require(session.store, "fit", cell.task["fit"])[0], session.device)
+    decomposition = load(require(session.store, "fit", cell.work["fit"])[0], session.device)
     with isolated():
         activations = read_activations(decomposition, reading.rows, reading.masked, session.device)
     activations.save(work / ACTIVATIONS)
@@ -55,8 +55,8 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
             "latent the negative pole counts as dead. If codes never are, set signed = False in the decomposition."
         )
     strata = stratify(activations, reading.windows, decomposition.signed)
-    maker = reading.maker(decomposition, activations, strata, cell.task["seed"])
-    units = strata.draw(cell.task["n_latents"], cell.task["seed"])
+    maker = reading.maker(decomposition, activations, strata, cell.work["seed"])
+    units = strata.draw(cell.work["n_latents"], cell.work["seed"])
     content = {
         "units": strata.counts,
         "n_rows": reading.rows.n_rows,
@@ -68,7 +68,7 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
     seconds = time.perf_counter() - started
     rows = [*_rows(strata.counts), cost("latents_seconds", seconds, reading.rows.n_rows)]
     provenance = session.provenance()
-    session.store.commit("latents", cell.key, {"task": dict(cell.task), "cost": rows, "provenance": provenance})
+    session.store.commit("latents", cell.key, {"task": dict(cell.work), "cost": rows, "provenance": provenance})
     session.done(cell, rows, provenance)
 
 

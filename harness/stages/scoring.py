@@ -29,19 +29,19 @@ _Asked: TypeAlias = tuple[Latent, list[Request]] | Undefined
 
 def run(cells: list[Cell], session: Session) -> None:
     """Score the latents of decompositions; what was embedded for one cell is there for the next."""
-    sampled, respondents = SampledLatents(session.store), Respondents(cells[0].task, session)
+    sampled, respondents = SampledLatents(session.store), Respondents(cells[0].work, session)
     for number, cell in enumerate(cells):
         with session.alone(cell):
-            name, method = cell.task["scorer"]["name"], cell.columns["method"]
-            units = sampled.of(cell.task)
+            name, method = cell.work["scorer"]["name"], cell.columns["method"]
+            units = sampled.of(cell.work)
             if not units:
                 session.skip(cell, f"no latent of {method} has enough windows to be scored")
-            elif _needs_atoms(cell.task["scorer"], session) and not any(unit.latent.source for unit in units):
+            elif _needs_atoms(cell.work["scorer"], session) and not any(unit.latent.source for unit in units):
                 session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
             else:
-                respondents.turn_to(cell.task["fit"])
+                respondents.turn_to(cell.work["fit"])
                 try:
-                    rows, verdicts, incomplete = _rows(cell.task, units, respondents, session)
+                    rows, verdicts, incomplete = _rows(cell.work, units, respondents, session)
                     write_cell(session.store, cell.key, verdicts)  # first: a record says that all of a cell is there
                     session.done(cell, rows, incomplete=incomplete)
                 except Undefined as undefined:
@@ -57,15 +57,15 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 
 def _rows(
-    task: Mapping[str, Any], units: Sequence[SampledLatent], respondents: Respondents, session: Session
+    work: Mapping[str, Any], units: Sequence[SampledLatent], respondents: Respondents, session: Session
 ) -> tuple[Rows, Rows, str | None]:
     """Those of the table, the verdicts on single windows, and what both lack that may yet be had."""
     started, asked_before = time.perf_counter(), respondents.usage
-    name = task["scorer"]["name"]
-    scorer: Scorer = session.create("scorer", task["scorer"])
+    name = work["scorer"]["name"]
+    scorer: Scorer = session.create("scorer", work["scorer"])
     explanations = incomplete = None
-    if "explanation" in task:
-        folder, manifest = require(session.store, "explanation", task["explanation"])
+    if "explanation" in work:
+        folder, manifest = require(session.store, "explanation", work["explanation"])
         explanations = read_explanations(folder)
         incomplete = manifest.get("incomplete") and f"of the explanations: {manifest['incomplete']}"
     asked = [_ask(scorer, unit.latent, explanations, respondents) for unit in units]

@@ -42,25 +42,25 @@ _SUMS_BYTES = 2**30
 def run(cells: list[Cell], session: Session) -> None:
     """All metrics of two models' fits, or of all pairs of places of a family's models."""
     pairing = Pairing(session.store, session.device)
-    if "fit" in _parts(cells[0].task["a"])[0]:
+    if "fit" in _parts(cells[0].work["a"])[0]:
         for cell in cells:
             with session.alone(cell):
-                has_rows = "capture" in cell.task["a"]
-                rows = _of_codes(cell.task, pairing, session) if has_rows else _of_decompositions(cell.task, session)
+                has_rows = "capture" in cell.work["a"]
+                rows = _of_codes(cell.work, pairing, session) if has_rows else _of_decompositions(cell.work, session)
                 session.done(cell, rows)
         return
     cells_of: dict[SharedRows, list[Cell]] = {}
     for cell in cells:
         with session.alone(cell):
-            cells_of.setdefault(pairing.shared(cell.task["a"], cell.task["b"]), []).append(cell)
+            cells_of.setdefault(pairing.shared(cell.work["a"], cell.work["b"]), []).append(cell)
     for reading in _readings(cells_of):
         _of_representations(reading, session)
 
 
-def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
-    metric: Similarity = session.create("similarity", task["similarity"])
-    a, b = _fits(task, session)
-    has_atoms = "atoms" in session.catalog.needs("similarity", **task["similarity"])
+def _of_decompositions(work: Any, session: Session) -> list[dict[str, Any]]:
+    metric: Similarity = session.create("similarity", work["similarity"])
+    a, b = _fits(work, session)
+    has_atoms = "atoms" in session.catalog.needs("similarity", **work["similarity"])
     n = min((side.n_candidates or 0) if has_atoms else side.n_latents for side in (a, b))
     forms: dict[str, Callable[[Decomposition, Decomposition], float]] = {"similarity": metric}
     if isinstance(metric, WithOverlap):
@@ -72,11 +72,11 @@ def _of_decompositions(task: Any, session: Session) -> list[dict[str, Any]]:
     return [Value(name, n, metric.higher_is_more_similar).row(partial(form, a, b)) for name, form in forms.items()]
 
 
-def _of_codes(task: Any, pairing: Pairing, session: Session) -> list[dict[str, Any]]:
+def _of_codes(work: Any, pairing: Pairing, session: Session) -> list[dict[str, Any]]:
     """Compare codes of the evaluation rows that both places share."""
-    metric: SimilarityOfCodes = session.create("similarity", task["similarity"])
-    a, b = _fits(task, session)
-    shared = pairing.shared(task["a"], task["b"])
+    metric: SimilarityOfCodes = session.create("similarity", work["similarity"])
+    a, b = _fits(work, session)
+    shared = pairing.shared(work["a"], work["b"])
 
     def found(name: str, form: Callable[..., float], pair: Pair, higher_is_more_similar: bool | None) -> dict[str, Any]:
         def of_rows() -> float:
@@ -94,8 +94,8 @@ def _of_codes(task: Any, pairing: Pairing, session: Session) -> list[dict[str, A
     return rows + _kept_shares(shared)
 
 
-def _fits(task: Any, session: Session) -> tuple[Decomposition, Decomposition]:
-    a, b = (_fitted(task[side], session) for side in "ab")
+def _fits(work: Any, session: Session) -> tuple[Decomposition, Decomposition]:
+    a, b = (_fitted(work[side], session) for side in "ab")
     return a, b
 
 
@@ -142,7 +142,7 @@ def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session)
 
 
 def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> list[PairValue]:
-    call = cell.task["similarity"]
+    call = cell.work["similarity"]
     metric: Similarity = session.create("similarity", call)
     pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
     if not metric.symmetric:

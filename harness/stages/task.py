@@ -30,33 +30,33 @@ def run(cells: list[Cell], session: Session) -> None:
     for number, cell in enumerate(cells):
         with session.alone(cell):
             try:
-                session.done(cell, _rows(cell.task, session))
+                session.done(cell, _rows(cell.work, session))
             except Undefined as undefined:
-                session.skip(cell, f"{cell.task['task']['name']}: {undefined.reason}")
+                session.skip(cell, f"{cell.work['task']['name']}: {undefined.reason}")
         session.progress("tasks judged", number + 1, len(cells))
 
 
-def _rows(what: Any, session: Session) -> list[dict[str, Any]]:
-    task: Task = session.create("task", what["task"])
-    metric: Similarity = session.create("similarity", what["similarity"])
-    compare = _Compare(what, metric, session)
-    comparisons = _comparisons(what, compare, session)
+def _rows(work: Any, session: Session) -> list[dict[str, Any]]:
+    task: Task = session.create("task", work["task"])
+    metric: Similarity = session.create("similarity", work["similarity"])
+    compare = _Compare(work, metric, session)
+    comparisons = _comparisons(work, compare, session)
     with isolated():
         found: object = task.score(comparisons)
-    scores = _checked(found, what["task"]["name"], task.metric, len(comparisons.models))
+    scores = _checked(found, work["task"]["name"], task.metric, len(comparisons.models))
     return [_row(score, task.metric, comparisons.models) for score in scores] + compare.costs()
 
 
-def _comparisons(what: Any, compare: _Compare, session: Session) -> Comparisons:
-    sites = [ComparedSite(**site) for site in what["sites"]]
+def _comparisons(work: Any, compare: _Compare, session: Session) -> Comparisons:
+    sites = [ComparedSite(**site) for site in work["sites"]]
     alike, unrelated = (np.full((len(sites), len(sites)), np.nan) for _ in range(2))
-    for i, j, key in what.get("cells", ()):
+    for i, j, key in work.get("cells", ()):
         values = _values(key, session)
         alike[i, j] = compare.scale(values["similarity"])
         alike[j, i] = compare.scale(values.get("similarity_reversed", values["similarity"]))
         null = values.get("null_shuffled_rows", values.get("chance", math.nan))
         unrelated[i, j] = unrelated[j, i] = compare.scale(null)
-    return Comparisons(sites, alike, unrelated, _shared_rows(what, session), compare)
+    return Comparisons(sites, alike, unrelated, _shared_rows(work, session), compare)
 
 
 def _values(key: str, session: Session) -> Mapping[str, float]:
@@ -75,15 +75,15 @@ def _scale(metric: Similarity) -> Callable[[float], float]:
     return (lambda distance: 1 - distance / largest) if math.isfinite(largest) else (lambda distance: -distance)
 
 
-def _shared_rows(what: Any, session: Session) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+def _shared_rows(work: Any, session: Session) -> Callable[[int, int], tuple[Tensor, Tensor]]:
     pairing = Pairing(session.store, session.device)
 
     def shared_rows(i: int, j: int) -> tuple[Tensor, Tensor]:
-        if [i, j] not in what.get("rows", ()) and [j, i] not in what.get("rows", ()):
+        if [i, j] not in work.get("rows", ()) and [j, i] not in work.get("rows", ()):
             raise PluginError(
-                f"task {what['task']['name']}: rows of sites {i} and {j} were not asked for by its Spec's pairs."
+                f"task {work['task']['name']}: rows of sites {i} and {j} were not asked for by its Spec's pairs."
             )
-        return pairing.shared(what["of"][str(i)], what["of"][str(j)]).pair.take()
+        return pairing.shared(work["of"][str(i)], work["of"][str(j)]).pair.take()
 
     return shared_rows
 
@@ -91,8 +91,8 @@ def _shared_rows(what: Any, session: Session) -> Callable[[int, int], tuple[Tens
 class _Compare:
     """How alike rows are by one similarity, and what it costs to say so."""
 
-    def __init__(self, what: Any, metric: Similarity, session: Session) -> None:
-        self.what, self.metric, self.session = what, metric, session
+    def __init__(self, work: Any, metric: Similarity, session: Session) -> None:
+        self.work, self.metric, self.session = work, metric, session
         self.scale = _scale(metric)
         self.seconds: list[float] = []
         self.peak_bytes: list[int | None] = []
@@ -100,8 +100,8 @@ class _Compare:
     def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n e"]) -> float:
         memory, started = PeakMemory(self.session.device.type), time.perf_counter()
         sides: tuple[Any, ...] = (x, y)
-        if self.what["method"] is not None:
-            sides = (self._fit(x), self._fit(y), *(sides if self.what["of_codes"] else ()))
+        if self.work["method"] is not None:
+            sides = (self._fit(x), self._fit(y), *(sides if self.work["of_codes"] else ()))
         value = float(self.metric(*sides))
         self.seconds.append(time.perf_counter() - started)
         self.peak_bytes.append(memory.above_start())
@@ -114,7 +114,7 @@ class _Compare:
         places = np.arange(len(x))
         offsets = {"start": places, "end": places + 1}
         rows = make_rows({"document": ["0"] * len(x), "window": places, "position": places, **offsets})
-        return fit(self.session.create("method", self.what["method"]), x, rows, self.what["seed"])
+        return fit(self.session.create("method", self.work["method"]), x, rows, self.work["seed"])
 
     def costs(self) -> list[dict[str, Any]]:
         """Of one comparison: mean seconds, and the most memory that any took above what was held before."""

@@ -103,7 +103,7 @@ class Verdicts:
     def of_latents(self, key: str) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
         """Each scoring cell about these latents with its verdicts."""
         for cell in self._cells():
-            if cell.task["latents"] == key:
+            if cell.work["latents"] == key:
                 yield cell, read_cell(self.store, cell.key)
 
     def write(self, folder: Path) -> None:

@@ -90,7 +90,7 @@ def session(tmp_path: Path, dictionaries: dict[str, Tensor]) -> Session:
     return Session(store, catalog, torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
 
 
-def _task(folder: Path, site: str = LAST, fit_capture: str = "large", **changes: Any) -> dict[str, Any]:
+def _work(folder: Path, site: str = LAST, fit_capture: str = "large", **changes: Any) -> dict[str, Any]:
     source = {"model": {"name": "hf", "params": {"path": str(folder), "device": "cpu"}}, "site": site, "context": 64}
     subject = {"source": source, "fit_capture": fit_capture, "max_norm_multiple": 10.0}
     return {"fit": site, "encoder": None, "subject": subject, "seed": 0} | changes
@@ -109,8 +109,8 @@ def _latent(index: int, direction: Tensor, token: str, sign: int = 1, threshold:
     return harness.Latent(index, sign, threshold, windows, windows, direction)
 
 
-def _ask(session: Session, task: Any, latent: harness.Latent, *requests: Any) -> list[Any]:
-    respondents = Respondents(task, session)
+def _ask(session: Session, work: Any, latent: harness.Latent, *requests: Any) -> list[Any]:
+    respondents = Respondents(work, session)
     respondents.prepare([(latent, request) for request in requests])
     return respondents.answer(latent, list(requests))
 
@@ -120,7 +120,7 @@ def test_activations_are_those_of_captured_rows(
     session: Session, folder: Path, dictionaries: dict[str, Tensor], sign: int, family: str
 ) -> None:
     latent = _latent(0, dictionaries[LAST][0], "x", sign)
-    (found,) = _ask(session, _task(folder / family), latent, harness.Activate(tuple(TEXTS)))
+    (found,) = _ask(session, _work(folder / family), latent, harness.Activate(tuple(TEXTS)))
     model = harness.create("model", "hf", path=str(folder / family), device="cpu")
     captured = harness.capture(model, TEXTS, [LAST], context=64)
     values = (sign * captured.x[LAST] @ dictionaries[LAST][0]).clamp(min=0)
@@ -146,20 +146,20 @@ def test_what_is_asked_together_has_the_bits_of_what_is_asked_alone(
         (latent, harness.Activate(tuple(texts[number : number + 1 + number % 5])))
         for number, latent in enumerate(latents)
     ]
-    together = Respondents(_task(folder), session)
+    together = Respondents(_work(folder), session)
     together.prepare(asked)
     for latent, request in asked:
-        assert together.answer(latent, [request]) == _ask(session, _task(folder), latent, request)
+        assert together.answer(latent, [request]) == _ask(session, _work(folder), latent, request)
 
 
 def test_rows_far_beyond_the_median_are_masked(session: Session, folder: Path, dictionaries: Any) -> None:
     latent = _latent(0, dictionaries[FIRST][0], "x")
     texts = harness.Activate((TEXTS[0],))
-    ((whole,),) = _ask(session, _task(folder, FIRST), latent, texts)
-    ((masked,),) = _ask(session, _task(folder, FIRST, "small", fit=FIRST), latent, texts)
-    task = _task(folder, FIRST, "small")
-    task["subject"]["max_norm_multiple"] = 1e-3
-    ((none,),) = _ask(session, task, latent, texts)
+    ((whole,),) = _ask(session, _work(folder, FIRST), latent, texts)
+    ((masked,),) = _ask(session, _work(folder, FIRST, "small", fit=FIRST), latent, texts)
+    work = _work(folder, FIRST, "small")
+    work["subject"]["max_norm_multiple"] = 1e-3
+    ((none,),) = _ask(session, work, latent, texts)
     assert any(whole.activations) and whole == masked and not any(none.activations)
 
 
@@ -167,7 +167,7 @@ def test_rows_far_beyond_the_median_are_masked(session: Session, folder: Path, d
 def test_steering_adds_on_the_last_token(session: Session, folder: Path, reference: Any, dictionaries: Any) -> None:
     site, prompt = "resid_post.0", "From my experience,"
     additions = 3 * dictionaries[LAST]
-    (found,) = _ask(session, _task(folder, site), _latent(0, additions[0], "x"), harness.Steer(prompt, additions))
+    (found,) = _ask(session, _work(folder, site), _latent(0, additions[0], "x"), harness.Steer(prompt, additions))
     ids = transformers.AutoTokenizer.from_pretrained(folder)(prompt, return_tensors="pt")["input_ids"]
     for addition, log_probabilities in zip(additions, found, strict=True):
 
@@ -186,7 +186,7 @@ def test_steering_adds_on_the_last_token(session: Session, folder: Path, referen
 @torch.no_grad()
 def test_promoted_tokens_are_those_of_the_logit_lens(session: Session, folder: Path, reference: Any) -> None:
     directions = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
-    (found,) = _ask(session, _task(folder), _latent(0, directions[0], "x"), harness.Unembed(directions, 5))
+    (found,) = _ask(session, _work(folder), _latent(0, directions[0], "x"), harness.Unembed(directions, 5))
     logits = reference.lm_head(reference.model.norm(directions))  # nothing comes of nothing: there are no biases
     for promoted, own in zip(found, logits, strict=True):
         assert promoted.ids.tolist() == own.topk(5).indices.tolist()
@@ -195,10 +195,10 @@ def test_promoted_tokens_are_those_of_the_logit_lens(session: Session, folder: P
     assert list(found[0].texts) == texts
 
 
-def _scores(session: Session, name: str, task: Any, latent: harness.Latent) -> dict[str, float | None]:
+def _scores(session: Session, name: str, work: Any, latent: harness.Latent) -> dict[str, float | None]:
     scorer = harness.create("scorer", name)
     requests = scorer.plan(latent)
-    rows = scorer.reduce(latent, requests, _ask(session, task, latent, *requests))
+    rows = scorer.reduce(latent, requests, _ask(session, work, latent, *requests))
     return {row.metric: row.value for row in rows}
 
 
@@ -208,14 +208,14 @@ def test_what_the_head_reads_is_said_and_what_means_nothing_is_not(
     (token,) = harness.create("model", "hf", path=str(folder), device="cpu").token_texts([TOKEN])
     planted, other, random = dictionaries[LAST]
     latent = dataclasses.replace(_latent(0, planted, token), other=_latent(1, other, "q"))
-    scores = {name: _scores(session, name, _task(folder), latent) for name in ("output_score", "input_score")}
+    scores = {name: _scores(session, name, _work(folder), latent) for name in ("output_score", "input_score")}
     assert scores["output_score"]["output_score"] > 0.9
     assert scores["output_score"]["output_score_random_explanation"] < 0.1
     assert scores["input_score"]["input_score"] == 1.0
     assert scores["input_score"]["input_score_random_explanation"] == 0.0
     swapped = dataclasses.replace(latent, direction=-planted)  # the sign is the direction's to have
-    assert _scores(session, "input_score", _task(folder), swapped)["input_score"] == 0.0
-    alone = _scores(session, "output_score", _task(folder), _latent(0, random, token))
+    assert _scores(session, "input_score", _work(folder), swapped)["input_score"] == 0.0
+    alone = _scores(session, "output_score", _work(folder), _latent(0, random, token))
     assert alone["output_score_random_explanation"] is None
 
 
@@ -223,7 +223,7 @@ def test_what_the_head_reads_is_said_and_what_means_nothing_is_not(
 def test_random_directions_give_the_chance_of_the_input_score(session: Session, folder: Path, reference: Any) -> None:
     (token,) = harness.create("model", "hf", path=str(folder), device="cpu").token_texts([TOKEN])
     latent = _latent(0, torch.randn(32, generator=torch.Generator().manual_seed(1)), token)
-    found = _scores(session, "input_score", _task(folder), latent)["input_score_random_direction"]
+    found = _scores(session, "input_score", _work(folder), latent)["input_score_random_direction"]
     directions = torch.randn(1000, 32, generator=torch.Generator().manual_seed(2))
     top = reference.lm_head(reference.model.norm(directions)).topk(20).indices
     of_token = float((top == TOKEN).any(dim=1).double().mean())
@@ -234,7 +234,7 @@ def test_random_directions_give_the_chance_of_the_input_score(session: Session, 
 def test_coherence_is_in_deviations_of_random_directions(session: Session, folder: Path, reference: Any) -> None:
     generator = torch.Generator().manual_seed(2)
     found = [
-        _scores(session, "vocab_coherence", _task(folder), _latent(i, torch.randn(32, generator=generator), "x"))
+        _scores(session, "vocab_coherence", _work(folder), _latent(i, torch.randn(32, generator=generator), "x"))
         for i in range(12)
     ]
     values = torch.tensor([scores["vocab_coherence"] for scores in found])
@@ -247,10 +247,10 @@ def test_a_latent_of_a_token_is_active_in_any_context(session: Session, folder: 
     (token,), site = model.token_texts([TOKEN]), FIRST
     length = float((model.module.embed_tokens.weight[TOKEN]).norm())
     latent = _latent(0, dictionaries[site][0], token, threshold=0.9 * length)
-    scores = _scores(session, "context_dependence", _task(folder, site), latent)
+    scores = _scores(session, "context_dependence", _work(folder, site), latent)
     assert scores == {"active_out_of_context": 1.0, "active_out_of_context_random_token": 0.0}
     deaf = dataclasses.replace(latent, threshold=1.1 * length)
-    assert _scores(session, "context_dependence", _task(folder, site), deaf)["active_out_of_context"] == 0.0
+    assert _scores(session, "context_dependence", _work(folder, site), deaf)["active_out_of_context"] == 0.0
 
 
 def test_without_a_head_or_a_model_cells_are_skipped(session: Session, folder: Path) -> None:
@@ -264,14 +264,14 @@ def test_without_a_head_or_a_model_cells_are_skipped(session: Session, folder: P
     session.store.commit("latents", "latents", {})
     reasons = []
     for name in ("output_score", "input_score"):
-        task = _task(folder / "bert", scorer={"name": name, "params": {}}, latents="latents")
-        cell = Cell("scoring", name, name, "g", task, {"method": "x", "scorer": name})
+        work = _work(folder / "bert", scorer={"name": name, "params": {}}, latents="latents")
+        cell = Cell("scoring", name, name, "g", work, {"method": "x", "scorer": name})
         scoring.run([cell], session)
         record = session.store.record(cell.key)
         assert record is not None and record.status == "skipped", record
         reasons.append(record.error)
     assert all("bert has no language-model head" in str(reason) for reason in reasons)
-    unasked = dataclasses.replace(cell, key="unasked", task=task | {"subject": None})
+    unasked = dataclasses.replace(cell, key="unasked", work=work | {"subject": None})
     scoring.run([unasked], session)
     record = session.store.record("unasked")
     assert record is not None and "needs=('model',)" in str(record.error)

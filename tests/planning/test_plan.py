@@ -88,7 +88,7 @@ def test_whole_models_are_compared_besides(tmp_path: Path) -> None:
         assert cell.columns["site"] == cell.columns["site_b"] == "all 2 sites"
         assert {cell.columns["model"], cell.columns["model_b"]} == {"model-a", "model-b"}
         assert cell.columns.get("seed") == cell.columns.get("seed_b")
-        parts = [part for side in "ab" for part in cell.task[side]["sites"]]
+        parts = [part for side in "ab" for part in cell.work[side]["sites"]]
         assert set(cell.upstream) == {part[name] for part in parts for name in part if name != "max_norm_multiple"}
     turned = plan_of(raw | {"whole_models": True} | {name: raw[name][::-1] for name in ("models", "sites")})
     assert _keys(turned) == _keys(plan)
@@ -128,13 +128,13 @@ def test_the_cells_of_a_kind_come_together(tmp_path: Path) -> None:
 def test_latents_are_read_on_documents_of_their_own_and_scored(tmp_path: Path) -> None:
     plan, unscored = plan_of(_scored_suite(tmp_path)), plan_of(raw_suite(tmp_path))
     assert _keys(unscored) < _keys(plan)  # looking at latents makes nothing stale
-    captures = {cell.key: cell.task["split"] for cell in plan.of_kind("capture")}
+    captures = {cell.key: cell.work["split"] for cell in plan.of_kind("capture")}
     assert len(plan.of_kind("latents")) == len(plan.of_kind("fit"))
     for cell in plan.of_kind("latents"):
-        assert captures[cell.task["capture"]] == "interp" and captures[cell.task["fit_capture"]] == "fit"
+        assert captures[cell.work["capture"]] == "interp" and captures[cell.work["fit_capture"]] == "fit"
     for cell in plan.of_kind("scoring"):
         asks = cell.columns["scorer"] != "lookup"
-        assert (cell.columns["judge"] == "encoder") == asks == (cell.task["encoder"] is not None)
+        assert (cell.columns["judge"] == "encoder") == asks == (cell.work["encoder"] is not None)
         lacks_atoms = cell.columns["scorer"] == "provenance" and cell.columns["method"] == "dense"
         assert cell.skipped == ("provenance needs atoms, which dense lacks" if lacks_atoms else None)
 
@@ -182,8 +182,8 @@ def test_a_judge_that_is_the_encoder_is_part_of_the_scores_that_ask_for_embeddin
         ("asking", "embedder"),
     }
     for cell in scoring:
-        assert cell.task["encoder"] == ("judge" if cell.columns["scorer"] == "retrieval" else None)
-        assert ("judge" in cell.task) == (cell.columns["scorer"] != "lookup")
+        assert cell.work["encoder"] == ("judge" if cell.columns["scorer"] == "retrieval" else None)
+        assert ("judge" in cell.work) == (cell.columns["scorer"] != "lookup")
     assert {name for name, _ in judged_scorers(by_judge)} == {"asking"}  # "judge too weak" is not said of an encoder
     apart = {(cell.columns["scorer"], cell.group) for cell in scoring}  # a group has one encoder
     assert not {group for name, group in apart if name == "retrieval"} & {g for name, g in apart if name == "asking"}
@@ -206,10 +206,10 @@ def test_scorers_that_need_explanations_are_asked_with_each_explainers(tmp_path:
     assert found == {("lookup", None), ("reading", "rule"), ("reading", "author by talker")}
     assert len({cell.label for cell in two.cells.values()}) == len(two.cells)
     for cell in two.of_kind("scoring"):
-        if explanation := cell.task.get("explanation"):
+        if explanation := cell.work.get("explanation"):
             assert explanation in cell.upstream
             assert two.cells[explanation].columns["explainer"] == cell.columns["explainer"]
-            assert two.cells[explanation].task["latents"] == cell.task["latents"]
+            assert two.cells[explanation].work["latents"] == cell.work["latents"]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_scores_that_cannot_be_had_are_problems_of_the_suite(
 
 def _depends_on(cell: Cell, plan: Plan) -> set[str]:
     """The kinds and splits of everything that a cell rests on, itself included."""
-    own = f"capture {cell.task['split']}" if cell.kind == "capture" else cell.kind
+    own = f"capture {cell.work['split']}" if cell.kind == "capture" else cell.kind
     if cell.kind == "similarity":
         own = str(cell.columns["similarity"])
     return {own}.union(*(_depends_on(plan.cells[key], plan) for key in cell.upstream))
@@ -357,7 +357,7 @@ def test_codes_are_compared_between_places_and_between_seeds_on_the_evaluation_r
         for name in ("method", "method_config", "fit_tokens"):
             assert cell.columns[name] == cell.columns[f"{name}_b"]
         for side, place in zip("ab", sides, strict=True):
-            fit, capture, fit_capture = (plan.cells[cell.task[side][x]] for x in ("fit", "capture", "fit_capture"))
+            fit, capture, fit_capture = (plan.cells[cell.work[side][x]] for x in ("fit", "capture", "fit_capture"))
             assert (capture.columns["split"], fit_capture.columns["split"]) == ("evaluation", "fit")
             assert fit_capture.key in fit.upstream and {fit.key, capture.key, fit_capture.key} <= set(cell.upstream)
             assert {(x.columns["model"], x.columns["site"]) for x in (fit, capture)} == {place}
@@ -375,8 +375,8 @@ def test_cells_share_work_where_they_share_a_pass_or_rows(tmp_path: Path) -> Non
         for cell in plan.of_kind(kind):
             same = [other for other in plan.of_kind(kind) if other.group == cell.group]
             own = {"site"} if kind == "capture" else {"method", "seed"}
-            tasks = [{name: value for name, value in other.task.items() if name not in own} for other in same]
-            assert all(task == tasks[0] for task in tasks)
+            works = [{name: value for name, value in other.work.items() if name not in own} for other in same]
+            assert all(work == works[0] for work in works)
 
 
 def test_comparisons_of_rows_share_work_where_they_are_of_the_same_families(tmp_path: Path) -> None:

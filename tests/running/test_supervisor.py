@@ -31,8 +31,8 @@ LOUD = """
 
 def _cell() -> Cell:
     """It fails, as its capture is missing; what matters here is that its end is heard of."""
-    task = {"capture": "none", "fit_capture": "none", "max_norm_multiple": 10.0, "evaluation": {"name": "loud"}}
-    return Cell("evaluation", "k" * 32, "loud", "group", task, {})
+    work = {"capture": "none", "fit_capture": "none", "max_norm_multiple": 10.0, "evaluation": {"name": "loud"}}
+    return Cell("evaluation", "k" * 32, "loud", "group", work, {})
 
 
 def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(

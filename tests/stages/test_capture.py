@@ -39,11 +39,11 @@ def _session(tmp_path: Path, name: str) -> Session:
     return Session(store, load_catalog(), torch.device("cpu"), "logs/x.txt", emit=lambda event: None)
 
 
-def _cell(site: str, split: str = "fit", tokens: int = 1000, **task: Any) -> Cell:
+def _cell(site: str, split: str = "fit", tokens: int = 1000, **work: Any) -> Cell:
     documents = {"evaluation": [0, 0.3], "fit": [0.3, 1]}[split]
-    task = {"model": MODEL, "corpus": CORPUS, "max_disk_gb": 1.0, "split": split, "documents": documents} | task
-    task |= {"tokens": tokens, "context": 32, "site": site}
-    return Cell("capture", f"{site}-{split}", f"capture {site}", "group", task, {"model": "m", "site": site})
+    work = {"model": MODEL, "corpus": CORPUS, "max_disk_gb": 1.0, "split": split, "documents": documents} | work
+    work |= {"tokens": tokens, "context": 32, "site": site}
+    return Cell("capture", f"{site}-{split}", f"capture {site}", "group", work, {"model": "m", "site": site})
 
 
 def _capture(session: Session, *cells: Cell) -> list[StoredActivations]:

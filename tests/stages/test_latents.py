@@ -98,7 +98,7 @@ class Quits(Largest):
         sys.exit(3)
 
 
-def _task(fit: str) -> dict[str, Any]:
+def _work(fit: str) -> dict[str, Any]:
     sources = {
         name: {
             "model": {"name": "toy", "params": {}},
@@ -114,7 +114,7 @@ def _task(fit: str) -> dict[str, Any]:
 
 
 def _cell(fit: str, **changes: Any) -> Cell:
-    return Cell("latents", f"of-{fit}", f"latents of {fit}", "g", _task(fit) | changes, {"method": fit})
+    return Cell("latents", f"of-{fit}", f"latents of {fit}", "g", _work(fit) | changes, {"method": fit})
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_what_fails_costs_its_own_cell(session: Session) -> None:
 
 
 def test_rows_without_texts_are_skipped(session: Session) -> None:
-    source = _task("largest")["source"] | {"corpus": None}
+    source = _work("largest")["source"] | {"corpus": None}
     records = _run(session, _cell("largest", source=source), _cell("bare", source=source))
     assert {record.status for record in records} == {"skipped"}
     assert records[0].error is not None and "came without texts" in records[0].error

@@ -326,13 +326,13 @@ def session(tmp_path: Path) -> Session:
 
 
 def _cell(name: str, latents: str = "latents", seed: int = 0, encoder: str | None = "tiny") -> Cell:
-    task = {
+    work = {
         "scorer": {"name": name, "params": {}},
         **{"latents": latents, "fit": "fit", "seed": seed},
         "encoder": encoder and {"name": encoder, "params": {}},
         "subject": None,
     }
-    return Cell("scoring", f"{name}-{latents}-{seed}", f"{name} of x", "g", task, {"method": "x", "scorer": name})
+    return Cell("scoring", f"{name}-{latents}-{seed}", f"{name} of x", "g", work, {"method": "x", "scorer": name})
 
 
 def _run(session: Session, *cells: Cell) -> list[Record]:
@@ -409,7 +409,7 @@ def test_a_judge_is_asked_once_even_by_another_run(session: Session) -> None:
     Chooser.asked.clear()
     judge = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version": 1}}
     asking = _cell("asksajudge")
-    asking = dataclasses.replace(asking, task={**asking.task, "judge": judge})
+    asking = dataclasses.replace(asking, work={**asking.work, "judge": judge})
     for _ in range(2):
         (record,) = _run(session, asking)
         assert [row["value"] for row in _interp(record)] == [row["latent"] for row in _interp(record)]
@@ -428,7 +428,7 @@ def embeds() -> Iterator[type[Embeds]]:
 def _embedded(name: str, seed: int = 0, encoder: str | None = "judge") -> Cell:
     judge = {"name": "embeds", "params": {}, "inputs": {"name": "embeds", "version": 1}}
     cell = _cell(name, seed=seed)
-    return dataclasses.replace(cell, task={**cell.task, "encoder": encoder, "judge": judge})
+    return dataclasses.replace(cell, work={**cell.work, "encoder": encoder, "judge": judge})
 
 
 def test_a_judge_embeds_each_text_once_even_for_another_run(session: Session, embeds: type[Embeds]) -> None:
@@ -488,7 +488,7 @@ def test_a_spent_budget_leaves_cells_to_do(session: Session) -> None:
     events: list[dict[str, Any]] = []
     judge = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version": 1}}
     asking = _cell("asksajudge")
-    asking = dataclasses.replace(asking, task={**asking.task, "judge": judge})
+    asking = dataclasses.replace(asking, work={**asking.work, "judge": judge})
     poor = dataclasses.replace(session, judge_budget=JudgeBudget(tokens=1), emit=events.append)
     scoring.run([asking], poor)
     assert session.store.record(asking.key) is None and len(Chooser.asked) == 1
@@ -557,9 +557,9 @@ JUDGE = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version
 
 
 def _explain(session: Session, name: str = "explains", latents: str = "latents") -> Record:
-    task = {key: value for key, value in _cell("reads", latents, encoder=None).task.items() if key != "scorer"}
-    task |= {"explainer": {"name": name, "params": {}}, "judge": JUDGE}
-    cell = Cell("explanation", f"{name}-{latents}", f"{name} of x", "g", task, {"method": "x", "explainer": name})
+    work = {key: value for key, value in _cell("reads", latents, encoder=None).work.items() if key != "scorer"}
+    work |= {"explainer": {"name": name, "params": {}}, "judge": JUDGE}
+    cell = Cell("explanation", f"{name}-{latents}", f"{name} of x", "g", work, {"method": "x", "explainer": name})
     explanation.run([cell], session)
     record = session.store.record(cell.key)
     assert record is not None
@@ -577,7 +577,7 @@ def test_explanations_are_made_once_and_read_by_scorers(session: Session) -> Non
     again = _explain(session)  # another suite, or this one once more
     assert (again.status, again.rows) == ("done", first.rows)
     reads = _cell("reads", encoder=None)
-    reads = dataclasses.replace(reads, task={**reads.task, "explanation": "explains-latents"})
+    reads = dataclasses.replace(reads, work={**reads.work, "explanation": "explains-latents"})
     (record,) = _run(session, reads)
     found = {(row["latent"], row["sign"]): (row["value"], row["reason"]) for row in _interp(record)}
     assert found == {

@@ -191,8 +191,8 @@ def _side(place: str) -> dict[str, Any]:
 
 def _cell(metric: str, a: str, b: str) -> Cell:
     sides = {side: _side(place) for side, place in zip("ab", (a, b), strict=True)}
-    task = {"similarity": {"name": metric, "params": METRICS.get(metric, {})}, **sides}
-    return Cell("similarity", f"{metric} {a} {b}", "x", "g", task, {})
+    work = {"similarity": {"name": metric, "params": METRICS.get(metric, {})}, **sides}
+    return Cell("similarity", f"{metric} {a} {b}", "x", "g", work, {})
 
 
 def _run(session: Session, cells: list[Cell]) -> dict[str, Record]:

@@ -142,8 +142,8 @@ def session(tmp_path: Path) -> Session:
 
 
 def _fit_cell(name: str, seed: int = 3) -> Cell:
-    task = {"method": {"name": name, "params": {}}, "capture": "rows", "seed": seed, "max_norm_multiple": 10.0}
-    return Cell("fit", f"fit-{name}" + f"-{seed}" * (seed != 3), f"fit {name}", "g", task, {})
+    work = {"method": {"name": name, "params": {}}, "capture": "rows", "seed": seed, "max_norm_multiple": 10.0}
+    return Cell("fit", f"fit-{name}" + f"-{seed}" * (seed != 3), f"fit {name}", "g", work, {})
 
 
 def _record(session: Session, cell: Cell) -> Record:
@@ -276,8 +276,8 @@ def test_comparisons_align_rows_and_leave_out_what_either_side_masks(session: Se
         side: {"capture": capture, "fit_capture": "rows", "max_norm_multiple": 1e9 if side == lenient else 10.0}
         for side, capture in (("a", "rows"), ("b", "shuffled"))
     }
-    task = {"similarity": {"name": "shared_rows", "params": {}}, **sides}
-    cell = Cell("similarity", "s", "s", "g", task, {})
+    work = {"similarity": {"name": "shared_rows", "params": {}}, **sides}
+    cell = Cell("similarity", "s", "s", "g", work, {})
     similarity.run([cell], session)
     values = {row["metric"]: (row["value"], row["reason"]) for row in _record(session, cell).rows}
     assert values["similarity"] == (297.0, None)
@@ -289,9 +289,9 @@ def test_an_evaluation_or_similarity_that_exits_costs_only_its_own_cell(session:
     fit.run([_fit_cell("good")], session)
     rows = {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
     for stage, kind, neighbour in ((evaluation, "evaluation", "judge"), (similarity, "similarity", "shared_rows")):
-        task = {"fit": "fit-good", **rows} if kind == "evaluation" else {"a": rows, "b": rows}
+        work = {"fit": "fit-good", **rows} if kind == "evaluation" else {"a": rows, "b": rows}
         cells = [
-            Cell(kind, f"{kind}-{name}", name, "g", {kind: {"name": name, "params": {}}, **task}, {"method": "good"})
+            Cell(kind, f"{kind}-{name}", name, "g", {kind: {"name": name, "params": {}}, **work}, {"method": "good"})
             for name in ("quits", neighbour)
         ]
         stage.run(cells, session)
@@ -305,8 +305,8 @@ def test_an_asymmetric_metric_is_told_both_ways(session: Session) -> None:
         side: {"capture": capture, "fit_capture": capture, "max_norm_multiple": 10.0}
         for side, capture in (("a", "rows"), ("b", "doubled"))
     }
-    task = {"similarity": {"name": "first_over_last", "params": {}}, **sides}
-    cell = Cell("similarity", "s", "s", "g", task, {})
+    work = {"similarity": {"name": "first_over_last", "params": {}}, **sides}
+    cell = Cell("similarity", "s", "s", "g", work, {})
     similarity.run([cell], session)
     values = {row["metric"]: row["value"] for row in _record(session, cell).rows}
     kept = [i for i in range(300) if i not in MASKED]
@@ -316,9 +316,9 @@ def test_an_asymmetric_metric_is_told_both_ways(session: Session) -> None:
 
 def test_what_an_evaluation_needs_and_does_not_get_is_a_skipped_row(session: Session) -> None:
     fit.run([_fit_cell("good")], session)
-    task = {"evaluation": {"name": "needy", "params": {}}, "fit": "fit-good"}
-    task |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
-    cell = Cell("evaluation", "e", "e", "g", task, {"method": "good"})
+    work = {"evaluation": {"name": "needy", "params": {}}, "fit": "fit-good"}
+    work |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
+    cell = Cell("evaluation", "e", "e", "g", work, {"method": "good"})
     evaluation.run([cell], session)
     record = _record(session, cell)
     assert (record.status, record.error) == ("skipped", "needy needs dictionary, model, head, which good lacks")
@@ -326,9 +326,9 @@ def test_what_an_evaluation_needs_and_does_not_get_is_a_skipped_row(session: Ses
 
 def test_a_metric_that_is_called_like_a_column_costs_its_cell(session: Session) -> None:
     fit.run([_fit_cell("good")], session)
-    task = {"evaluation": {"name": "misnamed", "params": {}}, "fit": "fit-good"}
-    task |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
-    cell = Cell("evaluation", "m", "m", "g", task, {"method": "good"})
+    work = {"evaluation": {"name": "misnamed", "params": {}}, "fit": "fit-good"}
+    work |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
+    cell = Cell("evaluation", "m", "m", "g", work, {"method": "good"})
     evaluation.run([cell], session)
     assert "a metric is called 'seeds', as a column of tables is" in str(_record(session, cell).error)
 

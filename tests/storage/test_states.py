@@ -40,7 +40,7 @@ def _named(plan: Plan, store: Store) -> dict[str, str]:
     names = {}
     for key, state in states(plan, store).items():
         cell = plan.cells[key]
-        names[f"{cell.kind} {cell.task['split']}" if cell.kind == "capture" else cell.kind] = state.name
+        names[f"{cell.kind} {cell.work['split']}" if cell.kind == "capture" else cell.kind] = state.name
     return names
 
 

@@ -163,7 +163,7 @@ def _verdicts(scorer: str, hostile: str) -> list[dict[str, Any]]:
 
 
 def _quality(cell: Cell, plan: Plan, generator: np.random.Generator, hostile: str) -> list[dict[str, Any]]:
-    k = int(plan.cells[cell.task["fit"]].task["method"]["params"]["k"])
+    k = int(plan.cells[cell.work["fit"]].work["method"]["params"]["k"])
     explained = 1 - 1 / (1 + k) + 0.02 * generator.standard_normal(N_DOCUMENTS)
     sums = {"numerator": explained.tolist(), "denominator": [1.0] * N_DOCUMENTS}
     return [

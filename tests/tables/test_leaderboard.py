@@ -35,12 +35,12 @@ def _board(
     generator = np.random.default_rng(0)
     for cell in plan.cells.values():
         rows = []
-        if cell.kind == "capture" and cell.task["split"] == "fit":
+        if cell.kind == "capture" and cell.work["split"] == "fit":
             rows = [cost("capture_seconds", 7.0, 100)]
         if cell.kind == "fit":
             rows = [cost("fit_seconds", 2.0 + cell.columns["seed"], 100)]
         if cell.kind == "evaluation":
-            k = cell.task["evaluation"] and int(plan.cells[cell.task["fit"]].task["method"]["params"]["k"])
+            k = cell.work["evaluation"] and int(plan.cells[cell.work["fit"]].work["method"]["params"]["k"])
             explained = EXPLAINED[k] + 0.001 * generator.standard_normal(N_DOCUMENTS)
             sums = {"numerator": explained.tolist(), "denominator": [1.0] * N_DOCUMENTS}
             value = None if skip(cell) else float(explained.mean())
