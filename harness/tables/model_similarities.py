@@ -194,22 +194,23 @@ def _compared(
     wanted = wanted[names].assign(whole=is_whole(wanted["site"])).astype(object)
     directions: dict[Any, bool] = {}
     found: dict[Any, _Compared] = {}
-    for line in wanted.where(wanted.notna(), None).itertuples(index=False, name=None):
-        subject, (seed, a, b, *sites, metric, value, reason, higher, whole) = line[: len(JUDGED)], line[len(JUDGED) :]
+    lines: Any = wanted.where(wanted.notna(), None).itertuples(index=False)
+    for line in lines:
+        subject = tuple(getattr(line, name) for name in JUDGED)
+        a, b, pair = line.model, line.model_b, (line.site, line.site_b)
         if order[a] > order[b]:
-            a, b, sites = b, a, sites[::-1]
+            a, b, pair = b, a, pair[::-1]
         both = models[order[a]].sites, models[order[b]].sites
-        known = found.setdefault((subject, seed, a, b), _Compared(both))
-        pair = (sites[0], sites[1])
-        if metric is not None:
-            known.numbers[(metric, *pair)] = np.nan if value is None else value
-        if value is None and metric not in _NULLS:
-            known.reasons[pair] = reason
-        if metric == "similarity" and higher is not None:
-            directions[subject] = higher
-        if whole:
+        known = found.setdefault((subject, line.seed, a, b), _Compared(both))
+        if line.metric is not None:
+            known.numbers[(line.metric, *pair)] = np.nan if line.value is None else line.value
+        if line.value is None and line.metric not in _NULLS:
+            known.reasons[pair] = line.error
+        if line.metric == "similarity" and line.higher_is_better is not None:
+            directions[subject] = line.higher_is_better
+        if line.whole:
             known.whole = pair
-        known.has_pairs |= not whole
+        known.has_pairs |= not line.whole
     return directions, found
 
 

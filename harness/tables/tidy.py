@@ -28,6 +28,12 @@ INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "explainer", *_OF_UNIT, *_
 TASK_COLUMNS = ("task", "task_config", "similarity", "similarity_config")
 TABLES = ("reconstruction", "cost", "similarity", "interp")
 _OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS, "tasks": TASK_COLUMNS}
+_HOMES = {
+    **dict.fromkeys(("capture", "fit"), "cost"),
+    **dict.fromkeys(("latents", "explanation", "scoring"), "interp"),
+    **{"similarity": "similarity", "task": "tasks"},
+}
+"""The table of each kind of cell but evaluations."""
 _MEASURED = ("family", "metric", "value", "n", "higher_is_better", *_OF_UNIT, *_OF_MAIN)
 _TYPES: dict[str, Any] = {
     "value": "float64",
@@ -82,11 +88,8 @@ def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _home_table(cell: Cell) -> str:
-    """Where a cell without numbers is listed."""
-    if cell.kind == "evaluation":
-        return str(cell.columns["evaluation"])
-    of_latents = dict.fromkeys(("latents", "explanation", "scoring"), "interp")
-    return {"similarity": "similarity", "task": "tasks", **of_latents}.get(cell.kind, "cost")
+    """Where a cell without numbers is listed: an evaluation in its own table, others in that of their kind."""
+    return str(cell.columns["evaluation"]) if cell.kind == "evaluation" else _HOMES[cell.kind]
 
 
 def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:

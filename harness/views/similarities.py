@@ -126,4 +126,4 @@ def ranks_view(ranks: pd.DataFrame, tokens: Tokens) -> View:
     ]
     fit = " or ".join(f"{budget:,}" for budget in tokens.fit_budgets)
     note = f"budgets: {tokens.evaluation:,} rows of each site compared; dictionaries learnt from {fit}"
-    return view("Similarities by their mean rank", fields, ranks.to_dict("records"), [note])
+    return view("Similarities by their mean rank over all tasks", fields, ranks.to_dict("records"), [note])

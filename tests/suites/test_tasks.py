@@ -67,7 +67,7 @@ def test_scores_follow_from_the_similarities(harness_cli: Cli, tmp_path: Path) -
     code, printed, errors = harness_cli("leaderboard", "name=judged")
     assert code == 0, errors
     assert "layer_matching: narrow" in printed
-    assert "similarities by their mean rank over all tasks" in printed
+    assert "Similarities by their mean rank over all tasks" in printed
     assert "budgets: 300 rows of each site compared; dictionaries learnt from 300" in printed
     code, printed, errors = harness_cli("leaderboard", "name=judged", "--json")
     boards = json.loads(printed)

@@ -35,7 +35,7 @@ WORDS = (
 def test_models_are_compared_by_all_their_sites(harness_cli: Cli, tmp_path: Path) -> None:
     code, printed, errors = harness_cli("run", *WORDS)
     assert code == 0, errors
-    assert "models by cka" in printed and "models by jaccard" in printed
+    assert "Models by cka" in printed and "Models by jaccard" in printed
     results = tmp_path / "results" / "whole"
     table = read_tables(results)["similarity"]
     is_whole = table["site"] == "all 2 sites"
