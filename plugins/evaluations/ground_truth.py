@@ -61,7 +61,7 @@ class GroundTruth:
 
 def _truth(context: harness.EvaluationContext) -> harness.Truth:
     if context.truth is None:
-        raise harness.Undefined("nobody knows the true features of these rows")
+        raise harness.Undefined("the true features of these rows are not known")
     truth = context.truth()
     if truth.dictionary.shape[1] != context.width or len(truth.codes.values) != context.n_rows:
         raise harness.PluginError(

@@ -23,7 +23,7 @@ SPECS: list[harness.ExplainerSpec] = [
     harness.ExplainerSpec(
         name="token_statistics",
         version=1,
-        summary="The n-grams that predict a latent best and the contexts of its strongest activations; asks nobody",
+        summary="The n-grams that predict a latent best and the contexts of its strongest activations; needs no judge",
         factory="harness.plugins.explainers.token_statistics:TokenStatistics",
     ),
     harness.ExplainerSpec(

@@ -22,21 +22,21 @@ class HFConfig:
     """Branch, tag or commit of a hub id. Give a commit: without it the hub may change the weights, and stored
     results can't notice."""
     dtype: Dtype = "float32"
-    """The precision of its weights and activations."""
+    """Precision of the model's weights and activations."""
     device: str = "auto"
-    """Where it runs: `auto` is cuda, then mps, then cpu."""
+    """Device that the model runs on; `auto` takes cuda, then mps, then cpu."""
     n_layers: int | None = None
-    """With `width`: the shape of a model on the hub, so that a plan can check sites and estimate disk without the
+    """Number of blocks of a model on the hub, with `width`: so a plan can check sites and estimate disk without the
     hub. A checkpoint of another shape is refused."""
     width: int | None = None
-    """With `n_layers`: how many coordinates the residual stream has."""
+    """Width of the residual stream of a model on the hub, with `n_layers`."""
     device_map: Literal["auto"] | None = None
-    """`auto` spreads a model that is larger than memory over accelerators (with device cpu: none), main memory and
-    disk. No result depends on it by more than rounding."""
+    """Placement of a model that is larger than memory: `auto` spreads it over accelerators (with device cpu: none),
+    main memory and disk. No result depends on it by more than rounding."""
     max_memory_gb: float | None = None
-    """With `device_map`: main memory that weights may take, the others staying on disk; null takes what is free."""
+    """Main memory that weights may take with `device_map`; the others stay on disk. Null takes all that is free."""
     weights_seed: int | None = None
-    """Draws the weights anew, as before any training: the control. They may differ between versions of transformers."""
+    """Seed to draw the weights anew, as before any training: the control. Draws depend on transformers' version."""
 
     def __post_init__(self) -> None:
         if self.max_memory_gb is not None and (self.device_map is None or self.max_memory_gb <= 0):
@@ -48,14 +48,14 @@ class PackagedConfig:
     """A model whose weights are in an installed package."""
 
     name: Literal["smollm2-135m", "minilm-l6"] = "smollm2-135m"
-    """`smollm2-135m`: SmolLM2-135M-Instruct from a 4-bit GGUF, a decoder of 30 layers; `minilm-l6`:
-    all-MiniLM-L6-v2, a sentence encoder of 6 layers."""
+    """Name of the model: `smollm2-135m` is SmolLM2-135M-Instruct from a 4-bit GGUF, a decoder of 30 layers;
+    `minilm-l6` is all-MiniLM-L6-v2, a sentence encoder of 6 layers."""
     dtype: Dtype = "float32"
-    """The precision of its weights and activations."""
+    """Precision of the model's weights and activations."""
     device: str = "auto"
-    """Where it runs: `auto` is cuda, then mps, then cpu."""
+    """Device that the model runs on; `auto` takes cuda, then mps, then cpu."""
     weights_seed: int | None = None
-    """Draws the weights anew, as before any training: the control."""
+    """Seed to draw the weights anew, as before any training: the control."""
 
 
 @dataclass
@@ -75,17 +75,17 @@ class RandomWeightsConfig:
     """GPT-2 of any size, its weights drawn with `seed`, one token per byte of text."""
 
     n_layers: int = 4
-    """How many blocks it has."""
+    """Number of blocks."""
     width: int = 64
-    """How many coordinates the residual stream has; heads share it."""
+    """Width of the residual stream, which the heads share."""
     n_heads: int = 4
-    """How many attention heads each block has."""
+    """Number of attention heads in each block."""
     seed: int = 0
     """Seed of the weights."""
     dtype: Dtype = "float32"
-    """The precision of its weights and activations."""
+    """Precision of the model's weights and activations."""
     device: str = "auto"
-    """Where it runs: `auto` is cuda, then mps, then cpu."""
+    """Device that the model runs on; `auto` takes cuda, then mps, then cpu."""
 
     def __post_init__(self) -> None:
         if self.n_layers < 1 or self.n_heads < 1 or self.width < self.n_heads or self.width % self.n_heads:
@@ -101,30 +101,30 @@ class SeedlingConfig:
     architecture: Literal["gpt2", "gpt_neox", "llama"] = "gpt2"
     """A class of transformers, without dropout, and with embeddings tied where that is its default."""
     n_layers: int = 6
-    """How many blocks it has."""
+    """Number of blocks."""
     width: int = 128
-    """How many coordinates the residual stream has: a multiple of 8 for each head."""
+    """Width of the residual stream: a multiple of 8 for each head."""
     n_heads: int = 4
-    """How many attention heads each block has."""
+    """Number of attention heads in each block."""
     vocabulary: int = 4096
-    """How many tokens its byte-level BPE has, which depends on this and the corpus only."""
+    """Number of tokens of its byte-level BPE, which depends only on this and the corpus."""
     corpus: Literal["wikipedia", "bible"] = "wikipedia"
     """The packaged texts that it learns from: the share of the documents that suites fit on by default."""
     n_steps: int = 1600
-    """How many steps the whole training has."""
+    """Number of steps of the whole training."""
     step: int | None = None
-    """Which weights are read: 0 (untrained, the control), a sixteenth, an eighth, a quarter or half of `n_steps`,
+    """Step whose weights are read: 0 (untrained, the control), a sixteenth, an eighth, a quarter or half of `n_steps`,
     or all; null is all."""
     batch_windows: int = 16
-    """How many windows are in a step."""
+    """Number of windows in a step."""
     context: int = 128
-    """How many tokens a window of the training has. A gpt2 takes no longer ones."""
+    """Number of tokens in a training window. A gpt2 can't read longer ones later."""
     seed: int = 0
     """Seed of the initial weights and of the order of the windows."""
     dtype: Dtype = "float32"
-    """The precision in which it is read; training is in float32."""
+    """Precision in which the model is read; training is in float32."""
     device: str = "auto"
-    """Where it is trained and read. The same seed gives other weights on another kind of device."""
+    """Device for training and reading. The same seed gives other weights on another kind of device."""
 
     def __post_init__(self) -> None:
         if min(self.n_layers, self.n_heads, self.n_steps, self.batch_windows) < 1 or self.context < 2 or self.seed < 0:
@@ -157,13 +157,13 @@ class SuperpositionConfig:
     """Rows made of known features at the one site `resid_post.0`; no text, and no corpus is needed."""
 
     n_features: int = 512
-    """How many features there are; more than `width` are in superposition."""
+    """Number of features; more than `width` are in superposition."""
     width: int = 128
-    """How many coordinates a row has."""
+    """Width of a row."""
     n_rows: int = 60_000
-    """Rows of all splits together, in documents of 64; a tenth is for evaluation unless the suite says otherwise."""
+    """Number of rows of all splits together, in documents of 64; a tenth is for evaluation unless a suite says else."""
     l0: float = 8.0
-    """How many features are active in a row on average."""
+    """Mean number of features that are active in a row."""
     zipf: float = 0.5
     """Exponent of the frequencies: the j-th feature is active in proportion to 1/j^zipf."""
     hierarchy: float = 0.25

@@ -66,7 +66,7 @@ def find_blocks(model: nn.Module, forward: Callable[[], Any], n_tokens: int, n_e
 
 
 def _chain(calls: Sequence[Call], n_tokens: int) -> list[Block]:
-    """The calls as blocks, or none if they don't hand one tensor on from each to the next."""
+    """The calls as blocks; an empty list if they don't pass one tensor on from each to the next."""
     following = calls[1] if len(calls) > 1 else calls[0]
     for (leaves, output), (enters, x) in itertools.product(calls[0].outputs.items(), following.inputs.items()):
         if x.shape != output.shape or x.ndim != 3 or x.shape[0] != 1 or x.shape[1] < n_tokens:
@@ -82,7 +82,7 @@ def _chain(calls: Sequence[Call], n_tokens: int) -> list[Block]:
 
 
 def find_tap(blocks: Sequence[Block], kind: str, layer: int) -> Tap | None:
-    """Where a site is read, or None where no one module gives it."""
+    """The tap at which a site is read; None if no single module gives it."""
     block = blocks[layer]
     if kind == "resid_pre":
         return Tap(block.call.module, block.call.number, "input", block.enters)
@@ -196,13 +196,13 @@ def _total(terms: Sequence[_Term]) -> Tensor:
 
 
 def _is_close(a: Tensor, b: Tensor, stream: Tensor) -> bool:
-    """Whether a and b agree in every row, up to the rounding of float32 sums in a stream of this size."""
+    """True if a and b agree in every row, up to the rounding of float32 sums in a stream of this size."""
     error = (a.double() - b.double()).norm(dim=-1)
     return bool((error <= _TOLERANCE * (b.double().norm(dim=-1) + stream.double().norm(dim=-1))).all())
 
 
 def _name(terms: Sequence[_Term], block: nn.Module) -> dict[str, _Term]:
-    """Which of the one or two terms is attention's and which the MLP's.
+    """Name the one or two terms: `attn_out` is the attention's and `mlp_out` the MLP's.
 
     Attention goes by the names of the modules around it, for a block may mix tokens by other means (a state space).
     """
@@ -217,7 +217,7 @@ def _name(terms: Sequence[_Term], block: nn.Module) -> dict[str, _Term]:
 
 
 def _names(block: nn.Module, path: str) -> str:
-    """The path within the block and the classes on it."""
+    """The path of a module within the block, and the classes along it."""
     parts = path.split(".")
     classes = [type(block.get_submodule(".".join(parts[: i + 1]))).__name__ for i in range(len(parts))]
     return " ".join([path, *classes])

@@ -28,7 +28,7 @@ _HUB_HINT = (
 
 
 def find_device() -> str:
-    """What "auto" stands for here."""
+    """The device that `auto` stands for on this machine."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

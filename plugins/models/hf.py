@@ -73,7 +73,7 @@ class HF:
         return missing_weights
 
     def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
-        """For each text, its consecutive windows."""
+        """The consecutive windows of each text."""
         return self.tokens.windows(texts, context)
 
     @torch.no_grad()
@@ -184,13 +184,13 @@ class HF:
         return tap
 
     def _does_padding_leak(self, alone: Float[Tensor, "1 t d"]) -> bool:
-        """Whether padding changes the rows beside it: not all models that mix tokens heed the mask."""
+        """True if padding changes the rows beside it: not all models that mix tokens obey the mask."""
         n_tokens = self._probe.shape[1]
         mask = torch.arange(n_tokens + 2)[None] < n_tokens
         return _differ(self._read_last(nn.functional.pad(self._probe, (0, 2)), mask)[:, :n_tokens], alone)
 
     def _sees_ahead(self) -> bool:
-        """Whether later tokens change the rows of earlier ones: such a model does not predict the next token."""
+        """True if later tokens change the rows of earlier ones: such a model does not predict the next token."""
         half = self._probe.shape[1] // 2
         changed = self._probe.clone()
         changed[:, half:] = (changed[:, half:] == 0).long()
@@ -204,6 +204,6 @@ class HF:
 
 
 def _differ(x: Float[Tensor, "1 t d"], other: Float[Tensor, "1 t d"]) -> bool:
-    """Whether any row differs by more than rounding."""
+    """True if any row differs by more than rounding."""
     error = (x - other).float().norm(dim=-1) / other.float().norm(dim=-1)
     return bool((error > torch.finfo(other.dtype).eps ** 0.5).any())

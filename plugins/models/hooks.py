@@ -1,4 +1,4 @@
-"""Reads and replaces tensors in the midst of a forward pass. Whatever happens, the model is left as it was."""
+"""Hooks that read and replace tensors within a forward pass. Whatever happens, the model is left as it was."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def read(taps: Mapping[str, Tap], forward: Callable[[], Any]) -> dict[str, Tenso
 
 
 def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[Call]:
-    """Every call of `modules` (with their paths) in one forward pass, in the order in which they ended."""
+    """Record every call of `modules`, given with their paths, in one forward pass, in the order in which they ended."""
     ended: list[Call] = []
     running: list[Call] = []
     n_calls: Counter[nn.Module] = Counter()
@@ -107,7 +107,7 @@ def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[
 
 @contextmanager
 def write(tap: Tap, x: Float[Tensor, "b t d"]) -> Iterator[None]:
-    """Forward passes inside have `x` at `tap`; what the tensor there holds beyond t tokens it keeps."""
+    """Put `x` at `tap` in forward passes inside; the tensor there keeps its own values beyond t tokens."""
     n_ended = 0
 
     def replaced(tensor: Tensor) -> Tensor:
@@ -141,12 +141,12 @@ def write(tap: Tap, x: Float[Tensor, "b t d"]) -> Iterator[None]:
 
 
 Answers: TypeAlias = Mapping[nn.Module, Mapping[int, Callable[[], Any]]]
-"""By module and the number of the call: what the call gives."""
+"""Functions that make the result of a call, by module and number of the call."""
 
 
 @contextmanager
 def stub(answers: Answers) -> Iterator[None]:
-    """One forward pass inside is given these answers; the calls do not run."""
+    """Give these answers in place of the calls, which do not run, in one forward pass inside."""
     own = {module: vars(module).get("forward") for module in answers}  # accelerate too puts one into the instance
     try:
         for module in answers:

@@ -21,7 +21,7 @@ def load(config: PackagedConfig) -> hf.HF:
 
 
 def find_folder(name: str) -> Path:
-    """Where the checkpoint of a packaged model lies, converted if need be."""
+    """The folder of a packaged model's checkpoint, converted if need be."""
     weights = PACKAGES[name].find_weights()
     if weights.suffix != ".gguf":
         return weights

@@ -1,4 +1,4 @@
-"""Registry packages that hold model weights, and where in them. Imports no torch."""
+"""Registry packages that hold model weights, with the paths in them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness import ConfigError
 
 @dataclass(frozen=True)
 class Package:
-    """A package at the version that was checked, and the weights' place in it: a GGUF file or a folder."""
+    """A package at the version that was checked, with the path of its weights: a GGUF file or a folder."""
 
     name: str
     version: str
@@ -24,7 +24,7 @@ class Package:
         return f"{self.name}=={self.version}"
 
     def find_weights(self) -> Path:
-        """Found without importing the package, which may need what is not installed."""
+        """Find the weights without importing the package, which may need dependencies that are not installed."""
         try:
             installed = importlib.metadata.distribution(self.name)
         except importlib.metadata.PackageNotFoundError:

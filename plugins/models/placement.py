@@ -1,4 +1,4 @@
-"""Where the weights of a model lie that is larger than memory: on accelerators first, then in memory, then on disk."""
+"""Placement of a model that is larger than memory: weights on accelerators first, then in memory, then on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.plugins.models import HFConfig
 
 
 class Placement:
-    """Options of `from_pretrained`, none for a model that lies in one place. What it writes to disk goes with this.
+    """Options of `from_pretrained`, none for a model that lies in one place. Its files on disk are deleted with it.
 
     Weights are read from the checkpoint whenever they are used. Only those are written anew that are not there as the
     model wants them, such as experts that it keeps merged.
@@ -50,7 +50,7 @@ def load_as_nan(module: nn.Module) -> None:
 
 
 def _make_folder() -> tuple[Path, FileLock]:
-    """A folder and its lock, which is held. What killed processes have left is deleted: nobody holds its lock."""
+    """Make a folder and hold its lock. Folders that killed processes left, whose lock nobody holds, are deleted."""
     root = cache_folder() / "offload"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "making"):

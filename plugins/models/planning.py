@@ -1,4 +1,4 @@
-"""What a plan needs to know of a model without loading it: what results depend on, and its shape. Imports no torch.
+"""Identities and shapes of models, which a plan needs without loading them. Imports no torch.
 
 Results depend on contents, not on paths, and never on the device.
 """
@@ -40,7 +40,7 @@ def hf_identity(config: HFConfig) -> dict[str, Any]:
 
 
 def hf_shape(config: HFConfig) -> dict[str, int] | None:
-    """Layers and width, as a local folder states them under the usual names; else as the config does."""
+    """Layers and width, as the config of a local folder states them under the usual names; else the parameters."""
     path = find_local(config.path)
     if path is None or not (path / "config.json").is_file():
         if config.n_layers is None or config.width is None:
@@ -54,7 +54,7 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
 
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
-    """The package at the one version that is taken."""
+    """The package with the only version that is accepted."""
     return {"package": PACKAGES[config.name].requirement, "dtype": config.dtype, **_drawn(config)}
 
 
@@ -69,19 +69,19 @@ def packaged_shape(config: PackagedConfig) -> dict[str, int]:
 
 
 def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
-    """All parameters but the device: identity and shape at once."""
+    """All parameters but the device, which are both identity and shape."""
     return {name: value for name, value in asdict(config).items() if name != "device"}
 
 
 def seedling_recipe(config: SeedlingConfig) -> dict[str, Any]:
-    """What the training depends on: all parameters but those of reading, the texts by their contents."""
+    """All that the training depends on: every parameter but those of reading, and the contents of the texts."""
     recipe = {name: value for name, value in asdict(config).items() if name not in ("step", "dtype", "device")}
     corpus = corpus_identity(PackagedCorpusConfig(config.corpus))
     return recipe | {"corpus": corpus, "version": SEEDLING_VERSION}
 
 
 def seedling_identity(config: SeedlingConfig) -> dict[str, Any]:
-    """The training, and which of its weights are read."""
+    """The recipe of the training, and the step and precision of the weights that are read."""
     return seedling_recipe(config) | {"step": config.read_step, "dtype": config.dtype}
 
 
@@ -91,7 +91,7 @@ def seedling_shape(config: SeedlingConfig) -> dict[str, int]:
 
 
 def superposition_shape(config: SuperpositionConfig) -> dict[str, int]:
-    """One layer of the width asked for."""
+    """One layer of the given width."""
     return {"n_layers": 1, "width": config.width}
 
 

@@ -1,4 +1,4 @@
-"""Training of a small language model that can be killed at any moment: it goes on from its last state to the same bits.
+"""Training of a small language model that can be killed at any moment: it resumes, and ends with the same bits.
 
 AdamW (β .9 and .95, weight decay .1 on matrices), linear warm-up over a twentieth of the steps, cosine decay to a tenth
 of the peak rate, gradients clipped to norm 1, no dropout, float32. Windows of `context` tokens are cut from one row of
@@ -64,9 +64,9 @@ class Pretraining:
     label: str
     step: int = 0
     losses: list[float] = field(default_factory=list)
-    """Of each step, in nats per token, before the step is taken."""
+    """The loss before each step, in nats per token."""
     seconds: float = 0.0
-    """That training took, in all processes together."""
+    """Seconds of training, in all processes together."""
 
     def __post_init__(self) -> None:
         parameters = list(self.model.parameters())  # tied weights are one
@@ -100,7 +100,7 @@ class Pretraining:
                 saved = now
 
     def learning_rate(self, step: int) -> float:
-        """The rate of the step after `step`."""
+        """The learning rate of the step after `step`."""
         warm_up: int = math.ceil(RECIPE["warm_up_share"] * self.n_steps)
         if step < warm_up:
             return self.peak_rate * (step + 1) / warm_up

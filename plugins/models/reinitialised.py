@@ -22,7 +22,7 @@ from harness.plugins.models.planning import hf_identity
 
 
 def reinitialised(config: HFConfig) -> HFConfig:
-    """The same, of a folder of the cache whose weights were drawn with `weights_seed`."""
+    """The config of a model in the cache that differs only in its weights, which were drawn with `weights_seed`."""
     identity = json.dumps(hf_identity(dataclasses.replace(config, dtype="float32")), sort_keys=True)
     name = f"reinitialised-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 

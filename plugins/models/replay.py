@@ -30,7 +30,7 @@ class Replayer:
     def __init__(
         self, forward: Callable[[Tensor], Tensor], blocks: Sequence[Block], tap: Tap, n_ended: int, width: int
     ) -> None:
-        """Of a model with these blocks, where `forward` leads from ids to logits; `n_ended` blocks end before `tap`."""
+        """Take a model's blocks and `forward`, which maps ids to logits; `n_ended` blocks end before `tap`."""
         self.forward, self.blocks, self.tap, self.n_ended, self.width = forward, blocks, tap, n_ended, width
         last = blocks[-1]
         self._taps = {"site": tap, "last": Tap(last.call.module, last.call.number, "output", last.leaves)}
@@ -41,7 +41,7 @@ class Replayer:
         self._stream: tuple[torch.device, torch.dtype] | None = None
 
     def run(self, ids: Int[Tensor, "b t"]) -> Replay:
-        """The windows, which have no padding, run once."""
+        """Run windows, which have no padding, once."""
         if self._is_sound is None:
             self._is_sound = True
             self._is_sound = self._check(ids[:1])
@@ -72,7 +72,7 @@ class Replayer:
         return self.rerun(ids[:, :1].expand(len(x), 1), len(self.blocks), stream)[:, 0]
 
     def _check(self, ids: Int[Tensor, "b t"]) -> bool:
-        """Whether stubs change nothing, bit for bit, neither with the clean activations nor with others."""
+        """True if stubs change no bit of the logits, neither with the clean activations nor with others."""
         replay = self.run(ids)
         others = replay.x.flip(1)
         whole = self.forward(ids)
@@ -91,7 +91,7 @@ class Replayer:
 
 
 class Replay:
-    """One batch of windows that has been run. What is kept of it lies on the CPU."""
+    """One batch of windows that has been run; its tensors are kept on the CPU."""
 
     def __init__(self, replayer: Replayer, ids: Int[Tensor, "b t"], found: dict[str, Tensor]) -> None:
         self._replayer, self._ids = replayer, ids
@@ -117,7 +117,7 @@ class Replay:
 
 
 def _hand_on(block: Block, stream: Float[Tensor, ...]) -> Any:
-    """What the block returns, `stream` in its place and no numbers elsewhere; a copy, for blocks may write into it."""
+    """The block's output with a copy of `stream` in its place, as blocks may write into it, and no other numbers."""
     output = block.call.output
     place = hooks.output_tensors(output)[block.leaves]
     return tree_map(lambda value: stream.clone() if value is place else value, output)

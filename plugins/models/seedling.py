@@ -64,7 +64,7 @@ class Seedling(HF):
 
 
 def training_record(config: SeedlingConfig) -> dict[str, Any]:
-    """How the weights came about: recipe, versions, machine, losses, and the checksum of the weights.
+    """The record of the weights' training: recipe, versions, machine, losses, and the checksum of the weights.
 
     `validation_loss` and `unigram_entropy` are in nats per token over the same tokens, `nats_under_unigram` is their
     difference; `training_losses` are (step, mean loss since the one before). Trains if need be.
@@ -153,8 +153,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _peak_rate(width: int) -> float:
-    """Falls with the width. Where 6 layers of width 128 saw 262k tokens, 1.5e-3, 3e-3 and 6e-3 gave 6.11, 6.08 and 6.47
-    nats; longer trainings bear less.
+    """The peak learning rate, which falls with the width. Where 6 layers of width 128 saw 262k tokens, 1.5e-3, 3e-3 and
+    6e-3 gave 6.11, 6.08 and 6.47 nats; longer trainings bear less.
     """
     return _PEAK_RATE * 128 / width
 
@@ -195,7 +195,7 @@ def _gpt_neox(config: SeedlingConfig) -> GPTNeoXConfig:
 
 
 def _llama(config: SeedlingConfig) -> LlamaConfig:
-    """With three matrices in the MLP, an inner width of 8/3 gives as many weights as 4 does with two."""
+    """The config of a llama: with three matrices in the MLP, 8/3 of the width gives as many weights as 4 with two."""
     return LlamaConfig(
         num_hidden_layers=config.n_layers,
         hidden_size=config.width,

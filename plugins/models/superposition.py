@@ -1,4 +1,4 @@
-"""Rows that are made of known features, more than there are dimensions: what a decomposition should find is known.
+"""Rows made of known features, more than there are dimensions, so that what a decomposition should find is known.
 
     x = Σ a_j v_j + ε
 
@@ -33,7 +33,7 @@ _MAX_SHARE = 0.5
 
 
 class Superposition:
-    """Draws rows document by document: what a row is made of can be told again from its place."""
+    """Draws rows document by document, so that the features of a row can be drawn again from its place."""
 
     n_layers = 1
 
@@ -50,7 +50,7 @@ class Superposition:
         self.parents = torch.randint(self.n_roots, (n_children,), generator=generator)
 
     def stored_capture(self, sites: Sequence[str]) -> Capture:
-        """All rows there are, at the one site there is."""
+        """All rows, at the model's only site."""
         wrong = [site for site in sites if site != SITE]
         if wrong:
             raise ConfigError(f"model superposition: no activations at {', '.join(wrong)}; its only site is {SITE}.")
@@ -62,7 +62,7 @@ class Superposition:
         return Capture(dict.fromkeys(sites, x), rows)
 
     def truth(self, rows: pd.DataFrame) -> Truth:
-        """The features, and how active they are in these rows."""
+        """The features, and their activations in these rows."""
         documents, positions = rows["document"].astype(int).to_numpy(), rows["position"].to_numpy()
         codes = self._sparse_codes(zip(documents, positions, strict=True), len(rows))
         return Truth(self.dictionary, codes)
@@ -88,7 +88,7 @@ class Superposition:
         return (x + scale * noise).float()
 
     def _codes(self, document: int) -> Float[Tensor, "r f"]:
-        """How active every feature is in every row of a document."""
+        """The activation of every feature in every row of a document."""
         generator, r, roots = self._generator("codes", document), ROWS_OF_DOCUMENT, self.n_roots
         of_pair = torch.randn(r, (roots + 1) // 2, generator=generator, dtype=torch.float64)
         own = torch.randn(r, roots, generator=generator, dtype=torch.float64)

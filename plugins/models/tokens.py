@@ -1,4 +1,4 @@
-"""How a tokenizer's output becomes the windows that a model sees."""
+"""Windows that a model reads, made of a tokenizer's output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PROBES = ("a", "the", "1", ".")
 
 Encoded: TypeAlias = tuple[list[int], list[tuple[int | None, int | None]]]
-"""The ids of a text's tokens, and where each starts and ends."""
+"""The ids of a text's tokens, with the start and end of each."""
 
 
 class Tokens:
@@ -29,7 +29,7 @@ class Tokens:
         self._control = frozenset(tokenizer.all_special_ids) - only_unknown
 
     def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
-        """For each text, windows of up to `context` tokens, the added ones counted."""
+        """The windows of each text, of up to `context` tokens including the special ones that are added."""
         n_content = context - len(self.prefix) - len(self.suffix)
         if n_content < 1:
             raise ConfigError(
@@ -83,7 +83,7 @@ class Tokens:
         )
 
     def texts(self, ids: Sequence[int]) -> list[str]:
-        """What each token adds to a text; "\ufffd" for parts of a character."""
+        """The text that each token adds to another; "\ufffd" for parts of a character."""
         # Alone, a token would lose its leading space in many tokenizers.
         anchor = self._tokenizer("a", add_special_tokens=False)["input_ids"]
         start = self._decode(anchor)
@@ -94,7 +94,7 @@ class Tokens:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def hash(self) -> str:
-        """Equal for tokenizers that cut every text alike, wherever they were loaded from."""
+        """A hash that is equal for tokenizers that cut every text alike, wherever they were loaded from."""
         if self._tokenizer.is_fast:
             rules = json.loads(self._tokenizer.backend_tokenizer.to_str())
             # Set anew by every call.

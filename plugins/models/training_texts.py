@@ -1,4 +1,4 @@
-"""What seedlings learn from: a tokenizer of their own, and the tokens of documents that no suite judges them on.
+"""Training texts of seedlings: a tokenizer of their own, and tokens of documents that no suite evaluates them on.
 
 Harness splits documents by id. Seedlings learn from the share that suites fit on, [.2, 1], and their loss is measured
 on the share that suites evaluate on, [0, .1], both of the suites' defaults. A suite with a larger `evaluation_share`
@@ -42,8 +42,8 @@ class TrainingTexts:
     validation: Int[Tensor, " v"]
 
     def unigram_entropy(self, tokens: Int[Tensor, "*n"]) -> float:
-        """The nats per token that the frequencies of the training tokens, one added to each, leave of `tokens`:
-        −mean ln((c_t + 1) / (n + V)). What a model that heeds no context comes to.
+        """The mean surprisal of `tokens` in nats, by the training tokens' frequencies with one added to each:
+        −mean ln((c_t + 1) / (n + V)). A model that ignores the context reaches this loss.
         """
         counts = torch.bincount(self.training, minlength=len(self.tokenizer)).double() + 1
         return float(-(counts / counts.sum()).log()[tokens].mean())

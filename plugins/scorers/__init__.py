@@ -10,19 +10,19 @@ import harness
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """Which silent windows active ones are told from; scores against different ones can't be compared."""
+    """A choice of the silent windows that active ones are told from. Scores with different ones can't be compared."""
 
     negatives: Literal["random", "near_latent", "near_text"] = "random"
-    """The silent windows: any (`random`), where a near latent is active (`near_latent`), or with like words
-    (`near_text`)."""
+    """Silent windows that active ones are told from: any (`random`), those where a near latent is active
+    (`near_latent`), or those with similar words (`near_text`)."""
 
 
 @dataclass(frozen=True)
 class WrittenConfig:
-    """How long an answer may be."""
+    """A limit on the length of an answer that a judge writes."""
 
     max_tokens: int = 128
-    """The longest answer, what the judge thinks aloud before it included; 128 hold a list and a few words."""
+    """Longest answer in tokens, including what the judge thinks aloud before it; 128 hold a list and a few words."""
 
     def __post_init__(self) -> None:
         check_max_tokens(self.max_tokens)
@@ -30,11 +30,11 @@ class WrittenConfig:
 
 @dataclass(frozen=True)
 class WrittenDetectionConfig(WrittenConfig, DetectionConfig):
-    """Which silent windows active ones are told from, and how long an answer may be."""
+    """A choice of the silent windows that active ones are told from, and a limit on the length of written answers."""
 
 
 def check_max_tokens(max_tokens: int) -> None:
-    """Raises ValueError where nothing could be said."""
+    """Raise a ValueError if an answer could not have a single token."""
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; give 1 or more.")
 
@@ -114,7 +114,7 @@ SPECS: list[harness.ScorerSpec] = [
     harness.ScorerSpec(
         name="simulation",
         version=2,
-        summary="A judge foretells by an explanation how active the latent is on single tokens",
+        summary="A judge predicts from an explanation how active the latent is on single tokens",
         config=DetectionConfig,
         factory="harness.plugins.scorers.simulation:Simulation",
         needs=("choose", "explanation"),

@@ -12,7 +12,7 @@ from harness.plugins.scorers.retrieval import Retrieval
 
 
 class AtomProvenance(Retrieval):
-    """The explanation is the atom's source."""
+    """Scores a latent by an explanation that is the source text of its atom."""
 
     def explanation(self, latent: harness.Latent) -> str:
         """The text around the token that the atom was taken from."""

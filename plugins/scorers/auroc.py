@@ -12,19 +12,19 @@ import numpy as np
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The share of pairs that are ranked rightly.
+    """The share of pairs that are ranked correctly.
 
     Args:
-        positive: finite scores of what should rank high; at least one.
-        negative: those of what should rank low; at least one.
+        positive: finite scores of items that should rank high; at least one.
+        negative: finite scores of items that should rank low; at least one.
     """
     difference = np.subtract.outer(np.asarray(positive, dtype=float), np.asarray(negative, dtype=float))
     return float(((np.sign(difference) + 1) / 2).mean())
 
 
 def best_threshold(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Where to cut so that the balanced accuracy of `score > threshold` is largest: midway between two scores, or below
-    all where no cut beats chance. Of cuts that are equally good it is the lowest.
+    """The threshold with the largest balanced accuracy of `score > threshold`: midway between two scores, or below all
+    if no cut beats chance. Of cuts that are equally good it is the lowest.
     """
     scores = np.unique(np.concatenate([positive, negative]))
     cuts = [-np.inf, *(scores[1:] + scores[:-1]) / 2]

@@ -27,7 +27,7 @@ Case = tuple[harness.LatentWindow, str]
 
 
 class CalibratedScorer(ABC):
-    """Asks a judge about the texts of test windows. A scorer says which texts, and what it asks.
+    """A scorer that asks a judge about the texts of test windows. Subclasses choose the texts and the request.
 
     Args:
         negatives: which silent windows there are; see `DetectionConfig`.
@@ -41,18 +41,18 @@ class CalibratedScorer(ABC):
 
     @abstractmethod
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """What is shown; raises Undefined where too little can be."""
+        """The windows with the texts to show; raises Undefined if there are too few."""
 
     @abstractmethod
     def request(self, about: str, text: str) -> Any:
-        """What is asked of a text under an explanation."""
+        """The request about a text under an explanation."""
 
     @abstractmethod
     def worth(self, response: Any) -> float | None:
-        """f(z, x); None where it is not known."""
+        """The number f(z, x) that a response is worth; None if it is not known."""
 
     def plan(self, latent: harness.Latent) -> list[Any]:
-        """All texts with the explanation, with none, and with that of the other latent if there is one."""
+        """Requests about all texts with the explanation, with none, and with that of the other latent if it has one."""
         latent = chosen_windows(latent, self._negatives)
         own, *random = explanations(latent)
         cases = self.cases(latent)

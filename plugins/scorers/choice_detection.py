@@ -18,7 +18,7 @@ from harness.plugins.scorers.choices import ChoiceScorer
 
 
 class ChoiceDetection(ChoiceScorer):
-    """Shows test windows as they are."""
+    """Asks a judge about test windows, shown as they are."""
 
     system = "You decide whether a text has a pattern. Answer Yes or No."
     question = "Does this text have the pattern? Answer Yes or No."
@@ -27,5 +27,5 @@ class ChoiceDetection(ChoiceScorer):
         super().__init__(config.negatives)
 
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """Active test windows and silent ones."""
+        """Active and silent test windows."""
         return [(window, window.text) for window in latent.test]

@@ -26,7 +26,7 @@ _LOOKALIKES = str.maketrans("<>", "‹›")  # what the text has must not pass f
 
 
 class ChoiceFuzzing(ChoiceScorer):
-    """Shows active test windows with marks."""
+    """Asks a judge about active test windows with marks, right and wrong ones."""
 
     system = "You decide whether the words marked with << >> in a text have a pattern. Answer Yes or No."
     question = "Do the marked words have the pattern? Answer Yes or No."
@@ -35,12 +35,12 @@ class ChoiceFuzzing(ChoiceScorer):
         super().__init__()
 
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """Right marks and wrong ones."""
+        """Active test windows with right marks, and with wrong ones."""
         return matched_marks(latent)
 
 
 def matched_marks(latent: harness.Latent) -> list[Case]:
-    """Each active test window with its own places marked, and with those of its partner.
+    """Mark each active test window at its own places, and at those of its partner.
 
     Raises:
         Undefined: too few windows have a partner.

@@ -15,16 +15,16 @@ CHOICES = ("Yes", "No")
 
 
 class ChoiceScorer(CalibratedScorer):
-    """A scorer says what it asks."""
+    """A scorer that asks for Yes or No. Subclasses choose the question."""
 
     system: str
     question: str
 
     def request(self, about: str, text: str) -> harness.Choose:
-        """The last blank line stands before the text, which is all that the requests of an explanation differ in."""
+        """The request. Requests of one explanation differ only in the text, which follows the last blank line."""
         return harness.Choose(self.system, f"Pattern: {about}\n\nText: {on_one_line(text)}\n{self.question}", CHOICES)
 
     def worth(self, response: tuple[float, float]) -> float:
-        """The log-odds of Yes."""
+        """The log-odds of the answer Yes."""
         yes, no = response
         return yes - no

@@ -36,7 +36,7 @@ MIN_CONTEXTS = 5
 
 @dataclass(frozen=True)
 class _Context:
-    """A token among random ones."""
+    """A context for a token: the random tokens around it."""
 
     before: str
     token: str
@@ -60,7 +60,7 @@ class ContextDependence:
     def __init__(self, config: object) -> None: ...
 
     def plan(self, latent: harness.Latent) -> list[harness.Activate]:
-        """Activations on the contexts with the token, and with a random one."""
+        """Requests for activations on the contexts with the token, and with a random token."""
         found = _contexts(latent)
         if len(found) < MIN_CONTEXTS:
             raise harness.Undefined(f"{len(found)} active test windows with silent ones, fewer than {MIN_CONTEXTS}")
@@ -82,7 +82,7 @@ class ContextDependence:
 
 
 def _contexts(latent: harness.Latent) -> list[tuple[harness.LatentWindow, _Context, _Context]]:
-    """Each active test window with its token in a context, and with a random token in the same."""
+    """Put the token of each active test window in a random context, and a random token in the same context."""
     pool = [token for window in latent.test if not window.is_active for token in window.tokens if token]
     found = []
     for window in latent.test:
@@ -99,7 +99,7 @@ def _contexts(latent: harness.Latent) -> list[tuple[harness.LatentWindow, _Conte
 
 
 def _activations(contexts: Sequence[_Context], responses: Sequence[harness.Activated]) -> list[float | None]:
-    """How active the latent is on the token of each context; None where it is no token for the model."""
+    """The latent's activation on the token of each context; None if the model cuts the text there otherwise."""
     found = []
     for context, response in zip(contexts, responses, strict=True):
         ends = np.cumsum([len(token) for token in response.tokens]).tolist()

@@ -19,7 +19,7 @@ from harness.plugins.scorers.auroc import auroc, balanced_accuracy, best_thresho
 METRIC = "auroc"
 CHANCE = 0.5
 MIN_WINDOWS = 5
-"""Of each class, active and silent."""
+"""Fewest windows of each class, active and silent."""
 
 Scores = Sequence[float]
 
@@ -45,7 +45,7 @@ def rows_at_cut(
     of_test_by_other: Scores | None,
     shown: Sequence[str] | None = None,
 ) -> list[harness.TableRow]:
-    """The same where it is known at which score to cut; `shown` are the texts that were shown, if not the windows'."""
+    """The metrics of one latent, cut at a known score; `shown` are the texts that were shown, if not the windows'."""
     n = len(latent.test)
     verdicts = verdicts_at_cut(latent.test, threshold, of_test, shown)
     test = _by_class(latent.test, of_test)
@@ -61,7 +61,7 @@ def rows_at_cut(
 def verdicts_at_cut(
     windows: Sequence[harness.LatentWindow], threshold: float, scores: Scores, shown: Sequence[str] | None = None
 ) -> list[harness.Verdict]:
-    """That a window is active where its score is above the threshold."""
+    """Verdicts that a window is active if its score is above the threshold, else silent."""
     cases = zip(windows, scores, shown or [window.text for window in windows], strict=True)
     return [
         harness.Verdict(window, window.is_active, bool(score > threshold), float(score), shown=_other(text, window))
@@ -75,7 +75,7 @@ def _other(text: str, window: harness.LatentWindow) -> str | None:
 
 
 def chosen_windows(latent: harness.Latent, negatives: str) -> harness.Latent:
-    """The latent with the silent windows that were asked for, in its halves and in those of its other latent.
+    """The latent with the chosen silent windows, in its halves and in those of its other latent.
 
     Raises:
         Undefined: a class of windows is too small for a score to mean anything.

@@ -22,7 +22,7 @@ from harness.plugins.scorers.trials import CHANCE, N_ACTIVE, trials_of, verdict
 
 
 class EmbeddingIntruder:
-    """Asks a sentence encoder."""
+    """Asks a sentence encoder which window stands out."""
 
     metric = "accuracy"
     chance = CHANCE
@@ -57,14 +57,14 @@ class EmbeddingIntruder:
 
 
 def _likeness(embeddings: Float[Tensor, "n d"], trials: list[list[int]]) -> Float[Tensor, "t 5"]:
-    """Of each window of a trial to the others."""
+    """The mean cosine of each window of a trial with the others of the trial."""
     e = embeddings[torch.tensor(trials)]
     cosines = torch.einsum("tid,tjd->tij", e, e)
     return (cosines.sum(dim=2) - cosines.diagonal(dim1=1, dim2=2)) / N_ACTIVE
 
 
 def _shares(likeness: Float[Tensor, "t 5"]) -> Float[Tensor, " t"]:
-    """Of the guess, the window that is least like the others, that of the last window."""
+    """The last window's share of the guess, which is the window least like the others; windows that tie share it."""
     is_guess = likeness == likeness.min(dim=1, keepdim=True).values
     return is_guess[:, -1] / is_guess.sum(dim=1)
 

@@ -8,12 +8,12 @@ from harness.plugins.scorers.retrieval import Retrieval
 
 
 class EmbeddingRetrieval(Retrieval):
-    """The explanation is an explainer's."""
+    """Scores a latent by the explanation that an explainer gave."""
 
     def explanation(self, latent: harness.Latent) -> str:
-        """What is said of the explain windows."""
+        """The explanation of the latent."""
         return explanation(latent)
 
     def random_explanation(self, other: harness.Latent) -> str | None:
-        """What is said of those of another latent."""
+        """The explanation of another latent, if it has one."""
         return other.explanation

@@ -30,7 +30,7 @@ from harness.plugins.scorers.detection import CHANCE, METRIC, check_windows, ver
 
 
 class ExampleEmbedding:
-    """Asks a sentence encoder."""
+    """Asks a sentence encoder whether active windows resemble other active windows."""
 
     metric = METRIC
     chance = CHANCE
@@ -69,13 +69,13 @@ def _auroc(
     referred: Sequence[harness.LatentWindow],
     references: Float[Tensor, "r e"],
 ) -> float:
-    """All embeddings are of unit norm: products are cosines."""
+    """The AUROC of Δ over the queries. All embeddings have unit norm, so products are cosines."""
     (of_active, of_silent), direction = _by_class(tested, queries), _direction(referred, references)
     return auroc((of_active @ direction).tolist(), (of_silent @ direction).tolist())
 
 
 def _direction(windows: Sequence[harness.LatentWindow], embeddings: Float[Tensor, "n e"]) -> Float[Tensor, " e"]:
-    """Its product with a query is Δ of the query."""
+    """The direction whose product with a query is the query's Δ."""
     active, silent = _by_class(windows, embeddings)
     return active.mean(dim=0) - silent.mean(dim=0)
 

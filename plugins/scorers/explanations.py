@@ -1,4 +1,4 @@
-"""The explanations that a scorer is given of a latent, and of the one that controls it."""
+"""Explanations that a scorer is given: a latent's own, and that of another latent as a control."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import harness
 
 
 def explanation(latent: harness.Latent) -> str:
-    """Raises Undefined where there is none."""
+    """The latent's explanation; raises Undefined if it has none."""
     if latent.explanation is None:
         raise harness.Undefined("the latent has no explanation")
     return latent.explanation

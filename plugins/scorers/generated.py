@@ -36,18 +36,18 @@ FAILED = "the request failed"
 
 
 class GeneratedScorer(ABC):
-    """Asks a judge to write. A scorer says which texts, and what it asks.
+    """A scorer that asks a judge to write. Subclasses choose the texts and the question.
 
     Args:
-        max_tokens: of an answer; see `WrittenConfig`.
-        negatives: which silent windows there are; see `DetectionConfig`.
+        max_tokens: longest answer; see `WrittenConfig`.
+        negatives: choice of silent windows; see `DetectionConfig`.
     """
 
     metric = "balanced_accuracy"
     chance = CHANCE
     system: str
     question: str
-    """Of one text, as the judge is to answer it."""
+    """The question about each text that the judge is to answer."""
 
     def __init__(self, max_tokens: int, negatives: str = "random") -> None:
         self._max_tokens = max_tokens
@@ -55,10 +55,10 @@ class GeneratedScorer(ABC):
 
     @abstractmethod
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """What is shown; raises Undefined where too little can be."""
+        """The windows with the texts to show; raises Undefined if there are too few."""
 
     def plan(self, latent: harness.Latent) -> list[harness.Generate]:
-        """All texts with the explanation, and with that of the other latent if there is one."""
+        """Requests about all texts with the explanation, and with that of the other latent if it has one."""
         latent = chosen_windows(latent, self._negatives)
         cases = self.cases(latent)
         return [
@@ -80,7 +80,7 @@ class GeneratedScorer(ABC):
     def reduce(
         self, latent: harness.Latent, requests: Sequence[harness.Generate], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
-        """The balanced accuracy, its control, and what became of the texts."""
+        """The balanced accuracy, its control, and the shares of texts that were answered, read and abstained from."""
         latent = chosen_windows(latent, self._negatives)
         cases = self.cases(latent)
         is_active = [window.is_active for window, _ in cases]
@@ -102,13 +102,13 @@ class GeneratedScorer(ABC):
 
 
 def _prompts(latent: harness.Latent, n: int) -> list[list[int]]:
-    """The places of n texts, shuffled, by the prompt that they are in."""
+    """The places of n texts in each prompt, after shuffling."""
     order = generator_of(latent, "generated").permutation(n).tolist()
     return [order[first : first + N_SHOWN] for first in range(0, n, N_SHOWN)]
 
 
 def _outcomes(prompts: Sequence[Sequence[int]], responses: Sequence[Any]) -> list[str]:
-    """What became of each text, in the order of the cases."""
+    """The outcome of each text, in the order of the cases."""
     found: dict[int, str] = {}
     for places, response in zip(prompts, responses, strict=True):
         is_failure = isinstance(response, harness.Failure)
@@ -132,7 +132,7 @@ def _balanced_accuracy(metric: str, is_active: Sequence[bool], outcomes: Sequenc
 
 
 def _rates(outcomes: Sequence[str]) -> list[harness.TableRow]:
-    """How many texts came how far."""
+    """Shares of the texts that were answered, and whose answer could be read or was an abstention."""
     n = len(outcomes)
     n_answered = n - outcomes.count(FAILED)
     n_read = n_answered - outcomes.count(UNREADABLE)

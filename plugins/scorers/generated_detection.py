@@ -13,7 +13,7 @@ from harness.plugins.scorers.generated import GeneratedScorer
 
 
 class GeneratedDetection(GeneratedScorer):
-    """Shows test windows as they are."""
+    """Asks a judge to write about test windows, shown as they are."""
 
     system = "You decide which of some texts have a pattern. Answer in JSON."
     question = "the text has the pattern"
@@ -22,5 +22,5 @@ class GeneratedDetection(GeneratedScorer):
         super().__init__(config.max_tokens, config.negatives)
 
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """Active test windows and silent ones."""
+        """Active and silent test windows."""
         return [(window, window.text) for window in latent.test]

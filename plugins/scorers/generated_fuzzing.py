@@ -16,7 +16,7 @@ from harness.plugins.scorers.generated import GeneratedScorer
 
 
 class GeneratedFuzzing(GeneratedScorer):
-    """Shows active test windows with marks."""
+    """Asks a judge to write about active test windows with marks, right and wrong ones."""
 
     system = "You decide in which of some texts the words marked with << >> have a pattern. Answer in JSON."
     question = "the marked words have the pattern"
@@ -25,5 +25,5 @@ class GeneratedFuzzing(GeneratedScorer):
         super().__init__(config.max_tokens)
 
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """Right marks and wrong ones."""
+        """Active test windows with right marks, and with wrong ones."""
         return matched_marks(latent)

@@ -36,7 +36,7 @@ class InputScore:
     def __init__(self, config: object) -> None: ...
 
     def plan(self, latent: harness.Latent) -> list[harness.Unembed]:
-        """The promoted tokens of the latent and of the other one, and those of random directions."""
+        """Requests for the tokens promoted by the latent, by the other latent, and by random directions."""
         if (n := len(_peaks(latent))) < MIN_WINDOWS:
             raise harness.Undefined(f"{n} active windows, fewer than {MIN_WINDOWS}")
         asked = own_and_other(latent)
@@ -60,7 +60,7 @@ class InputScore:
 
 
 def _peaks(latent: harness.Latent) -> list[str]:
-    """The strongest token of each active window."""
+    """The token of each active window on which the latent is most active."""
     return [window.peak_token for window in (*latent.explain, *latent.test) if window.is_active]
 
 

@@ -32,7 +32,7 @@ SYSTEM = "You decide which of some texts does not belong with the others. Answer
 QUESTION = "All texts but one have a pattern in common. Which is the one that does not? Answer with its number."
 CHOICES = tuple(str(number + 1) for number in range(N_ACTIVE + 1))
 _DECIMALS = 9
-"""To which places tie: beyond is rounding."""
+"""Number of decimals to which log-odds are compared: differences beyond are rounding."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """As a judge sees them."""
+        """The numbered windows, as a judge sees them."""
         texts = (on_one_line(window.text) for window in self.windows)
         return "\n".join(f"{number}. {text}" for number, text in zip(CHOICES, texts, strict=True))
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a judge's answer makes of the intruder."""
+    """A judge's guess in one trial, as far as the intruder goes."""
 
     share: float
-    """Of the guess, which windows that tie share."""
+    """The intruder's share of the guess, which windows that tie share equally."""
     probability: float
 
 
 class Intruder:
-    """Asks a judge for a number."""
+    """Asks a judge for the number of the window that does not belong."""
 
     metric = "accuracy"
     chance = CHANCE
@@ -68,7 +68,7 @@ class Intruder:
         self._negatives = config.negatives
 
     def plan(self, latent: harness.Latent) -> list[harness.Choose]:
-        """The trials, and those of silent windows alone."""
+        """Requests for the trials, and for those of silent windows alone."""
         return [_request(shown) for trials in self._shown(latent) for shown in trials]
 
     def reduce(
@@ -110,7 +110,7 @@ def _request(shown: Shown) -> harness.Choose:
 
 
 def _guesses(trials: Sequence[Shown], responses: Sequence[Any]) -> list[Guess | harness.Failure]:
-    """For each trial what was answered, or why nothing was."""
+    """The guess in each trial, or the failure in its place."""
     answers = [response for response in responses if not isinstance(response, harness.Failure)]
     found = np.array(answers).reshape(len(answers), len(CHOICES))
     found = (found - found.mean(axis=0)).round(_DECIMALS) if answers else found
@@ -128,7 +128,7 @@ def _guess(place: int, log_odds: Float[np.ndarray, " n"]) -> Guess:
 
 
 def _hits(guesses: Sequence[Guess | harness.Failure]) -> list[float]:
-    """For each trial that was answered, the intruder's share of the guess."""
+    """The intruder's share of the guess in each trial that was answered."""
     return [guess.share for guess in guesses if isinstance(guess, Guess)]
 
 

@@ -1,4 +1,4 @@
-"""What n-grams say of a latent's activation: a look-up table learnt from windows, and its predictions.
+"""Predictions of a latent's activation by n-grams: a look-up table that is learnt from windows.
 
 For the n-gram g of up to `MAX_ORDER` tokens that ends at a token, â(g) = Σ a / (c(g) + λ): the sum of the activations
 at the c(g) places where g ends, shrunk towards silence. A token is predicted from the longest n-gram that was seen
@@ -22,13 +22,13 @@ import harness
 
 MAX_ORDER = 3
 SHRINKAGE = 0.5
-"""λ: how many silent occurrences are added to those that were seen."""
+"""λ: number of silent occurrences that are added to those that were seen."""
 
 NGram = tuple[str, ...]
 
 
 class NGrams:
-    """The table of one latent."""
+    """The look-up table of one latent."""
 
     def __init__(self, windows: Iterable[harness.LatentWindow]) -> None:
         self._sums: defaultdict[NGram, float] = defaultdict(float)

@@ -44,7 +44,9 @@ class OutputScore:
     def __init__(self, config: object) -> None: ...
 
     def plan(self, latent: harness.Latent) -> list[Any]:
-        """The promoted tokens of the latent, a random direction and the other latent; and both steerings."""
+        """Requests for the tokens promoted by the latent, a random direction and the other latent; and for both
+        steerings.
+        """
         addition = MULTIPLE * _scale(latent) * direction_of(latent)
         random = _random_like(addition, latent)
         additions = torch.stack([addition, random])

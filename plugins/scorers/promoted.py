@@ -18,14 +18,14 @@ N_RANDOM = 100
 
 
 def direction_of(latent: harness.Latent) -> Float[Tensor, " d"]:
-    """Raises Undefined where there is none."""
+    """The latent's direction in the residual stream; raises Undefined if it has none."""
     if latent.direction is None or not latent.direction.any():
         raise harness.Undefined("the latent has no direction in the residual stream")
     return latent.direction
 
 
 def own_and_other(latent: harness.Latent) -> harness.Unembed:
-    """T of the latent and, where there is another one with a direction, of that."""
+    """The request for T of the latent and, if it has a direction, of the other latent."""
     directions = [direction_of(latent)]
     if latent.other is not None and latent.other.direction is not None and latent.other.direction.any():
         directions.append(latent.other.direction)
@@ -33,13 +33,13 @@ def own_and_other(latent: harness.Latent) -> harness.Unembed:
 
 
 def control_row(metric: str, value: float | None, n: int) -> harness.TableRow:
-    """The metric by the other latent's T, which is None where there is none."""
+    """The table row of the metric by the other latent's T; without a value if that is None."""
     reason = None if value is not None else "there is no other latent with a direction"
     return harness.TableRow(f"{metric}_random_explanation", value, n, None, reason)
 
 
 def random_directions(width: int) -> Float[Tensor, "r d"]:
-    """Drawn evenly from the unit sphere, the same for every latent."""
+    """Directions drawn evenly from the unit sphere, the same for every latent."""
     return _drawn(width).clone()
 
 

@@ -18,7 +18,7 @@ from harness.plugins.scorers.detection import CHANCE, METRIC, chosen_windows, de
 
 @dataclass
 class Retrieval(ABC):
-    """Asks a sentence encoder. A scorer says what the explanation of a latent is."""
+    """A scorer that asks a sentence encoder. Subclasses choose the explanation of a latent."""
 
     config: DetectionConfig
 
@@ -26,7 +26,7 @@ class Retrieval(ABC):
     chance = CHANCE
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
-        """Embeddings of the explanation, of the other latent's if it has one, and of all windows."""
+        """Requests for embeddings of the explanation, of the other latent's if it has one, and of all windows."""
         latent = chosen_windows(latent, self.config.negatives)
         explanations = [self.explanation(latent)]
         if latent.other is not None and (random := self.random_explanation(latent.other)) is not None:
@@ -36,16 +36,16 @@ class Retrieval(ABC):
 
     @abstractmethod
     def explanation(self, latent: harness.Latent) -> str:
-        """A text; raises Undefined where a latent has none."""
+        """The explanation's text; raises Undefined if the latent has none."""
 
     @abstractmethod
     def random_explanation(self, other: harness.Latent) -> str | None:
-        """What is said of another latent; None where nothing can be."""
+        """The text of another latent's explanation; None if it has none."""
 
     def reduce(
         self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
-        """The metrics of `detection`."""
+        """The metrics of `detection`, with cosines as scores."""
         (own, *random), explain, test = responses  # all of unit norm: products are cosines
         by_other = (test @ random[0]).tolist() if random else None
         latent = chosen_windows(latent, self.config.negatives)

@@ -48,11 +48,11 @@ import harness
 MIN_WINDOWS = 16
 MIN_TOKEN_MATCHED = 10
 LESS_ALIKE = 2 / 3
-"""The share of pairs of silent windows that are less alike than those of one sense: chosen on planted topics."""
+"""Share of pairs of silent windows that are less alike than windows of one sense; chosen on planted topics."""
 
 
 class Senses:
-    """Asks a sentence encoder."""
+    """Asks a sentence encoder which active windows are alike."""
 
     metric = "monosemanticity"
     chance = 0.0
@@ -62,7 +62,7 @@ class Senses:
     def __init__(self, config: object) -> None: ...
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
-        """Embeddings of the active windows, and of the silent ones."""
+        """Requests for embeddings of the active windows, and of the silent ones."""
         asked = []
         for kind, is_active in {"active": True, "silent": False}.items():
             texts = tuple(window.text for window in _windows(latent, is_active))
@@ -74,7 +74,7 @@ class Senses:
     def reduce(
         self, latent: harness.Latent, requests: Sequence[harness.Embed], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
-        """The monosemanticity, and what it is made of."""
+        """The monosemanticity, and the effective numbers of senses that it compares."""
         active, silent = responses
         matched = active[_most_common([window.peak_token for window in _windows(latent, True)])]
         threshold = _threshold(silent)
@@ -96,7 +96,7 @@ def _windows(latent: harness.Latent, is_active: bool) -> list[harness.LatentWind
 
 
 def _most_common(tokens: list[str]) -> list[int]:
-    """The places of the most common one; capitals and the space before a word make no difference."""
+    """The places of the most common token; capitals and the space before a word make no difference."""
     plain = [token.strip().casefold() for token in tokens]
     ((most, _),) = Counter(plain).most_common(1)
     return [place for place, token in enumerate(plain) if token == most]
@@ -111,7 +111,7 @@ def _threshold(silent: Float[Tensor, "s e"]) -> float:
 def _rows(
     suffix: str, active: Float[Tensor, "n e"], silent: Float[Tensor, "s e"], threshold: float
 ) -> list[harness.TableRow]:
-    """By as many silent windows as there are active ones."""
+    """Table rows of the metrics, by comparison with as many silent windows as there are active ones."""
     n = len(active)
     entropy, of_silent = _entropy(active, threshold), _entropy(silent[:n], threshold)
     value = 1 - entropy / of_silent if of_silent > 0 else None
@@ -123,7 +123,7 @@ def _rows(
 
 
 def _entropy(embeddings: Float[Tensor, "n e"], threshold: float) -> float:
-    """Of the senses' shares, in nats. All embeddings are of unit norm: products are cosines."""
+    """The entropy of the senses' shares, in nats. All embeddings have unit norm, so products are cosines."""
     distances = 1 - (embeddings @ embeddings.T).numpy()[np.triu_indices(len(embeddings), 1)]
     # Rounding may leave equal texts a hair below 0.
     senses = fcluster(linkage(distances.clip(min=0), "average"), 1 - threshold, "distance")

@@ -1,4 +1,4 @@
-"""Simulation: does a judge foretell by the explanation how active a latent is on a token?
+"""Simulation: does a judge predict from the explanation how active a latent is on a token?
 
 The simulation of Bills et al. 2023, "Language models can explain neurons in language models", as small judges can do
 it. A judge sees a test window with one token marked and answers with a digit; with p(k) its probability of the digit k
@@ -44,14 +44,14 @@ WINDOWS_OF_A_CLASS = 5
 N_TOKENS = 8
 MIN_TOKENS = 20
 _ALIKE = 1e-9
-"""Simulated activations that differ by less differ by rounding."""
+"""Smallest difference of simulated activations that is not rounding."""
 
 Token = tuple[harness.LatentWindow, int]
-"""A window and a place in it."""
+"""A token: a window and a place in it."""
 
 
 class Simulation:
-    """Asks a judge for digits."""
+    """Asks a judge for the activation on a token, as a digit."""
 
     metric = "ev_correlation"
     chance = 0.0
@@ -61,7 +61,7 @@ class Simulation:
         self._negatives = config.negatives
 
     def plan(self, latent: harness.Latent) -> list[harness.Choose]:
-        """All tokens with the explanation, and with that of the other latent if there is one."""
+        """Requests about all tokens with the explanation, and with that of the other latent if it has one."""
         latent = chosen_windows(latent, self._negatives)
         asked = _asked(latent)
         return [_request(about, window, place) for about in explanations(latent) for window, place in asked]
@@ -69,7 +69,7 @@ class Simulation:
     def reduce(
         self, latent: harness.Latent, requests: Sequence[harness.Choose], responses: Sequence[Any]
     ) -> list[harness.TableRow]:
-        """The correlation with verdicts on windows, its control, and what share was answered."""
+        """The correlation with verdicts on windows, its control, and the share that was answered."""
         latent = chosen_windows(latent, self._negatives)
         asked = _asked(latent)
         true = [window.activations[place] for window, place in asked]
@@ -114,7 +114,7 @@ def _shown(window: harness.LatentWindow, place: int) -> str:
 def _correlation(
     metric: str, true: Sequence[float], responses: Sequence[Any], higher_is_better: bool | None
 ) -> harness.TableRow:
-    """Of what was answered; a constant has no correlation."""
+    """The correlation over answered tokens; a constant has none."""
     pairs = [pair for pair in zip(true, responses, strict=True) if not isinstance(pair[1], harness.Failure)]
     n = len(pairs)
     if n < MIN_TOKENS:
@@ -132,13 +132,13 @@ def _correlation(
 
 
 def _expected(log_probabilities: np.ndarray) -> np.ndarray:
-    """E[a] of each row, of log-probabilities that need not add up to 1."""
+    """The expectation E[a] of each row of log-probabilities, whose probabilities need not add up to 1."""
     weights = np.exp(log_probabilities - log_probabilities.max(axis=1, keepdims=True))
     return np.asarray((weights @ np.array(CHOICES, dtype=float)) / weights.sum(axis=1))
 
 
 def _verdicts(asked: Sequence[Token], responses: Sequence[Any]) -> list[harness.Verdict]:
-    """On each window that was asked about."""
+    """The verdict on each window that was asked about."""
     pairs = zip(asked, responses, strict=True)
     by_window = [list(own) for _, own in groupby(pairs, lambda pair: id(pair[0][0]))]
     peaks = [_peak(own) for own in by_window]

@@ -19,20 +19,20 @@ from harness.plugins.scorers.calibrated import CalibratedScorer, Case
 
 
 class Surprisal(CalibratedScorer):
-    """Asks for the likelihood of test windows."""
+    """Asks a judge for the likelihood of test windows."""
 
     def __init__(self, config: DetectionConfig) -> None:
         super().__init__(config.negatives)
 
     def cases(self, latent: harness.Latent) -> list[Case]:
-        """Active test windows and silent ones."""
+        """Active and silent test windows."""
         return [(window, window.text) for window in latent.test]
 
     def request(self, about: str, text: str) -> harness.Likelihood:
-        """The text goes on where the context ends: the space between them is the text's."""
+        """The request: the text continues the context, and the space between them belongs to the text."""
         return harness.Likelihood(f"All of these texts have one pattern: {about}\n\nText:", f" {on_one_line(text)}")
 
     def worth(self, response: tuple[float, int]) -> float | None:
-        """The mean log-probability of a token."""
+        """The mean log-probability of the text's tokens, in nats."""
         total, n_tokens = response
         return total / n_tokens if n_tokens else None

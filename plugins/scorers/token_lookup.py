@@ -17,7 +17,7 @@ from harness.plugins.scorers.ngrams import NGrams
 
 
 class TokenLookup:
-    """Asks nobody."""
+    """Scores windows by a table of n-grams, without asking a judge."""
 
     metric = METRIC
     chance = CHANCE
@@ -26,7 +26,7 @@ class TokenLookup:
         self._config = config
 
     def plan(self, latent: harness.Latent) -> list[harness.Embed]:
-        """Nothing: the windows say it all."""
+        """Return no requests: the windows suffice."""
         return []
 
     def reduce(

@@ -21,7 +21,7 @@ CHANCE = 1 / (N_ACTIVE + 1)
 
 
 def trials_of(windows: Sequence[harness.LatentWindow]) -> tuple[list[list[int]], list[list[int]]]:
-    """The trials, and those of silent windows alone: five places among the windows, the last of which intrudes."""
+    """The trials, and the trials of silent windows alone: five places among the windows, the last of which intrudes."""
     active = [place for place, window in enumerate(windows) if window.is_active]
     active.sort(key=lambda place: max(windows[place].activations))
     silent = [place for place, window in enumerate(windows) if not window.is_active]
@@ -29,7 +29,7 @@ def trials_of(windows: Sequence[harness.LatentWindow]) -> tuple[list[list[int]],
 
 
 def trials(active: list[int], silent: list[int]) -> list[list[int]]:
-    """Four active windows of a band, and last an intruder. A band of more than four shows them in turn.
+    """Trials of four active windows of a band, and last an intruder. A band of more than four shows them in turn.
 
     Args:
         active: from the weakest to the strongest; at least four.
@@ -45,11 +45,11 @@ def trials(active: list[int], silent: list[int]) -> list[list[int]]:
 
 
 def verdict(intruder: harness.LatentWindow, share: float, score: float, shown: str | None = None) -> harness.Verdict:
-    """Of the trial of this window, of which the guess had a share."""
+    """The verdict on a window that intruded in a trial and got this share of the guess."""
     return harness.Verdict(intruder, True, share == 1, score, shown)
 
 
 def random_trials(silent: list[int]) -> list[list[int]]:
-    """Each silent window as the intruder among the four before it, in a circle."""
+    """Trials with each silent window as the intruder among the four before it, in a circle."""
     n = len(silent)
     return [[silent[(last - N_ACTIVE + i) % n] for i in range(N_ACTIVE + 1)] for last in range(n)]

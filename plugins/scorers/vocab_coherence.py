@@ -38,7 +38,7 @@ class VocabCoherence:
     def __init__(self, config: object) -> None: ...
 
     def plan(self, latent: harness.Latent) -> list[harness.Unembed]:
-        """The promoted tokens of the latent, and of random directions."""
+        """Requests for the tokens promoted by the latent, and by random directions."""
         own = torch.nn.functional.normalize(direction_of(latent)[None].float(), dim=1)
         return [harness.Unembed(own, N_TOKENS), harness.Unembed(random_directions(own.shape[1]), N_TOKENS)]
 
@@ -59,7 +59,7 @@ class VocabCoherence:
 
 
 def _mean_cosine(rows: Float[Tensor, "t e"]) -> float:
-    """Over pairs of different rows."""
+    """The mean cosine over pairs of different rows."""
     unit = torch.nn.functional.normalize(rows.double(), dim=1)
     n = len(unit)
     return float((unit.sum(dim=0).square().sum() - unit.square().sum()) / (n * (n - 1)))

@@ -1,4 +1,4 @@
-"""What a judge has written: a list of 1, 0 and null, perhaps after some reasoning.
+"""Written answers of a judge: a list of 1, 0 and null, perhaps after some reasoning.
 
 What stands before </think>, as some models mark their reasoning, is no part of the answer; where it breaks off after
 <think> there is none. What counts is the last list of nothing else; where it has too few items or too many, or where
@@ -19,20 +19,20 @@ _BRACKETS = re.compile(r"\[([^\[\]]*)(\]|$)")
 
 
 def schema_of(n: int) -> str:
-    """The JSON schema of n answers: an object, since endpoints that hold a judge to a schema want one."""
+    """The JSON schema of n answers: an object, since endpoints that enforce a schema want one."""
     items = {"type": "array", "items": {"enum": [0, 1, None]}, "minItems": n, "maxItems": n}
     found = {"type": "object", "properties": {"answers": items}, "required": ["answers"], "additionalProperties": False}
     return json.dumps(found)
 
 
 def spoken(answer: str) -> str | None:
-    """The answer without what was thought before it; None where it broke off in the thinking."""
+    """The answer without the reasoning before it; None if it breaks off within the reasoning."""
     rest = answer.rpartition(_CLOSED)[2]
     return None if _OPENED in rest else rest
 
 
 def read_answers(answer: str, n: int) -> list[str]:
-    """What a judge's text says of n texts; they are all unreadable where it has not as many answers.
+    """The answers about n texts in what a judge wrote; all are unreadable if their number is not n.
 
     The last list of nothing but 0, 1 and null counts, unless a later one is cut off.
     """

@@ -10,13 +10,13 @@ import harness
 
 @dataclass(frozen=True)
 class CkaConfig:
-    """How the kernel is made and how its HSIC is estimated."""
+    """The kernel of CKA, and the estimator of its HSIC."""
 
     kernel: Literal["linear", "rbf"] = "linear"
-    """`linear` streams; `rbf` needs all rows at once."""
+    """Kernel: `linear` streams; `rbf` needs all rows at once."""
     estimator: Literal["biased", "debiased", "minibatch"] = "biased"
-    """`biased` (Gretton et al. 2005), `debiased` (Song et al. 2012; can be negative) or `minibatch` (the debiased
-    one of every 256 rows, Nguyen et al. 2021; linear only)."""
+    """Estimator of HSIC: `biased` (Gretton et al. 2005), `debiased` (Song et al. 2012; can be negative) or `minibatch`
+    (the debiased one of every 256 rows, Nguyen et al. 2021; linear only)."""
     bandwidth: float = 1.0
     """Width σ of the RBF kernel, in medians of the off-diagonal distances of each side; `linear` has none."""
 
@@ -29,55 +29,56 @@ class CkaConfig:
 
 @dataclass(frozen=True)
 class JaccardConfig:
-    """What makes two atoms the same."""
+    """The criterion by which two atoms are the same."""
 
     key: Literal["token", "end"] = "token"
-    """`token`: two atoms are the same if they are one token of one tokenizer; `end`: if they end at one place in the
-    text, whatever the tokenizers."""
+    """Criterion by which two atoms are the same: `token` if they are the same token of one tokenizer; `end` if they end
+    at the same place in the text, whatever the tokenizers."""
 
 
 @dataclass(frozen=True)
 class LatentMatchingConfig:
-    """What makes two latents alike."""
+    """The measure of how alike two latents are."""
 
     by: Literal["cosine", "activation"] = "cosine"
-    """`cosine` of their rows of the dictionaries: needs dictionary, between the seeds of a site; `activation`,
-    correlation over rows that both sides share: needs codes, between the seeds of a site and, seed by seed, between
-    sites and models."""
+    """Measure of how alike two latents are: `cosine` of their rows of the dictionaries (needs dictionary; between the
+    seeds of a site), or `activation`, the correlation of codes over shared rows (needs codes; between the seeds of a
+    site and, seed by seed, between sites and models)."""
 
 
 def latent_matching_needs(config: LatentMatchingConfig) -> tuple[str, ...]:
-    """Directions have to be of one space; codes only of the same rows."""
+    """The needs of a config: cosines need directions in one space, activations only codes of the same rows."""
     return ("dictionary",) if config.by == "cosine" else ("codes",)
 
 
 @dataclass(frozen=True)
 class LinearRegressionConfig:
-    """Which R² of y from x."""
+    """The estimate of the R² of y predicted from x."""
 
     estimate: Literal["gcv", "in_sample"] = "gcv"
-    """`gcv`: of rows that the fit left out, which can be negative; `in_sample`: of those it saw."""
+    """Estimate of R²: `gcv` on rows that the fit left out, which can be negative; `in_sample` on those it saw."""
 
 
 @dataclass(frozen=True)
 class ProcrustesConfig:
-    """In what the distance is measured."""
+    """The form of the distance: an angle or a length."""
 
     form: Literal["angular", "normalised"] = "angular"
-    """`angular`: radians from 0 to π/2; `normalised`: the distance of sides of norm 1, from 0 to √2."""
+    """Form of the distance: `angular` in radians from 0 to π/2, or `normalised`, that of sides of norm 1, from 0 to
+    √2."""
 
 
 @dataclass(frozen=True)
 class PwccaConfig:
-    """Whose directions weigh the correlations."""
+    """The side whose directions weigh the correlations."""
 
     side: Literal["smaller", "x", "y"] = "smaller"
-    """`smaller`: the side whose rows have fewer directions, x where they have as many; or the side itself."""
+    """Side whose directions weigh the correlations: `x`, `y`, or `smaller`, the one of smaller rank (x if equal)."""
 
 
 @dataclass(frozen=True)
 class SvccaConfig:
-    """How many directions of each side are compared."""
+    """The choice of the directions of each side that are compared."""
 
     variance: float = 0.99
     """Share of variance (Σs²) that the kept directions reach; 1 keeps all that the rows have."""
@@ -89,21 +90,21 @@ class SvccaConfig:
 
 @dataclass(frozen=True)
 class RelativeConfig:
-    """Which rows are the anchors, and how rows that are described by them are compared."""
+    """The choice of the anchor rows, and the comparison of rows that are described by them."""
 
     anchors: int | list[int] = 300
-    """The anchor rows' numbers, or how many to draw; the authors of relative representations draw 300."""
+    """Numbers of the anchor rows, or how many to draw; the authors of relative representations draw 300."""
     centre: bool = False
-    """Take the anchors' mean from all rows first."""
+    """Subtract the anchors' mean from all rows first."""
     seed: int = 0
-    """Seed of anchors that are drawn."""
+    """Seed for drawing anchors."""
     n_seeds: int = 1
-    """How many seeds, from `seed` on, anchors are drawn with; the value is the mean over them."""
+    """Number of seeds, from `seed` on, with which anchors are drawn; the value is the mean over them."""
     compare: Literal["cosine", "neighbours", "rank"] = "cosine"
-    """`cosine` of a row's two descriptions (streams), overlap of their nearest `neighbours`, or the `rank` at which
-    the one finds the other among all rows; the last two need all rows at once."""
+    """Comparison of a row's two descriptions: their `cosine` (streams), the overlap of their nearest `neighbours`, or
+    the `rank` at which one finds the other among all rows; the last two need all rows at once."""
     k: int = 10
-    """How many neighbours are compared; the other comparisons have none."""
+    """Number of neighbours that are compared, with `compare: neighbours`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.anchors, int):
@@ -112,7 +113,9 @@ class RelativeConfig:
         elif not self.anchors or min(self.anchors) < 0 or len(set(self.anchors)) < len(self.anchors):
             raise ValueError("anchors, as a list, needs the numbers of one or more different rows, from 0 on.")
         elif self.n_seeds != 1:
-            raise ValueError(f"n_seeds is {self.n_seeds}, but no anchors are drawn; give their number, or one seed.")
+            raise ValueError(
+                f"n_seeds is {self.n_seeds}, but anchors is a list, so none are drawn; give their number, or n_seeds=1."
+            )
         if self.n_seeds < 1:
             raise ValueError(f"n_seeds is {self.n_seeds}; give at least 1.")
         _check_k(self.k)
@@ -120,12 +123,12 @@ class RelativeConfig:
 
 @dataclass(frozen=True)
 class MutualKnnConfig:
-    """Whose neighbours are compared."""
+    """The neighbours of each row that are compared."""
 
     k: int = 10
-    """How many neighbours each row has; 10 as published."""
+    """Number of neighbours of each row; 10 as published."""
     centre: bool = False
-    """Take the mean over all rows from each side first."""
+    """Subtract the mean over all rows from each side first."""
 
     def __post_init__(self) -> None:
         _check_k(self.k)
@@ -138,20 +141,20 @@ def _check_k(k: int) -> None:
 
 @dataclass(frozen=True)
 class RsaConfig:
-    """How rows differ, how differences are compared, and of which rows."""
+    """The dissimilarity of two rows, the comparison of dissimilarities, and the choice of rows."""
 
     dissimilarity: Literal["correlation", "euclidean"] = "correlation"
-    """How two rows differ: `correlation` (1 − Pearson's r over features) or `euclidean`."""
+    """Dissimilarity of two rows: `correlation` (1 − Pearson's r over features) or `euclidean` distance."""
     compare: Literal["spearman", "pearson"] = "spearman"
-    """How dissimilarities are compared: `spearman` (by rank) or `pearson`."""
+    """Correlation of dissimilarities: `spearman` (by rank) or `pearson`."""
     n_rows: int | None = None
-    """Compare so many rows where there are more, drawn without replacement; null takes all, up to 5,000."""
+    """Most rows to compare, drawn without replacement if there are more; null takes all, up to 5,000."""
     seed: int = 0
-    """Seed of rows that are drawn."""
+    """Seed for drawing rows."""
 
     def __post_init__(self) -> None:
         if self.n_rows is not None and self.n_rows < 3:
-            raise ValueError(f"n_rows is {self.n_rows}; give at least 3, or none to take all rows.")
+            raise ValueError(f"n_rows is {self.n_rows}; give at least 3, or null to take all rows.")
 
 
 SPECS: list[harness.SimilaritySpec] = [
@@ -195,7 +198,7 @@ SPECS: list[harness.SimilaritySpec] = [
     harness.SimilaritySpec(
         name="pwcca",
         version=1,
-        summary="Mean canonical correlation, weighted by what each direction holds of one side",
+        summary="Mean canonical correlation, weighted by how much of one side each direction accounts for",
         config=PwccaConfig,
         factory="harness.plugins.similarities.pwcca:Pwcca",
     ),

@@ -33,7 +33,7 @@ def whiteners(moments: CentredMoments, variance: float = 1.0) -> tuple[Float[Ten
 
 
 def whitener(side: Scatter, variance: float = 1.0) -> Float[Tensor, "d k"]:
-    """U Λ^-½ of the kept directions."""
+    """The whitener U Λ^-½ of the kept directions."""
     values, vectors = side.eigen
     # Smaller eigenvalues are rounding error of the largest: s² of directions that the rows do not have.
     rounding = max(side.n_rows, len(values)) * _EPS
@@ -44,7 +44,7 @@ def whitener(side: Scatter, variance: float = 1.0) -> Float[Tensor, "d k"]:
 
 
 def clipped(correlations: Float[Tensor, " k"], rounding: float = CLIP) -> Float[Tensor, " k"]:
-    """Without the rounding error above 1, as long as it is no more than that."""
+    """Clip correlations to 1, if they exceed it by no more than rounding."""
     if correlations.max() > 1 + rounding:
         raise harness.Undefined(
             f"a canonical correlation came out as {correlations.max():.6f}: the directions with the least variance "

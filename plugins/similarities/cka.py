@@ -39,7 +39,7 @@ _ROUNDING = 1e-12
 
 
 def make(config: CkaConfig) -> LinearCka | MinibatchCka | RbfCka:
-    """The linear kernel needs only moments, so it streams; the RBF kernel needs all pairs of rows."""
+    """Make CKA for a kernel: the linear one needs only moments, so it streams; RBF needs all pairs of rows."""
     if config.estimator == "minibatch":
         return MinibatchCka(config)
     return LinearCka(config) if config.kernel == "linear" else RbfCka(config)
@@ -56,7 +56,7 @@ class _Cka:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The ends by Cauchy and Schwarz; the debiased HSIC too is an inner product (Székely & Rizzo 2014)."""
+        """The range by Cauchy–Schwarz; the debiased HSIC is an inner product, too (Székely & Rizzo 2014)."""
         return (-1.0, 1.0) if self.debiased else (0.0, 1.0)
 
     def _check_n_rows(self, n_rows: int) -> None:
@@ -88,7 +88,7 @@ class LinearCka(_Cka, MomentSimilarity):
         return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
 
     def _hsic(self, n: int, scatter: Tensor, norm_products: float, traces: float) -> tuple[float, float]:
-        """(HSIC, the size of its first term), both without the constant that cancels in the ratio."""
+        """The HSIC and the size of its first term, both without the constant that cancels in the ratio."""
         biased = float(scatter.square().sum())
         if not self.debiased:
             return biased, biased
@@ -146,13 +146,13 @@ class RbfCka(_Cka):
 
 
 def _centre(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """HKH, in place; tr(KHLH) is the sum of the products of the entries of HKH and HLH."""
+    """Centre K to HKH, in place; tr(KHLH) is the sum of the products of the entries of HKH and HLH."""
     means = kernel.mean(dim=0)
     return kernel.sub_(means).sub_(means[:, None]).add_(means.mean())
 
 
 def _median(values: Float[Tensor, " n"]) -> float:
-    """The mean of the two middle values; torch.median is the lower one."""
+    """The median as the mean of the two middle values; torch.median is the lower one."""
     return (values.median().item() - (-values).median().item()) / 2
 
 

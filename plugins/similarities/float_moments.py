@@ -31,7 +31,7 @@ _SMALLEST, _LARGEST = 1e-16, 1e16
 
 
 class FloatMoments(JointMoments):
-    """Moments of many pairs, blocks of float32 rows of two places being multiplied in float32, where they are large.
+    """Moments of many pairs, with large blocks of float32 rows of two places multiplied in float32.
 
     Float64 rows are multiplied as they are.
     """
@@ -49,10 +49,10 @@ class FloatMoments(JointMoments):
         self._rounded: set[tuple[str, str]] = set()
         """Pairs of which rows or products were rounded to float32."""
         self._doubted: set[tuple[str, str]] = set()
-        """Those of them that are to be read again."""
+        """Pairs whose products a metric needs in float64, so that their rows are to be read again."""
 
     def merge(self, other: Self) -> None:
-        """Add the rows that another of the same places has seen; it stays as it is."""
+        """Add the rows that `other`, of the same places, has seen; it is left unchanged."""
         self._rounded |= other._rounded
         self._are_rough |= other._are_rough - self._pilots.keys()
         super().merge(other)
@@ -115,7 +115,7 @@ class FloatMoments(JointMoments):
 
     @torch.no_grad()
     def _multiply_again(self) -> None:
-        """Put products in float64 in the place of those of all pairs that are doubted."""
+        """Replace the products of all doubted pairs by those in float64."""
         if self._read_again is None:
             raise harness.HarnessError("a value needs products in float64, but the rows can't be read again.")
         for pair in self._doubted:

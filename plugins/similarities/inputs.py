@@ -10,7 +10,7 @@ import harness
 
 
 def check_aligned(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
-    """Refuse what is not two row-aligned matrices, and finite.
+    """Refuse sides that are not two finite, row-aligned matrices.
 
     Raises:
         ConfigError: the shapes can't belong to one set of rows.

@@ -30,7 +30,7 @@ class _ItdaPaper:
     streams = False
 
     def __init__(self, config: object) -> None:
-        """Nothing can be chosen: the published numbers are fixed."""
+        """Take no parameters: the published numbers are fixed."""
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:

@@ -36,7 +36,7 @@ from harness.plugins.similarities import JaccardConfig
 
 @dataclass(frozen=True)
 class _Counts:
-    """Distinct places: of each side's atoms, of both, of both by luck (None where a side has no candidates)."""
+    """Numbers of distinct places: of each side's atoms, of both, and of both by luck (None without candidates)."""
 
     a: int
     b: int

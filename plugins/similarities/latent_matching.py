@@ -37,7 +37,7 @@ _BLOCK_ROWS = 512
 
 
 def make(config: LatentMatchingConfig) -> CosineMatching | ActivationMatching:
-    """Directions are compared as they are, activations on rows."""
+    """Make the matching by cosine, which compares directions as they are, or by activation, which needs rows."""
     return CosineMatching() if config.by == "cosine" else ActivationMatching()
 
 

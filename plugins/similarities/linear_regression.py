@@ -66,7 +66,7 @@ class LinearRegression(MomentSimilarity):
 
     @property
     def range(self) -> tuple[float, float]:
-        """A regression can predict rows that it has not seen as badly as it likes."""
+        """The range of R²; without a lower end for unseen rows, which a regression can predict arbitrarily badly."""
         return (-math.inf if self.is_validated else 0.0, 1.0)
 
     def value(self, moments: CentredMoments) -> float:

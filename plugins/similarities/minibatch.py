@@ -1,4 +1,4 @@
-"""Inner products of U-centred kernels, summed over minibatches of rows: what minibatch CKA needs of many pairs.
+"""Inner products of U-centred kernels of many pairs, summed over minibatches of rows, for minibatch CKA.
 
 For the linear kernels K and L [n, n] of the n rows of a minibatch that neither side masks, with zero diagonals and
 U-centred (Székely & Rizzo 2014, definition 2), Σ K̃L̃ = n(n−3) HSIC₁(K, L). A place's kernels are made and centred once
@@ -21,7 +21,7 @@ import harness
 
 MINIBATCH_ROWS = 256
 MIN_ROWS = 4
-"""With fewer, HSIC₁ is not defined; such a minibatch adds nothing."""
+"""Fewest rows for which HSIC₁ is defined; a smaller minibatch adds nothing."""
 _EPS = torch.finfo(torch.float64).eps
 
 
@@ -30,7 +30,7 @@ class KernelProducts:
     """Sums over all minibatches for one pair; plain numbers, since there are many pairs and each adds little."""
 
     n_rows: int = 0
-    """In the minibatches that count."""
+    """Number of rows in the minibatches that count."""
     xx: float = 0.0
     """Σ K̃K̃"""
     xy: float = 0.0
@@ -38,7 +38,7 @@ class KernelProducts:
     yy: float = 0.0
     """Σ L̃L̃"""
     norm_x: float = 0.0
-    """Σ‖K‖² before U-centring: what the rounding errors of the products are small against."""
+    """Σ‖K‖² before U-centring, against which the rounding errors of the products are small."""
     norm_y: float = 0.0
     """Σ‖L‖²"""
 
@@ -53,7 +53,7 @@ class KernelProducts:
 
 
 class MinibatchKernels:
-    """Minibatches are consecutive rows, whatever blocks they come in; the last may be smaller.
+    """Kernels of minibatches of consecutive rows, whatever blocks they come in; the last may be smaller.
 
     The kernels of all places are multiplied at once: how many there are may change the last bit of a value.
     """
@@ -127,7 +127,7 @@ def u_centre(kernels: Float[Tensor, "*p n n"]) -> Float[Tensor, "*p n n"]:
 
 
 def _kernel(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """In the dtype of the rows, or float32."""
+    """The linear kernel of centred rows, in the dtype of the rows, but at least float32."""
     centred = x.double()
     mean = centred.mean(dim=0)
     centred -= mean  # lent rows stay as they are: those of float64 are copied by the mask that chose them

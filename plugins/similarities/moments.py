@@ -33,7 +33,7 @@ _EPS = torch.finfo(torch.float64).eps
 
 
 class Imprecise(Exception):
-    """Raised by a metric to which products in float32 do not give the digits that its value needs."""
+    """Raised by a metric if products in float32 are too imprecise for its value."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Scatter:
     norms4: float
     """Σ‖x‖⁴"""
     pilot_squares: Float[Tensor, " d"]
-    """Σz² around the pilot: rounding of products is small against these."""
+    """Σz² around the pilot, against which the rounding of products is small."""
 
     @cached_property
     def trace(self) -> float:
-        """Σ‖x‖². No product is larger, by Cauchy and Schwarz."""
+        """Σ‖x‖², which bounds all products by Cauchy–Schwarz."""
         return float(self.products.trace())
 
     @cached_property
     def eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-        """(eigenvalues of XᵀX, the largest first; eigenvectors as columns)."""
+        """The eigenvalues of XᵀX, largest first, and the eigenvectors as columns."""
         values, vectors = torch.linalg.eigh(self.products)
         return values.flip(0), vectors.flip(1)
 
@@ -72,11 +72,11 @@ class CentredMoments:
     norm_products: float
     """Σ‖x‖²‖y‖²"""
     doubt: Callable[[], Callable[[], CentredMoments]] | None = None
-    """Where XᵀY is of products in float32: says that float64 is needed, and gives what will have these moments then."""
+    """Set where XᵀY comes from products in float32: asks for float64, and returns a function for the exact moments."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether XᵀY, too, is of rows and products in float64."""
+        """True if XᵀY, too, comes from rows and products in float64."""
         return self.doubt is None
 
     @property
@@ -130,7 +130,7 @@ class JointMoments:
         self._add_block({place: x for place, x in rows.items() if place in self._pilots}, masked)
 
     def merge(self, other: Self) -> None:
-        """Add the rows that another of the same places has seen; it stays as it is."""
+        """Add the rows that `other`, of the same places, has seen; it is left unchanged."""
         self._scatters.clear()
         steps = {}
         for place, pilot in other._pilots.items():
@@ -165,7 +165,7 @@ class JointMoments:
         return CentredMoments(own_x, own_y, _products_moved(sums, *steps), _norm_products_moved(sums, *steps))
 
     def _key(self, x: str, y: str) -> tuple[str, str]:
-        """The way round in which the products of a pair are summed."""
+        """The order of the two places in which the products of a pair are summed."""
         return (x, y) if (x, y) in self._sums else (y, x)
 
     def _original(self, place: str) -> str:
@@ -199,7 +199,7 @@ class JointMoments:
 
 
 class Moments:
-    """Moments of one pair. In any order and any split, `update` and `merge` give the same to rounding."""
+    """Moments of one pair. Any order and split of rows over `update` and `merge` gives the same up to rounding."""
 
     def __init__(self, kind: type[JointMoments] = JointMoments) -> None:
         self._joint = kind([("x", "y")])
@@ -213,7 +213,7 @@ class Moments:
             self._joint.update({"x": x_block, "y": y_block}, {"x": none, "y": none})
 
     def merge(self, other: Moments) -> None:
-        """Add the rows that another has seen; it stays as it is."""
+        """Add the rows that `other` has seen; it is left unchanged."""
         self._check_widths(other._joint.widths)
         self._joint.merge(other._joint)
 
@@ -233,9 +233,9 @@ class MomentSimilarity(ABC):
 
     streams = True
     statistics: type[JointMoments] = JointMoments
-    """For rows that can be read again."""
+    """The class that sums moments of rows that can be read again."""
     streamed: type[JointMoments] = JointMoments
-    """For rows that can't."""
+    """The class that sums moments of rows that can be read only once."""
 
     def __init__(self) -> None:
         self.reset()
@@ -245,7 +245,7 @@ class MomentSimilarity(ABC):
         """The metric's value; may raise Imprecise where the moments are not exact."""
 
     def compute_from(self, moments: CentredMoments) -> float | Callable[[], float]:
-        """The value; or, where it needs products in float64, what gives it once all metrics have said so."""
+        """The value; or, if that needs products in float64, a function to call after all metrics have been asked."""
         try:
             return self.value(moments)
         except Imprecise:

@@ -45,7 +45,7 @@ class MutualKnn:
 
     @property
     def invariant_to(self) -> frozenset[str]:
-        """Cosines see where the origin is, unless it is moved to the mean."""
+        """The maps that change no value: cosines depend on the origin, unless it is moved to the mean."""
         translation = {"translation"} if self.centre else set()
         return frozenset({"orthogonal", "isotropic_scale", "permutation"} | translation)
 
@@ -63,7 +63,7 @@ class MutualKnn:
         return neighbours(side, self._directions(side, rows), self.k)
 
     def of_sides(self, of_x: Members, of_y: Members) -> float:
-        """The share of neighbours that are neighbours on both sides."""
+        """The share of each row's neighbours that it has on both sides."""
         return overlap(of_x, of_y)
 
     def _directions(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

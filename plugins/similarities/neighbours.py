@@ -33,14 +33,14 @@ def unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 class Members(NamedTuple):
-    """The k nearest rows of each of n rows, without itself, and to which degree they are: a row's degrees sum to k.
+    """The k nearest rows of each of n rows, without itself, each with a degree of membership; those of a row sum to k.
 
     Rows that are tied for the last r places are members to the degree r / (number of tied rows). Thus neither the order
     of rows nor rounding decides, and a side has overlap 1 with itself however many of its rows are equal.
     """
 
     places: Int[Tensor, " e"]
-    """i · n + j where row j is a neighbour of row i; rising."""
+    """The number i · n + j for each row j that is a neighbour of row i, in rising order."""
     degrees: Float[Tensor, " e"]
 
 
@@ -103,7 +103,7 @@ def _mean(side: str, units: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
 
 
 def _scores(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], tile: slice) -> tuple[Float[Tensor, "b n"], float]:
-    """(scores of all rows of y for a tile of x, the level of their rounding error)."""
+    """The scores of all rows of y for a tile of x, and the level of their rounding error."""
     norms = y.square().sum(dim=1)
     scores = (x[tile] @ y.T).sub_(norms / 2)
     largest = max(float(x.square().sum(dim=1).max()), float(norms.max()))
@@ -111,7 +111,7 @@ def _scores(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], tile: slice) -> tu
 
 
 def _membership(x: Float[Tensor, "n d"], tile: slice, k: int) -> Float[Tensor, "b n"]:
-    """To which degree each row is one of the k neighbours of the tile's rows; a row's degrees sum to k."""
+    """The degree to which each row is one of the k neighbours of the tile's rows; a row's degrees sum to k."""
     scores, rounding = _scores(x, x, tile)
     scores.diagonal(tile.start).fill_(-torch.inf)
     last = scores.topk(k, dim=1).values[:, -1:]

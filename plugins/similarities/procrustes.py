@@ -47,7 +47,7 @@ class Procrustes(MomentSimilarity):
 
     @property
     def range(self) -> tuple[float, float]:
-        """The ends are at ν = 1 and ν = 0."""
+        """The range of the distance, whose ends are at ν = 1 and ν = 0."""
         return (0.0, math.pi / 2 if self.form == "angular" else math.sqrt(2))
 
     def value(self, moments: CentredMoments) -> float:

@@ -31,7 +31,7 @@ _SAME = 1e-6
 
 
 class Pwcca(MomentSimilarity):
-    """Mean canonical correlation, weighted by what a direction holds of one side; 1 for a side and itself."""
+    """Mean canonical correlation, weighted by a direction's share of one side; 1 for a side and itself."""
 
     higher_is_more_similar = True
     range = (0.0, 1.0)

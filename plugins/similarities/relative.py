@@ -37,7 +37,7 @@ _BLOCK_ROWS = 4096
 
 
 def make(config: RelativeConfig) -> Relative | RelativeAllPairs:
-    """Cosines of a row's two vectors can be streamed; neighbours and ranks need all pairs of rows."""
+    """Make the comparison: cosines of a row's two vectors can be streamed; neighbours and ranks need all pairs."""
     return Relative(config) if config.compare == "cosine" else RelativeAllPairs(config)
 
 
@@ -50,7 +50,7 @@ class _Anchored:
 
     @property
     def invariant_to(self) -> frozenset[str]:
-        """Cosines see where the origin is, unless it is moved to the anchors' mean."""
+        """The maps that change no value: cosines depend on the origin, unless it is moved to the anchors' mean."""
         translation = {"translation"} if self.config.centre else set()
         return frozenset({"orthogonal", "isotropic_scale", "permutation"} | translation)
 
@@ -132,12 +132,12 @@ class Relative(_Anchored):
 
     @torch.no_grad()
     def of_side(self, side: str, rows: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n a"], ...]:
-        """The rows' relative vectors for each seed, of unit norm; NaN where there is none."""
+        """The rows' relative vectors for each seed, at unit norm; NaN for rows that have none."""
         return tuple(frames[side == "y"].relative(rows) for frames in self._frames)
 
     @torch.no_grad()
     def update_sides(self, of_x: Sequence[Float[Tensor, "n a"]], of_y: Sequence[Float[Tensor, "n a"]]) -> None:
-        """Add rows by what `of_side` says of either side."""
+        """Add rows by the results of `of_side` for either side."""
         self._n_rows += len(of_x[0])
         self._total += sum(
             float(torch.linalg.vecdot(*units).clamp(-1, 1).sum()) for units in zip(of_x, of_y, strict=True)
@@ -167,7 +167,7 @@ class Relative(_Anchored):
 
 
 class RelativeAllPairs(_Anchored):
-    """Comparison by neighbours or by rank; time grows with n², hence `max_rows`."""
+    """Comparison of relative vectors by neighbours or by rank; time grows with n², hence `max_rows`."""
 
     range = (0.0, 1.0)
     streams = False
@@ -203,7 +203,7 @@ class _Frame:
             raise harness.Undefined(f"{n_zero} of {len(rows)} anchors of {side} are zero{centred}: they have no cosine")
 
     def relative(self, rows: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
-        """Relative vectors, scaled to unit norm; NaN where there is none."""
+        """The rows' relative vectors, scaled to unit norm; NaN for rows that have none."""
         return unit_rows(unit_rows(rows - self.origin) @ self.anchors.T)
 
     def equals(self, other: _Frame) -> bool:

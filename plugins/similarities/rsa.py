@@ -47,7 +47,7 @@ class Rsa:
 
     @property
     def invariant_to(self) -> frozenset[str]:
-        """Distances see neither rotation nor origin; correlations over features see both."""
+        """The maps that change no value: distances ignore rotation and origin; correlations over features don't."""
         rigid = {"orthogonal", "translation"} if self.config.dissimilarity == "euclidean" else set()
         return frozenset({"isotropic_scale", "permutation"} | rigid)
 
@@ -68,7 +68,7 @@ class Rsa:
         return self._scores(side, rows)
 
     def of_sides(self, of_x: Float[Tensor, " p"], of_y: Float[Tensor, " p"]) -> float:
-        """Their correlation."""
+        """The correlation of the dissimilarities, or ranks, of both sides."""
         return max(-1.0, min(1.0, float(of_x.dot(of_y))))
 
     def _drawn(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "s d"]:
@@ -107,7 +107,7 @@ class Rsa:
 
 
 def _ranks(values: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
-    """1 for the smallest; ties have the mean of their ranks. Overwrites the values."""
+    """The ranks of values, from 1 for the smallest; ties have the mean of their ranks. Overwrites the values."""
     ordered, order = values.sort()
     sizes = ordered.unique_consecutive(return_counts=True)[1]
     del ordered  # there are millions of pairs

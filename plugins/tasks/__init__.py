@@ -1,4 +1,4 @@
-"""Specs of the built-in tasks, and which pairs of sites each asks for. Imports no torch."""
+"""Specs of the built-in tasks, and the pairs of sites that each asks for. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import harness
 
 @dataclass(frozen=True)
 class FamiliesConfig:
-    """Whose models are looked at."""
+    """The families of models that a task looks at."""
 
     families: list[str] = field(default_factory=list)
-    """Families by name; none named means all that will do."""
+    """Names of the families; an empty list means all suitable ones."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Which families are training runs."""
+    """The families that are training runs."""
 
     families: list[str] = field(default_factory=list)
-    """Families by name: each holds checkpoints of one run, in the suite's order."""
+    """Names of the families, each of which holds the checkpoints of one run, in the suite's order."""
     ends: list[str] = field(default_factory=list)
-    """The label of the model that each family's run came to; none named means the family's own last."""
+    """Label of the final model of each family's run; an empty list means each family's own last model."""
 
     def __post_init__(self) -> None:
         if not self.families:
-            raise ValueError("families: name those that are training runs, their models in the order of training.")
+            raise ValueError("families is empty; name those that are training runs, with models in training order.")
         if self.ends and len(self.ends) != len(self.families):
             raise ValueError(
                 f"ends names {len(self.ends)} models for {len(self.families)} families; name one for each."
@@ -35,12 +35,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RowsConfig:
-    """Which rows are changed and compared."""
+    """The rows that are changed and compared."""
 
     families: list[str] = field(default_factory=list)
-    """Families by name; none named means all but untrained controls."""
+    """Names of the families; an empty list means all but untrained controls."""
     n_rows: int = 2000
-    """How many evaluation rows of each site are compared, from the first on."""
+    """Number of evaluation rows of each site that are compared, from the first on."""
     seed: int = 0
     """Seed of the changes."""
 
@@ -50,35 +50,35 @@ class RowsConfig:
 
 
 def in_one_family(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """Sites of models of one family, a model with itself too."""
+    """True for sites of models of one family, also for sites of one model."""
     return a.family == b.family and _is_named(config.families, a)
 
 
 def in_other_depths(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """Sites of trained models of two families."""
+    """True for sites of trained models of two families."""
     return a.family != b.family and all(_is_named(config.families, x) and x.control_of is None for x in (a, b))
 
 
 def in_one_model(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """Two sites of one model."""
+    """True for two sites of one model."""
     return a.model == b.model and a.site != b.site and _is_named(config.families, a)
 
 
 def in_one_layer(config: FamiliesConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """The same layer of two trained models with as many layers."""
+    """True for the same layer of two trained models with equally many layers."""
     same_layer = (a.layer, a.n_layers) == (b.layer, b.n_layers) and a.model != b.model
     return same_layer and all(_is_named(config.families, x) and x.control_of is None for x in (a, b))
 
 
 def in_one_run(config: TrainingConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """The same layer of two checkpoints of one run, the last of which may be a model of another family."""
+    """True for the same layer of two checkpoints of one run, the last of which may be a model of another family."""
     if a.site != b.site or a.model == b.model or a.family not in config.families:
         return False
     return b.model == config.ends[config.families.index(a.family)] if config.ends else a.family == b.family
 
 
 def in_middle(config: RowsConfig, a: harness.ComparedSite, b: harness.ComparedSite) -> bool:
-    """Of a trained model the site of block n_layers // 2, with itself and with the site of the block before."""
+    """True for the site of block n_layers // 2 of a trained model, with itself or with the site of the block before."""
     middle = (a.n_layers or 1) // 2
     is_chosen = a.model == b.model and a.layer == middle and b.layer in (middle, middle - 1)
     return is_chosen and a.control_of is None and _is_named(config.families, a)

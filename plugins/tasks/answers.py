@@ -1,4 +1,4 @@
-"""Right and wrong answers, counted. What is undefined, and what is tied with a wrong answer, is wrong."""
+"""Counts of right and wrong answers. One that is undefined, or tied with a wrong answer, is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import harness
 
 
 class Sums:
-    """Sums over ordered pairs of models, on their way to a score."""
+    """Sums over ordered pairs of models, from which a score is made."""
 
     def __init__(self, models: Sequence[str]) -> None:
         self.numbers = {model: i for i, model in enumerate(models)}
@@ -32,19 +32,21 @@ class Sums:
 
 
 def rank(values: Float[np.ndarray, " k"], right: int) -> int:
-    """The place of the right answer, 1 for the first: all that are as large, or undefined, come before it."""
+    """The rank of the right answer, from 1: all values that are as large, or undefined, come before it."""
     if np.isnan(values[right]):
         return len(values)
     return 1 + int(sum(not value < values[right] for i, value in enumerate(values) if i != right))
 
 
 def reciprocal_rank(values: Float[np.ndarray, " k"], right: int) -> float:
-    """1 / rank; 0 where the right answer is undefined."""
+    """The reciprocal of the right answer's rank; 0 if its value is undefined."""
     return 0.0 if np.isnan(values[right]) else 1 / rank(values, right)
 
 
 def distance_of_answer(values: Float[np.ndarray, " k"], distances: Float[np.ndarray, " k"]) -> float:
-    """How far from right the most alike is: of several that are tied, or where any is undefined, the furthest."""
+    """The distance of the most alike from the right answer: the largest of several that are tied, or of all if any
+    value is undefined.
+    """
     candidates = values == values.max() if not np.isnan(values).any() else np.ones(len(values), dtype=bool)
     return float(distances[candidates].max())
 
@@ -77,7 +79,7 @@ def by_family(comparisons: harness.Comparisons, chosen: Sequence[str]) -> dict[s
 
 
 def trained_families(comparisons: harness.Comparisons, chosen: Sequence[str]) -> dict[str, list[str]]:
-    """The same without untrained controls."""
+    """The models of the chosen families, of all if none is named, without untrained controls."""
     controls = {site.family for site in comparisons.sites if site.control_of is not None}
     return {family: models for family, models in by_family(comparisons, chosen).items() if family not in controls}
 

@@ -1,4 +1,4 @@
-"""Rows that a task compares after changing them, one pair of neighbouring sites for each model."""
+"""Rows that a task changes and compares, of one pair of neighbouring sites for each model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def neighbouring_sites(
 
 
 def alike_or_nothing(comparisons: harness.Comparisons, x: Tensor, y: Tensor) -> float | None:
-    """How alike rows are; None where that is undefined."""
+    """The similarity of two sets of rows; None if that is undefined."""
     try:
         return comparisons.compare(x, y)
     except harness.Undefined:

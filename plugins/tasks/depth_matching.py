@@ -53,6 +53,6 @@ class DepthMatching:
 def _depth(site: harness.ComparedSite) -> float:
     if site.n_layers is None:
         raise harness.ConfigError(
-            f"depth_matching: nobody has said how many layers {site.model} has; give the model n_layers and width."
+            f"depth_matching: the number of layers of {site.model} is not known; give the model n_layers and width."
         )
     return site.layer / max(1, site.n_layers - 1)

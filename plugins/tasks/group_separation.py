@@ -32,7 +32,7 @@ class GroupSeparation:
                 for c in (model for other in families if other != family for model in families[other]):
                     self._judge(comparisons, a, own, c, separation)
         if not separation.n:
-            raise harness.Undefined("no family of two models stands beside another of equal depth")
+            raise harness.Undefined("no family of two models has another family of equal depth to be compared with")
         return [separation.score("separation", " | ".join(families))]
 
     def _judge(self, comparisons: harness.Comparisons, a: str, own: list[str], c: str, separation: Sums) -> None:

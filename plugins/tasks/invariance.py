@@ -30,7 +30,7 @@ _N_COLUMNS = 16
 
 
 class Invariance:
-    """Exact answers: the value before the change is the value after it."""
+    """Scores whether a value is the same after changes that change no representation, one set for each family."""
 
     metric = "respected"
 
@@ -59,7 +59,7 @@ class Invariance:
 def _changes(
     x: Float[Tensor, "n d"], y: Float[Tensor, "n e"], generator: torch.Generator
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """What is changed, and both sides after it. Done in float64, so that the change itself loses nothing."""
+    """Names of the changes, with both sides after each, made in float64 so that a change itself loses nothing."""
     n, width = y.shape
     exact = y.double().cpu()
     gaussian = torch.randn((width, width), generator=generator, dtype=torch.float64)

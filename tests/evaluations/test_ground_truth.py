@@ -158,7 +158,7 @@ def test_seeds_noise_and_what_the_truth_of_a_part_is() -> None:
 def test_without_a_value() -> None:
     context, truth = context_of(superposition())
     evaluation = harness.create("evaluation", "ground_truth")
-    with pytest.raises(harness.Undefined, match="nobody knows"):
+    with pytest.raises(harness.Undefined, match="the true features of these rows are not known"):
         evaluation.evaluate(oracle(context, truth), dataclasses.replace(context, truth=None))
     with pytest.raises(harness.PluginError, match="codes of 4000 rows, for 3 rows"):
         evaluation.evaluate(oracle(context, truth), harness.context_of(torch.ones(3, 24), truth=truth))
