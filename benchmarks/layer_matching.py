@@ -62,13 +62,13 @@ def write_family(folder: Path, n_models: int, n_sites: int, n_rows: int) -> list
 
 
 def plain_cka(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
-    """Kornblith et al. 2019 (arXiv 1905.00414), section 3."""
+    """Linear CKA by Kornblith et al. 2019 (arXiv 1905.00414), section 3."""
     x, y = x - x.mean(dim=0), y - y.mean(dim=0)
     return float((x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm()))
 
 
 def plain_svcca(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
-    """Raghu et al. 2017 (arXiv 1706.05806): the directions with .99 of the variance, and their correlations."""
+    """SVCCA by Raghu et al. 2017 (arXiv 1706.05806): the correlations of the directions with .99 of the variance."""
     kept = []
     for rows in (x, y):
         left, sizes, _ = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
@@ -78,7 +78,7 @@ def plain_svcca(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
 
 
 def plain_relative(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
-    """Moschella et al. 2022 (arXiv 2209.15430), section 3, with 300 anchors."""
+    """Relative representations by Moschella et al. 2022 (arXiv 2209.15430), section 3, with 300 anchors."""
     anchors = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:300]
     x, y = functional.normalize(x), functional.normalize(y)
     return float(functional.cosine_similarity(x @ x[anchors].T, y @ y[anchors].T).mean())
@@ -102,7 +102,7 @@ OWN: Metrics = {name: harness.create("similarity", name, **PARAMS.get(name, {}))
 
 
 def rows_of(model: Path, layer: int, n_rows: int) -> Float[Tensor, "n d"]:
-    """Read from disk."""
+    """The rows of a layer, read from disk."""
     with safe_open(model / f"resid_post.{layer}.safetensors", framework="pt") as file:
         return file.get_slice("x")[:n_rows]
 
@@ -123,7 +123,7 @@ def published(models: list[Path], n_sites: int, n_rows: int, dtype: torch.dtype)
 
 
 def largest_difference(models: list[Path], n_rows: int) -> float:
-    """Between the plain metrics and the harness's, on two layers of two models."""
+    """The largest difference between the plain metrics and the harness's, on two layers of two models."""
     x, y = (rows_of(model, k, n_rows) for k, model in enumerate(models[:2]))
     return max(abs(PLAIN[name](x, y) - OWN[name](x, y)) for name in PLAIN)
 
@@ -135,7 +135,7 @@ def called(name: str) -> str:
 
 
 def suite(models: list[Path], n_sites: int, n_rows: int, folder: Path) -> None:
-    """`harness run` with a cache of its own in a new folder."""
+    """Run a suite by `harness run` with a cache of its own in a new folder."""
     sites = ",".join(f"resid_post.{layer}" for layer in range(n_sites))
     listed = ",".join(f"{{model: stored, path: {path}, label: {path.name}, family: one}}" for path in models)
     here = Path.cwd()

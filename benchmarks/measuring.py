@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians over quiet rounds, rows of results/reference/benchmarks.csv, and real rows."""
+"""Common parts of benchmarks: medians over quiet rounds, rows of results/reference/benchmarks.csv, and real rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Runs = Mapping[str, Callable[[], object]]
 
 
 def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
-    """With the options that all benchmarks have."""
+    """A parser with the options that all benchmarks have."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rounds", type=int, default=rounds, help="quiet ones, over which medians are taken")
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -71,7 +71,7 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """With those of processes that were started and have ended."""
+    """CPU seconds of this process and of the child processes that have ended."""
     return sum(os.times()[:4])
 
 
@@ -90,7 +90,7 @@ class Table:
         floor: tuple[str, float] | None = None,
         note: str = "",
     ) -> None:
-        """Each of ours, against and floor is what it is and its seconds; a note is what else was measured."""
+        """Print and keep a row. Ours, against and floor are each a name and its seconds; a note has other numbers."""
         row: dict[str, Any] = {"work": work, "ours": ours[0], "seconds": f"{ours[1]:.4g}", "note": note}
         text = f"{work}: {ours[0]} {ours[1]:.3g} s{note and f' ({note})'}"
         if against:

@@ -1,4 +1,4 @@
-"""Each kind of SAE here and in sae-lens: the same rows, passes and latents; explained variance on other documents.
+"""Quality of each kind of SAE, here and in sae-lens, by explained variance on documents that neither has learnt from.
 
 sae-lens gets rows of mean 0 and mean norm √d, as its own normalisation would leave them, batches of 256, and three
 learning rates, since its default suits runs a hundred times longer; kinds whose sparsity follows from a weight get
@@ -45,7 +45,7 @@ OURS = {
     "gated_sae": "target_l0",
     "relu_sae": "target_l0",
 }
-"""Each kind's parameter that sets L0."""
+"""The parameter that sets L0, for each kind."""
 THEIRS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "topk_sae": ("TopK", [{"k": L0}]),
     "batch_topk_sae": ("BatchTopK", [{"k": L0}]),
@@ -69,7 +69,7 @@ THEIRS: dict[str, tuple[str, list[dict[str, Any]]]] = {
 
 
 class Judged(NamedTuple):
-    """What an SAE makes of rows that it was not trained on."""
+    """Scores of an SAE on rows that it was not trained on."""
 
     explained_variance: float
     l0: float

@@ -1,4 +1,4 @@
-"""What scorers take for 1,000 latents with 40 windows each, all drawn from one pool of 5,000 windows of text.
+"""Seconds that scorers take for 1,000 latents with 40 windows each, all drawn from one pool of 5,000 windows of text.
 
 Scorers that ask a sentence encoder share one, as those of a suite do: the first of them embeds the pool, and the second
 only what is new. Activations are made up, so the scores mean nothing.
@@ -37,7 +37,7 @@ def pool() -> list[tuple[str, tuple[str, ...]]]:
 
 
 def latents(n: int) -> list[harness.Latent]:
-    """Each with the next one as its `other`."""
+    """Latents with windows from the pool, each with the next one as its `other`."""
     generator = np.random.default_rng(0)
     texts = pool()
 

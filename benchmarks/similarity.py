@@ -29,7 +29,7 @@ Sites = dict[str, Float[Tensor, "n d"]]
 
 
 def correlated_sites(n_sites: int, n_rows: int) -> Sites:
-    """Each site is the one before and a nonlinear step, with a falling spectrum around a mean."""
+    """Sites that are each the one before plus a nonlinear step, with a falling spectrum around a mean."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n_rows, D, generator=generator) * torch.arange(1, D + 1) ** -0.5
     sites = {}
@@ -41,7 +41,7 @@ def correlated_sites(n_sites: int, n_rows: int) -> Sites:
 
 
 def shared(sites: Sites, names: tuple[str, ...], **params: str) -> dict[tuple[str, str], list[float]]:
-    """As a run does it: from statistics that metrics share; what is in doubt is read again for all of them at once."""
+    """Values as a run computes them: from shared statistics; rows of doubted pairs are read again, once for all."""
     metrics = [harness.create("similarity", name, **params) for name in names]
     pairs = list(itertools.combinations(sites, 2))
     statistics = {kind: read(sites, kind, pairs) for kind in dict.fromkeys(metric.statistics for metric in metrics)}
@@ -71,7 +71,7 @@ def pair_by_pair(sites: Sites, names: tuple[str, ...]) -> dict[tuple[str, str], 
 
 
 def textbook_cka(sites: Sites, dtype: torch.dtype) -> dict[tuple[str, str], list[float]]:
-    """Kornblith et al. 2019, section 3, pair by pair."""
+    """Linear CKA by Kornblith et al. 2019, section 3, pair by pair."""
     values = {}
     for a, b in itertools.combinations(sites, 2):
         x, y = (sites[name].to(dtype) for name in (a, b))
@@ -98,7 +98,7 @@ class _Network(nn.Module):
 
 
 def torch_cka(sites: Sites) -> dict[tuple[str, str], list[float]]:
-    """As its documentation has it: both models on one loader, unbiased HSIC of minibatches."""
+    """CKA by torch-cka, used as documented: both models on one loader, unbiased HSIC of minibatches."""
     from torch.utils.data import DataLoader, TensorDataset
     from torch_cka import CKA
 
@@ -117,7 +117,7 @@ def torch_cka(sites: Sites) -> dict[tuple[str, str], list[float]]:
 
 
 def rsatoolbox_cka(sites: Sites) -> dict[tuple[str, str], list[float]]:
-    """As its documentation compares dissimilarity matrices: one of each site, then all pairs at once."""
+    """CKA by rsatoolbox, used as documented: one dissimilarity matrix of each site, then all pairs at once."""
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm, compare
 

@@ -55,7 +55,7 @@ def started(n_latents: int, x: Batch, **parameters: Any) -> TopKSAE:
 
 
 def sparsify_step(n_latents: int, *, autocast: bool) -> Callable[[Batch], None]:
-    """As in its trainer; its own autocast is for CUDA alone, so that of CPUs is put around the forward pass."""
+    """A step as in sparsify's trainer; its own autocast is for CUDA only, so CPU's is put around the forward pass."""
     from sparsify import SparseCoder, SparseCoderConfig
 
     sae = SparseCoder(D, SparseCoderConfig(num_latents=n_latents, k=K), dtype=torch.float32)

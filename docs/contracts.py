@@ -25,7 +25,7 @@ _ITEM = re.compile(r" {4}(\w+): (.*)")
 
 
 def page(folder: Path, kinds: Sequence[str]) -> str:
-    """The page, from the files of a folder that are called as the kinds of plugins are."""
+    """The page, made of the files of a folder that are named like the kinds of plugins."""
     parts = [INTRODUCTION]
     for kind in kinds:
         module = ast.parse((folder / f"{kind}.py").read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def _is_protocol(node: ast.ClassDef) -> bool:
 
 
 def _protocol(node: ast.ClassDef, may_be_ability: bool) -> str:
-    """A section of its own, with a line for each member."""
+    """The section of a Protocol, with a line for each member."""
     above = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id != "Protocol"]
     is_ability = any(isinstance(mark, ast.Name) and mark.id == "runtime_checkable" for mark in node.decorator_list)
     parts = [f"### {node.name}", ast.get_docstring(node) or ""]
@@ -72,7 +72,7 @@ def _signature(member: ast.FunctionDef) -> str:
 
 
 def _plain(annotation: str) -> str:
-    """Shapes in double quotes, as the code has them."""
+    """An annotation as the code has it, with shapes in double quotes."""
     return annotation.replace("'", '"')
 
 

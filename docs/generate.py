@@ -50,7 +50,7 @@ _DEFINITION = re.compile(r"^( *)([a-z]\w*)(?: {2,}|: )(\S.*(?:\n\1 +\S.*)*)", re
 
 
 def pages() -> dict[str, str]:
-    """Every page by its name."""
+    """All pages by their names."""
     made = {"cli.md": _cli(), "suites.md": _suites(), "plugins.md": _plugins(), "tables.md": _tables()}
     made["contracts.md"] = contracts.page(ROOT / "harness" / "contracts", KINDS)
     return {name: f"{text.strip()}\n" for name, text in made.items()}
@@ -104,7 +104,7 @@ def _of_suite(field: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, s
 
 
 def _comment(path: Path) -> str:
-    """What the first lines of a file in conf/ say of it."""
+    """The comment in the first lines of a file in conf/."""
     lines = path.read_text(encoding="utf-8").removeprefix("# @package _global_\n").splitlines()
     head = " ".join(line[2:] for line in itertools.takewhile(lambda line: line.startswith("# "), lines))
     return f": {head}" if head else ""
@@ -137,14 +137,14 @@ def _plugin(spec: PluginSpec) -> str:
 
 
 def _module(spec: PluginSpec) -> ast.Module:
-    """The source of what a spec names, which is not imported."""
+    """The syntax tree of the module that a spec names, which is not imported."""
     found = importlib.util.find_spec(str(spec.factory).partition(":")[0])
     assert found is not None and found.origin is not None
     return ast.parse(Path(found.origin).read_text(encoding="utf-8"))
 
 
 def _doc(config: type) -> str:
-    """The docstring; none where a dataclass has made it."""
+    """The docstring of a config; empty if a dataclass made it."""
     written = inspect.getdoc(config) or ""
     return "" if written.startswith(f"{config.__name__}(") else written.strip()
 
@@ -189,7 +189,7 @@ def _tables() -> str:
 
 
 def _meanings(of: str, names: Iterable[str]) -> dict[str, str]:
-    """What `docs/meanings.py` says of names that the code has."""
+    """The meanings in `docs/meanings.py` of names that the code has."""
     known: dict[str, str] = vars(meanings)[of]
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"docs/meanings.py: {of} has no {', '.join(unknown)}. Write what it means.")
@@ -206,7 +206,7 @@ def _labels(*kinds: str) -> dict[str, str]:
 
 
 def _metrics(folder: str) -> dict[str, str]:
-    """What the modules of a kind of plugins define, each in its docstring."""
+    """The metrics that modules of a kind of plugins define in their docstrings, with their meanings."""
     found: dict[str, str] = {}
     for path in sorted((ROOT / "plugins" / folder).glob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -215,7 +215,7 @@ def _metrics(folder: str) -> dict[str, str]:
 
 
 def _evaluations() -> dict[str, tuple[Metric, ...]]:
-    """What built-in evaluations declare to measure."""
+    """The metrics that built-in evaluations declare."""
     entries = load_catalog(()).entries.values()
     ours = [entry.spec for entry in entries if entry.spec.kind == "evaluation" and entry.source == BUILT_IN]
     return {spec.name: spec.metrics for spec in ours}

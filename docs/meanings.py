@@ -1,35 +1,35 @@
-"""What the reference says where the code has names and no words."""
+"""Meanings for the reference of names that the code does not explain itself."""
 
 SUITES = """
-A suite says what to compare with what. It is one of those below, or a file `conf/suite/NAME.yaml` in the folder where
-you stand, whose first line is `# @package _global_`. Every key can be overridden on the command line:
+A suite says what to compare with what. It is one of those below, or a file `conf/suite/NAME.yaml` in the working
+folder, whose first line is `# @package _global_`. Every key can be overridden on the command line:
 `harness run suite=smoke 'seeds=[0,1]'`.
 """.strip()
 
 KEYS = {
-    "name": "Names the results folder; if not given, the suite's file does.",
+    "name": "Name of the results folder; by default that of the suite's file.",
     "models": "Presets, or plugins with their parameters; each may have its `label`, `family`, `sites`, `control_of`.",
     "methods": "Names, or plugins with their parameters. A list where a parameter takes one value is a grid.",
-    "tokens": "See below.",
+    "tokens": "Numbers of rows; see below.",
     "sites": "Where activations are read, for models that have no `sites` of their own: `resid_post.6`.",
-    "similarities": "Each compares all pairs of sites; those that need decompositions, each method's fits there.",
-    "evaluations": "Each judges every fit.",
-    "scorers": "Each rates the sampled latents of every fit; needs `tokens.interp`.",
-    "explainers": "Each explains them in words; scorers that need an explanation are asked with each one's.",
-    "tasks": "Each judges every similarity by a question with a known answer; only pairs they ask for are compared.",
-    "seeds": "Every method learns once with each. Several give intervals and tiers.",
-    "context": "Tokens of a window; documents are cut into windows.",
-    "evaluation_share": "Of the documents; no document serves two ends.",
-    "interp_share": "Of the documents.",
+    "similarities": "Metrics that compare all pairs of sites, or each method's fits there if they need decompositions.",
+    "evaluations": "Evaluations of every fit.",
+    "scorers": "Scorers of the sampled latents of every fit; they need `tokens.interp`.",
+    "explainers": "Explainers of these latents in words; scorers that need an explanation score each explainer's.",
+    "tasks": "Questions with known answers that judge every similarity; only pairs they ask for are compared.",
+    "seeds": "Seeds with each of which every method learns once. Several give intervals and tiers.",
+    "context": "Length of a window in tokens; documents are cut into windows.",
+    "evaluation_share": "Share of the documents for evaluation; no document is in two splits.",
+    "interp_share": "Share of the documents for scoring latents.",
     "max_norm_multiple": "Rows whose norm is above this multiple of the median are masked.",
-    "max_disk_gb": "What would take more is refused before it starts.",
-    "dtype": "In which models run, and rows are stored. Methods learn in float32.",
-    "device": "`auto` is cuda, then mps, then cpu.",
-    "plugin_files": "Python files with plugins of your own, relative to where you stand.",
-    "wandb": "See below.",
-    "judge_budget": "See below.",
-    "evaluation": "Rows that fits are judged on.",
-    "mode": "`online` sends at the end of a run; `offline` leaves files; see also `harness wandb-sync`.",
+    "max_disk_gb": "Most disk that a run may take; one that would take more is refused before it starts.",
+    "dtype": "Precision in which models run and rows are stored. Methods learn in float32.",
+    "device": "Device to compute on; `auto` takes cuda, then mps, then cpu.",
+    "plugin_files": "Python files with plugins of your own, relative to the working folder.",
+    "wandb": "Logging to W&B; see below.",
+    "judge_budget": "Most that judges may spend; see below.",
+    "evaluation": "Number of rows that fits are evaluated on.",
+    "mode": "Mode of logging: `online` sends at the end of a run; `offline` leaves files for `harness wandb-sync`.",
     "project": "The project on W&B.",
     "entity": "User or team; null for your default.",
 }
@@ -66,44 +66,44 @@ COLUMNS = {
     "suite": "Name of the suite.",
     "cell": "Content address of the cell: equal inputs have equal ones, on every machine.",
     "status": "`done`, `undefined` (this metric has no value), `failed` or `skipped`.",
-    "error": "Why it failed, was skipped or is undefined.",
+    "error": "Reason why it failed, was skipped or is undefined.",
     "family": "Line of models, such as pythia.",
     "model": "Label of the model.",
-    "site": "Where activations are read: `resid_post.3` is the residual stream after block 3, counted from 0. "
+    "site": "Place where activations are read: `resid_post.3` is the residual stream after block 3, counted from 0. "
     "`all 2 sites` are those of a model taken together.",
     "fit_tokens": "Rows that the method learnt from, before masking.",
     "method": "Name of the method.",
     "method_config": "Its parameters, defaults included, as JSON.",
-    "seed": "Of the fit: order of the rows, initial weights.",
+    "seed": "Seed of the fit: of the order of the rows and of initial weights.",
     "split": "For captures: the documents of `fit`, `evaluation` or `interp`.",
     "metric": "Name of the number; see below.",
     "value": "The number; null where there is none.",
-    "n": "What it rests on: rows for most metrics.",
-    "higher_is_better": "True, false, or null where neither holds.",
-    "note": "What to know when reading the value.",
-    "log": "What was printed, in the results folder.",
-    "device": "Where it was computed.",
-    "harness_version": "Of this package.",
-    "plugin_version": "Of the method, model, similarity, scorer or explainer; raised when its results change.",
+    "n": "Number of items that the value rests on: rows for most metrics.",
+    "higher_is_better": "True, false, or null if neither holds.",
+    "note": "Remark to know when reading the value.",
+    "log": "Path in the results folder of all that was printed.",
+    "device": "Device on which it was computed.",
+    "harness_version": "Version of this package.",
+    "plugin_version": "Version of the method, model, similarity, scorer or explainer; raised when its results change.",
     "git_sha": "Commit of the harness's checkout; null when installed from a wheel.",
-    "created_at": "When it was computed, in UTC.",
+    "created_at": "Time at which it was computed, in UTC.",
     "similarity": "Name of the similarity.",
     "similarity_config": "Its parameters, as JSON.",
     "task": "Name of the task.",
     "task_config": "Its parameters, as JSON.",
     "scorer": "Name of the scorer; null for counts of latents, and for explanations.",
     "scorer_config": "Its parameters, as JSON.",
-    "judge": "The model, encoder or judge, that it asked; null if it asks nobody.",
-    "explainer": "What wrote the explanations that it used, and by what model; null if it uses none.",
+    "judge": "Model, encoder or judge, that it asked; null if it needs none.",
+    "explainer": "Explainer whose explanations it used, and the model that wrote them; null if it uses none.",
     "latent": "Number of the latent: its row in the dictionary.",
     "sign": "1, or -1 for the negative pole of a signed code.",
-    "stratum": "Group of latents of like density that it was drawn from.",
-    "weight": "How many latents it stands for.",
+    "stratum": "Group of latents of similar density that it was drawn from.",
+    "weight": "Number of latents that it stands for.",
     "density": "Share of rows on which it is active.",
-    "chance": "What guesses would score; only main metrics have one.",
-    "lowest": "The least that a main metric, or another one with a line on leaderboards, can be; null where there is "
-    "no end.",
-    "highest": "The most.",
+    "chance": "Score of guesses; only main metrics have one.",
+    "lowest": "Lower end of the range of a main metric, or of another one with a line on leaderboards; null if it has "
+    "none.",
+    "highest": "Upper end of that range.",
 }
 COLUMNS |= {
     f"{kind}_label": f"How the {kind} is written for people: its name, and the parameters that are not their defaults."
@@ -116,11 +116,11 @@ COLUMNS |= {
 
 LEADERBOARD = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
-    "capture_seconds": "Of the forward pass that all methods share.",
-    "tier": "By the first evaluation's quality, among methods of equal sparsity; needs two seeds. What can't be "
-    "separated shares one.",
+    "capture_seconds": "Seconds of the forward pass that all methods share.",
+    "tier": "Tier by the first evaluation's quality, among methods of equal sparsity; needs two seeds. Methods that "
+    "can't be told apart share one.",
     "matched_l0": "Number of the group of methods whose sparsity, such as L0, is equal within 10 %.",
-    "pareto": "Whether no other method here is both sparser and better.",
+    "pareto": "True if no other method here is both sparser and better.",
 }
 INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds."
 
@@ -132,25 +132,25 @@ INTERPRETABILITY = {
     "low": "Lower end of its 95 % interval. Two seeds say little; intervals are cut off where the metric's range ends.",
     "high": "Higher end of it.",
     "interval_over": "`latents`, or `latents and seeds`.",
-    "density_weighted": "Mean over activations: latents count by weight × density, as often as they are met.",
+    "density_weighted": "Mean over activations: latents count by weight × density, as often as they are active.",
     "density_weighted_low": "Lower end of its 95 % interval.",
     "density_weighted_high": "Higher end of it.",
     "balanced_accuracy": "The scorer's balanced accuracy, where it has one; chance is 0.5. A mean like `value`.",
     "balanced_accuracy_low": "Lower end of its 95 % interval.",
     "balanced_accuracy_high": "Higher end of it.",
-    "random_explanation": "The same with another latent's explanation: what a score owes to all but the explanation.",
+    "random_explanation": "Value with another latent's explanation: the part that is not due to the explanation.",
     "random_explanation_low": "Lower end of its 95 % interval.",
     "random_explanation_high": "Higher end of it.",
-    "difference_to_random": "Value less that, latent by latent.",
+    "difference_to_random": "Value minus `random_explanation`, latent by latent.",
     "difference_to_random_low": "Lower end of its 95 % interval.",
     "difference_to_random_high": "Higher end of it.",
-    "floor": "What the floor, `token_lookup`, scores on the same latents.",
-    "lift": "Value less floor, latent by latent.",
+    "floor": "Score of the floor, `token_lookup`, on the same latents.",
+    "lift": "Value minus floor, latent by latent.",
     "lift_low": "Lower end of its 95 % interval.",
     "lift_high": "Higher end of it.",
-    "n_latents": "Latents scored, all seeds together.",
-    "n_undefined": "Latents without a score; they are left out.",
-    "n_seeds": "How many.",
+    "n_latents": "Number of latents scored, all seeds together.",
+    "n_undefined": "Number of latents without a score, which are left out.",
+    "n_seeds": "Number of seeds.",
     "dead_share": "Share of latents that are active on no row.",
     "rare_share": "Share of latents that are active too rarely to be scored.",
 }
@@ -160,58 +160,58 @@ VERDICTS = {
     **{name: COLUMNS[name] for name in ("method_config", "seed", "scorer", "scorer_config", "judge", "explainer")},
     **{name: COLUMNS[name] for name in ("latent", "sign")},
     "window": "Place of the window among the card's test windows, from 0 on.",
-    "document": "Of the window.",
-    "sample": "How it was chosen: `top`, `quantile`, `random` if active, else `silent`, `near_latent` or `near_text`.",
-    "label": "What was right to say: that the latent is active; for fuzzing that the marks are where it is; for "
-    "`intruder` and `embedding_intruder`, which tell of silent windows alone, that the window does not belong.",
-    "says": "What was said; null where there was no answer.",
-    "score": "How surely, on the scorer's own scale; larger where true is likelier.",
-    "shown": "The text as it was shown, where it is not the window's; all that were shown together, for `intruder`.",
-    "reason": "Why there was no answer.",
+    "document": "Id of the window's document.",
+    "sample": "Way it was chosen: `top`, `quantile`, `random` if active, else `silent`, `near_latent` or `near_text`.",
+    "label": "Right answer: true if the latent is active; for fuzzing, if the marks are where it is; for `intruder` "
+    "and `embedding_intruder`, which have verdicts on silent windows only, if the window does not belong.",
+    "says": "Answer that was given; null if there was none.",
+    "score": "Confidence in the answer true, on the scorer's own scale.",
+    "shown": "Text as it was shown, if it is not the window's; for `intruder`, all texts that were shown together.",
+    "reason": "Reason why there was no answer.",
 }
 
 TASK_SCORES = {
     **{name: COLUMNS[name] for name in ("task", "task_config")},
-    "family": "Whose models it is about.",
+    "family": "Family of the models that it is about.",
     "metric": "Name of the score; the task defines it.",
     **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
     "value": "The score, over seeds of the fits together.",
     "low": "Lower end of its 95 % interval, over models; none for fewer than three.",
     "high": "Higher end of it.",
-    "tier": "By the task's main metric on this family; what can't be separated shares one.",
-    "difference_to_best": "By the task's main metric: the value less that of the best similarity on this family.",
+    "tier": "Tier by the task's main metric on this family; similarities that can't be told apart share one.",
+    "difference_to_best": "Value minus that of the best similarity on this family by the task's main metric.",
     "difference_to_best_low": "Lower end of its 95 % interval, on the same models.",
     "difference_to_best_high": "Higher end of it.",
-    "difference_to_control": "The value less that of the family's untrained control.",
+    "difference_to_control": "Value minus that of the family's untrained control.",
     "difference_to_control_low": "Lower end of its 95 % interval.",
     "difference_to_control_high": "Higher end of it.",
-    "n": "Answers that were judged.",
+    "n": "Number of answers that were judged.",
     "higher_is_better": COLUMNS["higher_is_better"],
-    "is_main": "Whether it is the task's main metric.",
+    "is_main": "True for the task's main metric.",
 }
 
 SIMILARITY_RANKS = {
     **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
-    "mean_rank": "Over the main metrics of all tasks on all families but controls; null where a task has no score.",
-    "n_tasks": "Scores that it has.",
-    "compare_seconds": "See the metrics of `tasks`.",
-    "compare_memory_bytes": "See the metrics of `tasks`.",
+    "mean_rank": "Mean rank by the main metrics of all tasks on all families but controls; null if one has no score.",
+    "n_tasks": "Number of scores that it has.",
+    "compare_seconds": "Seconds of one comparison; see the metrics of `tasks`.",
+    "compare_memory_bytes": "Most memory of one comparison; see the metrics of `tasks`.",
 }
 
 MODEL_SIMILARITIES = {
     **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
     "score": "`union`, `best_layer` or `same_depth`; see below.",
-    "model": "Label of the one model.",
-    "model_b": "Label of the other.",
-    "value": "The score, mean over seeds of the fits; null where one of them has none.",
-    "null": "The same score of the nulls: of shuffled rows, or of what chance gives.",
+    "model": "Label of one model.",
+    "model_b": "Label of the other model.",
+    "value": "The score, mean over seeds of the fits; null if one of them has none.",
+    "null": "The same score made of nulls: of values for shuffled rows, or by chance.",
     "higher_is_better": "False where the similarity, and so the score, is a distance.",
-    "seeds": "How many were averaged; 1 for representations.",
-    "error": "Why there is no value.",
+    "seeds": "Number of seeds in the mean; 1 for representations.",
+    "error": "Reason why there is no value.",
 }
 
 SCORES_OF_MODELS = """
-How `model_similarities.csv` comes about:
+Scores of `model_similarities.csv`:
 
 ```text
 {}
@@ -220,25 +220,25 @@ How `model_similarities.csv` comes about:
 
 TASKS = {
     "compare_seconds": "Seconds of one comparison of rows; of decompositions, with learning from both sides.",
-    "compare_memory_bytes": "The most memory that one took above what was held before.",
+    "compare_memory_bytes": "Most memory that a comparison took beyond what was in use before.",
 }
 
 SIMILARITY = {
     "similarity": "The value; a distance where `higher_is_better` is false.",
-    "similarity_reversed": "The value with the sides exchanged, where that matters.",
-    "null_shuffled_rows": "The value for shuffled rows: what it shows where nothing is shared.",
-    "overlap": "For `jaccard`: shared atoms by the smaller number of atoms.",
-    "corrected": "For `jaccard`: 0 is what atoms drawn at random have on average, 1 as much in common as can be.",
-    "chance": "For decompositions: the value expected of random candidates, or of random directions.",
+    "similarity_reversed": "The value with the sides exchanged, if that matters.",
+    "null_shuffled_rows": "The value for shuffled rows, which have nothing in common.",
+    "overlap": "For `jaccard`: number of shared atoms over the smaller number of atoms.",
+    "corrected": "For `jaccard`: 0 is the mean for atoms drawn at random, 1 is as much in common as possible.",
+    "chance": "For decompositions: the value expected for random candidates, or for random directions.",
     "kept_share_a": "Share of the rows of this side that are compared; others are masked, or have no partner.",
     "kept_share_b": "Share of the rows of the other side that are compared.",
-    "silent_share_a": "Where codes are compared: share of the latents of this side that do not vary over these rows.",
-    "silent_share_b": "The same of the other side.",
+    "silent_share_a": "If codes are compared: share of the latents of this side that do not vary over these rows.",
+    "silent_share_b": "Share of the latents of the other side that do not vary over these rows.",
 }
 
 INTERP = {
-    "units": "Poles of latents that there are: two for each latent of a signed code, one otherwise.",
-    "dead_share": "Share of them that are active on no row.",
-    "rare_share": "Share of them that are active in too few windows to be scored.",
-    "explained_share": "Share of the sampled ones that the explainer found an explanation for.",
+    "units": "Number of poles of latents: two for each latent of a signed code, one otherwise.",
+    "dead_share": "Share of the poles that are active on no row.",
+    "rare_share": "Share of the poles that are active in too few windows to be scored.",
+    "explained_share": "Share of the sampled poles for which the explainer found an explanation.",
 }
