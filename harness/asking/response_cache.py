@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import filelock
+
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import NOTHING, Usage
 from harness.errors import ConfigError
@@ -60,7 +62,8 @@ class ResponseCache:
         self._judge = canonical_json(judge)
         self._suite = suite
         self._file = sqlite3.connect(folder / FILE, timeout=_SECONDS_TO_WAIT, isolation_level=None)
-        self._file.execute("pragma journal_mode = wal")
+        with filelock.FileLock(folder / f".{FILE}.lock"):  # SQLite itself does not wait for a change of journal
+            self._file.execute("pragma journal_mode = wal")
         # What a power cut takes are answers, never the file; a process that dies loses nothing.
         self._file.execute("pragma synchronous = normal")
         self._file.execute(_TABLE)
