@@ -1,4 +1,4 @@
-"""What a plan will ask its judge, told before anything is asked. Needs no torch.
+"""Costs of a plan's judge, estimated before anything is asked. Needs no torch.
 
 Scorers and explainers are pure, so they can be asked what they would ask: of a latent that is made up, with as many
 windows as latents are shown by at most. Real latents have fewer, some requests are the same for several latents, and
@@ -25,7 +25,7 @@ from harness.registry.plugin_manager import Catalog
 from harness.storage.states import State
 
 N_WINDOWS = 20
-"""Of each class in each half; a test compares it with `latents.sampling`."""
+"""Windows of each class in each half; a test compares the number with `latents.sampling`."""
 N_TOKENS = 32
 _WORD = " word"
 
@@ -36,16 +36,16 @@ class JudgeCosts:
 
     n_requests: int
     n_prompt_tokens: int
-    """Roughly: a token is taken for four characters."""
+    """An estimate: a token is taken for four characters."""
     n_answer_tokens: int
     usd: float | None
-    """None where the prices are not known."""
+    """US dollars; None where the prices are not known."""
     n_unknown_requests: int
     """Cells whose plugin can't say what it asks of a latent that is made up."""
 
 
 def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> JudgeCosts:
-    """Over the cells that a run would do."""
+    """Add up the costs of the cells that a run would do."""
     todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
     asking = [_asking(cell, plan) for cell in todo if cell.kind in ("explanation", "scoring") and "judge" in cell.work]
     of_latent = {who: _costs_of_latent(who, catalog) for who in set(asking)}
@@ -63,7 +63,7 @@ def judge_costs(plan: Plan, states: Mapping[str, State], catalog: Catalog) -> Ju
 
 
 def _asking(cell: Cell, plan: Plan) -> str:
-    """Who asks a cell's judge: its calls by their part, as JSON, and whether the judge is the encoder."""
+    """The scorer and explainer of a cell that ask its judge, as JSON, with a mark where the judge is the encoder."""
     calls = {part: cell.work[part] for part in ("scorer", "explainer") if part in cell.work}
     if "explanation" in cell.work:
         calls["explainer"] = plan.cells[cell.work["explanation"]].work["explainer"]
@@ -71,7 +71,7 @@ def _asking(cell: Cell, plan: Plan) -> str:
 
 
 def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
-    """What the requests of a scorer or explainer for one latent take."""
+    """Usage of the requests about one latent; None where the scorer or explainer cannot say them in advance."""
     calls = json.loads(asking)
     try:
         latent = _made_up(0)
@@ -83,14 +83,14 @@ def _costs_of_latent(asking: str, catalog: Catalog) -> Usage | None:
         if "scorer" in calls:
             scorer: Scorer = catalog.create("scorer", **calls["scorer"])
             asked = scorer.plan(replace(latent, other=replace(latent, index=1)))
-        judged = list(_of_judge(asked, calls.get("encoder") == JUDGE))
+        requests = list(_of_judge(asked, calls.get("encoder") == JUDGE))
     except Exception:  # the plugin's own code, on what is no latent of a decomposition
         return None
-    return sum(map(at_most, judged), Usage())
+    return sum(map(at_most, requests), Usage())
 
 
 def _of_judge(asked: Sequence[Request], is_encoder: bool) -> Iterator[JudgeRequest]:
-    """What a judge is asked of all that is."""
+    """The requests that go to the judge."""
     for request in asked:
         if isinstance(request, Choose | Generate | Likelihood):
             yield request
@@ -99,7 +99,7 @@ def _of_judge(asked: Sequence[Request], is_encoder: bool) -> Iterator[JudgeReque
 
 
 def _longest(explainer: Explainer, latent: Latent, asked: Sequence[Request]) -> str:
-    """What an explainer says; if it asks somebody, as many words as that may write."""
+    """An explanation of the greatest length: the explainer's own text, or as many words as it lets its judge write."""
     if not asked:
         return str(explainer.reduce(to_explain(latent), [], []))
     longest = _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))

@@ -53,7 +53,7 @@ class Judging:
         budget: JudgeBudget = UNLIMITED,
     ) -> None:
         self.usage = NOTHING
-        """What was asked through this, and not known before, took."""
+        """Requests sent so far, and the tokens that they took; answers that were known take nothing."""
         self._make = make
         self._cache = cache
         self._progress = progress
@@ -69,7 +69,7 @@ class Judging:
         return self._make()
 
     def ask(self, requests: Sequence[JudgeRequest]) -> None:
-        """Find out the responses to all of them; only what was never answered, nor refused for good, is asked.
+        """Get the responses to all requests; those that were answered before, or refused for good, are not sent again.
 
         Raises:
             PluginError: the judge can't be asked this, has answered amiss, or nothing at all for reasons that may pass.
@@ -89,7 +89,7 @@ class Judging:
         return tuple(known) if isinstance(known, array) else known
 
     def _check_any_answered(self, requests: Sequence[JudgeRequest], new: Sequence[JudgeRequest]) -> None:
-        """A judge that can't be reached is an error. One that has answered before, or refuses for good, is none."""
+        """Raise a PluginError if the judge answered nothing for reasons that may pass: it can't be reached."""
         if new and all(_may_pass(self._known[request]) for request in requests):
             why = self._known[new[0]].reason
             raise PluginError(
@@ -144,9 +144,9 @@ class Judging:
             self._cache.keep(request, response, usage, usd)
 
     def _n_affordable(self, requests: Sequence[Any]) -> int:
-        """How many may be sent together: as many as stay within the budget at worst, or one while anything is left.
+        """The number of requests that stay within the budget at worst; one while anything of it is left.
 
-        How much more requests take than was expected is learnt from those before, so the first is sent alone.
+        By how much requests exceed the expected is learnt from those before, so the first is sent alone.
         """
         if self._budget == UNLIMITED:
             return len(requests)
@@ -174,7 +174,7 @@ class Judging:
 
     @contextmanager
     def _warnings(self) -> Iterator[None]:
-        """Pass on what the judge warns of."""
+        """Pass on the judge's warnings."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
             try:
@@ -185,7 +185,7 @@ class Judging:
 
 
 def usage_rows(name: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:
-    """What a cell had asked, and nobody had before it, as rows of the cost table."""
+    """Cost rows for the requests that a cell was the first to send."""
     estimated = f"{usage.n_estimated} of {usage.n_requests} requests estimated from their characters"
     usd = prices.usd(usage)
     return [
@@ -224,7 +224,7 @@ def _check(request: Any, response: Any, where: str) -> None:
 
 
 def _fits(request: Choose | Likelihood | EmbedText, n: int) -> bool:
-    """Whether so many numbers are a response."""
+    """True where a response to the request has `n` numbers."""
     if isinstance(request, EmbedText):
         return n > 0
     return n == (len(request.choices) if isinstance(request, Choose) else 2)

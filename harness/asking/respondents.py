@@ -1,4 +1,4 @@
-"""Those who answer what scorers and explainers ask: one for each kind of request, loaded when first asked."""
+"""Respondents to scorers and explainers: one for each kind of request, loaded when first asked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Respondent(Protocol):
     """Answers one kind of request."""
 
     def prepare(self, asked: Sequence[tuple[Latent, Any]]) -> None:
-        """Find out what will be asked; many at once are quicker than one by one."""
+        """Find the answers to all requests that will come; many at once are quicker than one by one."""
         ...
 
     def answer(self, latent: Latent, request: Any) -> Any:
@@ -51,7 +51,7 @@ class Respondents:
     """Passes each request to whoever answers its kind."""
 
     def __init__(self, work: Mapping[str, Any], session: Session) -> None:
-        judge = _Judge(work.get("judge"), session)
+        judge = _JudgeRespondent(work.get("judge"), session)
         self._subject = Subject(work, session)
         self._judge = judge if work.get("judge") else None
         self._of: dict[type, Respondent] = {
@@ -63,14 +63,14 @@ class Respondents:
         }
 
     def turn_to(self, fit_key: str) -> None:
-        """Say whose latents are asked about from now on; what they lack is counted from here."""
+        """Turn to the latents of another fit; missing answers are counted anew."""
         self._subject.fit_key = fit_key
         if self._judge:
             self._judge.missing.clear()
 
     @property
     def incomplete(self) -> str | None:
-        """What is missing and may yet be had; None where nothing is."""
+        """Words for the answers that are missing and a later run may get; None where none are."""
         if not (self._judge and self._judge.missing):
             return None
         return (
@@ -79,20 +79,20 @@ class Respondents:
         )
 
     def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
-        """What was asked of the judge and not known before; nothing where there is none."""
+        """Cost rows for requests that were new to the judge, after those of `since`; none without a judge."""
         return self._judge.usage_rows(name, since) if self._judge else []
 
     @property
     def usage(self) -> Usage:
-        """What the judge was asked so far."""
+        """Requests to the judge so far, and the tokens that they took."""
         return self._judge.usage if self._judge else NOTHING
 
     def knows(self, request: object) -> bool:
-        """Whether it is a request at all."""
+        """True for a request of a kind that somebody answers."""
         return type(request) in self._of
 
     def prepare(self, asked: Sequence[tuple[Latent, Request]]) -> None:
-        """Find out what will be asked."""
+        """Find the answers to all requests that will come."""
         for kind, respondent in self._of.items():
             if own := [(latent, request) for latent, request in asked if type(request) is kind]:
                 respondent.prepare(own)
@@ -103,7 +103,7 @@ class Respondents:
 
 
 def planned(asker: Scorer | Explainer, latent: Latent, respondents: Respondents) -> list[Request] | Undefined:
-    """What a scorer or an explainer asks about a latent, or why it asks nothing."""
+    """The requests of a scorer or an explainer about a latent, or the reason why it has none."""
     try:
         with isolated():
             plan: object = asker.plan(latent)
@@ -132,10 +132,10 @@ class _Encoder:
         return self._embedder.embed(request.texts)
 
 
-class _Judge:
+class _JudgeRespondent:
     def __init__(self, judge: Any, session: Session) -> None:
         self.missing: list[str] = []
-        """Why responses that were given are failures, where that may pass."""
+        """Reasons of the failures that were given as responses and may pass."""
         self._judge = judge
         self._session = session
 
@@ -171,10 +171,10 @@ class _Judge:
 
 
 class _JudgeAsEncoder:
-    def __init__(self, judge: _Judge) -> None:
+    def __init__(self, judge: _JudgeRespondent) -> None:
         self._judge = judge
         self._widths: set[int] = set()
-        """Of all that was embedded so far."""
+        """Widths of all embeddings so far."""
 
     def prepare(self, asked: Sequence[tuple[Latent, Embed]]) -> None:
         self._judge.prepare([(latent, EmbedText(text)) for latent, request in asked for text in request.texts])

@@ -1,4 +1,4 @@
-"""What judges have answered, on disk: nothing that was answered is asked again, whatever happened since.
+"""Answers of judges on disk: nothing that was answered is asked again, whatever happened since.
 
 One SQLite file, in which a row is a request that was answered, or refused for good; failures that may pass are not
 kept. Its key is the hash of all that the answer depends on: the judge as a plan names it (plugin, version, parameters
@@ -23,6 +23,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import filelock
 
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import NOTHING, Usage
@@ -60,7 +62,8 @@ class ResponseCache:
         self._judge = canonical_json(judge)
         self._suite = suite
         self._file = sqlite3.connect(folder / FILE, timeout=_SECONDS_TO_WAIT, isolation_level=None)
-        self._file.execute("pragma journal_mode = wal")
+        with filelock.FileLock(folder / f".{FILE}.lock"):  # SQLite itself does not wait for a change of journal
+            self._file.execute("pragma journal_mode = wal")
         # What a power cut takes are answers, never the file; a process that dies loses nothing.
         self._file.execute("pragma synchronous = normal")
         self._file.execute(_TABLE)
@@ -71,7 +74,7 @@ class ResponseCache:
         return _find(self._file, self._judge, request)
 
     def keep(self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None) -> None:
-        """Store what was answered and what it took. Where another process was quicker, its answer stays."""
+        """Store a response and its usage. Where another process was quicker, its response stays."""
         kept = {_REFUSED: response.reason} if isinstance(response, Failure) else response
         with self._at_once():
             self._file.execute(
@@ -81,7 +84,7 @@ class ResponseCache:
             self.charge(request, usage, usd)
 
     def charge(self, request: Any, usage: Usage, usd: float | None) -> None:
-        """Write down what a request took, if anything."""
+        """Add the usage of a request to the ledger, if it took anything."""
         if usage.n_requests:
             self._file.execute(
                 "insert into ledger (key, suite, kind, n_requests, n_prompt_tokens, n_answer_tokens, n_estimated, usd) "
@@ -90,7 +93,7 @@ class ResponseCache:
             )
 
     def spent(self) -> tuple[Usage, float]:
-        """What this suite has used so far, in all its runs, and what is known of its price in US dollars."""
+        """Usage of this suite so far, in all its runs, and its price in US dollars as far as known."""
         columns = "sum(n_requests), sum(n_prompt_tokens), sum(n_answer_tokens), sum(n_estimated), sum(usd)"
         query = f"select {columns} from ledger where suite = ?"  # noqa: S608  # fixed words
         *counts, usd = self._file.execute(query, [self._suite]).fetchone()
@@ -144,7 +147,7 @@ class Recording:
 
     @property
     def judge(self) -> Any:
-        """What the recorded judge's answers depend on."""
+        """Everything that the recorded judge's answers depend on."""
         return json.loads(self._judge)
 
     def find(self, request: Any) -> Any | None:
@@ -172,7 +175,7 @@ def _key(judge: str, request: Any) -> str:
 
 @functools.lru_cache
 def _asked(judge: str, kind: str) -> str:
-    """What the answers to one kind of request depend on."""
+    """Everything that the answers to one kind of request depend on, as JSON."""
     whole = json.loads(judge)
     parameters = whole.get("parameters") if isinstance(whole, dict) else None
     if not isinstance(parameters, dict) or not parameters.keys() & _KINDS:

@@ -40,16 +40,16 @@ class Subject:
     """The model, and the decomposition that the scored latents are of; both are loaded when first asked."""
 
     def __init__(self, work: Mapping[str, Any], session: Session) -> None:
-        """Take what is asked for from the work of any cell of the group."""
+        """Find the model in the work of any cell of the group."""
         self._description: Any = work.get("subject")
         self._session = session
         self._fit: tuple[str, Decomposition] | None = None
         self.fit_key: str = work["fit"]
-        """Whose latents are scored now."""
+        """The fit whose latents are scored now."""
 
     @cached_property
     def model(self) -> TextModel:
-        """Raises Undefined where there are only rows."""
+        """The model, made when first asked for; Undefined where there are only rows."""
         if self._description is None:
             raise PluginError("the scorer asks the subject model. Say needs=('model',) or ('head',) in its Spec.")
         model: Model = self._session.create("model", self._description["source"]["model"])
@@ -63,7 +63,7 @@ class Subject:
 
     @property
     def decomposition(self) -> Decomposition:
-        """That of `fit_key`."""
+        """The decomposition of `fit_key`."""
         if self._fit is None or self._fit[0] != self.fit_key:
             folder, _ = require(self._session.store, "fit", self.fit_key)
             self._fit = self.fit_key, load(folder, self._session.device)
@@ -71,7 +71,7 @@ class Subject:
 
     @cached_property
     def max_norm(self) -> float:
-        """Rows beyond it are masked."""
+        """The norm beyond which rows are masked."""
         fit = StoredActivations(*require(self._session.store, "capture", self._description["fit_capture"]))
         return max_norm(fit, self._description["max_norm_multiple"])
 
@@ -81,7 +81,7 @@ class Subject:
         return list(place(self.model, documents, self._description["source"]["context"]))
 
     def codes(self, latent: Latent, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """What the pole does on rows, one at least; 0 on those that are masked."""
+        """Activations of the pole on rows, one at least; 0 on those that are masked."""
         found = torch.zeros(len(x), dtype=torch.float64)
         unmasked = x.norm(dim=1) <= self.max_norm
         if unmasked.any():
@@ -123,7 +123,7 @@ class Activating:
             yield found
 
     def _rows(self, placed: Sequence[Placed]) -> list[Float[Tensor, "t d"]]:
-        """Those of each window."""
+        """The unmasked rows of each window."""
         rows: list[Tensor] = [torch.empty(0)] * len(placed)
         for ran in run_alike(self._subject.model, [own.window for own in placed], self._subject.site):
             for number, x in zip(ran.places, ran.x, strict=True):
@@ -198,7 +198,7 @@ class Unembedding:
 
 
 def _extended(before: Activated, text: str, placed: Placed, values: Sequence[float]) -> Activated:
-    """With the next window's tokens, but special ones, and their activations. The tokens add up to the text."""
+    """Append the next window's tokens, but special ones, and their activations. The tokens add up to the text."""
     tokens, activations = list(before.tokens), list(before.activations)
     reached = sum(map(len, tokens))
     of_row = dict(zip(np.flatnonzero(placed.keep).tolist(), values, strict=True))

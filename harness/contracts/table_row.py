@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from harness.errors import PluginError
 
 if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does without torch
     from harness.contracts.latent import LatentWindow
@@ -53,3 +56,14 @@ class Verdict:
     shown: str | None = None
     """The text as it was shown, where it is not the window's: with marks, say."""
     reason: str | None = None
+
+
+def checked_rows(found: object, where: str) -> list[TableRow]:
+    """The rows that a plugin gives; a PluginError, with `where`, if they are not rows or hold a NaN or infinity."""
+    rows = list(found) if isinstance(found, Iterable) else None
+    if rows is None or not all(isinstance(row, TableRow) for row in rows):
+        raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
+    for row in rows:
+        if row.value is not None and not math.isfinite(row.value):
+            raise PluginError(f"{where}: {row.metric} is {row.value}. Give None and a reason.")
+    return rows

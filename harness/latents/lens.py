@@ -38,7 +38,7 @@ class Lens:
 
     @property
     def model(self) -> HasUnembedding:
-        """Whom it asks.
+        """The model, which has an unembedding.
 
         Raises:
             Undefined: there is no model, or none that can be asked; the reason says why.

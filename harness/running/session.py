@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,28 @@ class Session:
         """
         made_by = made_by or self.provenance()
         self._end(cell, Record("done", rows=rows, provenance=made_by, seconds=self._lap(), incomplete=incomplete))
+
+    def empty_folder(self, cell: Cell) -> Path:
+        """Make the work folder of a cell's artefact, without what an interrupted run has left there."""
+        folder = self.store.work_folder(cell.kind, cell.key)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def commit(self, cell: Cell, rows: list[dict[str, Any]], incomplete: str | None = None, **manifest: Any) -> None:
+        """Turn the work folder of a cell into its artefact, then record the cell as done.
+
+        Args:
+            cell: the cell.
+            rows: its table rows.
+            incomplete: what the artefact lacks that a later run may still get.
+            manifest: more entries for the artefact's manifest, or others in place of the usual ones.
+        """
+        # Stored manifests call the work of a cell "task".
+        usual = {"task": dict(cell.work), "cost": rows, "provenance": self.provenance()}
+        whole = usual | manifest | ({"incomplete": incomplete} if incomplete else {})
+        self.store.commit(cell.kind, cell.key, whole)
+        self.done(cell, rows, whole["provenance"], incomplete)
 
     def skip(self, cell: Cell, reason: str) -> None:
         """Record a cell as skipped: it can't be done, though nothing is wrong."""

@@ -108,7 +108,7 @@ class _Pass:
         )
 
     def take_up(self) -> _Totals:
-        """What an interrupted run has left in the work folders and every site has."""
+        """Count the shards of an interrupted run that the work folders of all sites hold."""
         totals = _Totals()
         while all((folder / shard_name(totals.n_shards)).exists() for folder in self.folders.values()):
             folder = next(iter(self.folders.values()))
@@ -142,20 +142,15 @@ class _Pass:
         for stale in sorted(folder.glob("shard-*"))[totals.n_shards :]:  # of an interrupted run that got further here
             stale.unlink()
         n_bytes = sum(path.stat().st_size for path in folder.glob("shard-*"))
-        rows = _cost_rows(totals, n_bytes, peak_bytes)
-        provenance = self.session.provenance()
-        manifest = {
-            "n_rows": totals.n_rows,
-            "width": self.model.width,
-            "n_layers": self.model.n_layers,
-            "tokenizer_hash": self.model.tokenizer_hash,
-            "task": dict(cell.work),
-            "sites_of_pass": sorted(self.folders),
-            "cost": rows,
-            "provenance": provenance,
-        }
-        self.session.store.commit("capture", cell.key, manifest)
-        self.session.done(cell, rows, provenance)
+        self.session.commit(
+            cell,
+            _cost_rows(totals, n_bytes, peak_bytes),
+            n_rows=totals.n_rows,
+            width=self.model.width,
+            n_layers=self.model.n_layers,
+            tokenizer_hash=self.model.tokenizer_hash,
+            sites_of_pass=sorted(self.folders),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Evaluation: judge one decomposition on rows of documents that it was not fitted on."""
+"""Evaluation: measure one decomposition on rows of documents that it was not fitted on."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from harness.contracts.corpus import Corpus, Document
 from harness.contracts.decomposition import Decomposition, load
 from harness.contracts.evaluation import Evaluation, EvaluationContext
 from harness.contracts.model import KnowsTruth, Model, Truth
-from harness.contracts.table_row import TableRow
+from harness.contracts.table_row import checked_rows
 from harness.errors import PluginError, StoreError, Undefined
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
@@ -73,7 +72,7 @@ def _context(work: Any, session: Session) -> EvaluationContext:
 
 
 def _replays(source: Any, activations: StoredActivations, masked: Tensor, session: Session) -> Replays:
-    """`source` is the work of the capture that has made the activations."""
+    """Put rows back into the model; `source` is the work of the capture that has made the activations."""
     load_model = partial(session.create, "model", source["model"])
     site, context = source["site"], source["context"]
     documents = partial(_documents, source, session)
@@ -119,7 +118,7 @@ def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Ten
 
 
 def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:
-    """What an evaluation needs and does not get. That there is no head, or are no labels, is found out when used."""
+    """The needs of an evaluation that are not met; a missing head, or missing labels, only come to light in use."""
     offered = {
         "dictionary": decomposition.dictionary is not None,
         "atoms": decomposition.atoms is not None,
@@ -136,23 +135,18 @@ def _rows(
 ) -> list[dict[str, Any]]:
     started = time.perf_counter()
     evaluation: Evaluation = session.create("evaluation", call)
+    where = f"evaluation {call['name']}"
     with isolated():
-        found: object = evaluation.evaluate(decomposition, context)
+        found = checked_rows(evaluation.evaluate(decomposition, context), where)
     seconds = time.perf_counter() - started
-    if not isinstance(found, Iterable) or not all(isinstance(row, TableRow) for row in found):
-        raise PluginError(f"evaluation {call['name']}: evaluate() returned {found!r:.80}, not a list of TableRows.")
     rows = [{"table": call["name"], **asdict(row)} for row in found]
     for row in rows:
-        if row["value"] is not None and not math.isfinite(row["value"]):
-            raise PluginError(f"evaluation {call['name']}: {row['metric']} is {row['value']}. Give None and a reason.")
         if row["metric"] in (*SIDE, "seeds"):
-            raise PluginError(
-                f"evaluation {call['name']}: a metric is called {row['metric']!r}, as a column of tables is."
-            )
+            raise PluginError(f"{where}: a metric is called {row['metric']!r}, as a column of tables is.")
     declared = session.catalog.find("evaluation", call["name"]).spec.metrics
     if unknown := [row["metric"] for row in rows if metric_named(row["metric"], declared) is None]:
         session.warn(
-            f"evaluation {call['name']} does not declare {', '.join(map(repr, dict.fromkeys(unknown)))}; it is in "
+            f"{where} does not declare {', '.join(map(repr, dict.fromkeys(unknown)))}; it is in "
             "tables as it is. Add a harness.Metric to `metrics` of its Spec to say what it means and where to show it."
         )
     return [*rows, cost(f"evaluation_seconds_{call['name']}", seconds, context.n_rows)]

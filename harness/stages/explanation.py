@@ -1,8 +1,7 @@
-"""Explanations: what an explainer says of the sampled latents of a decomposition, made once for all that read it."""
+"""Explanations: the texts of an explainer on the sampled latents of a decomposition, made once for all scorers."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import Any
 
@@ -20,39 +19,33 @@ from harness.storage.records import cost, row
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """Explain the latents of decompositions that were not explained yet."""
-    units, respondents = SampledLatents(session.store), Respondents(cells[0].work, session)
+    """Explain the sampled latents of decompositions; those with explanations in the store are left as they are."""
+    sampled, respondents = SampledLatents(session.store), Respondents(cells[0].work, session)
     with session.missing(cells) as missing:
         for number, cell in enumerate(missing):
             with session.alone(cell):
                 try:
                     respondents.turn_to(cell.work["fit"])
-                    _explain(cell, units.of(cell.work), respondents, session)
+                    _explain(cell, sampled.of(cell.work), respondents, session)
                 except Undefined as undefined:
                     session.skip(cell, undefined.reason)
             session.progress("explained", number + 1, len(missing))
 
 
-def _explain(cell: Cell, units: list[SampledLatent], respondents: Respondents, session: Session) -> None:
-    if not units:
+def _explain(cell: Cell, poles: list[SampledLatent], respondents: Respondents, session: Session) -> None:
+    if not poles:
         raise Undefined(f"no latent of {cell.columns['method']} has enough windows to be explained")
     started, asked_before = time.perf_counter(), respondents.usage
     name = cell.work["explainer"]["name"]
     explainer: Explainer = session.create("explainer", cell.work["explainer"])
-    latents = [to_explain(unit.latent) for unit in units]
+    latents = [to_explain(pole.latent) for pole in poles]
     plans = [planned(explainer, latent, respondents) for latent in latents]
     asked = [(latent, plan) for latent, plan in zip(latents, plans, strict=True) if not isinstance(plan, Undefined)]
     respondents.prepare([(latent, request) for latent, plan in asked for request in plan])
     found = [_reduce(explainer, latent, plan, respondents) for latent, plan in zip(latents, plans, strict=True)]
-    work = session.store.work_folder("explanation", cell.key)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    write_explanations(work, found)
+    write_explanations(session.empty_folder(cell), found)
     rows = [*_rows(found, name, time.perf_counter() - started), *respondents.usage_rows(name, asked_before)]
-    manifest: dict[str, Any] = {"task": dict(cell.work), "cost": rows, "provenance": session.provenance()}
-    incomplete = respondents.incomplete  # scorers go on with what there is; the next run makes it anew
-    session.store.commit("explanation", cell.key, manifest | ({"incomplete": incomplete} if incomplete else {}))
-    session.done(cell, rows, manifest["provenance"], incomplete)
+    session.commit(cell, rows, respondents.incomplete)  # scorers go on with what there is; the next run makes it anew
 
 
 def _reduce(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -104,15 +103,11 @@ def _end(
         session.fail(cell, fitted.error or StoreError("no decomposition"), fitted.traceback)
         return
     fitted.decomposition.tokenizer_hash = activations.manifest["tokenizer_hash"]
-    work = session.store.work_folder("fit", cell.key)
-    shutil.rmtree(work, ignore_errors=True)
     with session.alone(cell):
-        fitted.decomposition.save(work, cell.work["method"]["name"])
+        fitted.decomposition.save(session.empty_folder(cell), cell.work["method"]["name"])
         rows = _cost_rows(fitted, fitted.decomposition, n_distinct, activations.n_rows - n_distinct, peak_bytes)
         code = session.catalog.find("method", cell.work["method"]["name"]).version
-        provenance = {**session.provenance(), "plugin_code": code}
-        session.store.commit("fit", cell.key, {"task": dict(cell.work), "cost": rows, "provenance": provenance})
-        session.done(cell, rows, provenance)
+        session.commit(cell, rows, provenance={**session.provenance(), "plugin_code": code})
 
 
 def _cost_rows(

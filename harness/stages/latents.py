@@ -1,8 +1,7 @@
-"""Latents: what those of a decomposition do on texts that it was not fitted on, and a sample of them as cards."""
+"""Latents: the activations of a decomposition's latents on texts that it was not fitted on, and a sample of cards."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import Any
 
@@ -20,7 +19,7 @@ from harness.storage.store import require
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """Read the latents of the decompositions that were not read yet, all on the same rows."""
+    """Read the latents of decompositions, all on the same rows; those in the store are not read again."""
     with session.missing(cells) as missing:
         if not missing:
             return
@@ -41,13 +40,11 @@ def run(cells: list[Cell], session: Session) -> None:
 
 def _read(cell: Cell, reading: Reading, session: Session) -> None:
     started = time.perf_counter()
-    work = session.store.work_folder("latents", cell.key)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    folder = session.empty_folder(cell)
     decomposition = load(require(session.store, "fit", cell.work["fit"])[0], session.device)
     with isolated():
         activations = read_activations(decomposition, reading.rows, reading.masked, session.device)
-    activations.save(work / ACTIVATIONS)
+    activations.save(folder / ACTIVATIONS)
     positive, negative = activations.density.T  # as in POLES
     if decomposition.signed and positive.any() and not negative.any():
         session.warn(
@@ -56,20 +53,17 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
         )
     strata = stratify(activations, reading.windows, decomposition.signed)
     maker = reading.maker(decomposition, activations, strata, cell.work["seed"])
-    units = strata.draw(cell.work["n_latents"], cell.work["seed"])
+    poles = strata.draw(cell.work["n_latents"], cell.work["seed"])
     content = {
         "units": strata.counts,
         "n_rows": reading.rows.n_rows,
         "n_documents": len(set(reading.windows.document_of_row)),
         "signed": decomposition.signed,
-        "cards": maker.make({(unit.index, unit.sign): unit.weight for unit in units}),
+        "cards": maker.make({(pole.index, pole.sign): pole.weight for pole in poles}),
     }
-    write_json(work / CARDS, content)
+    write_json(folder / CARDS, content)
     seconds = time.perf_counter() - started
-    rows = [*_rows(strata.counts), cost("latents_seconds", seconds, reading.rows.n_rows)]
-    provenance = session.provenance()
-    session.store.commit("latents", cell.key, {"task": dict(cell.work), "cost": rows, "provenance": provenance})
-    session.done(cell, rows, provenance)
+    session.commit(cell, [*_rows(strata.counts), cost("latents_seconds", seconds, reading.rows.n_rows)])
 
 
 def _rows(counts: dict[str, int]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from harness.asking.respondents import Respondents, planned
 from harness.contracts.latent import Latent
 from harness.contracts.requests import Request
 from harness.contracts.scorer import Scorer, also_of, range_of
-from harness.contracts.table_row import TableRow
+from harness.contracts.table_row import TableRow, checked_rows
 from harness.errors import PluginError, Undefined
 from harness.latents.explanations import Explanations, explained, read_explanations
 from harness.latents.sampled_latents import SampledLatent, SampledLatents
@@ -24,24 +24,24 @@ from harness.storage.store import require
 from harness.tables.verdicts import write_cell
 
 _Asked: TypeAlias = tuple[Latent, list[Request]] | Undefined
-"""A latent as its scorer sees it with what is asked about it, or why nothing is."""
+"""A latent as its scorer sees it, with the requests about it; or the reason why there are none."""
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """Score the latents of decompositions; what was embedded for one cell is there for the next."""
+    """Score the sampled latents of decompositions; texts that were embedded for one cell are there for the next."""
     sampled, respondents = SampledLatents(session.store), Respondents(cells[0].work, session)
     for number, cell in enumerate(cells):
         with session.alone(cell):
             name, method = cell.work["scorer"]["name"], cell.columns["method"]
-            units = sampled.of(cell.work)
-            if not units:
+            poles = sampled.of(cell.work)
+            if not poles:
                 session.skip(cell, f"no latent of {method} has enough windows to be scored")
-            elif _needs_atoms(cell.work["scorer"], session) and not any(unit.latent.source for unit in units):
+            elif _needs_atoms(cell.work["scorer"], session) and not any(pole.latent.source for pole in poles):
                 session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
             else:
                 respondents.turn_to(cell.work["fit"])
                 try:
-                    rows, verdicts, incomplete = _rows(cell.work, units, respondents, session)
+                    rows, verdicts, incomplete = _rows(cell.work, poles, respondents, session)
                     write_cell(session.store, cell.key, verdicts)  # first: a record says that all of a cell is there
                     session.done(cell, rows, incomplete=incomplete)
                 except Undefined as undefined:
@@ -57,9 +57,9 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 
 def _rows(
-    work: Mapping[str, Any], units: Sequence[SampledLatent], respondents: Respondents, session: Session
+    work: Mapping[str, Any], poles: Sequence[SampledLatent], respondents: Respondents, session: Session
 ) -> tuple[Rows, Rows, str | None]:
-    """Those of the table, the verdicts on single windows, and what both lack that may yet be had."""
+    """Table rows, verdicts on single windows, and words for answers that both lack and a later run may get."""
     started, asked_before = time.perf_counter(), respondents.usage
     name = work["scorer"]["name"]
     scorer: Scorer = session.create("scorer", work["scorer"])
@@ -68,22 +68,22 @@ def _rows(
         folder, manifest = require(session.store, "explanation", work["explanation"])
         explanations = read_explanations(folder)
         incomplete = manifest.get("incomplete") and f"of the explanations: {manifest['incomplete']}"
-    asked = [_ask(scorer, unit.latent, explanations, respondents) for unit in units]
+    asked = [_ask(scorer, pole.latent, explanations, respondents) for pole in poles]
     pairs = [one for one in asked if not isinstance(one, Undefined)]
     respondents.prepare([(latent, request) for latent, plan in pairs for request in plan])
     rows, verdicts = [], []
-    for unit, one in zip(units, asked, strict=True):
-        for found in _reduce(scorer, len(unit.latent.test), one, respondents):
-            rows.append(_table_row(found, unit, scorer))
-            of_unit = {name: unit.columns[name] for name in ("latent", "sign")}
-            verdicts += [of_unit | unit.places.row(verdict) for verdict in found.verdicts]
-    seconds = cost(f"scoring_seconds_{name}", time.perf_counter() - started, len(units))
+    for pole, one in zip(poles, asked, strict=True):
+        for found in _reduce(scorer, len(pole.latent.test), one, respondents):
+            rows.append(_table_row(found, pole, scorer))
+            of_pole = {name: pole.columns[name] for name in ("latent", "sign")}
+            verdicts += [of_pole | pole.places.row(verdict) for verdict in found.verdicts]
+    seconds = cost(f"scoring_seconds_{name}", time.perf_counter() - started, len(poles))
     rows += [seconds, *respondents.usage_rows(name, asked_before)]
     return rows, verdicts, respondents.incomplete or incomplete
 
 
 def _ask(scorer: Scorer, latent: Latent, explanations: Explanations | None, respondents: Respondents) -> _Asked:
-    """The latent as the scorer sees it, and what is asked about it."""
+    """Plan the requests about one latent, shown with its explanation where there are explanations."""
     try:
         shown = latent if explanations is None else explained(latent, explanations)
     except Undefined as undefined:
@@ -93,32 +93,28 @@ def _ask(scorer: Scorer, latent: Latent, explanations: Explanations | None, resp
 
 
 def _reduce(scorer: Scorer, n_test: int, asked: _Asked, respondents: Respondents) -> list[TableRow]:
-    """The metrics of one latent; only those of leaderboards, null, where it can't be scored."""
+    """The rows of one latent; where it can't be scored, nulls for the metrics of leaderboards only."""
+    where = f"{type(scorer).__name__}.reduce()"
     try:
         if isinstance(asked, Undefined):
             raise asked
         latent, plan = asked
         responses = respondents.answer(latent, plan)
         with isolated():
-            found: object = scorer.reduce(latent, plan, responses)
+            found = checked_rows(scorer.reduce(latent, plan, responses), where)
     except Undefined as undefined:
         also = [TableRow(metric, None, n_test, None, undefined.reason) for metric in also_of(scorer)]
         return [TableRow(scorer.metric, None, n_test, True, undefined.reason), *also]
-    where = f"{type(scorer).__name__}.reduce()"
-    if not isinstance(found, Sequence) or not all(isinstance(row, TableRow) for row in found):
-        raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
     if [row.metric for row in found].count(scorer.metric) != 1:
         raise PluginError(f"{where} gives {[row.metric for row in found]}, not its metric {scorer.metric!r} once.")
-    for row in found:
-        if row.value is not None and not math.isfinite(row.value):
-            raise PluginError(f"{where}: {row.metric} is {row.value}. Give None and a reason.")
-    return list(found)
+    return found
 
 
-def _table_row(found: TableRow, unit: SampledLatent, scorer: Scorer) -> dict[str, Any]:
-    """`chance` marks the main metric; `lowest` and `highest` are null where the range has no end.
+def _table_row(found: TableRow, pole: SampledLatent, scorer: Scorer) -> dict[str, Any]:
+    """Complete a row by the columns of its latent, its metric's chance and the ends of its range.
 
-    Both are null for metrics that leaderboards have no line of.
+    `chance` is null but for the main metric; `lowest` and `highest` are null where the range has no end, and for
+    metrics that leaderboards have no line of.
     """
     is_main = found.metric == scorer.metric
     ends = {**also_of(scorer), scorer.metric: range_of(scorer)}.get(found.metric, (-math.inf, math.inf))
@@ -126,4 +122,4 @@ def _table_row(found: TableRow, unit: SampledLatent, scorer: Scorer) -> dict[str
     of_main = {"chance": scorer.chance if is_main else None, "lowest": lowest, "highest": highest}
     measured = asdict(replace(found, verdicts=()))  # these have a file of their own
     del measured["verdicts"]
-    return {"table": "interp", **measured, **unit.columns, **of_main}
+    return {"table": "interp", **measured, **pole.columns, **of_main}

@@ -40,7 +40,7 @@ _SUMS_BYTES = 2**30
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """All metrics of two models' fits, or of all pairs of places of a family's models."""
+    """Compare two models' fits by all metrics, or all pairs of places of a family's models."""
     pairing = Pairing(session.store, session.device)
     if "fit" in _parts(cells[0].work["a"])[0]:
         for cell in cells:
@@ -105,12 +105,12 @@ def _fitted(side: Any, session: Session) -> Decomposition:
 
 
 def _parts(side: Any) -> list[Any]:
-    """The sites of a side that has several, or the one that it is."""
+    """The sites of a side, which has several, or is one itself."""
     return list(side.get("sites", [side]))
 
 
 def _readings(cells_of: dict[SharedRows, list[Cell]]) -> Iterator[dict[SharedRows, list[Cell]]]:
-    """Pairs that are fed from one reading: of one alignment, as many as there is room for."""
+    """Groups of pairs of one alignment, each as large as there is room for; a group is fed from one reading."""
     reading: dict[SharedRows, list[Cell]] = {}
     n_bytes = 0
     for shared, cells in sorted(cells_of.items(), key=lambda item: item[0].alignment.number):

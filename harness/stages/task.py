@@ -1,4 +1,4 @@
-"""Task: what one similarity gets right of a question whose answer is known."""
+"""Task: a question whose answer is known, put to one similarity; its score is how much of the answer it gets right."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from harness.storage.records import row
 
 
 def run(cells: list[Cell], session: Session) -> None:
-    """Judge a similarity by each task."""
+    """Put every task to its similarity."""
     for number, cell in enumerate(cells):
         with session.alone(cell):
             try:
                 session.done(cell, _rows(cell.work, session))
             except Undefined as undefined:
                 session.skip(cell, f"{cell.work['task']['name']}: {undefined.reason}")
-        session.progress("tasks judged", number + 1, len(cells))
+        session.progress("tasks done", number + 1, len(cells))
 
 
 def _rows(work: Any, session: Session) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def _comparisons(work: Any, compare: _Compare, session: Session) -> Comparisons:
 
 
 def _values(key: str, session: Session) -> Mapping[str, float]:
-    """What a similarity cell found, by metric; NaN for what is undefined."""
+    """The values of a similarity cell by metric; undefined ones are NaN."""
     record = session.store.record(key)
     if record is None:
         raise StoreError(f"the record of comparison {key} is gone since the plan was made; run the suite again.")
@@ -68,7 +68,7 @@ def _values(key: str, session: Session) -> Mapping[str, float]:
 
 
 def _scale(metric: Similarity) -> Callable[[float], float]:
-    """From a similarity's own numbers to those that tasks see: more is more alike."""
+    """A function from a similarity's own numbers to those that tasks see, of which more is more alike."""
     if metric.higher_is_more_similar:
         return float
     largest = metric.range[1]
@@ -89,7 +89,7 @@ def _shared_rows(work: Any, session: Session) -> Callable[[int, int], tuple[Tens
 
 
 class _Compare:
-    """How alike rows are by one similarity, and what it costs to say so."""
+    """Compares rows by one similarity, and counts the cost."""
 
     def __init__(self, work: Any, metric: Similarity, session: Session) -> None:
         self.work, self.metric, self.session = work, metric, session
@@ -110,14 +110,14 @@ class _Compare:
         return self.scale(value)
 
     def _fit(self, x: Float[Tensor, "n d"]) -> Decomposition:
-        """What the method learns of rows that have no more identity than their order."""
+        """Let the method learn from rows that have no more identity than their order."""
         places = np.arange(len(x))
         offsets = {"start": places, "end": places + 1}
         rows = make_rows({"document": ["0"] * len(x), "window": places, "position": places, **offsets})
         return fit(self.session.create("method", self.work["method"]), x, rows, self.work["seed"])
 
     def costs(self) -> list[dict[str, Any]]:
-        """Of one comparison: mean seconds, and the most memory that any took above what was held before."""
+        """Rows for the cost of a comparison: its mean seconds, and the most memory that one took beyond that in use."""
         n = len(self.seconds)
         if not n:
             return []
@@ -130,7 +130,7 @@ class _Compare:
 
 
 def _checked(scores: object, name: str, main_metric: str, n_models: int) -> Sequence[TaskScore]:
-    """The scores; a PluginError where they are none."""
+    """The scores of a task; a PluginError if they are not what its contract says."""
     if not isinstance(scores, Sequence) or not all(isinstance(score, TaskScore) for score in scores):
         raise PluginError(f"task {name}: score() returned {scores!r:.80}, not a list of TaskScores.")
     if main_metric not in (score.metric for score in scores):
@@ -145,7 +145,7 @@ def _checked(scores: object, name: str, main_metric: str, n_models: int) -> Sequ
 def _row(score: TaskScore, main_metric: str, models: list[str]) -> dict[str, Any]:
     numerator, denominator = (np.asarray(sums, float) for sums in (score.numerator, score.denominator))
     total = float(denominator.sum())
-    value, reason = (float(numerator.sum()) / total, None) if total else (None, "there was nothing to judge")
+    value, reason = (float(numerator.sum()) / total, None) if total else (None, "there was nothing to count")
     has_part = np.flatnonzero(denominator.any(axis=0) | denominator.any(axis=1))
     own = np.ix_(has_part, has_part)  # of many models few belong to a family
     return {

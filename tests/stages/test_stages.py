@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Atomic(OrderSensitive):
         return decomposition
 
 
-class Judge:
+class Shown:
     """Gives back what it was shown."""
 
     def __init__(self, value: float | None = None, metric: str = "value") -> None:
@@ -55,7 +55,7 @@ class Judge:
 
     def evaluate(
         self, decomposition: harness.Decomposition, context: harness.EvaluationContext
-    ) -> list[harness.TableRow]:
+    ) -> Iterable[harness.TableRow]:
         if self.value is not None:
             return [harness.TableRow(self.metric, self.value, 1)]
         for _ in range(2):  # blocks can be walked again
@@ -68,10 +68,19 @@ class Judge:
         ]
 
 
+class OneByOne(Shown):
+    """Gives its rows as a generator."""
+
+    def evaluate(
+        self, decomposition: harness.Decomposition, context: harness.EvaluationContext
+    ) -> Iterator[harness.TableRow]:
+        yield from super().evaluate(decomposition, context)
+
+
 class SharedRows:
     """Similarity: the number of rows, if they are aligned."""
 
-    higher_is_more_similar, streams = True, False
+    symmetric, higher_is_more_similar, streams = True, True, False
 
     def __init__(self, config: object) -> None:
         pass
@@ -110,11 +119,12 @@ def _catalog() -> Catalog:
         ("method", "atomic"): lambda config: Atomic(1, 64),
         ("method", "unsaveable"): lambda config: Unsaveable(),
         ("method", "unmakeable"): lambda config: 1 / 0,
-        ("evaluation", "judge"): lambda config: Judge(),
-        ("evaluation", "nan_judge"): lambda config: Judge(float("nan")),
-        ("evaluation", "inf_judge"): lambda config: Judge(float("inf")),
-        ("evaluation", "needy"): lambda config: Judge(1.0),
-        ("evaluation", "misnamed"): lambda config: Judge(1.0, "seeds"),
+        ("evaluation", "shown"): lambda config: Shown(),
+        ("evaluation", "nan_shown"): lambda config: Shown(float("nan")),
+        ("evaluation", "inf_shown"): lambda config: Shown(float("inf")),
+        ("evaluation", "one_by_one"): lambda config: OneByOne(2.0),
+        ("evaluation", "needy"): lambda config: Shown(1.0),
+        ("evaluation", "misnamed"): lambda config: Shown(1.0, "seeds"),
         ("similarity", "shared_rows"): SharedRows,
         ("similarity", "first_over_last"): FirstOverLast,
         ("evaluation", "quits"): Quits,
@@ -257,17 +267,27 @@ def test_evaluations_see_all_rows_and_which_are_masked(session: Session) -> None
     rows = {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0, "fit": "fit-good"}
     cells = {
         name: Cell("evaluation", name, name, "g", {"evaluation": {"name": name, "params": {}}, **rows}, {})
-        for name in ("judge", "nan_judge", "inf_judge")
+        for name in ("shown", "nan_shown", "inf_shown")
     }
     evaluation.run(list(cells.values()), session)
-    record = _record(session, cells["judge"])
+    record = _record(session, cells["shown"])
     values = {row["metric"]: (row["table"], row["value"], row["reason"]) for row in record.rows}
-    assert values["masked"] == ("judge", 3, None) and values["first masked"] == ("judge", 7, None)
-    assert values["nothing"] == ("judge", None, "as asked")
-    for name, value in (("nan_judge", "nan"), ("inf_judge", "inf")):
+    assert values["masked"] == ("shown", 3, None) and values["first masked"] == ("shown", 7, None)
+    assert values["nothing"] == ("shown", None, "as asked")
+    for name, value in (("nan_shown", "nan"), ("inf_shown", "inf")):
         record = _record(session, cells[name])
         assert (record.status, record.rows) == ("failed", [])
         assert record.error == f"evaluation {name}: value is {value}. Give None and a reason."
+
+
+def test_an_evaluation_may_give_its_rows_one_by_one(session: Session) -> None:
+    fit.run([_fit_cell("good")], session)
+    work = {"evaluation": {"name": "one_by_one", "params": {}}, "fit": "fit-good"}
+    work |= {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
+    cell = Cell("evaluation", "o", "o", "g", work, {"method": "good"})
+    evaluation.run([cell], session)
+    record = _record(session, cell)
+    assert (record.status, [row["value"] for row in record.rows if row["metric"] == "value"]) == ("done", [2.0])
 
 
 @pytest.mark.parametrize("lenient", "ab")
@@ -288,7 +308,7 @@ def test_comparisons_align_rows_and_leave_out_what_either_side_masks(session: Se
 def test_an_evaluation_or_similarity_that_exits_costs_only_its_own_cell(session: Session) -> None:
     fit.run([_fit_cell("good")], session)
     rows = {"capture": "rows", "fit_capture": "rows", "max_norm_multiple": 10.0}
-    for stage, kind, neighbour in ((evaluation, "evaluation", "judge"), (similarity, "similarity", "shared_rows")):
+    for stage, kind, neighbour in ((evaluation, "evaluation", "shown"), (similarity, "similarity", "shared_rows")):
         work = {"fit": "fit-good", **rows} if kind == "evaluation" else {"a": rows, "b": rows}
         cells = [
             Cell(kind, f"{kind}-{name}", name, "g", {kind: {"name": name, "params": {}}, **work}, {"method": "good"})
