@@ -103,8 +103,8 @@ class _Pass:
             documents,
             list(self.folders),
             context=task["context"],
-            skip_units=skip_units,
-            unit_windows=unit_windows(self.n_tokens, task["context"]),
+            skip_chunks=skip_units,
+            chunk_windows=unit_windows(self.n_tokens, task["context"]),
         )
 
     def take_up(self) -> _Totals:
