@@ -123,7 +123,7 @@ class Activating:
             yield found
 
     def _rows(self, placed: Sequence[PlacedWindow]) -> list[Float[Tensor, "t d"]]:
-        """Those of each window."""
+        """The unmasked rows of each window."""
         rows: list[Tensor] = [torch.empty(0)] * len(placed)
         for ran in run_alike(self._subject.model, [own.window for own in placed], self._subject.site):
             for number, x in zip(ran.places, ran.x, strict=True):
@@ -198,7 +198,7 @@ class Unembedding:
 
 
 def _extended(before: Activated, text: str, placed: PlacedWindow, values: Sequence[float]) -> Activated:
-    """With the next window's tokens, but special ones, and their activations. The tokens add up to the text."""
+    """Append the next window's tokens, but special ones, and their activations. The tokens add up to the text."""
     tokens, activations = list(before.tokens), list(before.activations)
     reached = sum(map(len, tokens))
     of_row = dict(zip(np.flatnonzero(placed.keep).tolist(), values, strict=True))

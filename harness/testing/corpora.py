@@ -40,7 +40,7 @@ class CorpusUnderTest:
 
     @cached_property
     def documents(self) -> list[Document]:
-        """The first documents, as they came the first time."""
+        """Its first documents, as they came the first time."""
         return first_documents(self.corpus)
 
     @property
