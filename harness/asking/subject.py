@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.capturing.batches import run_alike
-from harness.capturing.capture import Placed, place
+from harness.capturing.capture import PlacedWindow, place
 from harness.contracts.corpus import Document
 from harness.contracts.decomposition import Codes, Decomposition, load
 from harness.contracts.latent import Latent
@@ -75,7 +75,7 @@ class Subject:
         fit = StoredActivations(*require(self._session.store, "capture", self._description["fit_capture"]))
         return max_norm(fit, self._description["max_norm_multiple"])
 
-    def place(self, texts: Sequence[str]) -> list[Placed]:
+    def place(self, texts: Sequence[str]) -> list[PlacedWindow]:
         """The windows of texts; their `document` is the number of the text."""
         documents = (Document(str(number), text) for number, text in enumerate(texts))
         return list(place(self.model, documents, self._description["source"]["context"]))
@@ -122,7 +122,7 @@ class Activating:
                 found[number] = _extended(found[number], request.texts[number], own, values.tolist())
             yield found
 
-    def _rows(self, placed: Sequence[Placed]) -> list[Float[Tensor, "t d"]]:
+    def _rows(self, placed: Sequence[PlacedWindow]) -> list[Float[Tensor, "t d"]]:
         """The unmasked rows of each window."""
         rows: list[Tensor] = [torch.empty(0)] * len(placed)
         for ran in run_alike(self._subject.model, [own.window for own in placed], self._subject.site):
@@ -197,7 +197,7 @@ class Unembedding:
         return Promoted(ids, tuple(model.token_texts(ids.tolist())), model.unembedding(ids))
 
 
-def _extended(before: Activated, text: str, placed: Placed, values: Sequence[float]) -> Activated:
+def _extended(before: Activated, text: str, placed: PlacedWindow, values: Sequence[float]) -> Activated:
     """Append the next window's tokens, but special ones, and their activations. The tokens add up to the text."""
     tokens, activations = list(before.tokens), list(before.activations)
     reached = sum(map(len, tokens))

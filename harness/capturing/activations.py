@@ -21,7 +21,7 @@ BLOCK_ROWS = 4096
 
 
 class Features(Protocol):
-    """n rows of width d."""
+    """Access to n rows of width d."""
 
     @property
     def n_rows(self) -> int: ...
@@ -43,7 +43,7 @@ class Activations(Features, Protocol):
 
 @dataclass(frozen=True)
 class TensorActivations:
-    """All rows in memory."""
+    """Activations held in memory as one tensor."""
 
     x: Float[Tensor, "n d"]
     rows: pd.DataFrame

@@ -24,9 +24,9 @@ class Ran(NamedTuple):
     """Some windows of about one length."""
 
     places: list[int]
-    """Among the windows that were given."""
+    """Positions of these windows among those that were given."""
     x: Float[Tensor, "n t d"]
-    """On the CPU."""
+    """Activations, on the CPU."""
     mask: Bool[Tensor, "n t"]
     """False for padding."""
 

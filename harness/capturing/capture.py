@@ -1,6 +1,6 @@
-"""From texts to rows: windows are run through a model in batches, and what comes out at the sites is kept.
+"""Capture of rows from texts: windows are run through a model in batches, and activations at the sites are kept.
 
-Invariant: which windows share a unit and a batch depends on the documents only, so a capture that was interrupted
+Invariant: which windows share a chunk and a batch depends on the documents only, so a capture that was interrupted
 and resumed gives the numbers of one that was not.
 """
 
@@ -22,18 +22,18 @@ from harness.contracts.rows import make_rows
 from harness.contracts.sites import parse_site
 from harness.errors import ConfigError
 
-UNIT_WINDOWS = 256
+CHUNK_WINDOWS = 256
 BATCH_WINDOWS = 16
 _DOCUMENTS_TOKENISED_TOGETHER = 64
 
 T = TypeVar("T")
 
 
-Unit: TypeAlias = Capture
+Chunk: TypeAlias = Capture
 """The capture of a number of consecutive windows: what is stored, skipped and resumed as a whole."""
 
 
-class Placed(NamedTuple):
+class PlacedWindow(NamedTuple):
     """A window, where it comes from, and which of its tokens become rows."""
 
     document: str
@@ -63,12 +63,12 @@ def capture(
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise ConfigError("capture: texts must be a list of strings; for a single text write [text].")
     documents = (Document(str(index), text) for index, text in enumerate(texts))
-    units = list(read(model, documents, sites, context=context, special=special, first=first))
-    if not units:
+    chunks = list(read(model, documents, sites, context=context, special=special, first=first))
+    if not chunks:
         return Capture({site: torch.empty(0, model.width) for site in sites}, _make_rows([]).astype({"document": int}))
-    rows = pd.concat([unit.rows for unit in units], ignore_index=True).astype({"document": int})
+    rows = pd.concat([chunk.rows for chunk in chunks], ignore_index=True).astype({"document": int})
     rows.attrs["tokenizer_hash"] = model.tokenizer_hash  # for `harness.fit`, which gets the rows and not the model
-    return Capture({site: torch.cat([unit.x[site] for unit in units]) for site in sites}, rows)
+    return Capture({site: torch.cat([chunk.x[site] for chunk in chunks]) for site in sites}, rows)
 
 
 def read(
@@ -79,20 +79,20 @@ def read(
     context: int = 128,
     special: bool = False,
     first: bool = False,
-    skip_units: int = 0,
-    unit_windows: int = UNIT_WINDOWS,
-) -> Iterator[Unit]:
-    """The rows of `documents` in units of `unit_windows` windows, in document order.
+    skip_chunks: int = 0,
+    chunk_windows: int = CHUNK_WINDOWS,
+) -> Iterator[Chunk]:
+    """The rows of `documents` in chunks of `chunk_windows` windows, in document order.
 
-    The first `skip_units` units, captured earlier, are cut into windows but neither run nor returned. Rows that are
+    The first `skip_chunks` chunks, captured earlier, are cut into windows but neither run nor returned. Rows that are
     not finite are kept: who uses them masks them.
     """
     check_sites(model, sites)
     if context < 1:
         raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
     placed = place(model, documents, context, special, first)
-    units = itertools.islice(_chunks(placed, unit_windows), skip_units, None)
-    return (_run_unit(model, unit, sites) for unit in units)
+    chunks = itertools.islice(_batched(placed, chunk_windows), skip_chunks, None)
+    return (_run_chunk(model, chunk, sites) for chunk in chunks)
 
 
 def check_sites(model: TextModel, sites: Sequence[str]) -> None:
@@ -110,32 +110,32 @@ def check_sites(model: TextModel, sites: Sequence[str]) -> None:
 
 def place(
     model: TextModel, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
-) -> Iterator[Placed]:
+) -> Iterator[PlacedWindow]:
     """The windows of `documents`, in order, and which of their tokens become rows."""
-    for group in _chunks(documents, _DOCUMENTS_TOKENISED_TOGETHER):
+    for group in _batched(documents, _DOCUMENTS_TOKENISED_TOGETHER):
         windows_of = model.windows([document.text for document in group], context)
         for document, windows in zip(group, windows_of, strict=True):
             for number, window in enumerate(windows):
                 keep = np.ones(len(window.ids), dtype=bool) if special else ~np.asarray(window.special, dtype=bool)
                 keep[0] &= first
-                yield Placed(document.id, number, window, keep)
+                yield PlacedWindow(document.id, number, window, keep)
 
 
-def _run_unit(model: TextModel, unit: Sequence[Placed], sites: Sequence[str]) -> Unit:
-    """Windows of similar length share a batch, so that little is padded; the rows come back in document order."""
-    rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(unit) for site in sites}
-    by_length = sorted(range(len(unit)), key=lambda index: len(unit[index].window.ids))
-    for batch in _chunks(by_length, BATCH_WINDOWS):
-        ids, mask, keep = _padded([unit[index] for index in batch])
+def _run_chunk(model: TextModel, chunk: Sequence[PlacedWindow], sites: Sequence[str]) -> Chunk:
+    """Run windows of similar length in one batch, so that little is padded; the rows come back in document order."""
+    rows_of: dict[str, list[Tensor]] = {site: [torch.empty(0)] * len(chunk) for site in sites}
+    by_length = sorted(range(len(chunk)), key=lambda index: len(chunk[index].window.ids))
+    for batch in _batched(by_length, BATCH_WINDOWS):
+        ids, mask, keep = _padded([chunk[index] for index in batch])
         n_kept = keep.sum(dim=1).tolist()
         for site, x in model.activations(ids, mask, sites).items():
             for index, rows in zip(batch, torch.split(x[keep.to(x.device)].cpu(), n_kept), strict=True):
                 rows_of[site][index] = rows
-    return Capture({site: torch.cat(rows) for site, rows in rows_of.items()}, _make_rows(unit))
+    return Capture({site: torch.cat(rows) for site, rows in rows_of.items()}, _make_rows(chunk))
 
 
-def _padded(batch: Sequence[Placed]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
-    """(ids, mask, keep), windows filled up on the right; what the padding's id is matters to no one."""
+def _padded(batch: Sequence[PlacedWindow]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """(ids, mask, keep) of windows that are filled up on the right; the id of the padding does not matter."""
     shape = len(batch), max(len(placed.window.ids) for placed in batch)
     ids, mask, keep = torch.zeros(shape, dtype=torch.long), torch.zeros(shape).bool(), torch.zeros(shape).bool()
     for row, placed in enumerate(batch):
@@ -146,9 +146,9 @@ def _padded(batch: Sequence[Placed]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "
     return ids, mask, keep
 
 
-def _make_rows(unit: Sequence[Placed]) -> pd.DataFrame:
+def _make_rows(windows: Sequence[PlacedWindow]) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in ("document", "window", "position", "start", "end", "special")}
-    for document, number, window, keep in unit:
+    for document, number, window, keep in windows:
         positions = np.flatnonzero(keep).tolist()
         columns["document"] += [document] * len(positions)
         columns["window"] += [number] * len(positions)
@@ -158,7 +158,7 @@ def _make_rows(unit: Sequence[Placed]) -> pd.DataFrame:
     return make_rows(columns)
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,4 +1,4 @@
-"""What an evaluation may look at, made from tensors or texts: for use from Python, without a suite."""
+"""Evaluation contexts made from tensors or texts: for use from Python, without a suite."""
 
 from __future__ import annotations
 

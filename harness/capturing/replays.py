@@ -18,14 +18,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from harness.capturing.activations import Activations
-from harness.capturing.capture import Placed, place
+from harness.capturing.capture import PlacedWindow, place
 from harness.contracts.corpus import Document
 from harness.contracts.evaluation import ReplayedRows
 from harness.contracts.model import HasHead, Model, RunsTexts, TextModel
 from harness.errors import StoreError, Undefined
 
 BATCH_TOKENS = 512
-"""In one batch, so that its logits fit into memory."""
+"""Tokens in one batch at most, so that its logits fit into memory."""
 MAX_KEPT_BYTES = 4e9
 
 
@@ -33,10 +33,10 @@ class _WithHead(TextModel, HasHead, Protocol):
     """A model that can do both things that replays need."""
 
 
-class PlacedRows(NamedTuple):
-    """A window and the places of its rows among all; they may end before the window does."""
+class WindowRows(NamedTuple):
+    """A window and the positions of its rows among all rows; they may end before the window does."""
 
-    placed: Placed
+    placed: PlacedWindow
     rows: slice
 
 
@@ -46,7 +46,7 @@ class Replays:
 
     load_model: Callable[[], Model]
     documents: Callable[[], Iterable[Document]]
-    """Those that the rows come from, in the same order."""
+    """The documents that the rows come from, in the same order."""
     site: str
     context: int
     """Tokens in a window."""
@@ -55,7 +55,7 @@ class Replays:
     masked: Bool[Tensor, " n"]
     """True for rows that keep their own activations whatever is put in place of the others."""
     device: torch.device
-    """Where evaluations want the rows."""
+    """The device on which evaluations want the rows."""
     _kept: dict[int, ReplayedRows] = field(default_factory=dict, init=False)
     _kept_bytes: int = field(default=0, init=False)
 
@@ -78,9 +78,9 @@ class Replays:
         return model
 
     @cached_property
-    def _batches(self) -> list[list[PlacedRows]]:
+    def _batches(self) -> list[list[WindowRows]]:
         windows = find_windows(self.activations.rows, place(self._model, self.documents(), self.context))
-        batches: list[list[PlacedRows]] = []
+        batches: list[list[WindowRows]] = []
         for window in sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens):
             if not batches or (len(batches[-1]) + 1) * _n_tokens(window) > BATCH_TOKENS:
                 batches.append([])
@@ -91,7 +91,7 @@ class Replays:
     def _document_numbers(self) -> Int[np.ndarray, " n"]:
         return number_documents(self.activations.rows)
 
-    def _replay(self, batch: Sequence[PlacedRows]) -> ReplayedRows:
+    def _replay(self, batch: Sequence[WindowRows]) -> ReplayedRows:
         shape = len(batch), max(_n_tokens(window) for window in batch)
         ids, numbers = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         places, is_text = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
@@ -119,11 +119,11 @@ class Replays:
 
 
 def number_documents(rows: pd.DataFrame) -> Int[np.ndarray, " n"]:
-    """For every row the number of its document, from 0 on in the order of the rows."""
+    """The document number of each row, counted from 0 in the order of the rows."""
     return pd.factorize(rows["document"])[0]
 
 
-def find_windows(rows: pd.DataFrame, placed: Iterator[Placed]) -> list[PlacedRows]:
+def find_windows(rows: pd.DataFrame, placed: Iterator[PlacedWindow]) -> list[WindowRows]:
     """The windows that the rows come from; a StoreError if they are others."""
     documents = rows["document"].astype(str).to_numpy()
     numbers, positions = rows["window"].to_numpy(), rows["position"].to_numpy()
@@ -142,10 +142,10 @@ def find_windows(rows: pd.DataFrame, placed: Iterator[Placed]) -> list[PlacedRow
                 "one there. If its files have changed meanwhile, run the suite again: the rows are captured anew."
             )
         if len(expected):
-            windows.append(PlacedRows(window, part))
+            windows.append(WindowRows(window, part))
         start = part.stop
     return windows
 
 
-def _n_tokens(window: PlacedRows) -> int:
+def _n_tokens(window: WindowRows) -> int:
     return len(window.placed.window.ids)

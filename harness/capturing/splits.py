@@ -1,4 +1,4 @@
-"""Which documents are for fitting, which for evaluation and which for interpretation: no document serves two ends."""
+"""Splits of documents, for fitting, evaluation and interpretation: no document is in two of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.contracts.corpus import Document
 
 
 def in_split(document_id: str, share: Sequence[float]) -> bool:
-    """Whether a document belongs to a split: decided by its id alone, so that splits stay disjoint for ever.
+    """True if a document belongs to a split: its id alone decides, so that splits stay disjoint for ever.
 
     Args:
         document_id: the stable id.

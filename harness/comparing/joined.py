@@ -28,8 +28,8 @@ class JoinedActivations:
 
 
 class JoinedAtoms(Decomposition):
-    """The tokens that are atoms at any of several sites, and those that were candidates at any; from which site they
-    are is forgotten. It has no vectors.
+    """The tokens that are atoms at any of several sites, and those that were candidates at any; from which sites they
+    come is forgotten. It has no vectors.
     """
 
     def __init__(self, sites: Sequence[Decomposition]) -> None:
@@ -46,6 +46,6 @@ class JoinedAtoms(Decomposition):
 
 
 def _union(tables: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
-    """Each token once; None where a site has no table."""
+    """The rows of all tables, each token once; None where a site has no table."""
     known = [table for table in tables if table is not None]
     return pd.concat(known).drop_duplicates(ignore_index=True) if len(known) == len(tables) else None

@@ -1,4 +1,4 @@
-"""The value of a metric on two places, in the form that the metric's abilities allow."""
+"""The value of a metric on two representations, in the form that the metric's abilities allow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.comparing.pairing import Pair, View
 from harness.comparing.sides import SideKey, Sides
 from harness.comparing.statistics import Statistics
-from harness.comparing.values import Value
+from harness.comparing.values import SimilarityValue
 from harness.contracts.similarity import (
     AnchoredStreaming,
     PerSide,
@@ -26,13 +26,13 @@ from harness.errors import PluginError, Undefined
 
 
 def pair_value(name: str, metric: Similarity, call: str, pair: Pair, sides: Sides) -> PairValue:
-    """A value in the form for its metric: by the first of its abilities that is asked for here.
+    """Make the value in the form for its metric: by the first of its abilities that is asked for here.
 
     Args:
         name: of the table row.
         metric: for this pair alone.
         call: what the metric was made of; the same for metrics that are.
-        pair: the places.
+        pair: the representations.
         sides: what metrics have made of sides.
     """
     row = RowOfPair(name, metric.higher_is_more_similar, pair)
@@ -51,15 +51,15 @@ def pair_value(name: str, metric: Similarity, call: str, pair: Pair, sides: Side
 
 
 class RowOfPair(NamedTuple):
-    """The head of a table row: its metric's name and direction, and the places."""
+    """The head of a table row: its metric's name and direction, and the representations."""
 
     name: str
     higher_is_more_similar: bool
     pair: Pair
 
 
-class PairValue(Value, ABC):
-    """The value of a metric on two places."""
+class PairValue(SimilarityValue, ABC):
+    """The value of a metric on two representations."""
 
     def __init__(self, row: RowOfPair) -> None:
         super().__init__(row.name, row.pair.n_rows, row.higher_is_more_similar)
@@ -73,7 +73,7 @@ class PairValue(Value, ABC):
 
 
 class FromStatistics(PairValue):
-    """From what shared statistics say of the pair."""
+    """A value computed from shared statistics of the pair."""
 
     def __init__(self, row: RowOfPair, metric: SharedStatistics) -> None:
         super().__init__(row)
@@ -82,7 +82,7 @@ class FromStatistics(PairValue):
         self._found: float | Callable[[], float] | None = None
 
     def compute(self, statistics: Statistics) -> None:
-        """Take what there is to know of the pair. Some metrics will need more than that: they say so now."""
+        """Take the statistics of the pair. Metrics that need more than these say so now."""
         self._found = self.step(lambda: self.metric.compute_from(statistics.of(self.pair)))
 
     def end(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class FromStatistics(PairValue):
 
 
 class FromRows(PairValue):
-    """From all rows at once."""
+    """A value computed from all rows at once."""
 
     def __init__(self, row: RowOfPair, metric: Similarity) -> None:
         super().__init__(row)
@@ -113,7 +113,7 @@ class _WithSides(PairValue):
 
 
 class FromSides(_WithSides):
-    """From what the metric makes of all rows of either side."""
+    """A value computed from what the metric makes of all rows of each side."""
 
     def __init__(self, row: RowOfPair, metric: PerSide, call: str, sides: Sides) -> None:
         super().__init__(row, call, sides)
@@ -129,7 +129,7 @@ class FromSides(_WithSides):
 
 
 class FromBlocks(_WithSides):
-    """From blocks of rows, after the anchors if the metric has any."""
+    """A value computed from blocks of rows, after the anchors if the metric has any."""
 
     def __init__(self, row: RowOfPair, metric: Streaming, call: str, sides: Sides) -> None:
         super().__init__(row, call, sides)

@@ -1,7 +1,7 @@
-"""Rows that two places share, in the order in which they are compared.
+"""Rows that two representations share, in the order in which they are compared.
 
-Invariant: what two places share, and its order, depends on their own captures only, so a value is the same to the last
-bit whichever other pairs a job compares.
+Invariant: what two representations share, and its order, depends on their own captures only, so a value is the same to
+the last bit whichever other pairs a job compares.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NULL_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The rows of a place in the order of an alignment; views of one alignment have equally many."""
+    """The rows of a representation in the order of an alignment; views of one alignment have equally many."""
 
     name: str
     """Equal for views that hold equal rows in one order."""
@@ -41,7 +41,7 @@ class View:
     device: torch.device
 
     def take(self, which: slice | Tensor) -> Float[Tensor, "b d"]:
-        """The rows at these of the n places, masked ones too."""
+        """The rows at some of the n places, masked ones too."""
         return self.activations.take(self.places[which]).to(self.device)
 
 
@@ -72,7 +72,7 @@ class Pair:
         return self.one.take(places), self.other.take(places)
 
     def left_out(self) -> tuple[Tensor, Tensor]:
-        """For either side the rows that only the other one masks."""
+        """The rows of each side that only the other one masks."""
         return self.one.take(self.other.masked & ~self.one.masked), self.other.take(
             self.one.masked & ~self.other.masked
         )
@@ -89,7 +89,7 @@ class Alignment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SharedRows:
-    """The rows of two places that stand for the same pieces of text."""
+    """The rows of two representations that stand for the same pieces of text."""
 
     alignment: Alignment
     pair: Pair
@@ -102,33 +102,35 @@ class SharedRows:
         return Pair(self.pair.other, self.pair.one)
 
 
-class _Place(NamedTuple):
+class _Representation(NamedTuple):
+    """The activations at a site, or at several sites of one model side by side."""
+
     name: str
     activations: Features
     masked: Bool[Tensor, " n"]
     table: int
-    """The number of its table of rows: equal tables, as the sites of one capture have, have one number."""
+    """The number of its table of rows: equal tables, as the sites of one capture have, share one number."""
 
 
 class Pairing:
-    """Opens every place of a job once and aligns every two tables of rows once."""
+    """Opens every representation of a job once and aligns every two tables of rows once."""
 
     def __init__(self, store: Store, device: torch.device) -> None:
         self.store = store
         self.device = device
-        self._places: dict[str, _Place] = {}
+        self._opened: dict[str, _Representation] = {}
         self._tables: list[tuple[str, pd.DataFrame]] = []
         self._alignments: dict[tuple[int, int], Alignment] = {}
         self._views: dict[tuple[int, str], View] = {}
         self._shared: dict[tuple[str, str], SharedRows] = {}
 
     def shared(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> SharedRows:
-        """The rows that two places share.
+        """The rows that two representations share.
 
-        A place is given by its captures and the norm from which rows are masked, or by several `sites` of one model,
-        each so given.
+        A representation is given by its captures and the norm from which rows are masked, or by several `sites` of one
+        model, each so given.
         """
-        one, other = self._place(a), self._place(b)
+        one, other = self._open(a), self._open(b)
         if (one.name, other.name) not in self._shared:
             alignment = self._alignment(one.table, other.table)
             b_role = "a" if torch.equal(alignment.a, alignment.b) else "b"
@@ -139,25 +141,26 @@ class Pairing:
             self._shared[one.name, other.name] = SharedRows(alignment, *pairs)
         return self._shared[one.name, other.name]
 
-    def _place(self, side: Mapping[str, Any]) -> _Place:
+    def _open(self, side: Mapping[str, Any]) -> _Representation:
         name = content_key(dict(side))
-        if name not in self._places and "sites" in side:
-            self._places[name] = self._joined(name, [self._place(site) for site in side["sites"]])
-        elif name not in self._places:
+        if name not in self._opened and "sites" in side:
+            self._opened[name] = self._joined(name, [self._open(site) for site in side["sites"]])
+        elif name not in self._opened:
             capture, fit = (require(self.store, "capture", side[key]) for key in ("capture", "fit_capture"))
             activations = StoredActivations(*capture)
             masked = masked_rows(activations, StoredActivations(*fit), side["max_norm_multiple"])
             # Its own reader, so that no table is kept but those that differ.
             table = self._table(activations.manifest["tokenizer_hash"], StoredActivations(*capture).rows)
-            self._places[name] = _Place(name, activations, masked, table)
-        return self._places[name]
+            self._opened[name] = _Representation(name, activations, masked, table)
+        return self._opened[name]
 
-    def _joined(self, name: str, sites: list[_Place]) -> _Place:
-        """A row that one of the sites masks is masked."""
+    def _joined(self, name: str, sites: list[_Representation]) -> _Representation:
+        """Join sites; a row that one of them masks is masked."""
         if len({site.table for site in sites}) > 1:
             raise StoreError("the sites of one model were captured on different rows. Delete its captures, run again.")
         activations = JoinedActivations([site.activations for site in sites])
-        return _Place(name, activations, torch.stack([site.masked for site in sites]).any(dim=0), sites[0].table)
+        masked = torch.stack([site.masked for site in sites]).any(dim=0)
+        return _Representation(name, activations, masked, sites[0].table)
 
     def _table(self, tokenizer_hash: str, rows: pd.DataFrame) -> int:
         for number, (known_hash, known) in enumerate(self._tables):
@@ -177,12 +180,17 @@ class Pairing:
         return self._alignments[a, b]
 
     def _view(
-        self, alignment: Alignment, place: _Place, role: str, places: Int[Tensor, " n"], same_rows: str | None = None
+        self,
+        alignment: Alignment,
+        of: _Representation,
+        role: str,
+        places: Int[Tensor, " n"],
+        same_rows: str | None = None,
     ) -> View:
-        name = f"{place.name} {role}"
+        name = f"{of.name} {role}"
         if (alignment.number, name) not in self._views:
-            masked = place.masked[places]
-            view = View(name, same_rows or name, place.activations, places, masked, self.device)
+            masked = of.masked[places]
+            view = View(name, same_rows or name, of.activations, places, masked, self.device)
             self._views[alignment.number, name] = view
         return self._views[alignment.number, name]
 

@@ -1,4 +1,4 @@
-"""One reading of the rows of many pairs of places, from which all values are fed that take blocks."""
+"""One reading of the rows of many pairs, which feeds all values that take blocks."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Blocks:
             self._on_progress(stop, n)
 
     def block(self, part: slice, names: Collection[str]) -> AlignedBlock:
-        """The rows of these views at these places, and which of them each masks."""
+        """The rows of these views at these places, and which of them each view masks."""
         views = [self._views[name] for name in names]
         rows = {view.name: view.take(part) for view in views}
         return rows, {view.name: view.masked[part].to(self._device) for view in views}
 
     def read(self, names: Collection[str]) -> Iterator[AlignedBlock]:
-        """All blocks of these views."""
+        """Read all blocks of these views."""
         return (self.block(part, names) for part in self.parts())
 
 

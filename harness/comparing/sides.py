@@ -1,4 +1,4 @@
-"""Things that metrics make of single sides, kept for the next pair that such a side is in."""
+"""Results that metrics compute from single sides, kept for the next pair with such a side."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 SIDES_BYTES = 2**30
-"""Room for what is kept of single sides; the rest is made anew when it is needed."""
+"""Bytes that may be kept of single sides; the rest is computed anew when it is needed."""
 
 
 class SideKey(NamedTuple):
-    """Equal for sides of which equal metrics make the same."""
+    """A key that is equal for sides from which equal metrics compute equal results."""
 
     what: str
     """`anchors`, or `of_side` for what that gives."""
@@ -22,14 +22,14 @@ class SideKey(NamedTuple):
 
 
 class Sides:
-    """A store of limited size: what has gone unused the longest makes room."""
+    """A cache of limited size for results of single sides; the least recently used ones are dropped."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: dict[SideKey, tuple[Any, int]] = {}
 
     def of(self, key: SideKey, find: Callable[[], Any]) -> Any:
-        """The thing under a key, found now if it is not kept."""
+        """The result under a key, computed now if it is not kept."""
         found, n_bytes = self._kept.pop(key) if key in self._kept else _sized(find())
         while self._kept and n_bytes + sum(other for _, other in self._kept.values()) > self._max_bytes:
             del self._kept[next(iter(self._kept))]

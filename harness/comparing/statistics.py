@@ -1,4 +1,4 @@
-"""Statistics that several metrics share, of many pairs of places at once."""
+"""Statistics that several metrics share, of many pairs of representations at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Statistics(Steps):
         self._joint: JointStatistics = self.step(lambda: kind(list(names), same_rows, read_again))
 
     def update(self, rows: Mapping[str, Float[Tensor, "b d"]], masked: Mapping[str, Bool[Tensor, " b"]]) -> None:
-        """Add a block of the rows of all places."""
+        """Add a block of the rows of all representations."""
         self.step(lambda: self._joint.update(rows, masked))
 
     def of(self, pair: Pair) -> Any:

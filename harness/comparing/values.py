@@ -31,7 +31,7 @@ class Steps:
             return None
 
 
-class Value(Steps):
+class SimilarityValue(Steps):
     """A row of the similarity table in the making."""
 
     def __init__(self, name: str, n: int, higher_is_more_similar: bool | None) -> None:

@@ -1,1 +1,1 @@
-"""What a plugin of each kind must have, and what it is given: a file each."""
+"""Contracts: what a plugin of each kind must have, and what it is given; a file for each kind."""

@@ -26,5 +26,5 @@ class Corpus(Protocol):
     """A source of texts."""
 
     def documents(self) -> Iterable[Document]:
-        """Every document, in the same order each time."""
+        """Give every document, in the same order each time."""
         ...

@@ -1,4 +1,4 @@
-"""What a learner has learnt: `Decomposition`, its `Codes`, and how both go to disk and come back.
+"""The result of learning: `Decomposition`, its `Codes`, and how they are saved and loaded.
 
 Weights are saved as safetensors and read as safetensors; nothing is ever unpickled.
 """
@@ -49,7 +49,7 @@ class Codes:
         return f"Codes({n} rows, {'?' if m is None else m} latents, {kept})"
 
     def to_dense(self, n_latents: int | None = None) -> Float[Tensor, "n m"]:
-        """All m coefficients of every row, repeats summed."""
+        """The m coefficients of every row; those of a repeated latent are added up."""
         if self.indices is None:
             return self.values
         m = n_latents if n_latents is not None else self.n_latents
@@ -69,9 +69,10 @@ class Decomposition(ABC):
     dictionary: Float[Tensor, "m d"] | None = None
     """One direction per latent, or None where decoding is not linear in the codes."""
     signed: bool = True
-    """Whether codes may be negative."""
+    """True if codes may be negative."""
     atoms: pd.DataFrame | None = None
-    """For methods whose latents are rows of the data: `document, position, start, end` in dictionary order."""
+    """The rows of the data that are the latents, as `document, position, start, end` in dictionary order; None where
+    latents are not rows of the data."""
     candidates: pd.DataFrame | None = None
     """Set by the engine where there are atoms: the rows that could have become one, as
     `document, window, position, end`."""
@@ -108,7 +109,7 @@ class Decomposition(ABC):
         return None if self.candidates is None else len(self.candidates)
 
     def report(self) -> dict[str, float | None]:
-        """Numbers about how the fit went, for the cost table; None for what did not come about."""
+        """Numbers about how the fit went, for the cost table; None for numbers that were not measured."""
         return {}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

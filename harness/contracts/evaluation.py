@@ -37,13 +37,13 @@ class ReplayedRows:
 
     replay: Replay
     places: Bool[Tensor, "b t"]
-    """Where the rows are."""
+    """True for the tokens whose activations are the rows."""
     counted: Bool[Tensor, "b t"]
-    """Which of them have a token of text after them in their window: its n predictions are judged."""
+    """True for those of these tokens that a token of text follows in their window: n predictions, which are judged."""
     next_ids: Int[Tensor, " n"]
     """The tokens that are predicted."""
     documents: Int[Tensor, " n"]
-    """For every prediction the number of its document, as in the context."""
+    """The document number of each prediction, as in the context."""
     device: torch.device
 
     @property
@@ -52,11 +52,11 @@ class ReplayedRows:
         return self.replay.x[self.places].to(self.device, torch.float32)
 
     def logits(self) -> Float[Tensor, "n v"]:
-        """What the unhooked model predicts."""
+        """The unhooked model's predictions, as logits."""
         return self._counted(self.replay.logits())
 
     def patched(self, rows: Float[Tensor, "r d"]) -> Float[Tensor, "n v"]:
-        """What the model predicts with `rows` in place of its own."""
+        """The model's predictions with `rows` in place of its own, as logits."""
         x = self.replay.x.clone()
         x[self.places] = rows.to(x)
         return self._counted(self.replay.patched(x))
@@ -67,16 +67,16 @@ class ReplayedRows:
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What an evaluation may look at. `blocks` can be walked any number of times, always in the same order."""
+    """The data that an evaluation may look at. `blocks` can be iterated any number of times, always in one order."""
 
     n_rows: int
     width: int
     blocks: Callable[[], Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]]
     """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
     documents: Int[Tensor, " n"]
-    """For every row the number of its document, from 0 on in the order of the rows."""
+    """The document number of each row, counted from 0 in the order of the rows."""
     replays: Callable[[], Iterator[ReplayedRows]] | None = None
-    """The rows again, batch by batch, with the model that they come from; walked like `blocks`, in an order of its
+    """The rows again, batch by batch, with the model that they come from; iterated like `blocks`, in an order of its
     own. Raises `Undefined` where the model has no head."""
     fit_mean: Callable[[], Float[Tensor, " d"]] | None = None
     """The mean of the unmasked fit rows in float64, on the CPU; costs a reading of them."""
@@ -85,7 +85,7 @@ class EvaluationContext:
     truth: Callable[[], Truth] | None = None
     """The features that the rows were made of. Raises `Undefined` where nobody knows them."""
     shared: dict[str, Any] = field(default_factory=dict)
-    """What evaluations keep here is there for the next decomposition of the same rows."""
+    """A store for what evaluations want to reuse with the next decomposition of the same rows."""
 
     @property
     def n_documents(self) -> int:

@@ -42,5 +42,5 @@ class HasMaxCharacters(Protocol):
 
 
 def to_explain(latent: Latent) -> Latent:
-    """What an explainer gets to see of a latent."""
+    """The part of a latent that an explainer may see: no test windows, no other latent and no explanation."""
     return replace(latent, test=(), near_test=(), other=None, explanation=None)

@@ -20,15 +20,15 @@ class LatentWindow:
 
     document: str
     tokens: tuple[str, ...]
-    """Together they are the text: a space before a word belongs to its token."""
+    """Tokens that together spell the text: the space before a word belongs to its token."""
     activations: tuple[float, ...]
-    """From 0 on; 0 also for masked rows."""
+    """The activation on each token, 0 or more; 0 also for masked rows."""
     is_active: bool
     """True where a token's activation is above the latent's threshold; False where every token is silent. Windows that
     are neither are not shown to scorers."""
     sample: str
-    """How it was chosen: `top`, `quantile`, `random` (all active), `silent` (at random), `near_latent` (silent while a
-    near latent is active) or `near_text` (silent, with much the same words as an active one)."""
+    """The way it was chosen: `top`, `quantile`, `random` (all active), `silent` (at random), `near_latent` (silent
+    while a near latent is active) or `near_text` (silent, with much the same words as an active one)."""
 
     @property
     def text(self) -> str:
@@ -36,7 +36,7 @@ class LatentWindow:
 
     @property
     def peak_token(self) -> str:
-        """That of the largest activation, the first of them."""
+        """The token with the largest activation; the first one if several have it."""
         return self.tokens[self.activations.index(max(self.activations))]
 
 
@@ -54,14 +54,14 @@ class Latent:
     direction: Float[Tensor, " d"] | None = None
     """The latent's row of the dictionary."""
     source: str | None = None
-    """Where the latent is a stored activation: the text around the token it was taken from."""
+    """The text around the token that the latent was taken from, where it is a stored activation; None elsewhere."""
     other: Latent | None = None
     """Another latent of the decomposition: its explanation is the random one that controls this one's."""
     near_explain: tuple[LatentWindow, ...] = ()
     near_test: tuple[LatentWindow, ...] = ()
     """Silent windows that are hard to tell from active ones, of the documents of each half; see `against`."""
     explanation: str | None = None
-    """What an explainer says of the explain windows; there for scorers whose Spec says needs=("explanation",)."""
+    """An explainer's text about the explain windows; given to scorers whose Spec says needs=("explanation",)."""
 
     @property
     def random_explanation(self) -> str | None:
@@ -69,10 +69,10 @@ class Latent:
         return None if self.other is None else self.other.explanation
 
     def against(self, negatives: str) -> Latent:
-        """The same with other silent windows among `explain` and `test`, and among those of `other`.
+        """Return this latent with other silent windows in `explain` and `test`, and `other` changed likewise.
 
         Args:
-            negatives: `random`, which they are as given; `near_latent` or `near_text`.
+            negatives: `random` for the silent windows as given, `near_latent` or `near_text`.
         """
         if negatives == "random":
             return self

@@ -22,7 +22,7 @@ from harness.contracts.decomposition import Decomposition
 
 @dataclass(frozen=True)
 class Info:
-    """What a learner is told before the first batch."""
+    """Facts that a learner is given before the first batch."""
 
     width: int
     n_rows: int

@@ -44,12 +44,12 @@ class Capture:
 
 @dataclass(frozen=True)
 class Truth:
-    """What rows were made of, where that is known: x = codes · dictionary, and noise."""
+    """The known composition of rows: x = codes · dictionary + noise."""
 
     dictionary: Float[Tensor, "f d"]
     """The direction of every feature."""
     codes: Codes
-    """How active the features are in each row."""
+    """The activation of every feature in each row."""
 
 
 class Model(Protocol):
@@ -98,7 +98,7 @@ class HasOwnRows(Protocol):
     """The ability to give rows that were made elsewhere or are made up; such a model runs no texts."""
 
     def stored_capture(self, sites: Sequence[str]) -> Capture:
-        """All rows at these sites, aligned with one table of their identities."""
+        """Give all rows at these sites, aligned with one table of their identities."""
         ...
 
 

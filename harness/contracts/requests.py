@@ -1,4 +1,4 @@
-"""What scorers and explainers may ask, and what they get."""
+"""Requests that scorers and explainers may make, and the responses to them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Embed:
 
 @dataclass(frozen=True)
 class EmbedText:
-    """What a judge that is the suite's encoder is asked, once for each text of an `Embed`; the response is a tuple of
-    finite numbers, at least one, as many for each text. It may be a `Failure`. Scorers ask `Embed`.
+    """Asks a judge that is the suite's encoder for the embedding of one text of an `Embed`; the response is a tuple of
+    finite numbers, at least one and as many for each text. It may be a `Failure`. Scorers ask `Embed`.
     """
 
     text: str
@@ -70,7 +70,7 @@ class Failure:
 
     reason: str
     transient: bool = True
-    """Whether it may yet be answered: the cell then stays to do, and the next run asks again. False for what is
+    """True if it may still be answered: the cell then stays to do, and the next run asks again. False for what is
     settled, such as a text that is refused or an answer that can't be read: kept like an answer, and never asked again.
     """
 
@@ -88,7 +88,8 @@ class Activated:
 
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
-    """From 0 on; 0 also where capture keeps no row, as for a window's first token, and on masked rows."""
+    """The activation on each token, 0 or more; 0 also where capture keeps no row, as for a window's first token, and on
+    masked rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +118,16 @@ class Promoted:
 
     ids: Int[Tensor, " t"]
     texts: tuple[str, ...]
-    """With the space before a word, as in windows."""
+    """The texts of the tokens, with the space before a word, as in windows."""
     unembedding: Float[Tensor, "t e"]
-    """Their rows of the model's head."""
+    """The rows of the model's head for these tokens."""
 
 
 Request: TypeAlias = Embed | Choose | Generate | Likelihood | Activate | Steer | Unembed
 
 
 def prompt_of(request: Choose | Generate | Likelihood | EmbedText) -> str:
-    """All that a judge reads of a request."""
+    """The whole text of a request, as a judge reads it."""
     if isinstance(request, EmbedText):
         return request.text
     if isinstance(request, Likelihood):

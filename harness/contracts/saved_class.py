@@ -1,4 +1,4 @@
-"""How a saved fit names its class, and how the class is found again.
+"""The name that a saved fit gives its class, and the search for that class.
 
 The name is that of the plugin and of the class, `method/pca:PCADecomposition`, so that the class may move between the
 plugin's modules. Where no installed plugin knows it, as with a single file, it is `module:Class`; older fits all have
@@ -29,7 +29,7 @@ class NotFound(Exception):
 
 
 def class_name(cls: type, method: str | None = None) -> str:
-    """How a fit of this class names it; where several methods know the class, by `method` if it is one of them."""
+    """The name of this class in a saved fit. Where several methods know the class, `method` is named if it is one."""
 
     def preference(registered: Registered) -> tuple[bool, bool, str]:
         is_at_home = str(registered.spec.factory).partition(":")[0] == cls.__module__
@@ -79,7 +79,7 @@ def _in_module(module_name: str, name: str) -> Any:
 
 
 def _moved(top: str, name: str) -> Any:
-    """What a method of the package `top` knows by this name, wherever it stands; None if none does."""
+    """The object that a method of the package `top` knows by this name, wherever it is; None if no method does."""
     for registered in sorted(_methods(), key=lambda registered: registered.spec.name):
         if _top(registered.module.__name__) == top and (found := _known_if_whole(registered, name)) is not None:
             return found
@@ -104,12 +104,12 @@ def _is_loaded(registered: Registered) -> bool:
 
 
 def _known_to(registered: Registered, name: str) -> Any:
-    """What the factory's module, or one of those it derives from, has under this name; None if none has."""
+    """The object of this name in the factory's module, or in one that it derives from; None if none has it."""
     return next((found for module in _modules(registered) if (found := _attribute(module, name)) is not None), None)
 
 
 def _known_if_whole(registered: Registered, name: str) -> Any:
-    """As `_known_to`; None also where the plugin can't be imported, which says nothing of the class asked for."""
+    """Look as `_known_to` does; None also where the plugin can't be imported, which says nothing about the class."""
     try:
         return _known_to(registered, name)
     except PluginError:

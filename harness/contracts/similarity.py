@@ -15,7 +15,7 @@ from harness.contracts.decomposition import Decomposition
 
 Side: TypeAlias = Literal["x", "y"]
 AlignedBlock: TypeAlias = tuple[Mapping[str, Float[Tensor, "b d"]], Mapping[str, Bool[Tensor, " b"]]]
-"""The next aligned rows of several places, by name, and which of them each place masks."""
+"""The next aligned rows of several representations, by name, and which rows each of them masks."""
 
 
 class Claims(Protocol):
@@ -33,7 +33,7 @@ class Claims(Protocol):
 
     @property
     def symmetric(self) -> bool:
-        """Whether s(x, y) = s(y, x); if not, a run gives both."""
+        """True if s(x, y) = s(y, x); otherwise a run computes both."""
         ...
 
     @property
@@ -45,7 +45,7 @@ class Claims(Protocol):
 
     @property
     def streams(self) -> bool:
-        """Whether rows may come block by block: it is then `Streaming`. Parameters may decide."""
+        """True if rows may come block by block: it is then `Streaming`. Parameters may decide."""
         ...
 
 
@@ -95,7 +95,7 @@ class Anchored(Protocol):
     """Ability to say which rows are its anchors: those that it compares all others with."""
 
     def anchor_places(self, n_rows: int, /) -> Int[Tensor, " a"]:
-        """The places of the anchors among n rows."""
+        """The positions of the anchors among n rows."""
         ...
 
 
@@ -112,7 +112,7 @@ class AnchoredStreaming(Anchored, Streaming, Protocol):
 class SharedStatistics(Protocol):
     """Ability to be computed from statistics of its pair.
 
-    Metrics that name the same class share its work, for all pairs of places, in one reading of the rows.
+    Metrics that name the same class share its work, for all pairs of representations, in one reading of the rows.
     """
 
     @property
@@ -130,7 +130,7 @@ class SharedStatistics(Protocol):
 
 
 class JointStatistics(Protocol):
-    """Statistics of many pairs of places, from one reading of their rows.
+    """Statistics of many pairs of representations, from one reading of their rows.
 
     A pair's numbers must not depend on which other pairs are there: a run that was cut off and goes on has fewer.
     """
@@ -144,14 +144,14 @@ class JointStatistics(Protocol):
         """Prepare for the first block.
 
         Args:
-            pairs: those that will be asked for.
-            same_rows: for a place that is another one shuffled, the name of that one.
-            read_again: reads the rows of these places anew, in the same blocks. It costs as much as the first reading,
-                so few should need it, and those all at once.
+            pairs: names of the representations of each pair that will be asked for.
+            same_rows: for a representation that is another one shuffled, the name of that one.
+            read_again: reads the rows of these representations anew, in the same blocks. It costs as much as the first
+                reading, so few should need it, and those all at once.
         """
 
     def update(self, rows: Mapping[str, Float[Tensor, "b d"]], masked: Mapping[str, Bool[Tensor, " b"]], /) -> None:
-        """Add a block of all places; a pair leaves out the rows that either side masks (they may not be finite)."""
+        """Add a block of all representations; a pair leaves out rows that either side masks (they may hold NaN)."""
         ...
 
     def pair(self, x: str, y: str, without_x: Float[Tensor, "j d1"], without_y: Float[Tensor, "k d2"], /) -> Any:

@@ -1,4 +1,4 @@
-"""Where activations are read: `<kind>.<layer>`, blocks counted from 0."""
+"""Sites, where activations are read: `<kind>.<layer>`, with blocks counted from 0."""
 
 from __future__ import annotations
 

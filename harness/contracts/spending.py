@@ -1,4 +1,4 @@
-"""What asking a judge takes: tokens, what they cost, and how much may be spent. Needs no torch."""
+"""The tokens that asking a judge takes, what they cost, and how much may be spent. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JudgeRequest = Choose | Generate | Likelihood | EmbedText
 
 @dataclass(frozen=True)
 class Metered:
-    """What a judge may give in place of a response (a `Failure`, too) where it knows what the response took."""
+    """A response (or a `Failure`) with the tokens that it took, which a judge that knows them may give in its place."""
 
     response: Any
     n_prompt_tokens: int
@@ -27,7 +27,7 @@ class Metered:
 
 @dataclass(frozen=True)
 class Usage:
-    """What some requests took, or one."""
+    """The number of requests, and the tokens that they took."""
 
     n_requests: int = 0
     n_prompt_tokens: int = 0
@@ -48,14 +48,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Prices:
-    """In US dollars for a million tokens; None where they are not known."""
+    """Prices in US dollars per million tokens; None where they are not known."""
 
     prompt: float | None = 0.0
     answer: float | None = 0.0
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Prices:
-        """Those that a judge's parameters tell. A judge without such parameters costs nothing."""
+        """The prices that a judge's parameters state. A judge without such parameters costs nothing."""
         return cls(*(params.get(name, 0.0) for name in PRICES))
 
     @property
@@ -63,7 +63,7 @@ class Prices:
         return self.prompt is not None and self.answer is not None
 
     def usd(self, usage: Usage) -> float | None:
-        """What it costs."""
+        """The cost of what requests took; None where prices are not known."""
         if self.prompt is None or self.answer is None:
             return None
         return (usage.n_prompt_tokens * self.prompt + usage.n_answer_tokens * self.answer) / _MILLION
@@ -74,7 +74,9 @@ NOTHING = Usage()
 
 
 def at_most(request: JudgeRequest) -> Usage:
-    """What a request will take, known before it is sent: its answer's tokens at most, its prompt's roughly."""
+    """An estimate of what a request will take, made before it is sent: all tokens that its answer may have, and about
+    those of its prompt.
+    """
     if isinstance(request, Generate):
         n_answer_tokens = request.max_tokens
     else:
@@ -83,7 +85,7 @@ def at_most(request: JudgeRequest) -> Usage:
 
 
 def taken(request: JudgeRequest, answer: Any) -> Usage:
-    """What a judge's answer took. A `Failure` that is not metered took nothing."""
+    """The tokens that a judge's answer took. A `Failure` that is not metered took none."""
     if isinstance(answer, Metered):
         return Usage(1, answer.n_prompt_tokens, answer.n_answer_tokens)
     if isinstance(answer, Failure):

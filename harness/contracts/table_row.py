@@ -32,27 +32,27 @@ class TableRow:
     metric: str
     value: float | None
     n: int
-    """What the value rests on: rows for most metrics."""
+    """The number of items that the value rests on: of rows for most metrics."""
     higher_is_better: bool | None = None
     reason: str | None = None
     documents: DocumentSums | None = None
     """Given for metrics that leaderboards compare; without it a metric gets no interval."""
     verdicts: Sequence[Verdict] = ()
-    """What a scorer said of the windows that the metric was made of."""
+    """The scorer's verdicts on the windows that the metric was made of."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a scorer, or the judge that it asked, said of one test window."""
+    """The answer of a scorer, or of the judge that it asked, about one test window."""
 
     window: LatentWindow
     """One of the latent's test windows, random or hard; the harness knows it again by its text and activations."""
     label: bool
-    """What was right to say: for most scorers whether the window is active."""
+    """The right answer: for most scorers whether the window is active."""
     says: bool | None
-    """What was said; None where there was no answer, and then `reason` says why."""
+    """The answer given; None where there was none, and then `reason` says why."""
     score: float | None = None
-    """How surely, on the scorer's own scale; larger where True is likelier."""
+    """The confidence in True, on the scorer's own scale."""
     shown: str | None = None
     """The text as it was shown, where it is not the window's: with marks, say."""
     reason: str | None = None

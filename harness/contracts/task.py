@@ -26,27 +26,27 @@ class ComparedSite:
     site: str
     layer: int
     n_layers: int | None
-    """None where it is not known before the model is loaded."""
+    """The number of the model's layers; None where it is not known before the model is loaded."""
     control_of: str | None = None
     """The family that this model's family is the untrained counterpart of."""
 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What one similarity says of a suite's sites."""
+    """The values of one similarity for the sites of a suite."""
 
     sites: Sequence[ComparedSite]
     """Models in the order of the suite, and each model's sites in its order."""
     alike: Float[np.ndarray, "s s"]
-    """How alike site i is to site j, by their evaluation rows or by what was fitted at them. NaN where the similarity
-    is undefined, and for pairs that the task did not ask for."""
+    """Likeness of site i to site j, by their evaluation rows or by what was fitted at them. NaN where the similarity is
+    undefined, and for pairs that the task did not ask for."""
     unrelated: Float[np.ndarray, "s s"]
-    """The same for rows in random order, or by chance."""
+    """Likeness of site i to site j with rows in random order, or by chance."""
     shared_rows: Callable[[int, int], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
     """The aligned unmasked evaluation rows of two sites."""
     compare: Callable[[Float[Tensor, "n d"], Float[Tensor, "n e"]], float]
-    """How alike any aligned rows are; a similarity of decompositions compares what its method learns from either side.
-    Raises `Undefined` where the similarity does."""
+    """A function that says how alike any aligned rows are; a similarity of decompositions compares what its method
+    learns from either side. Raises `Undefined` where the similarity does."""
 
     @property
     def models(self) -> list[str]:
@@ -64,11 +64,11 @@ class TaskScore:
 
     metric: str
     family: str
-    """Which models it is about: a family, or what several have in common."""
+    """The models that the score is about: a family, or what several families have in common."""
     numerator: Float[np.ndarray, "m m"]
     denominator: Float[np.ndarray, "m m"]
     n: int
-    """How many answers were judged."""
+    """The number of answers that were judged."""
     higher_is_better: bool = True
     bounds: tuple[float, float] = (0.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Where long fits stood: one file per learner, replaced as a whole, so that a killed run goes on and ends the same."""
+"""Checkpoints of long fits: one file a learner, replaced as a whole, so that a killed run goes on and ends the same."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from harness.fitting.snapshots import Snapshot
 
 @dataclass
 class Checkpoints:
-    """Of the learners of one stream."""
+    """The checkpoints of the learners of one stream."""
 
     path_of: Callable[[str], Path]
-    """By the learner's name."""
+    """The file of a checkpoint, by the learner's name."""
     warn: Callable[[str], None]
     every_seconds: float = 60.0
     max_share: float = 0.05
-    """Of the run's time, for writing checkpoints."""
+    """Share of the run's time that writing checkpoints may take."""
     _due: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._due = time.monotonic() + self.every_seconds
 
     def save_all(self, standing: Mapping[str, Callable[[], tuple[Snapshot, Any]]]) -> None:
-        """If it is time: what each learner holds, and where it stands."""
+        """Save what each learner holds, and where it stands, if it is time."""
         started = time.monotonic()
         if started < self._due:
             return
@@ -44,7 +44,7 @@ class Checkpoints:
         self._due = ended + max(self.every_seconds, (ended - started) / self.max_share)
 
     def load(self, name: str) -> tuple[Snapshot, Any] | None:
-        """What was saved last; None if nothing was, or nothing readable."""
+        """The checkpoint saved last; None if there is none that can be read."""
         try:
             with safe_open(self.path_of(name), framework="pt") as file:
                 described = json.loads(file.metadata()["checkpoint"])

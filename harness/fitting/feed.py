@@ -1,4 +1,4 @@
-"""What one learner, or a stack of several, is fed: batches cut from streams, its time counted, its errors its own."""
+"""A feed for one learner, or a stack of several: batches cut from streams, its time counted, its errors its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.registry.isolation import isolated
 
 @dataclass
 class Fitted:
-    """How one learner fared: a decomposition, or an error with its traceback."""
+    """The outcome for one learner: a decomposition, or an error with its traceback."""
 
     decomposition: Decomposition | None = None
     error: BaseException | None = None
@@ -32,17 +32,17 @@ class Fitted:
     fit_seconds: float = 0.0
     """The learner's own time in start, partial_fit and finish; of what a stack took, an equal share."""
     fit_cpu_seconds: float = 0.0
-    """Processor time of the same, over all threads: hardly moved by what else runs on the machine."""
+    """Processor time of the same steps, over all threads: hardly moved by what else runs on the machine."""
     rows_seen: int = 0
     state_bytes: int = 0
-    """Of the tensors that the learner holds before finish; of those of a stack, an equal share."""
+    """Bytes of the tensors that the learner holds before finish; of those of a stack, an equal share."""
     n_stacked: int = 1
-    """How many learners learnt in one computation and share its time and its tensors."""
+    """Number of learners that learnt in one computation and share its time and its tensors."""
     warnings: list[Warning] = field(default_factory=list)
-    """What the learner's own code warned of."""
+    """Warnings that the learner's own code gave."""
 
     def share(self, n: int) -> Fitted:
-        """That of one learner in a stack of n."""
+        """The outcome of a stack of n, as it counts for one learner."""
         return replace(
             self,
             fit_seconds=self.fit_seconds / n,
@@ -59,18 +59,18 @@ class Feed:
 
     members: Mapping[str, Learner]
     streams: Mapping[str, Stream]
-    """Of each member."""
+    """The stream of each member, by name."""
     device: torch.device
     stack: Stack | None = None
-    """Of the members, from the start on, where they are several."""
+    """The stack that the members form once started, where they are several."""
     batch_rows: int = 1
     """Read from the learner once, when it has started."""
     fitted: Fitted = field(default_factory=Fitted)
     passes_done: int = 0
     rows_done: int = 0
-    """Of the pass under way, in batches that the learner has had."""
+    """Rows of the current pass that the learner has had in batches."""
     rows_to_skip: int = 0
-    """Of the next rows that come: the learner had them before a checkpoint."""
+    """Number of the next rows to leave out: the learner had them before a checkpoint."""
     waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Rows and their places: [b, d] and [b], or [b, u, d] and [b, u] of u streams."""
     n_waiting: int = 0
@@ -82,17 +82,17 @@ class Feed:
 
     @property
     def learner(self) -> Learner | Stack:
-        """What is fed."""
+        """The learner, or stack of learners, that is fed."""
         return self.stack or next(iter(self.members.values()))
 
     @property
     def name(self) -> str:
-        """Of the checkpoint: the first member's."""
+        """The name of the checkpoint: that of the first member."""
         return next(iter(self.members))
 
     @property
     def _members(self) -> list[list[Any]]:
-        """What checkpoints are told apart by."""
+        """The names and seeds that checkpoints are told apart by."""
         return [[name, self.streams[name].seed] for name in self.members]
 
     def run(self, step: Callable[[], None]) -> None:
@@ -180,7 +180,7 @@ class Feed:
         self.passes_done, self.rows_done = self.passes_done + 1, 0
 
     def standing(self) -> tuple[Snapshot, dict[str, Any]]:
-        """What `resume` needs, between two batches."""
+        """The state that `resume` needs, taken between two batches."""
         fitted = self.fitted
         return Snapshot.of(self.learner), {
             "members": self._members,
@@ -206,7 +206,7 @@ class Feed:
 
 
 def distinct(streams: Iterable[Stream]) -> list[Stream]:
-    """Each once, in their order."""
+    """The streams, each once, in their order."""
     return list({id(stream): stream for stream in streams}.values())
 
 

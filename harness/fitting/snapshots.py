@@ -1,4 +1,4 @@
-"""What a learner holds at one moment, so that another, freshly started, can go on from it with the same results.
+"""The state of a learner at one moment, from which another, freshly started, can go on with the same results.
 
 A snapshot follows attributes through objects, lists and dicts. Numbers, strings and tensors are taken; of anything
 that has `state_dict` and `load_state_dict` (an optimiser), that; and the state of random generators. The rest, such as
@@ -28,7 +28,7 @@ class _HasState(Protocol):
 
 @dataclass
 class Snapshot:
-    """`skeleton` is JSON in which tensors stand by their names."""
+    """A learner's state: its tensors by name, and a JSON `skeleton` that holds all else and names the tensors."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     skeleton: Any = None
@@ -70,7 +70,7 @@ class Snapshot:
         return path
 
     def _give(self, skeleton: Mapping[str, Any], current: Any) -> Any:
-        """What takes the place of `current`. Tensors of the same shape are written into: others may share them."""
+        """Give what takes the place of `current`. Tensors of the same shape are written into: others may share them."""
         ((kind, content),) = skeleton.items()
         if kind == "value":
             return content

@@ -83,7 +83,7 @@ def fed_together(learners: Mapping[str, Learner], streams: Mapping[str, Stream])
 
 
 def stack_key(learner: Learner) -> Hashable:
-    """Of learners that learn in one computation; None for those that learn by themselves."""
+    """The key that learners who learn in one computation share; None for a learner that learns by itself."""
     key = learner.stack_key if isinstance(learner, Stackable) else None
     hash(key)
     return key
@@ -114,7 +114,7 @@ def _alive(feeds: list[Feed]) -> list[Feed]:
 
 
 def _end(feed: Feed) -> dict[str, Fitted]:
-    """How each learner fared."""
+    """Finish the learners of a feed, and give the outcome for each."""
     feed.run(partial(_hand_out, feed))
     ended = {}
     for name, learner in feed.members.items():

@@ -1,4 +1,4 @@
-"""What a plugin must not change for its neighbours: settings of the process, put back after its code has run."""
+"""Settings of the process that a plugin must not change for its neighbours: put back after its code has run."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _default_made(field: dataclasses.Field[Any]) -> Any:
 
 
 def takes_list(annotation: Any) -> bool:
-    """Whether a list is itself a value of this parameter."""
+    """True if a list is itself a value of this parameter."""
     if get_origin(annotation) in (Union, types.UnionType):
         return any(takes_list(option) for option in get_args(annotation))
     return annotation is Any or annotation in (list, tuple) or get_origin(annotation) in (list, tuple)

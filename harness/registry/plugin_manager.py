@@ -45,7 +45,7 @@ class Registered:
 
     @property
     def is_file(self) -> bool:
-        """Whether it came as a single file, which its author may be editing."""
+        """True if it came as a single file, which its author may be editing."""
         return self.version.startswith("sha256:")
 
     def resolve(self, reference: Any) -> Any:
@@ -66,7 +66,7 @@ class Registered:
 
 @dataclass
 class Catalog:
-    """All that was registered, and the problems met on the way."""
+    """The specs that plugins registered, by kind and name, and the problems met on the way."""
 
     entries: dict[tuple[str, str], Registered] = field(default_factory=dict)
     clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -102,14 +102,14 @@ class Catalog:
         return parameters.build(spec.config or NoParameters, params, where or f"{kind}/{name}")
 
     def identity(self, kind: str, name: str, config: Any) -> Any:
-        """What results depend on where a parameter only names a place; None where parameters say it all."""
+        """The facts that results depend on where a parameter only names a place; None where parameters say it all."""
         registered = self.find(kind, name)
         if registered.spec.identity is None:
             return None
         return registered.resolve(registered.spec.identity)(config)
 
     def needs(self, kind: str, name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a registered thing with these parameters needs, in the words of its Spec's class."""
+        """The needs of a registered thing with these parameters, in the words of its Spec's class."""
         registered = self.find(kind, name)
         needs = registered.spec.needs
         if isinstance(needs, tuple):

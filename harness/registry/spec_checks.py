@@ -1,4 +1,4 @@
-"""Whether a spec keeps the rules: checked when its plugin is loaded, so that a slip of the pen is found at once."""
+"""Rules for specs: checked when a plugin is loaded, so that a slip of the pen is found at once."""
 
 from __future__ import annotations
 

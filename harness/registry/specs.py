@@ -18,7 +18,7 @@ Factory: TypeAlias = str | Callable[..., Any]
 OfConfig: TypeAlias = str | Callable[[Any], Any]
 """`"module:attribute"` or a callable, called with the config when planning: it must not import torch."""
 Needs: TypeAlias = tuple[W, ...] | str | Callable[[Any], tuple[W, ...]]
-"""Words, or what gives them for a config where they depend on the parameters; see `OfConfig`."""
+"""Words, or a function that gives them for a config where they depend on the parameters; see `OfConfig`."""
 
 Capability: TypeAlias = Literal["choose", "generate", "likelihood", "embed"]
 MethodProperty: TypeAlias = Literal["atoms", "dictionary"]
@@ -31,7 +31,7 @@ EvaluationNeed: TypeAlias = Literal["model", "head", "labels", "truth", "diction
 ModelProperty: TypeAlias = Literal["rows"]
 Words: TypeAlias = dict[str, tuple[str, ...]]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
-"""What a judge may be asked; embeddings only where it is the suite's encoder."""
+"""Kinds of request that a judge may answer; embeddings only where it is the suite's encoder."""
 
 
 @dataclass(frozen=True)

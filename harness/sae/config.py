@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class SAEConfig:
-    """How long and how fast an SAE trains."""
+    """The size of an SAE, and how long and how fast it trains."""
 
     n_latents: int
-    """How many latents the dictionary has."""
+    """Number of latents in the dictionary."""
     passes: int | None = None
-    """How often the rows are replayed; null follows from their number."""
+    """Number of passes over the rows; null follows from the number of rows."""
     batch_rows: int | None = None
     """Rows of one step; null follows from the number of rows."""
     learning_rate: float | None = None

@@ -28,12 +28,12 @@ class SAEForward:
     """Outcome of one batch, besides the gradients that are left in the parameters' `grad`."""
 
     error: Float[Tensor, "b d"]
-    """ŷ − y."""
+    """The reconstruction error ŷ − y."""
     fired: Bool[Tensor, " m"]
-    """Whether a latent is active in at least one row."""
+    """True for latents that are active in at least one row."""
     loss: Float[Tensor, ""]
     pre: Float[Tensor, "b m"] | None = None
-    """All pre-activations, if they were computed as precisely as the rows are; else AuxK computes those it needs."""
+    """Pre-activations of all latents, if computed as precisely as the rows are; else AuxK computes those it needs."""
 
 
 class SAELearner(ABC):
@@ -52,12 +52,12 @@ class SAELearner(ABC):
     short_run_peak = 4e-3
     """The learning rate that suits runs of 2,000 steps or fewer."""
     unit_decoder = True
-    """Whether decoder rows keep unit norm in training; saved rows have it in any case."""
+    """True if decoder rows keep unit norm in training; saved rows have it in any case."""
     auxk_weight = 1 / 32
     """The weight of AuxK, the loss that revives dead latents, beside the kind's own."""
     resumable = True
     holds_out = False
-    """Whether one row in 32 goes to `see_held_out` instead of the training."""
+    """True if one row in 32 goes to `see_held_out` instead of the training."""
 
     def __init__(self, config: SAEConfig) -> None:
         self.config = config

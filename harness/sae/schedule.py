@@ -1,4 +1,4 @@
-"""How often, in which batches and at which learning rate an SAE sees its rows: from what the run really has."""
+"""The passes, batches and learning rates of an SAE's training, from the rows that the run really has."""
 
 from __future__ import annotations
 

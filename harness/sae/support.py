@@ -29,7 +29,7 @@ class Support:
 
     @classmethod
     def of_each_row(cls, latents: Int[Tensor, "b k"], n_latents: int) -> Self:
-        """K latents in every row."""
+        """The places of k latents in every row."""
         n_rows, k = latents.shape
         rows = torch.arange(n_rows, device=latents.device).repeat_interleave(k)
         return cls(rows, latents.flatten(), n_rows, n_latents)
@@ -64,12 +64,12 @@ class Support:
         return gradient
 
     def sums_by_latent(self, values: Float[Tensor, " e"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
-        """For each latent Σ values · rows[row] over its places: codesᵀ · rows."""
+        """The sums Σ values · rows[row] over the places of each latent: codesᵀ · rows."""
         order, starts = self._by_latent
         return embedding_bag(self.rows[order], rows, starts, mode="sum", per_sample_weights=values[order])
 
     def totals_by_latent(self, values: Float[Tensor, " e"]) -> Float[Tensor, " m"]:
-        """For each latent Σ values over its places."""
+        """The sums Σ values over the places of each latent."""
         order, starts = self._by_latent
         return embedding_bag(order, values[:, None], starts, mode="sum").squeeze(1)
 

@@ -31,7 +31,7 @@ class SAEUnits:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the scale is known."""
+        """True once the scale is known."""
         return self._scale is not None
 
     @property
@@ -46,7 +46,7 @@ class SAEUnits:
         self._scale = torch.where(scale > 0, scale, 1.0)  # rows that do not vary need no scale
 
     def enter(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Rows in these units."""
+        """Convert rows to these units."""
         return ((x - self.mean) / self.scale).to(x.dtype)
 
 
@@ -84,7 +84,7 @@ class SAEWeights:
         y: Float[Tensor, "b d"],
         output_grad: Float[Tensor, "b d"],
     ) -> None:
-        """From the gradients by the pre-activations of sparse codes, 0 elsewhere, and by ŷ."""
+        """Set all gradients from those by the pre-activations of sparse codes, 0 elsewhere, and by ŷ."""
         self.encoder.grad = support.sums_by_latent(pre_grad, y)
         self.encoder_bias.grad = support.totals_by_latent(pre_grad)
         self.decoder.grad = support.sums_by_latent(codes, output_grad)
@@ -101,7 +101,7 @@ class SAEWeights:
         gradient.addcmul_(self.decoder, radial, value=-1)
 
     def normalise(self) -> None:
-        """Decoder rows of unit norm."""
+        """Scale the decoder rows to unit norm."""
         self.decoder /= torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True)
 
     def folded(self, units: SAEUnits) -> SAEWeights:

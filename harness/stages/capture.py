@@ -49,9 +49,9 @@ def _capture(cells: list[Cell], session: Session) -> None:
                 _Pass([cell], session, model).run()
 
 
-def unit_windows(n_tokens: int, context: int) -> int:
-    """Windows in a unit: whole batches, about a sixteenth of the pass, so that one that is killed loses little and one
-    that is short runs little in vain; bounded, since a unit is held in memory.
+def chunk_windows(n_tokens: int, context: int) -> int:
+    """Windows in a chunk: whole batches, about a sixteenth of the pass, so that one that is killed loses little and one
+    that is short runs little in vain; bounded, since a chunk is held in memory.
     """
     n_batches = round(n_tokens / context / BATCH_WINDOWS / 16)
     return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_UNIT_BATCHES)
@@ -71,10 +71,10 @@ class _Pass:
             folder.mkdir(parents=True, exist_ok=True)
         memory = PeakMemory(self.session.device.type)
         totals = self.take_up()
-        units = self.units(totals.n_shards)
-        # The row count comes first: drawing a unit runs the model.
-        while totals.n_rows < self.n_tokens and (unit := next(units, None)) is not None:
-            totals.add(self.write(totals.n_shards, unit, self.n_tokens - totals.n_rows))
+        chunks = self.chunks(totals.n_shards)
+        # The row count comes first: drawing a chunk runs the model.
+        while totals.n_rows < self.n_tokens and (chunk := next(chunks, None)) is not None:
+            totals.add(self.write(totals.n_shards, chunk, self.n_tokens - totals.n_rows))
             self.session.progress("tokens captured", totals.n_rows, self.n_tokens)
         if totals.n_rows == 0:
             raise ConfigError(
@@ -86,10 +86,10 @@ class _Pass:
         for cell in self.cells:
             self.commit(cell, totals, memory.read())
 
-    def units(self, skip_units: int) -> Iterator[Capture]:
+    def chunks(self, skip_chunks: int) -> Iterator[Capture]:
         work = self.work
         if isinstance(self.model, HasOwnRows):
-            yield from _stored_units(self.model.stored_capture(list(self.folders)), work, skip_units)
+            yield from _stored_chunks(self.model.stored_capture(list(self.folders)), work, skip_chunks)
             return
         if not isinstance(self.model, RunsTexts):
             raise PluginError(
@@ -103,8 +103,8 @@ class _Pass:
             documents,
             list(self.folders),
             context=work["context"],
-            skip_units=skip_units,
-            unit_windows=unit_windows(self.n_tokens, work["context"]),
+            skip_chunks=skip_chunks,
+            chunk_windows=chunk_windows(self.n_tokens, work["context"]),
         )
 
     def take_up(self) -> _Totals:
@@ -116,11 +116,11 @@ class _Pass:
                 totals.add(_Shard(shard.get_slice("x").get_shape()[0], float(shard.metadata()["seconds"])))
         return totals
 
-    def write(self, number: int, unit: Capture, n_wanted: int) -> _Shard:
+    def write(self, number: int, chunk: Capture, n_wanted: int) -> _Shard:
         seconds, self.started = time.perf_counter() - self.started, time.perf_counter()
-        rows = unit.rows.iloc[:n_wanted].reset_index(drop=True)
+        rows = chunk.rows.iloc[:n_wanted].reset_index(drop=True)
         for site, folder in self.folders.items():
-            write_shard(folder, number, unit.x[site][:n_wanted], rows, seconds)
+            write_shard(folder, number, chunk.x[site][:n_wanted], rows, seconds)
         return _Shard(len(rows), seconds)
 
     def check_disk(self, max_disk_gb: float) -> None:
@@ -182,12 +182,12 @@ def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[di
     ]
 
 
-def _stored_units(capture: Capture, work: Any, skip_units: int, unit_rows: int = 65536) -> Iterator[Capture]:
+def _stored_chunks(capture: Capture, work: Any, skip_chunks: int, chunk_rows: int = 65536) -> Iterator[Capture]:
     """The user's own rows, split by document like any corpus."""
     chosen = [in_split(str(name), work["documents"]) for name in capture.rows["document"]]
     places = pd.Series(chosen).to_numpy().nonzero()[0]
-    for start in range(skip_units * unit_rows, len(places), unit_rows):
-        part = places[start : start + unit_rows]
+    for start in range(skip_chunks * chunk_rows, len(places), chunk_rows):
+        part = places[start : start + chunk_rows]
         x: dict[str, Tensor] = {site: rows[part] for site, rows in capture.x.items()}
         yield Capture(x, capture.rows.iloc[part].reset_index(drop=True))
 

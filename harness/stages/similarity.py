@@ -16,7 +16,7 @@ from harness.comparing.pair_values import PairValue, pair_value
 from harness.comparing.pairing import Pair, Pairing, SharedRows
 from harness.comparing.reading import read
 from harness.comparing.sides import SIDES_BYTES, Sides
-from harness.comparing.values import Value
+from harness.comparing.values import SimilarityValue
 from harness.contracts.decomposition import Decomposition, load
 from harness.contracts.similarity import (
     ChanceCorrected,
@@ -69,7 +69,9 @@ def _of_decompositions(work: Any, session: Session) -> list[dict[str, Any]]:
         forms["chance"] = metric.chance
     if isinstance(metric, ChanceCorrected):
         forms["corrected"] = metric.corrected
-    return [Value(name, n, metric.higher_is_more_similar).row(partial(form, a, b)) for name, form in forms.items()]
+    return [
+        SimilarityValue(name, n, metric.higher_is_more_similar).row(partial(form, a, b)) for name, form in forms.items()
+    ]
 
 
 def _of_codes(work: Any, pairing: Pairing, session: Session) -> list[dict[str, Any]]:
@@ -84,7 +86,7 @@ def _of_codes(work: Any, pairing: Pairing, session: Session) -> list[dict[str, A
                 raise Undefined("the two sides share no rows")
             return form(a, b, *pair.take())
 
-        return Value(name, pair.n_rows, higher_is_more_similar).row(of_rows)
+        return SimilarityValue(name, pair.n_rows, higher_is_more_similar).row(of_rows)
 
     pairs = {"similarity": shared.pair, "null_shuffled_rows": shared.null}
     rows = [found(name, metric, pair, metric.higher_is_more_similar) for name, pair in pairs.items()]

@@ -55,7 +55,7 @@ _MODULES = {
 }
 CHECKED_KINDS = tuple(_MODULES)
 Make = Callable[[], Any] | str
-"""What makes a fresh instance each time it is called; or the name of something registered, parameters beside it."""
+"""A function that makes a fresh instance each time; or the name of something registered, with parameters beside it."""
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 
@@ -124,7 +124,7 @@ def raise_problems(findings: Iterable[Finding]) -> None:
 
 
 def conforms(kind: str, make: Make, /, **params: Any) -> Callable[[Test], Test]:
-    """Make of a test that takes `check` one test for each check of a kind; a check that has no say here is skipped."""
+    """Make of a test that takes `check` one test for each check of a kind; a check that does not apply is skipped."""
     import pytest
 
     from harness.testing.checks import run_check
@@ -152,7 +152,7 @@ def _findings(kind: str, make: Make, params: dict[str, Any]) -> list[Finding]:
 
 
 def _checks_of(kind: str) -> list[Check]:
-    """Every check of a kind, in the order in which they are written."""
+    """List the checks of a kind, in the order in which they are written."""
     if kind not in CHECKED_KINDS:
         raise ConfigError(f"there are no checks for {kind!r}.{suggest(kind, CHECKED_KINDS)}")
     return list(importlib.import_module(f"harness.testing.{_MODULES[kind]}").CHECKS)

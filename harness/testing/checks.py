@@ -41,11 +41,11 @@ class Broken(AssertionError):
 
 
 class NotChecked(Exception):
-    """The check has no say here, and why."""
+    """Raised by a check that does not apply here; says why."""
 
 
 def requirement(check: Check) -> str:
-    """What a check asks, in one line."""
+    """The requirement that a check states in its docstring, in one line."""
     return " ".join((inspect.getdoc(check) or "").split())
 
 
@@ -71,7 +71,7 @@ def run_check(check: Check, subject: Any) -> Finding:
 
 
 def described(error: BaseException) -> str:
-    """What the plugin raised, and where."""
+    """Describe what the plugin raised, and where."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_plugin(frame.filename)]
     if isinstance(error, SystemExit):
         frames = list(takewhile(lambda frame: frame.filename != _file_of_exit(), frames))
@@ -84,7 +84,7 @@ def described(error: BaseException) -> str:
 
 
 def _file_of_exit() -> str | None:
-    """Where sys.exit is written in Python: libraries such as wandb put a function of theirs in its place."""
+    """The file of a sys.exit written in Python: libraries such as wandb put a function of theirs in its place."""
     code = getattr(sys.exit, "__code__", None)
     return None if code is None else code.co_filename
 

@@ -1,4 +1,4 @@
-"""What a corpus has to keep: everybody who reads it reads the same documents, and knows them again."""
+"""Checks of corpora: everybody who reads a corpus gets the same documents, and recognises them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.testing.registration import Registration
 _FROM_A_NAME = "it is tried where the corpus is given by its name, as `harness check` does"
 
 _MAX_BYTES = 50_000_000
-"""Files are copied to be changed."""
+"""Size up to which files are copied to be changed."""
 
 
 class CorpusUnderTest:
@@ -51,7 +51,7 @@ class CorpusUnderTest:
 
     @property
     def declared(self) -> Registration:
-        """Its Spec."""
+        """The registration with its Spec; NotChecked where there is none."""
         if self._declared is None:
             raise NotChecked(_FROM_A_NAME)
         return self._declared
@@ -122,7 +122,7 @@ def is_the_same_in_another_process(under_test: CorpusUnderTest) -> None:
 
 
 def follows_its_files_in_its_identity(under_test: CorpusUnderTest) -> None:
-    """Where parameters name files, the identity changes when a letter in one does, though not its size or its date."""
+    """The identity changes when a letter does in a file that parameters name, even if its size and date do not."""
     declared = under_test.declared
     with tempfile.TemporaryDirectory() as folder:
         if _n_bytes(declared.params) > _MAX_BYTES:
@@ -142,7 +142,7 @@ def follows_its_files_in_its_identity(under_test: CorpusUnderTest) -> None:
 
 
 def _is_noticed(file: Path, declared: Registration, params: dict[str, Any], before: Any) -> bool:
-    """Whether the identity is another one after a change in a file, which is then undone."""
+    """True if the identity is another one after a change in a file, which is then undone."""
     content, times = file.read_bytes(), file.stat()
     place = len(content) // 2
     file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])

@@ -1,4 +1,4 @@
-"""Does a method follow the device of the rows? Tried on an accelerator; without one, on a device that is made up.
+"""Check that a method follows the device of the rows: on an accelerator or, without one, on a device that is made up.
 
 Its tensors say that they are on `meta` and lie on the CPU, where all work is done. What an accelerator refuses, that
 tensors of two devices meet in one operation, is refused here too.

@@ -17,7 +17,7 @@ from harness.contracts.corpus import Document
 from harness.testing.registration import Registration
 
 N_DOCUMENTS = 500
-"""Looked at in all checks: a corpus may have no end."""
+"""Number of documents that all checks look at: a corpus may have no end."""
 _SECONDS = 60.0
 _MARK = "document "
 

@@ -143,7 +143,7 @@ class Directions(Decomposition):
 
 
 def directions(seed: int = 0, n_latents: int = _LATENTS, **kind: bool) -> Directions:
-    """Half of them near true features, half drawn at random."""
+    """Directions, half of them near true features, half drawn at random."""
     draw = torch.Generator().manual_seed(100 + seed)
     noise = torch.randn(n_latents, WIDTH, generator=draw)
     near = judged_rows().dictionary[: n_latents // 2] + 0.05 * noise[: n_latents // 2]
@@ -162,7 +162,7 @@ class Offered:
 
     @cached_property
     def context(self) -> EvaluationContext:
-        """Always the same, with its `shared`."""
+        """The one context, with its `shared`, however often it is asked for."""
         rows = self.rows
         kept = rows.x[~rows.masked]
         return EvaluationContext(

@@ -1,4 +1,4 @@
-"""What an evaluation has to keep: its numbers are those of the decomposition and the rows, and of nothing else."""
+"""Checks of evaluations: their numbers depend on the decomposition and the rows, and on nothing else."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _check_row(row: TableRow, where: str = "") -> None:
 
 
 def has_document_sums_that_give_its_values(under_test: EvaluationUnderTest) -> None:
-    """Where a metric has DocumentSums they are finite, one a document, and Σ numerator / Σ denominator is the value."""
+    """DocumentSums of a metric, if any, are finite, one a document, and Σ numerator / Σ denominator is its value."""
     offered = Offered(under_test.rows)
     rows = [row for row in under_test.table(offered).values() if row.documents is not None and row.value is not None]
     if not rows:
@@ -122,7 +122,7 @@ def does_not_remember(under_test: EvaluationUnderTest) -> None:
 
 
 def repeats_itself(under_test: EvaluationUnderTest) -> None:
-    """The same decomposition and rows give the same numbers, whatever the global random states."""
+    """Numbers for a decomposition and its rows are the same each time, whatever the global random states."""
     found = []
     for seed in (1, 2):
         seed_globally(seed)
@@ -181,7 +181,7 @@ def has_a_reason_where_there_is_no_value(under_test: EvaluationUnderTest) -> Non
 
 
 def says_what_it_lacks(under_test: EvaluationUnderTest) -> None:
-    """Where rows have no head, no labels or no truth it raises Undefined, or gives rows with a reason."""
+    """Rows without a head, labels or a truth lead to Undefined, or to table rows with a reason."""
     used = Offered(under_test.rows)
     under_test.table(used)
     if not used.asked:
@@ -193,7 +193,7 @@ def says_what_it_lacks(under_test: EvaluationUnderTest) -> None:
 
 
 def needs_what_it_says(under_test: EvaluationUnderTest) -> None:
-    """What it asks a context for (head, labels, truth), and a dictionary, is in the `needs` of its Spec."""
+    """The `needs` of its Spec name all that it asks a context for (head, labels, truth), and a dictionary."""
     if under_test.needs is None:
         raise NotChecked("its Spec is not at hand; it is tried where the evaluation is given by its name")
     offered = Offered(under_test.rows)

@@ -1,4 +1,4 @@
-"""What plugins are tried on: rows of made-up activations, and latents whose meaning is known."""
+"""Examples that plugins are tried on: rows of made-up activations, and latents whose meaning is known."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _E = 256
 _SAID = 3
 
 Activations: TypeAlias = Callable[[Sequence[str], np.random.Generator], Sequence[float]]
-"""What a latent does on the tokens of a window."""
+"""A function that gives the activations of a latent on the tokens of a window."""
 
 
 def rows(n: int, d: int, seed: int = 0) -> Float[Tensor, "n d"]:
-    """Each the sum of about four of 2d directions, with noise, away from the origin: like activations, in float32."""
+    """Rows like activations, in float32: sums of about four of 2d directions, with noise, away from the origin."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.nn.functional.normalize(torch.randn(2 * d, d, generator=generator), dim=1)
     codes = torch.rand(n, 2 * d, generator=generator) + 0.5
@@ -43,7 +43,7 @@ def rows(n: int, d: int, seed: int = 0) -> Float[Tensor, "n d"]:
 
 
 def identities(n: int) -> pd.DataFrame:
-    """Which tokens n rows are of: documents of 40 tokens, each three characters long."""
+    """The tokens that n rows are of: documents of 40 tokens, each three characters long."""
     document, position = np.divmod(np.arange(n), 40)
     names = [f"document {number}" for number in document]
     columns = {"document": names, "window": np.zeros(n), "position": position}
@@ -63,7 +63,7 @@ class Atoms(Decomposition):
         return Codes(x @ self.dictionary.T.to(x.dtype))
 
     def decode(self, codes: Codes) -> Float[Tensor, "n d"]:
-        """Their sum."""
+        """The sum of the atoms, each times its code."""
         return codes.values @ self.dictionary.to(codes.values.dtype)
 
 

@@ -1,4 +1,4 @@
-"""What an explainer has to keep. Whom it asks is stood in for as for scorers, see `scorers`."""
+"""Checks of explainers. Their requests are answered by the stand-ins that `scorers` describes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ExplainerUnderTest:
 
     @cached_property
     def asks(self) -> bool:
-        """Whether it asks anybody about a latent."""
+        """True if it asks anybody about a latent."""
         return bool(checked_plan(self.make(), to_explain(planted(0))))
 
     def text(
@@ -36,7 +36,7 @@ class ExplainerUnderTest:
         explainer: Explainer | None = None,
         answers: Callable[[Latent, Sequence[Any]], list[Any]] = respond,
     ) -> str | None:
-        """What it says of the explain half of a latent, by a fresh one if none is given; None where it is undefined."""
+        """The explanation of a latent's explain half, by a fresh explainer if none is given; None if undefined."""
         explainer, of = self.make() if explainer is None else explainer, to_explain(of)
         try:
             plan = checked_plan(explainer, of)
@@ -69,7 +69,7 @@ def is_pure(under_test: ExplainerUnderTest) -> None:
 
 
 def repeats_itself(under_test: ExplainerUnderTest) -> None:
-    """Its texts do not depend on the global random generators."""
+    """Texts do not depend on the global random generators."""
     found = []
     for seed in (1, 2):
         seed_globally(seed)
@@ -82,7 +82,7 @@ def repeats_itself(under_test: ExplainerUnderTest) -> None:
 
 
 def takes_no_failure_for_an_answer(under_test: ExplainerUnderTest) -> None:
-    """Where whoever is asked answers nothing, there is no explanation: harness.Undefined(reason), and no apology."""
+    """Requests that nobody answers lead to no explanation: harness.Undefined(reason), and no apology."""
     if not under_test.asks:
         raise NotChecked("it asks nobody")
     text = under_test.text(planted(0), answers=lambda of, plan: [Failure("not reached") for _ in plan])

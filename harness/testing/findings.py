@@ -1,4 +1,4 @@
-"""What comes of checks."""
+"""Findings of checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check; without a problem or a reason why it was not checked, the requirement holds."""
+    """The outcome of one check; without a problem or a reason why it was not checked, the requirement holds."""
 
     check: str
     requirement: str

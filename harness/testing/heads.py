@@ -1,4 +1,4 @@
-"""What a model has to keep that predicts next tokens: windows run again with other rows in them."""
+"""Checks of models that predict next tokens: windows are run again with other rows in them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def predicts_from_earlier_tokens_only(under_test: ModelUnderTest) -> None:
 
 
 def unembeds_to_its_own_logits(under_test: ModelUnderTest) -> None:
-    """Where there is unembed(x), it gives the last block's rows the logits that the model gives them."""
+    """unembed(x), if there is one, gives the last block's rows the logits that the model gives them."""
     _needs(under_test, HasUnembedding, "unembed")
     replay = _replay(under_test, _ids(under_test), under_test.sites[-1])
     expected = replay.logits()[:, -1].cpu()
@@ -86,7 +86,7 @@ def unembeds_to_its_own_logits(under_test: ModelUnderTest) -> None:
 
 
 def gives_each_token_its_text(under_test: ModelUnderTest) -> None:
-    """Where there is token_texts(ids), the texts of a text's tokens, in order, spell it."""
+    """token_texts(ids), if there is one, gives the texts of a text's tokens, which in order spell it."""
     _needs(under_test, HasUnembedding, "token_texts")
     for text in (text for text in TEXTS if text.isascii()):
         windows = under_test.reader.windows([text], 400)[0]

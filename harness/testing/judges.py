@@ -1,4 +1,4 @@
-"""What a judge has to keep: it is asked a few short things, together and apart, in one order and in another."""
+"""Checks of judges: each is asked a few short things, together and apart, in one order and in another."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ class JudgeUnderTest:
 
     @property
     def capabilities(self) -> list[str]:
-        """What it can be asked."""
+        """The kinds of request that it can be asked."""
         if self._provides is None:
             return list(methods_of(self.judge))
         return list(self._provides)
 
     def asked(self) -> dict[str, list[Any]]:
-        """What it is asked, by the method."""
+        """The requests that it is asked, by the method."""
         return {name: _ASKED[name] for name in self.capabilities if name in _ASKED}
 
     def answers(self, name: str, requests: Sequence[Any], judge: Judge | None = None) -> list[Any]:
-        """One response to each request, of a copy of what is given."""
+        """Ask by a copy of the requests, for one response to each."""
         return self.answers_of(name, list(requests), judge)
 
     def answers_of(self, name: str, requests: Sequence[Any], judge: Judge | None = None) -> list[Any]:
-        """The same of the very thing that is given."""
+        """Ask by the very object that is given, for one response to each request."""
         found = list(methods_of(self.judge if judge is None else judge)[name](requests))
         if len(found) != len(requests):
             raise Broken(f"{name}() gave {len(found)} responses to {len(requests)} requests; give one to each.")

@@ -24,7 +24,7 @@ _TABLES = ("atoms", "candidates")
 
 
 class Around:
-    """Hands everything on."""
+    """A learner that hands everything on to another."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
@@ -48,7 +48,7 @@ class Around:
 
 
 class Overwriting(Around):
-    """The rows that were lent become others as soon as they have been used."""
+    """A learner that overwrites the rows it lent as soon as they have been used."""
 
     def partial_fit(self, batch: Batch) -> None:
         self.learner.partial_fit(batch)
@@ -56,7 +56,7 @@ class Overwriting(Around):
 
 
 class HandedOver(Around):
-    """After every batch the fit goes on in a fresh learner, from a checkpoint."""
+    """A fit that after every batch goes on in a fresh learner, from a checkpoint."""
 
     def __init__(self, learner: Learner, make: Callable[[], Learner]) -> None:
         super().__init__(learner)
@@ -83,7 +83,7 @@ def _refuse(reason: str) -> None:
 
 
 class SeedWatch(TorchDispatchMode):
-    """Which operations of torch draw random numbers, and whether anybody asks for the seed."""
+    """A watch on which operations of torch draw random numbers, and whether anybody asks for the seed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's

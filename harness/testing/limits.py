@@ -1,4 +1,4 @@
-"""How long a check may take: a plugin that never ends must not keep its author waiting for ever.
+"""Limits on the time of a check: a plugin that never ends must not keep its author waiting for ever.
 
 The limit is an alarm of the main thread of a POSIX system, which raises in the plugin's code as soon as Python gets a
 word in. Where there is none (on Windows, in another thread, under somebody else's alarm) a check in this process has no
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 SECONDS = 120.0
-"""For one check. The built-ins need a few."""
+"""Seconds that one check may take. The built-ins need a few."""
 
 
 class TooLong(BaseException):

@@ -1,4 +1,4 @@
-"""What a method has to keep: checks of learners, and of the decompositions that they make."""
+"""Checks of methods: of learners, and of the decompositions that they make."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def repeats_itself(method: MethodUnderTest) -> None:
 
 
 def takes_its_seed_from_info(method: MethodUnderTest) -> None:
-    """If random numbers are drawn in a fit, they come from info.generator(name) or info.seed."""
+    """Random numbers that are drawn in a fit come from info.generator(name) or info.seed."""
     watch = learners.SeedWatch()
     with watch:
         method.fit(through=watch.around)
@@ -189,7 +189,7 @@ _KEPT = (
 
 
 def comes_back_from_disk(method: MethodUnderTest) -> None:
-    """What harness.load reads is equal to what was saved, to the bit, and so after a second time."""
+    """The decomposition that harness.load reads is equal to the one saved, to the bit, and so after a second time."""
     before = method.fitted
     for time in ("", " a second time"):
         with tempfile.TemporaryDirectory() as folder:
@@ -204,7 +204,7 @@ def comes_back_from_disk(method: MethodUnderTest) -> None:
 
 
 def is_signed_as_it_says(method: MethodUnderTest) -> None:
-    """Where `signed` is False no code is negative."""
+    """No code is negative where `signed` is False."""
     if method.fitted.signed:
         return
     for x in (method.x, -method.x):
@@ -217,7 +217,7 @@ def is_signed_as_it_says(method: MethodUnderTest) -> None:
 
 
 def has_the_dictionary_it_decodes_with(method: MethodUnderTest) -> None:
-    """Where there is a dictionary it is [n_latents, d], and a code of 1 for latent j alone adds its row j."""
+    """The dictionary, if there is one, is [n_latents, d], and a code of 1 for latent j alone adds its row j."""
     fitted, (_, d) = method.fitted, method.x.shape
     if fitted.dictionary is None:
         raise NotChecked("it has no dictionary")
@@ -271,7 +271,7 @@ def learns_the_same_in_a_stack(method: MethodUnderTest) -> None:
 
 
 def follows_the_device(method: MethodUnderTest) -> None:
-    """All tensors are made on info.device, and codes and rows come back on the device of x."""
+    """Tensors are all made on info.device, and codes and rows come back on the device of x."""
     _ = method.fitted
     devices.check(method.make, method.x)
 

@@ -22,7 +22,7 @@ TEXTS = (
     "Überraschung: naïve café visitors paid 3.50 € 😀 and left.",
     "No",
 )
-"""Each begins with a word of its own; the second fills several windows."""
+"""Texts that each begin with a word of their own; the second fills several windows."""
 CONTEXT = 24
 LONG_CONTEXT = 96
 _MAX_SITES = 3
@@ -108,5 +108,5 @@ def error_of(x: Float[Tensor, "n d"], other: Float[Tensor, "n d"]) -> float:
 
 
 def is_rounding(error: float, dtype: torch.dtype) -> bool:
-    """Whether rows of a dtype may differ by as much; NaN is no rounding."""
+    """True if rows of a dtype may differ by as much; NaN is no rounding."""
     return bool(error <= torch.finfo(dtype).eps ** 0.5)

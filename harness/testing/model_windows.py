@@ -1,4 +1,4 @@
-"""What a model has to keep when it cuts texts into windows."""
+"""Checks of how models cut texts into windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model has to keep: its rows are those of a text, whatever else is in the batch."""
+"""Checks of models: the rows of a text do not depend on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def says_what_it_is(under_test: ModelUnderTest) -> None:
 
 
 def has_the_shape_that_its_spec_states(under_test: ModelUnderTest) -> None:
-    """Where its Spec names a `shape`, the loaded model has as many layers and the same width."""
+    """The loaded model has the layers and the width that its Spec states, where it names a `shape`."""
     if under_test.shape is None:
         raise NotChecked("no shape is stated; with one, plans check sites and estimate disk before anything is loaded")
     for name in ("n_layers", "width"):
@@ -107,7 +107,7 @@ def does_not_mind_the_sites_asked_beside(under_test: ModelUnderTest) -> None:
 
 
 def repeats_itself(under_test: ModelUnderTest) -> None:
-    """The same batch gives the same bits: after other texts, from a fresh instance, whatever the random states."""
+    """Equal batches give equal bits: after other texts, from a fresh instance, whatever the random states."""
     windows = under_test.windows
     seed_globally(1)
     before = under_test.read(windows)

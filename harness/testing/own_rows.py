@@ -1,4 +1,4 @@
-"""What a model has to keep that has rows of its own and runs no texts."""
+"""Checks of models that have rows of their own and run no texts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def repeats_its_own_rows(under_test: ModelUnderTest) -> None:
 
 
 def knows_what_its_rows_are_made_of(under_test: ModelUnderTest) -> None:
-    """Where there is truth(rows), it has a dictionary [f, width] and codes for just these rows, in their order."""
+    """truth(rows), if there is one, gives a dictionary [f, width] and codes for just these rows, in their order."""
     sites, capture = _captured(under_test)
     model = under_test.model
     if not isinstance(under_test.model, KnowsTruth):

@@ -23,7 +23,7 @@ from harness.testing import Finding, limits
 
 
 def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequence[str] = ()) -> list[Finding]:
-    """What comes of all checks of something registered."""
+    """Run all checks of something registered in a process of their own."""
     files = [str(Path(file).absolute()) for file in plugin_files]
     task = {"kind": kind, "name": name, "params": params, "plugin_files": files, "seconds": limits.SECONDS}
     # -P: a folder named harness or plugins where the user stands must not hide ours.
@@ -50,7 +50,7 @@ def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequen
 
 
 def _told(process: subprocess.Popen[str], task: str) -> tuple[list[str], bool]:
-    """What it writes when given a task, and whether it was ended because nothing came for too long."""
+    """The lines it writes when given a task, and True if it was ended because none came for too long."""
     assert process.stdin is not None and process.stdout is not None  # opened as pipes
     is_late = threading.Event()
 
@@ -74,9 +74,9 @@ def _told(process: subprocess.Popen[str], task: str) -> tuple[list[str], bool]:
 
 
 _START_SECONDS = 300.0
-"""To import torch and the plugin."""
+"""Seconds to import torch and the plugin."""
 _GRACE_SECONDS = 10.0
-"""For the alarm in the process itself, which can say where the plugin was."""
+"""Seconds to wait longer than the alarm in the process itself, which can say where the plugin was."""
 _ADVICE = (
     "a plugin must not call os._exit, nor crash; raise an exception that says what is wrong. What was printed is above."
 )

@@ -48,7 +48,7 @@ class Registration:
         return None if stated is None else self._registered.resolve(stated)(self.config)
 
     def pairs(self, a: Any, b: Any) -> Any:
-        """Whether a task asks for this pair of sites."""
+        """The answer of a task's Spec to whether the task asks for this pair of sites."""
         spec = self._registered.spec
         assert isinstance(spec, TaskSpec)
         return self._registered.resolve(spec.pairs)(self.config, a, b)

@@ -1,5 +1,5 @@
-"""What a scorer has to keep. Encoder and judge are stood in for by what sees which words texts share, the subject model
-by one whose activations on a word are that word's direction.
+"""Checks of scorers. Stand-ins answer their requests: an encoder and a judge that see which words texts share, and a
+subject model whose activations on a word are that word's direction.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class ScorerUnderTest:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """For what it says of itself."""
+        """An instance for what it says of itself."""
         return self.make()
 
     def rows(self, of: Latent, scorer: Scorer | None = None) -> list[TableRow]:
-        """What it says of a latent; by a fresh one if none is given. Raises Undefined if it does."""
+        """The table rows for a latent, from a fresh scorer if none is given. Raises Undefined if the scorer does."""
         scorer = self.make() if scorer is None else scorer
         plan = checked_plan(scorer, of)
         found: object = scorer.reduce(of, plan, respond(of, plan))
@@ -74,7 +74,7 @@ class ScorerUnderTest:
         return next(row.value for row in rows if row.metric == self.scorer.metric)
 
     def values(self, latents: Sequence[Latent]) -> list[float]:
-        """Those there are."""
+        """The main metric of every latent that has one."""
         found = [value for value in map(self.value, latents) if value is not None]
         if len(found) < 2:
             raise NotChecked("it has no value for the latents of the kit")
@@ -95,7 +95,7 @@ def says_what_it_is(under_test: ScorerUnderTest) -> None:
 
 
 def gives_its_metric_in_its_range(under_test: ScorerUnderTest) -> None:
-    """Its main metric is there once, in [0, 1] or the `range` it states, and those of `also` lie in theirs; what is
+    """The main metric is there once, in [0, 1] or the `range` it states, and those of `also` lie in theirs; what is
     null has a reason, nothing is NaN.
     """
     low, high = range_of(under_test.scorer)
@@ -157,7 +157,7 @@ def is_pure(under_test: ScorerUnderTest) -> None:
 
 
 def repeats_itself(under_test: ScorerUnderTest) -> None:
-    """Its values do not depend on the global random generators."""
+    """Values do not depend on the global random generators."""
     found = []
     for seed in (1, 2):
         seed_globally(seed)
@@ -237,7 +237,7 @@ def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
 
 
 def checked_plan(asker: Scorer | Explainer, of: Latent) -> list[Any]:
-    """What a scorer or explainer asks about a latent."""
+    """The requests of a scorer or explainer about a latent; Broken if they are none."""
     plan: object = asker.plan(of)
     if not isinstance(plan, Sequence) or not all(type(request) in _ANSWERS for request in plan):
         raise Broken(f"plan() returned {plan!r:.80}; return a list of requests such as harness.Embed, or none.")
@@ -245,7 +245,7 @@ def checked_plan(asker: Scorer | Explainer, of: Latent) -> list[Any]:
 
 
 def respond(of: Latent, plan: Sequence[Any]) -> list[Any]:
-    """What those who are stood in for answer."""
+    """The responses of the stand-ins to requests about a latent."""
     return [_ANSWERS[type(request)](of, request) for request in plan]
 
 

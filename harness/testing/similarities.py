@@ -105,7 +105,7 @@ def says_what_it_is(similarity: SimilarityUnderTest) -> None:
 
 
 def gives_a_number_in_its_range(similarity: SimilarityUnderTest) -> None:
-    """Its values are finite and lie in its range."""
+    """Values are finite and lie in the range that it states."""
     low, high = similarity.metric.range
     for x, y in (("x", "y"), ("x", "z"), ("x", "x")):
         value = similarity.value(similarity.side(x), similarity.side(y))
@@ -116,7 +116,7 @@ def gives_a_number_in_its_range(similarity: SimilarityUnderTest) -> None:
 
 
 def is_symmetric_as_it_says(similarity: SimilarityUnderTest) -> None:
-    """Where `symmetric` is True, s(x, y) = s(y, x)."""
+    """s(x, y) = s(y, x) where `symmetric` is True."""
     if not similarity.metric.symmetric:
         raise NotChecked("it does not say that it is symmetric")
     x, y = similarity.side("x"), similarity.side("y")
@@ -138,7 +138,7 @@ def is_most_similar_to_itself(similarity: SimilarityUnderTest) -> None:
 
 
 def keeps_each_invariance(similarity: SimilarityUnderTest) -> None:
-    """Its value does not change under the maps of one side, or of both, that invariant_to names."""
+    """The value does not change under the maps of one side, or of both, that invariant_to names."""
     x, y = similarity.rows("x"), similarity.rows("y")
     before = similarity.value(x.clone(), y.clone())
     for name in sorted(similarity.metric.invariant_to):
@@ -171,7 +171,7 @@ def does_not_mind_the_order_of_rows(similarity: SimilarityUnderTest) -> None:
 
 
 def streams_as_it_says(similarity: SimilarityUnderTest) -> None:
-    """Where `streams` is True, update() by parts, merge() and reset() give what the whole rows give."""
+    """update() by parts, merge() and reset() give what the whole rows give, where `streams` is True."""
     if not similarity.metric.streams:
         raise NotChecked("it does not say that it streams")
     x, y = similarity.rows("x"), similarity.rows("y")

@@ -31,7 +31,7 @@ def _unembedding() -> Float[Tensor, "v d"]:
 
 
 def direction_of(word: str) -> Float[Tensor, " d"]:
-    """Of unit norm."""
+    """The direction of a word, of unit norm."""
     return _unembedding()[_id(word)] / _HEAD_NORM
 
 

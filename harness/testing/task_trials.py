@@ -18,7 +18,7 @@ from harness.errors import PluginError, Undefined
 from harness.testing.checks import NotChecked
 
 _FAMILIES = {"small": (4, 4), "large": (3, 6), "kin": (3, 4), "untrained": (2, 4)}
-"""How many models each has, and how many layers these have."""
+"""The number of models of each family, and the number of their layers."""
 _CONTROL_OF = {"untrained": "small"}
 _BY_DEPTH, _BY_ORDER, _BY_FAMILY, _BY_TRAINING = 0.7, 0.03, 0.15, 0.1
 _ROWS, _WIDTH = 2048, 12
@@ -30,7 +30,7 @@ TRUTH = (
 
 
 def compared_sites() -> list[ComparedSite]:
-    """Every layer of every model, models in order."""
+    """List the layers of all models, models in order."""
     return [
         ComparedSite(family, f"{family} {number}", f"resid_post.{layer}", layer, n_layers, _CONTROL_OF.get(family))
         for family, (n_models, n_layers) in _FAMILIES.items()
@@ -41,7 +41,7 @@ def compared_sites() -> list[ComparedSite]:
 
 @dataclass
 class Said:
-    """What one similarity says of sites, and which of it a task has looked at."""
+    """The values of one similarity for sites, and a record of what a task has looked at."""
 
     sites: Sequence[ComparedSite]
     alike: Float[np.ndarray, "s s"]
@@ -174,7 +174,7 @@ class TaskUnderTest:
 
     @property
     def is_of_rows(self) -> bool:
-        """Whether it compares rows that it has changed."""
+        """True if it compares rows that it has changed."""
         said = knowing(self.sites)
         self.scores(said)
         return "compare" in said.asked

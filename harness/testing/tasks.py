@@ -1,4 +1,4 @@
-"""What a task has to keep: who knows gets more than who guesses, and who says the same of all gets nothing for it."""
+"""Checks of tasks: knowing earns more than guessing, and saying the same of all pairs earns nothing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def asks_for_pairs(under_test: TaskUnderTest) -> None:
 
 
 def looks_at_no_other_pairs(under_test: TaskUnderTest) -> None:
-    """Its scores do not change where pairs that its Spec does not ask for have no values and no rows."""
+    """Scores do not change where pairs that its Spec does not ask for have no values and no rows."""
     sites, n = under_test.sites, len(under_test.sites)
     asked = np.array([[_asks(under_test, a, b) for b in sites] for a in sites])
     all_there, only_asked = knowing(sites), knowing(sites)
@@ -95,7 +95,7 @@ def looks_at_no_other_pairs(under_test: TaskUnderTest) -> None:
 
 
 def needs_what_it_says(under_test: TaskUnderTest) -> None:
-    """Its Spec's needs are ("values",) where it reads alike or unrelated, and ("rows",) where it reads shared rows."""
+    """The `needs` of its Spec are ("values",) where it reads those, and ("rows",) where it reads shared rows."""
     if under_test.needs is None:
         raise NotChecked("its Spec is not at hand; it is tried where the task is given by its name")
     used = "rows" if under_test.is_of_rows else "values"
@@ -117,7 +117,7 @@ def does_not_mind_the_order_of_sites(under_test: TaskUnderTest) -> None:
 
 
 def repeats_itself(under_test: TaskUnderTest) -> None:
-    """The same comparisons give the same scores: of a fresh instance, after others, whatever the random states."""
+    """Equal comparisons give equal scores: from a fresh instance, after others, whatever the random states."""
     task, found = under_test.make(), []
     for seed in (1, 2):
         seed_globally(seed)
@@ -140,7 +140,7 @@ def leaves_its_input_alone(under_test: TaskUnderTest) -> None:
 
 
 def counts_what_is_undefined_as_wrong(under_test: TaskUnderTest) -> None:
-    """Where values are undefined (NaN, or compare raises) as many answers are judged, and these are wrong."""
+    """Undefined values (NaN, or compare raises) are judged like any others, and are wrong answers."""
     before = under_test.scores(knowing(under_test.sites))
     for every in (1, 2):
         after = under_test.scores(undefined(under_test.sites, every))
@@ -151,7 +151,7 @@ def counts_what_is_undefined_as_wrong(under_test: TaskUnderTest) -> None:
 
 
 def tells_who_knows_from_who_guesses(under_test: TaskUnderTest) -> None:
-    """Its main metric is better for a similarity that is right about everything than for any that guesses."""
+    """The main metric is better for a similarity that is right about everything than for any that guesses."""
     knows = under_test.goodness(knowing(under_test.sites))
     guesses = _guesses(under_test)
     if not knows > max(guesses):

@@ -54,7 +54,7 @@ class MethodUnderTest:
 
     @property
     def fitted(self) -> Decomposition:
-        """From ordinary rows, seed 0; not to be changed."""
+        """A fit of ordinary rows with seed 0; not to be changed."""
         if isinstance(self.outcome[1], BaseException):
             raise NotChecked("nothing to check before `learns` holds")
         return self.outcome[1]
@@ -78,7 +78,7 @@ class MethodUnderTest:
         return [one.decomposition for one in fitted if one.decomposition]
 
     def difference(self, a: Decomposition, b: Decomposition) -> str | None:
-        """What is not equal to the bit in two decompositions, or in what they make of the rows."""
+        """The name of what differs in two decompositions, or in what they make of the rows; None if all is equal."""
         return learners.difference(a, b, self.x)
 
     def in_float64(self) -> tuple[Float[Tensor, "n d"], Decomposition]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import harness
-from harness.capturing.capture import UNIT_WINDOWS, read
+from harness.capturing.capture import CHUNK_WINDOWS, read
 from harness.contracts.corpus import Document
 from harness.contracts.rows import COLUMNS
 from tests.support.tiny_models import TEXTS, save_tiny_model
@@ -75,22 +75,22 @@ def test_texts_without_rows_give_empty_tables_of_the_right_shape(gpt2: Any, text
     assert len(c.rows) == 0 and tuple(c.rows.columns) == COLUMNS and c.rows["document"].dtype == np.int64
 
 
-def test_units_hold_a_fixed_number_of_windows_in_document_order(gpt2: Any) -> None:
+def test_chunks_hold_a_fixed_number_of_windows_in_document_order(gpt2: Any) -> None:
     documents = list(_documents(200))
-    units = list(read(gpt2, documents, SITES, context=8, first=True))
-    n_windows = [len(unit.rows.groupby(["document", "window"])) for unit in units]
-    assert len(units) > 2 and n_windows[:-1] == [UNIT_WINDOWS] * (len(units) - 1)
-    rows = pd.concat([unit.rows for unit in units])
+    chunks = list(read(gpt2, documents, SITES, context=8, first=True))
+    n_windows = [len(chunk.rows.groupby(["document", "window"])) for chunk in chunks]
+    assert len(chunks) > 2 and n_windows[:-1] == [CHUNK_WINDOWS] * (len(chunks) - 1)
+    rows = pd.concat([chunk.rows for chunk in chunks])
     assert rows["document"].drop_duplicates().tolist() == [document.id for document in documents]
     assert not rows.duplicated(["document", "window", "position"]).any()
 
 
-@pytest.mark.parametrize("skip_units", [1, 2, 99])
-def test_a_resumed_capture_is_bit_equal_to_one_that_was_not_interrupted(gpt2: Any, skip_units: int) -> None:
+@pytest.mark.parametrize("skip_chunks", [1, 2, 99])
+def test_a_resumed_capture_is_bit_equal_to_one_that_was_not_interrupted(gpt2: Any, skip_chunks: int) -> None:
     whole = list(read(gpt2, _documents(200), SITES, context=8))
-    resumed = list(read(gpt2, list(_documents(200)), SITES, context=8, skip_units=skip_units))
-    assert len(resumed) == max(len(whole) - skip_units, 0)
-    for one, other in zip(whole[skip_units:], resumed, strict=True):
+    resumed = list(read(gpt2, list(_documents(200)), SITES, context=8, skip_chunks=skip_chunks))
+    assert len(resumed) == max(len(whole) - skip_chunks, 0)
+    for one, other in zip(whole[skip_chunks:], resumed, strict=True):
         pd.testing.assert_frame_equal(one.rows, other.rows)
         assert all(torch.equal(one.x[site], other.x[site]) for site in SITES)
 
@@ -99,7 +99,7 @@ def test_documents_are_drawn_as_they_are_needed(gpt2: Any) -> None:
     drawn = itertools.count()
     endless = (Document(str(next(drawn)), TEXTS[0]) for _ in itertools.repeat(None))
     next(read(gpt2, endless, SITES, context=8))
-    assert next(drawn) < 2 * UNIT_WINDOWS
+    assert next(drawn) < 2 * CHUNK_WINDOWS
 
 
 def test_activations_that_are_not_finite_are_kept(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ def test_each_form_gives_the_value(form: type[PairValue], name: str, params: dic
 
 
 @pytest.mark.parametrize(("form", "name", "params"), FORMS)
-def test_places_that_share_no_rows_have_no_value(form: type[PairValue], name: str, params: dict[str, Any]) -> None:
+def test_representations_that_share_no_rows_have_no_value(
+    form: type[PairValue], name: str, params: dict[str, Any]
+) -> None:
     value = _value(_pair(n_masked=N_ROWS), name, **params)
     read([value], 256, CPU)
     row = value.end()

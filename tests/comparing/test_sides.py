@@ -1,4 +1,4 @@
-"""What metrics say of single sides is found once, and given up where there is no room."""
+"""Results of single sides are computed once, and dropped where there is no room."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ from harness.plugins.tasks import (
 
 T = TypeVar("T")
 Makers: TypeAlias = Mapping[str, Callable[..., T]]
-"""What makes a plugin from its config, by the plugin's name."""
+"""Functions that make a plugin from its config, by the plugin's name."""
 
 METHODS: Makers[harness.Learner] = {
     "batch_topk_sae": batch_topk.BatchTopKSAE,

@@ -152,7 +152,7 @@ def test_a_learner_may_spoil_its_batch() -> None:
 
 
 class Returns(OrderSensitive):
-    """Its finish gives whatever it is told to."""
+    """A learner whose finish gives whatever it is told to."""
 
     def __init__(self, result: object, **attributes: object) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a parameter means stands below it in the source, and is there for whoever asks."""
+"""The meaning of a parameter stands below it in the source, and is there for whoever asks."""
 
 from __future__ import annotations
 

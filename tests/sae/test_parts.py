@@ -1,4 +1,4 @@
-"""What the kinds of SAE share: sparse gradients, schedule, dead latents, units."""
+"""Parts that the kinds of SAE share: sparse gradients, schedule, dead latents, units."""
 
 from __future__ import annotations
 

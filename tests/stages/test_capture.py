@@ -19,7 +19,7 @@ from harness.planning.cells import Cell
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.running.session import Session
 from harness.stages import capture
-from harness.stages.capture import unit_windows
+from harness.stages.capture import chunk_windows
 from harness.storage.activation_store import StoredActivations, masked_rows
 from harness.storage.store import Store, require
 
@@ -31,7 +31,7 @@ CORPUS = {"name": "synthetic", "params": {"n_documents": 60}}
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "models"))
-    monkeypatch.setattr(capture, "unit_windows", lambda n_tokens, context: 8)
+    monkeypatch.setattr(capture, "chunk_windows", lambda n_tokens, context: 8)
 
 
 def _session(tmp_path: Path, name: str) -> Session:
@@ -173,7 +173,7 @@ def test_no_unit_is_run_that_is_not_needed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_units_are_whole_batches_that_suit_the_pass() -> None:
     for n_tokens, context in ((1, 128), (30_000, 128), (10**6, 64), (10**9, 128)):
-        windows = unit_windows(n_tokens, context)
+        windows = chunk_windows(n_tokens, context)
         assert windows % 16 == 0 and 16 <= windows <= 1024
         assert windows * context < max(n_tokens / 8, 17 * context)  # else more than an eighth were run in vain
 

@@ -175,7 +175,7 @@ class DividesByZero(Good):
 
 
 class MakesLabelsUp(Good):
-    """Where there are none, all documents are taken to have one."""
+    """Takes all documents to have one label where there are none."""
 
     def evaluate(self, decomposition: Any, context: Any) -> Any:
         n = len({tuple(labels.items()) for labels in context.labels()})

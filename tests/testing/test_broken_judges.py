@@ -76,7 +76,7 @@ class Remembers(Good):
 
 
 class Draws(Good):
-    """The same for each request of a judge, and not of the next one."""
+    """Draws a number for each judge, so that the next one answers otherwise."""
 
     def __init__(self) -> None:
         self.drawn = random.random()

@@ -211,7 +211,7 @@ class Resumes(Good):
 
 
 class Stacks(Good):
-    """Its stack feeds each member."""
+    """A learner whose stack feeds each member."""
 
     stack_key = "same"
 

@@ -163,7 +163,7 @@ class DrawsItsWeightsGlobally(Good):
 
 
 class KeepsACache(Good):
-    """What a batch had before it is attended to."""
+    """Attends to what an earlier batch had."""
 
     seen: Any = 0.0
 

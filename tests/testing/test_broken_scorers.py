@@ -119,7 +119,7 @@ class ChangesResponses(Good):
 
 
 class SpeaksOfOthers(Peeks):
-    """Of windows that it was to learn from."""
+    """Gives verdicts on windows that it was to learn from."""
 
     def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> list[harness.TableRow]:
         (row,) = super().reduce(latent, requests, responses)

@@ -168,7 +168,7 @@ class ReadAgain(NormSums):
 
 
 class ReadsAgain(Shares):
-    """What it has seen is not enough: conforms."""
+    """Needs a second reading of the rows: conforms."""
 
     statistics = ReadAgain
 
@@ -229,7 +229,7 @@ def test_what_conforms_passes(make: Any) -> None:
 
 
 class FirstAtoms:
-    """Of decompositions: the share of atoms of a that b has, said to be symmetric, which it is not."""
+    """A similarity of decompositions: the share of a's atoms that b has, said to be symmetric, which it is not."""
 
     higher_is_more_similar = True
     range = (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What never ends is told apart from what conforms, in good time."""
+"""Plugins that never end are told apart from those that conform, in good time."""
 
 from __future__ import annotations
 
