@@ -20,6 +20,7 @@ from harness.registry import hookspecs
 
 ROOT = Path(__file__).parent.parent
 MAX_MODULE_LINES = 350
+MAX_FUNCTION_LINES = 40
 FLOORS = (
     *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage", "capturing", "fitting"),
     *("sae", "comparing", "tables", "views", "latents", "running", "asking", "api", "stages", "testing", "templates"),
@@ -180,6 +181,14 @@ def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_MODULE_LINES
     assert not text or ast.get_docstring(ast.parse(text))
+
+
+@_parametrised("harness", "plugins")
+def test_functions_are_read_without_scrolling(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            n_lines = int(node.end_lineno or 0) - node.lineno + 1
+            assert n_lines <= MAX_FUNCTION_LINES, f"{path}: {node.name} has {n_lines} lines"
 
 
 def test_specs_import_no_torch() -> None:

@@ -63,17 +63,13 @@ def evaluation_context(
         max_norm_multiple: rows with a norm above this multiple of the median norm of `fit_x` are masked.
         labels: of each text, such as `{"topic": "law"}`.
     """
-    captured = capture(model, texts, [site], context=context)
-    x = captured.x[site].float()
     if labels is not None and len(labels) != len(texts):
         raise ConfigError(f"evaluation_context: {len(labels)} labels for {len(texts)} texts; each text has its own.")
-    if not len(x):
+    captured = capture(model, texts, [site], context=context)
+    if not len(x := captured.x[site].float()):
         raise ConfigError("evaluation_context: the texts give no rows; the first of each window is left out.")
-    norms, masked = x.norm(dim=1, dtype=torch.float64), torch.zeros(len(x), dtype=torch.bool)
-    if fit_x is not None:
-        typical = float(np.median(fit_x.norm(dim=1, dtype=torch.float64).cpu().numpy()))
-        masked = ~(norms <= max_norm_multiple * typical)
-        mean = fit_x.mean(dim=0, dtype=torch.float64).cpu()
+    masked = _beyond(x, fit_x, max_norm_multiple)
+    mean = None if fit_x is None else fit_x.mean(dim=0, dtype=torch.float64).cpu()
 
     def documents() -> Iterator[Document]:
         return (Document(str(index), text) for index, text in enumerate(texts))
@@ -84,5 +80,16 @@ def evaluation_context(
     return dataclasses.replace(
         context_of(x, masked, torch.from_numpy(number_documents(captured.rows)), own_labels),
         replays=Replays(lambda: model, documents, site, context, activations, masked, x.device),
-        fit_mean=None if fit_x is None else lambda: mean,
+        fit_mean=None if mean is None else lambda: mean,
     )
+
+
+def _beyond(x: Float[Tensor, "n d"], fit_x: Float[Tensor, "m d"] | None, multiple: float) -> Bool[Tensor, " n"]:
+    """True for rows with a norm above this multiple of the median norm of the fit rows, or with none; nowhere true
+    without fit rows.
+    """
+    if fit_x is None:
+        return torch.zeros(len(x), dtype=torch.bool)
+    typical = float(np.median(fit_x.norm(dim=1, dtype=torch.float64).cpu().numpy()))
+    found: Tensor = x.norm(dim=1, dtype=torch.float64) <= multiple * typical
+    return ~found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 
 import pandas as pd
@@ -42,31 +42,41 @@ def fit_together(
     streams = stream if isinstance(stream, Mapping) else dict.fromkeys(learners, stream)
     infos = {id(one): _info(one, device, dtype) for one in distinct(streams.values())}
     feeds = [Feed(members, streams, device) for members in _stacks(learners)]
-    for feed in feeds:
-        feed.run(partial(feed.start, infos))
-    resumable = [feed for feed in feeds if isinstance(feed.learner, Resumable) and feed.learner.resumable]
-    for feed in resumable:
-        if checkpoints and (checkpoint := checkpoints.load(feed.name)):
-            feed.run(partial(feed.resume, *checkpoint))
+    resumable = _start(feeds, infos, checkpoints)
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
         feeding = [feed for feed in _alive(feeds) if feed.passes_done == pass_number < feed.learner.passes]
-        if not feeding:
-            continue
-        n_done = 0
-        read = distinct(stream for feed in feeding for stream in feed.distinct)
-        for parts in zip(*(stream.blocks(pass_number) for stream in read), strict=True):
-            blocks = {id(one): (x.to(device, dtype), index) for one, (x, index) in zip(read, parts, strict=True)}
-            for feed in feeding:
-                feed.push(blocks)
-            n_done += len(parts[0][0])
-            on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, read[0].n_rows)
+        for n_done, n_rows in _push(feeding, pass_number, device, dtype):
+            on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, n_rows)
             if checkpoints:
                 checkpoints.save_all({feed.name: feed.standing for feed in resumable if feed in feeding})
         for feed in feeding:
             feed.end_pass()
     ended = {name: fitted for feed in feeds for name, fitted in _end(feed).items()}
     return {name: ended[name] for name in learners}
+
+
+def _start(feeds: list[Feed], infos: Mapping[int, Info], checkpoints: Checkpoints | None) -> list[Feed]:
+    """Start all feeds, or let them go on from their checkpoints; the feeds that can be saved while they learn."""
+    for feed in feeds:
+        feed.run(partial(feed.start, infos))
+    resumable = [feed for feed in feeds if isinstance(feed.learner, Resumable) and feed.learner.resumable]
+    for feed in resumable:
+        if checkpoints and (checkpoint := checkpoints.load(feed.name)):
+            feed.run(partial(feed.resume, *checkpoint))
+    return resumable
+
+
+def _push(feeds: list[Feed], pass_number: int, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
+    """Give the blocks of one pass to all feeds; after each, the rows that were read and those of the pass."""
+    read = distinct(stream for feed in feeds for stream in feed.distinct)
+    n_done = 0
+    for parts in zip(*(stream.blocks(pass_number) for stream in read), strict=True):
+        blocks = {id(one): (x.to(device, dtype), index) for one, (x, index) in zip(read, parts, strict=True)}
+        for feed in feeds:
+            feed.push(blocks)
+        n_done += len(parts[0][0])
+        yield n_done, read[0].n_rows
 
 
 def fed_together(learners: Mapping[str, Learner], streams: Mapping[str, Stream]) -> list[list[str]]:

@@ -24,7 +24,7 @@ from harness.running.session import Session
 from harness.storage.activation_store import shard_name, write_shard
 from harness.storage.records import cost
 
-_MAX_UNIT_BATCHES = 64
+_MAX_CHUNK_BATCHES = 64
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -54,7 +54,7 @@ def chunk_windows(n_tokens: int, context: int) -> int:
     that is short runs little in vain; bounded, since a chunk is held in memory.
     """
     n_batches = round(n_tokens / context / BATCH_WINDOWS / 16)
-    return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_UNIT_BATCHES)
+    return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_CHUNK_BATCHES)
 
 
 class _Pass:

@@ -37,7 +37,7 @@ def test_plots_are_drawn(report: Path, visit: Any) -> None:
     assert box["width"] > 250 and box["height"] > 200
     marker = plots.first.locator("use").last.bounding_box()
     assert box["x"] < marker["x"] < box["x"] + box["width"] and marker["width"] > 3
-    assert "unexplained variance" in plots.first.text_content()
+    assert "1 − explained variance" in plots.first.text_content()
     assert page.locator("#similarity .maps svg").count() == 3
     assert page.locator("#models .maps svg").count() == 3 * 2  # scores of two models
 
@@ -56,7 +56,7 @@ def test_a_table_is_sorted_by_click_and_by_keyboard(report: Path, visit: Any) ->
     assert head.get_attribute("aria-sort") == "ascending" and _column(page, table, 3) == sorted(before)
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    assert page.locator(f"{table} [aria-sort=ascending]").inner_text() == "CE increase"
+    assert page.locator(f"{table} [aria-sort=ascending]").inner_text() == "CE increase (nats)"
     assert head.get_attribute("aria-sort") == "none"
 
 
