@@ -99,7 +99,7 @@ def _of_judge(asked: Sequence[Request], is_encoder: bool) -> Iterator[JudgeReque
 
 
 def _longest(explainer: Explainer, latent: Latent, asked: Sequence[Request]) -> str:
-    """An explanation of the greatest length: the explainer's own text, or as many words as it lets its judge write."""
+    """The longest explanation to expect: the explainer's own text, or as many words as it lets its judge write."""
     if not asked:
         return str(explainer.reduce(to_explain(latent), [], []))
     longest = _WORD * max(request.max_tokens for request in asked if isinstance(request, Generate))

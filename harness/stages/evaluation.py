@@ -72,7 +72,7 @@ def _context(work: Any, session: Session) -> EvaluationContext:
 
 
 def _replays(source: Any, activations: StoredActivations, masked: Tensor, session: Session) -> Replays:
-    """Put rows back into the model; `source` is the work of the capture that has made the activations."""
+    """Make the replays of a site; `source` is the work of the capture that has made the activations."""
     load_model = partial(session.create, "model", source["model"])
     site, context = source["site"], source["context"]
     documents = partial(_documents, source, session)

@@ -107,7 +107,7 @@ def _fitted(side: Any, session: Session) -> Decomposition:
 
 
 def _parts(side: Any) -> list[Any]:
-    """The sites of a side, which has several, or is one itself."""
+    """The sites of a side: several, or the side itself where it is one site."""
     return list(side.get("sites", [side]))
 
 
