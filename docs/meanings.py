@@ -11,7 +11,7 @@ KEYS = {
     "models": "Presets, or plugins with their parameters; each may have its `label`, `family`, `sites`, `control_of`.",
     "methods": "Names, or plugins with their parameters. A list where a parameter takes one value is a grid.",
     "tokens": "Numbers of rows; see below.",
-    "sites": "Where activations are read, for models that have no `sites` of their own: `resid_post.6`.",
+    "sites": "Places where activations are read, for models that have no `sites` of their own: `resid_post.6`.",
     "similarities": "Metrics that compare all pairs of sites, or each method's fits there if they need decompositions.",
     "evaluations": "Evaluations of every fit.",
     "scorers": "Scorers of the sampled latents of every fit; they need `tokens.interp`.",
@@ -106,7 +106,7 @@ COLUMNS = {
     "highest": "Upper end of that range.",
 }
 COLUMNS |= {
-    f"{kind}_label": f"How the {kind} is written for people: its name, and the parameters that are not their defaults."
+    f"{kind}_label": f"Label of the {kind} for people: its name, and the parameters that are not their defaults."
     for kind in ("method", "similarity", "scorer", "task")
 }
 COLUMNS |= {

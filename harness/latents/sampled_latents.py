@@ -15,7 +15,7 @@ from harness.contracts.latent import Latent
 from harness.latents.cards import Card, latent_of, window_of
 from harness.latents.reading import CARDS
 from harness.storage.store import Store, require
-from harness.tables.verdicts import Places
+from harness.tables.verdicts import WindowPlaces
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SampledLatent:
 
     latent: Latent
     columns: dict[str, Any]
-    places: Places
+    places: WindowPlaces
     """The places of the windows that a scorer's verdicts may be about."""
 
 
@@ -67,7 +67,7 @@ def _sampled(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed:
     other = _other(card, cards, seed)
     columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight", "density")}}
     whole = latent(card, None if other is None else latent(other))
-    return SampledLatent(whole, columns, Places([window_of(item) for item in card["test"]]))
+    return SampledLatent(whole, columns, WindowPlaces([window_of(item) for item in card["test"]]))
 
 
 def _other(card: Card, cards: Sequence[Card], seed: int) -> Card | None:

@@ -15,20 +15,20 @@ from harness.registry.metric import Metric
 from harness.tables.leaderboard import ends
 
 _MIN_SPARSITY_SPAN = 4.0
-"""Methods that are nearly equally sparse should look so: the axis spans at least this factor."""
+"""Factor that an axis of sparsity spans at least, so that methods of nearly equal sparsity look so."""
 _ON_LOG_SCALES = ("sparsity", "cost")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One metric of a board's lines. A quality that is 1 at best is drawn as what it lacks of 1."""
+    """A metric of a board's lines, as an axis. A quality that is 1 at best is drawn as 1 − its value."""
 
     metric: Metric
     is_lack: bool
 
     @classmethod
     def of(cls, metric: Metric, board: pd.DataFrame) -> Axis:
-        """As the board tells whether 1 is the best that there can be."""
+        """Make the axis of a metric; a quality above 1 on the board shows that 1 is not its best."""
         is_share = metric.role == "quality" and bool(metric.higher_is_better) and not (board[metric.name] > 1).any()
         return cls(metric, is_share)
 
@@ -45,11 +45,11 @@ class Axis:
         return self.is_lack or not self.metric.higher_is_better
 
     def values(self, lines: pd.DataFrame) -> pd.Series[float]:
-        """Where lines stand on it."""
+        """The places of lines on the axis."""
         return 1 - lines[self.metric.name] if self.is_lack else lines[self.metric.name]
 
     def bars(self, lines: pd.DataFrame) -> list[list[list[float]] | None]:
-        """How far each line's interval reaches below and above where it stands; None for a line without."""
+        """The reach of each line's interval below and above its place; None for a line without an interval."""
         low, high = (lines.get(end, pd.Series(np.nan, lines.index)) for end in ends(self.metric.name))
         low, high = (1 - high, 1 - low) if self.is_lack else (low, high)
         here = self.values(lines)
@@ -57,11 +57,11 @@ class Axis:
         return [None if np.isnan(below) or np.isnan(above) else [[below], [above]] for below, above in reach]
 
     def holds(self, lines: pd.DataFrame) -> pd.Series[bool]:
-        """Which lines its scale can show."""
+        """True for lines that the scale can show."""
         return self.values(lines) > 0 if self.is_log else self.values(lines).notna()
 
     def draw(self, axes: Axes, side: Literal["x", "y"], lines: pd.DataFrame) -> None:
-        """Set the scale. Ticks are plain numbers: those of a log scale would be written as powers."""
+        """Set scale and ticks of one side of a plot. Ticks are plain numbers, where a log scale would write powers."""
         axis, values = axes.xaxis if side == "x" else axes.yaxis, self.values(lines)
         if self.is_log and len(values):
             low, high = values.min(), values.max()
@@ -76,7 +76,7 @@ class Axis:
 
 
 def left_out(lines: pd.DataFrame, *axes: Axis) -> list[str]:
-    """What a log scale can't show of these, in lines of text."""
+    """Lines of text that name the methods which a log scale can't show."""
     reasons = [
         f"{method} ({axis.label} {value:.2g})"
         for axis in axes

@@ -13,8 +13,8 @@ def clustered(distances: Float[np.ndarray[Any, Any], "m m"]) -> list[int]:
     """The leaves of a hierarchical clustering by average linkage (UPGMA, Sokal & Michener 1958), from left to right.
 
     The two clusters whose members are least far from each other, on average, become one, until one is left. Of the
-    four ways to put two next to each other that is taken in which the ends that meet are nearest. What is equally good
-    is settled by the order of the things. A distance that is not known (NaN) is as large as the largest.
+    four ways to put two orders side by side, the one whose meeting ends are nearest is taken. Ties are settled by the
+    order of the things. An unknown distance (NaN) counts as the largest.
     """
     known = distances[np.isfinite(distances)]
     distances = np.where(np.isfinite(distances), distances, known.max() if len(known) else 0.0)

@@ -24,7 +24,7 @@ class Plot:
     """A figure that is drawn when it is asked for."""
 
     key: tuple[str, ...]
-    """What tells it from the others of a suite."""
+    """Name in parts that tells the plot from the others of a suite."""
     title: str
     draw: Callable[[], Figure]
 
@@ -39,7 +39,7 @@ class Compared:
 
 
 def place_plots(place: Place, declared: Declared, styles: Mapping[str, plots.Style]) -> Iterator[Plot]:
-    """What is had for what is paid, at one model and site."""
+    """Plots of quality and effect against sparsity and cost, at one model and site."""
     for x, y in declared.axes:
         if place.lines[[x.name, y.name]].notna().all(axis=1).any():
             draw = partial(plots.pareto, place.lines, x, y, styles)
@@ -66,7 +66,7 @@ def compared_models(board: pd.DataFrame) -> Iterator[Compared]:
 
 
 def _subjects(board: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], str, pd.DataFrame]]:
-    """The label of each similarity, what tells it from the others, its title, and its lines."""
+    """The label of each similarity, its key among the plots, its title, and its lines."""
     of_methods = board[board["method_label"].map(known).notna()]
     several = of_methods["fit_tokens"].nunique() > 1
     for _, lines in board.groupby(JUDGED, sort=False, dropna=False):
@@ -77,5 +77,5 @@ def _subjects(board: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], str, 
 
 
 def _readable(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines with model names that can turn no text around."""
+    """The lines with control characters in model names made visible, as they could reorder a label."""
     return lines.assign(**{side: [visible(name) for name in lines[side]] for side in ("model", "model_b")})

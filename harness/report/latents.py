@@ -22,24 +22,24 @@ from harness.wording import visible
 
 _LISTED = ("index", "sign", "stratum", "density", "n_active", "n_documents", "max")
 _MARKUP = re.compile("[<>&\u2028\u2029]")
-"""What could end a script or begin a tag, should a file ever be put into a page."""
+"""Characters that could end a script or begin a tag, should a file ever be put into a page."""
 
 
 def script_json(data: Any) -> str:
-    """JSON that is safe inside a script, wherever it stands; `null` for what is no number."""
+    """JSON that is safe inside a script, wherever it stands. Numbers must be finite."""
     # ASCII only: escapes also carry lone surrogates, which texts may hold and UTF-8 can't.
     written = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
 
 
 def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores) -> list[dict[str, Any]]:
-    """Write `<n>.js` and `<n>/<i>.js`; returns what the page has to know of each decomposition.
+    """Write `<n>.js` for each decomposition and `<n>/<i>.js` for each card; return what the page lists of the former.
 
     Args:
-        folder: where to.
-        plan: its cells of kind `latents` are shown.
-        store: their artefacts; one that is gone from the cache is listed without cards.
-        scores: what scorers found of each latent.
+        folder: the folder to make.
+        plan: the plan whose cells of kind `latents` are shown.
+        store: holds their artefacts; a decomposition whose artefact is gone from the cache is listed without cards.
+        scores: the scores of each latent.
     """
     folder.mkdir()
     shown = []
@@ -47,13 +47,13 @@ def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores) -> lis
         about: dict[str, Any] = {"label": _label(cell, plan.suite)}
         path = store.artefact("latents", cell.key) / "cards.json"
         if path.exists():
-            scorers, of_units = scores.of_latents(cell.key)
+            scorers, of_poles = scores.of_latents(cell.key)
             about |= {"scorers": _as_read(scorers)}
             explained = of_latents(plan, store, cell.key)
             content = json.loads(path.read_text())
             for card in content["cards"]:
                 card["explanations"] = explained.get((card["index"], card["sign"]), [])
-            about |= _write_decomposition(folder, n, content, of_units)
+            about |= _write_decomposition(folder, n, content, of_poles)
         shown.append(about | {"missing": not path.exists()})
     return shown
 
@@ -84,7 +84,7 @@ def _write_decomposition(
 
 
 def _as_read(value: Any) -> Any:
-    """Of a card what people see of it: every character as a sign, numbers to four digits; a third smaller."""
+    """A card as people read it: every character visible, numbers to four digits, which makes it a third smaller."""
     if isinstance(value, dict):
         return {name: _as_read(item) for name, item in value.items()}
     if isinstance(value, list):

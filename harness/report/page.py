@@ -45,9 +45,9 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
     The same results give the same files: dates are those of the results.
 
     Args:
-        plan: what was to be done.
-        store: what was.
-        results: what it came to.
+        plan: the cells of the suite.
+        store: holds their records and artefacts.
+        results: the tables and boards made from the records.
     """
     folder = store.results / FOLDER
     work = folder.with_name(f".{FOLDER}.{os.getpid()}")
@@ -78,7 +78,7 @@ def _replace(folder: Path, work: Path) -> None:
 
 
 def _content(plan: Plan, store: Store, results: Results, scores: Scores) -> dict[str, Any]:
-    """All that the page shows but latents."""
+    """The content of the page, apart from latents."""
     tables = results.tables
     ranks = [ranks_view(results.similarity_ranks, plan.suite.config.tokens)] if len(results.similarity_ranks) else []
     return {
@@ -113,7 +113,7 @@ def _render(content: Mapping[str, Any]) -> bytes:
 
 
 def _readable(shown: Any) -> Any:
-    """What the template shows of a value: text that could turn a line around, or hide in it, is to be seen."""
+    """A value for the template, with characters made visible that could reorder a line or hide in it."""
     return visible(shown) if isinstance(shown, str) and not isinstance(shown, Markup) else shown
 
 
@@ -143,7 +143,7 @@ def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[
 
 
 def _places(results: Results) -> Iterator[dict[str, Any]]:
-    """Of each model and site the methods, as a table and as plots."""
+    """The methods of each model and site, as a table and as plots."""
     styles = plots.styles_of(results.leaderboard["method"])
     for place in places(results):
         about = f"{visible(place.model)} {place.site}. The numbers are in the table above."
@@ -154,7 +154,7 @@ def _places(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def _similarities(pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Of each metric, and of each method where it compares decompositions, a map and its numbers."""
+    """A map and its numbers for each similarity, and for each method whose decompositions it compares."""
     for found in compared_sites(pairs):
         (plot,) = found.maps
         drawn = _svg(plot, f"{found.title}, and its null. The numbers are in the table below.")
@@ -162,7 +162,7 @@ def _similarities(pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _models(board: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Of each metric, and of each method where it compares decompositions, a map for each score and the numbers."""
+    """A map for each score and the numbers, for each similarity and each method whose decompositions it compares."""
     for found in compared_models(board):
         described = f"{found.title}, {{}}, and its null. The numbers are in the table below."
         maps = [(plot.title, _svg(plot, described.format(plot.title))) for plot in found.maps]

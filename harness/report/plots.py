@@ -48,7 +48,7 @@ _WIDE_LETTERS = re.compile("[mwMW%@]")
 
 @dataclass(frozen=True)
 class Style:
-    """How one method is drawn."""
+    """The colour and marker of one method."""
 
     colour: str
     marker: str
@@ -61,14 +61,13 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
 
 
 def pareto(board: pd.DataFrame, x: Metric, y: Metric, styles: Mapping[str, Style] | None = None) -> Figure:
-    """The methods of one model and site, and the line that no method is beyond.
+    """A plot of the methods of one model and site with their Pareto front, the line that no method is beyond.
 
     Args:
         board: leaderboard lines of one place.
-        x: what is paid: sparsity or a cost.
-        y: what is had for it, with its intervals. A quality of at most 1 is drawn as what it lacks of 1, on a log
-            scale.
-        styles: by method; of the board's own methods if not given.
+        x: the price: sparsity or a cost.
+        y: the gain, drawn with its intervals. A quality of at most 1 is drawn as 1 − its value, on a log scale.
+        styles: styles by method; made for the board's own methods if not given.
     """
     styles = styles or styles_of(board["method"])
     across, up = Axis.of(x, board), Axis.of(y, board)
@@ -90,17 +89,17 @@ def pareto(board: pd.DataFrame, x: Metric, y: Metric, styles: Mapping[str, Style
 
 
 def caption(board: pd.DataFrame, x: Metric, y: Metric) -> str:
-    """What `pareto` shows of a board."""
+    """The title of the plot that `pareto` draws of a board."""
     return f"{Axis.of(y, board).label} against {Axis.of(x, board).label}"
 
 
 def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
-    """One metric between all sites and, on the same scale, its null: shuffled rows, or what chance gives.
+    """A map of one metric between all sites and, on the same scale, of its null: shuffled rows, or the value by chance.
 
     Args:
         pairs: lines of `leaderboard.similarities` for one metric and, if it compares decompositions, one method.
             Several seeds are averaged.
-        metric: what stands above.
+        metric: title of the map.
     """
     is_one_model = pd.concat([pairs["model"], pairs["model_b"]]).nunique() == 1
     of_models = ["" if is_one_model else pairs[f"model{b}"] + " " for b in ("", "_b")]
@@ -112,14 +111,14 @@ def heat_map(pairs: pd.DataFrame, metric: str) -> Figure:
 
 
 def model_map(lines: pd.DataFrame, title: str) -> Figure:
-    """One score between all models, those that are alike side by side, and its null in the same order.
+    """A map of one score between all models, those that are alike side by side, and of its null in the same order.
 
     The order is that of a clustering by average linkage of the distances, or of 1 − value: see `clustered`. A model is
     not compared with itself.
 
     Args:
-        lines: of `model_similarities` for one similarity, method, budget and score.
-        title: what stands above.
+        lines: lines of `model_similarities` for one similarity, method, budget and score.
+        title: title of the map.
     """
     names = list(dict.fromkeys([*lines["model"], *lines["model_b"]]))
     places = [[names.index(name) for name in lines[side]] for side in ("model", "model_b")]
@@ -144,7 +143,7 @@ def _beside_null(
     down: Sequence[str],
     scale: tuple[float, float],
 ) -> Figure:
-    """A matrix and that of its null."""
+    """A figure of a matrix beside the matrix of its null."""
     labels = [_shortened(across), _shortened(down)]
     panel = min(max(0.5 * len(set(across) | set(down)), 1.2), 8.0)
     heads = [textwrap.fill(name, int(panel / 0.08), max_lines=3, placeholder="…") for name in (title, "null")]
@@ -167,7 +166,7 @@ def _beside_null(
 
 
 def _label_inches(label: str) -> float:
-    """About. The page's font decides: what a layout engine measures, slowly, is a guess as well."""
+    """A guess at a label's width. The page's font decides it, so a layout engine would only be a slower guess."""
     return 0.08 * cell_len(label) + 0.05 * len(_WIDE_LETTERS.findall(label))
 
 
@@ -210,7 +209,7 @@ def _draw_front(axes: Axes, points: pd.DataFrame, x: Axis, y: Axis) -> None:
 def _draw_points(
     axes: Axes, points: pd.DataFrame, x: Axis, y: Axis, styles: Mapping[str, Style], most_tokens: int
 ) -> None:
-    """Hollow where a method learnt from less than the largest budget."""
+    """Draw methods with their intervals; markers are hollow if one learnt from less than the largest budget."""
     places = zip(
         points["method"], points["fit_tokens"], x.values(points), y.values(points), y.bars(points), strict=True
     )
@@ -227,7 +226,7 @@ def _handle(style: Style) -> Line2D:
 
 
 def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
-    """Means over seeds; NaN where a pair was not compared, and where one seed has no value."""
+    """A matrix of means over seeds; NaN where a pair was not compared, and where one seed has no value."""
     seeds = cells.groupby(["row", "column"])[column]
     means = seeds.mean().where(seeds.count() == seeds.size()).unstack("column")
     return means.reindex(index=range(n), columns=range(n)).to_numpy(float)
@@ -236,7 +235,7 @@ def _matrix(cells: pd.DataFrame, column: str, n: int) -> np.ndarray[Any, Any]:
 def _draw_matrix(
     axes: Axes, matrix: np.ndarray[Any, Any], across: list[str], down: list[str], scale: tuple[float, float]
 ) -> Any:
-    # As one image: of a thousand cells as paths a browser shows the seams, and the page is twice as large.
+    # One image: a thousand cells as paths would show seams in a browser, and make the page twice as large.
     mesh = axes.imshow(
         np.ma.masked_invalid(matrix), cmap="cividis", vmin=scale[0], vmax=scale[1], interpolation="none",
         extent=(0, matrix.shape[1], len(matrix), 0),

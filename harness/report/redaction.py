@@ -1,4 +1,4 @@
-"""What leaves the machine leaves without secrets: keys, passwords and the home folder are taken out of every text."""
+"""Redaction of all that leaves the machine: keys, passwords and the home folder are taken out of every text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SECRET_QUERIES = re.compile(  # in an address, as it is or escaped for HTML or 
 
 
 class Redaction:
-    """Knows the secrets of the environment and of a config, by their names, and finds others by their form."""
+    """Hides the secrets of the environment and of a config, known by their names, and others, known by their form."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         secrets = sorted({*_secrets(os.environ), *_secrets(config)}, key=len, reverse=True)
@@ -41,7 +41,7 @@ class Redaction:
         self._home = re.compile(rf"(?<!\w){re.escape(home)}(?!\w)") if home != "/" else None
 
     def text(self, text: str) -> str:
-        """The same without secrets, and with `~` for the home folder."""
+        """The text without secrets, and with `~` for the home folder."""
         if self._secrets:
             text = self._secrets.sub(HIDDEN, text)
         if self._home:
@@ -49,7 +49,7 @@ class Redaction:
         return _SECRET_QUERIES.sub(rf"\1{HIDDEN}", _SECRET_FORMS.sub(HIDDEN, text))
 
     def value(self, value: Any) -> Any:
-        """The same with every text in it redacted."""
+        """A copy of a value with every text in it redacted."""
         if isinstance(value, Mapping):
             return {key: self.value(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -63,7 +63,7 @@ class Redaction:
                 path.write_text(self.text(path.read_text(encoding="utf-8")), encoding="utf-8")
 
     def table(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The same with every text in it redacted; types of columns stay."""
+        """A copy of a table with every text in it redacted; types of columns stay."""
         texts = table.select_dtypes(["string", "object"])
         redacted = functools.cache(self.value)  # columns repeat themselves
         return table.assign(**{str(name): texts[name].map(redacted).astype(texts[name].dtype) for name in texts})
@@ -84,13 +84,13 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
 def _in_any_form(secret: str) -> str:
     """A pattern for a secret as it is, and as JSON, Python, YAML, HTML or an address writes it, one inside another too.
 
-    Only characters are taken one by one; letters and digits have no other form.
+    Letters and digits have no other form; every other character gets a pattern of its own.
     """
     return "".join(c if c.isascii() and c.isalnum() else _escaped(c) for c in secret)
 
 
 def _escaped(character: str) -> str:
-    """A pattern for what a character may have become; each layer of quoting adds backslashes."""
+    """A pattern for every form that a character may take; each layer of quoting adds backslashes."""
     number = ord(character)
     names = [name for name, code in html.entities.name2codepoint.items() if code == number]
     as_json = json.dumps(character)[1:-1]

@@ -1,10 +1,10 @@
-"""What the page says of scores: of a decomposition's latents together, and of each on its card."""
+"""Scores for the page: those of a decomposition's latents together, and those of each latent on its card."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,15 +14,16 @@ from harness.planning.suite import JUDGE
 from harness.tables.interpretability import FIT, SCORER, judge_too_weak, scored_units
 from harness.tables.results import Results, floors_of
 
-Unit: TypeAlias = tuple[int, int]
-"""A latent's number and sign."""
+if TYPE_CHECKING:
+    from harness.latents.activations import PoleId
+
 _CONTROL = "_random_explanation"
-_OF_UNIT = ("value", "chance", "random_explanation", "floor", "lift")
+_OF_POLE = ("value", "chance", "random_explanation", "floor", "lift")
 _OF_ALL = ("value", "low", "high", "n_latents", "n_undefined")
 
 
 class Scores:
-    """Of all decompositions of a plan."""
+    """The scores of latents of all decompositions of a plan."""
 
     def __init__(self, plan: Plan, results: Results) -> None:
         self._suite = plan.suite
@@ -36,23 +37,25 @@ class Scores:
         self._judges = judged_scorers(plan)
         self._several = len(plan.suite.explainers) > 1
 
-    def of_latents(self, key: str) -> tuple[list[dict[str, Any]], dict[Unit, list[dict[str, Any]]]]:
-        """What each scorer says of them together; and of every unit its scores, `scorer` being a place in that list."""
+    def of_latents(self, key: str) -> tuple[list[dict[str, Any]], dict[PoleId, list[dict[str, Any]]]]:
+        """Every scorer's means over one decomposition's latents; and each pole's scores, `scorer` being a place in that
+        list.
+        """
         about: list[dict[str, Any]] = []
-        of_units: dict[Unit, list[dict[str, Any]]] = defaultdict(list)
+        of_poles: dict[PoleId, list[dict[str, Any]]] = defaultdict(list)
         for cell, verdicts in self._verdicts.of_latents(key):
-            said, others = _by_unit(verdicts), _by_unit(self._all[cell.key])
+            said, others = _by_pole(verdicts), _by_pole(self._all[cell.key])
             for main in self._mains[cell.key]:
-                unit = main["latent"], main["sign"]
-                score = {name: _plain(main[name]) for name in _OF_UNIT} | {"reason": _plain(main["error"])}
-                rest = [_other(one) for one in others[unit] if not _is_told(one["metric"], main["metric"])]
-                marks = [_mark(verdict) for verdict in said[unit]]
-                of_units[unit].append({"scorer": len(about), **score, "others": rest, "verdicts": marks})
+                pole = main["latent"], main["sign"]
+                score = {name: _plain(main[name]) for name in _OF_POLE} | {"reason": _plain(main["error"])}
+                rest = [_other(one) for one in others[pole] if not _is_told(one["metric"], main["metric"])]
+                marks = [_mark(verdict) for verdict in said[pole]]
+                of_poles[pole].append({"scorer": len(about), **score, "others": rest, "verdicts": marks})
             about.append(self._about(cell))
-        return about, of_units
+        return about, of_poles
 
     def _about(self, cell: Cell) -> dict[str, Any]:
-        """A scorer's name, and the mean that boards have of it; numbers are null where the cell has no line there."""
+        """A scorer's name and its mean on the board of interpretability; numbers are null if the board has no line."""
         columns = cell.columns
         line = self._lines.get(_key(columns), {})
         weak = line and self.too_weak(line)
@@ -68,13 +71,13 @@ class Scores:
         }
 
     def too_weak(self, line: Mapping[Any, Any]) -> str | None:
-        """Why the judge that a line of `interpretability` asked tells nothing there, if it asked one."""
+        """The reason why the judge of a line of `interpretability` is too weak; None if it is not or none was asked."""
         is_judged = (line["scorer"], line["scorer_config"]) in self._judges
         return judge_too_weak(line) if is_judged else None
 
 
 def judged_scorers(plan: Plan) -> set[tuple[str, str]]:
-    """The scorers that asked a judge, and not as an encoder, by name and config."""
+    """The name and config of each scorer that asked a judge, other than as an encoder."""
     asking = (cell for cell in plan.of_kind("scoring") if cell.work.get("judge") and cell.work["encoder"] != JUDGE)
     return {(cell.columns["scorer"], cell.columns["scorer_config"]) for cell in asking}
 
@@ -90,15 +93,15 @@ def _by_cell(lines: pd.DataFrame) -> dict[str, list[dict[Any, Any]]]:
     return found
 
 
-def _by_unit(lines: Iterable[Mapping[Any, Any]]) -> dict[Unit, list[Mapping[Any, Any]]]:
-    found: dict[Unit, list[Mapping[Any, Any]]] = defaultdict(list)
+def _by_pole(lines: Iterable[Mapping[Any, Any]]) -> dict[PoleId, list[Mapping[Any, Any]]]:
+    found: dict[PoleId, list[Mapping[Any, Any]]] = defaultdict(list)
     for line in lines:
         found[line["latent"], line["sign"]].append(line)
     return found
 
 
 def _is_told(metric: str, main: str) -> bool:
-    """Whether a metric stands beside the main one already."""
+    """True for the main metric and its control, which are shown already."""
     return metric in (main, main + _CONTROL)
 
 
@@ -107,8 +110,8 @@ def _other(line: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _mark(verdict: Mapping[str, Any]) -> list[Any]:
-    """As short as may be, there are thousands: the window, 1 or 0 for what was right and what was said, the score, and
-    what was shown and the reason where there are such.
+    """A verdict as a list, short because there are thousands: the window, 1 or 0 for the right answer and for the given
+    one, the score, and the text shown and the reason if there are such.
     """
     said = None if verdict["says"] is None else int(verdict["says"])
     mark = [

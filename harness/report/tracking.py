@@ -1,4 +1,4 @@
-"""Weights & Biases as a sink: what a suite came to, as one run. The local files are the truth; a failure only warns.
+"""Weights & Biases as a sink: the results of a suite, as one run. The local files are the truth; a failure only warns.
 
 A run is a copy of what is stored, never an addition to an earlier one: its id follows from the plan, and logging or
 syncing again replaces it. Program, machine, environment and source code stay out of it; see `harness.report.redaction`.
@@ -44,16 +44,16 @@ _MAX_TABLE_ROWS = 200_000  # what wandb.Table keeps, without a word about the re
 _MAX_PLOTS = 100  # a third of a second each
 _MAX_VIEWS = 200
 _MODES = ("disabled", "offline", "online")
-"""By how much leaves the machine."""
+"""Modes of logging, by how much leaves the machine."""
 
 
 def run_id(plan: Plan) -> str:
-    """The same for the same suite and cells, wherever they are computed and however often they are logged."""
+    """The id of a plan's run: the same for equal suites and cells, wherever computed and however often logged."""
     return content_key({"wandb": plan.suite.config.name, "cells": sorted(plan.cells)})[:16]
 
 
 def track(plan: Plan, results: Results, folder: Path, warn: Warn) -> None:
-    """Log what a run came to, unless that is switched off; `warn` is told what went wrong.
+    """Log the results of a suite, unless logging is switched off; `warn` is told what went wrong.
 
     W&B's own WANDB_MODE counts where it is stricter than the suite: what it forbids is not sent.
     """
@@ -71,14 +71,14 @@ def sync(plan: Plan, results: Results, folder: Path, mode: str | None, warn: War
     """Log tables, views, summary and report as one run, in place of what was logged of this plan before.
 
     Args:
-        plan: what the results are of.
-        results: what is logged.
-        folder: the suite's; holds the report, if one was made, and gets offline runs.
-        mode: `"online"` or `"offline"`; None as the suite says.
+        plan: the plan that the results belong to.
+        results: the tables and boards to log.
+        folder: the suite's results folder; holds the report, if one was made, and gets offline runs.
+        mode: `"online"` or `"offline"`; None for the suite's own.
         warn: told what had to be left out.
 
     Returns:
-        Where it went: an address or a folder.
+        The address or the folder of the run.
     """
     config = plan.suite.config
     mode = mode or config.wandb.mode
@@ -124,7 +124,7 @@ def _named(line: Mapping[Any, Any], suite: Suite) -> str:
 
 
 def _numbers(line: Mapping[Any, Any], metrics: Mapping[str, Any], suite: Suite) -> dict[str, float | str]:
-    """What is known of a line; a metric without a value has no entry."""
+    """A line's numbers by their keys; a metric without a value has no entry."""
     return {
         _key(metric, line["model"], line["site"], _named(line, suite)): float(value)
         for metric, value in metrics.items()
@@ -200,12 +200,12 @@ def _table(name: str, table: pd.DataFrame, warn: Warn) -> wandb.Table:
         warn(f"W&B shows {_MAX_TABLE_ROWS:,} of the {len(table):,} rows of {name}; the artifact has all of them.")
         table = table.head(_MAX_TABLE_ROWS)
     cells = table.astype(object).where(table.notna(), None)
-    # Row by row: of a frame wandb looks up every cell, which takes thrice as long.
+    # Row by row: given a frame, wandb looks up every cell, which takes three times as long.
     return wandb.Table(columns=[*cells.columns], data=[*cells.itertuples(index=False, name=None)])
 
 
 def _views(results: Results, warn: Warn) -> dict[str, wandb.Table]:
-    """What the terminal and the page show, as tables with numbers."""
+    """The views of the terminal and the page, as tables with numbers."""
     import wandb
 
     shown = {_key("views", view.title): view for view in views_of(results)}
@@ -218,7 +218,7 @@ def _views(results: Results, warn: Warn) -> dict[str, wandb.Table]:
 
 
 def _images(results: Results, folder: Path, warn: Warn) -> dict[str, wandb.Image]:
-    """The plots; their files are in `folder`."""
+    """The plots as images, whose files are written to `folder`."""
     import wandb
 
     images: dict[str, wandb.Image] = {}
@@ -235,7 +235,7 @@ def _images(results: Results, folder: Path, warn: Warn) -> dict[str, wandb.Image
 
 
 def _plots(results: Results) -> Iterator[Plot]:
-    """How alike all sites, and all models, are by each similarity, and Pareto plots by model and site."""
+    """Maps of all sites and of all models by each similarity, and Pareto plots by model and site."""
     for found in (*compared_sites(results.similarities), *compared_models(results.model_similarities)):
         yield from found.maps
     styles = styles_of(results.leaderboard["method"])
@@ -246,7 +246,7 @@ def _plots(results: Results) -> Iterator[Plot]:
 def _artifact(
     name: str, tables: Mapping[str, pd.DataFrame], results: Path, folder: Path, redaction: Redaction
 ) -> wandb.Artifact:
-    """Redacted copies of all tables and of the report, made in `folder`, and what else is there."""
+    """An artifact of all files in `folder`, with redacted copies of all tables and of the report put there first."""
     import wandb
 
     write_tables(dict(tables), folder / "tables")
@@ -265,7 +265,7 @@ def _files(folder: Path) -> list[Path]:
 
 @contextmanager
 def _alone(results: Path, run: str) -> Iterator[None]:
-    """One at a time, in place of what lies here of earlier times. What wandb keeps beside a run lies in its folder."""
+    """Hold a lock, delete what earlier logging of the run left here, and have wandb keep its own copies here too."""
     results.mkdir(parents=True, exist_ok=True)
     before, copies = os.environ.get("WANDB_DATA_DIR"), results / "wandb" / f"files-{run}"
     with filelock.FileLock(results / ".wandb.lock"):

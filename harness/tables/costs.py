@@ -1,4 +1,4 @@
-"""What the engine itself measures, declared once: the cost of captures and fits, and of what is made of them."""
+"""The metrics that the engine itself measures: the cost of captures and fits, and of everything made from them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CAPTURE_SECONDS = Metric(
 TOTAL_SECONDS = Metric(
     "total_seconds", "with capture", "seconds of learning and of capturing the fit rows", False, "seconds", "listed"
 )
-"""Of leaderboards; no cell measures it."""
+"""A column of leaderboards only; no cell measures it."""
 SEEDS = Metric("seeds", "seeds", "fits averaged; one seed gives no interval and no tier", format=".0f", role="listed")
-"""Of leaderboards, too."""
+"""A column of leaderboards only, which counts the fits of a line."""
 COSTS = (
     CAPTURE_SECONDS,
     Metric("capture_tokens", "tokens", "rows of activations stored", format=",.0f"),

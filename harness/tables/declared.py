@@ -1,4 +1,4 @@
-"""Which metrics the leaderboard of a suite has, and what is known of every other one: as evaluations declare them."""
+"""Metrics as evaluations declare them: those with a column on a suite's leaderboard, and the meaning of all others."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ class Declared:
 
     @property
     def compared(self) -> list[Metric]:
-        """Those that get an interval where their evaluation gives sums by document."""
+        """The leaderboard's metrics that get an interval if their evaluation gives sums by document."""
         return [metric for _, metric in self.columns.values() if metric.role in _WITH_INTERVAL]
 
     @property
     def ranked(self) -> Metric | None:
-        """What methods are ranked by."""
+        """The metric that methods are ranked by; None if no evaluation declares a quality."""
         return next(self.playing("quality"), None)
 
     @property
     def sparsity(self) -> Metric | None:
-        """What must be equal in methods that are ranked."""
+        """The metric in which ranked methods must be nearly equal; None if no evaluation declares a sparsity."""
         return next(self.playing("sparsity"), None)
 
     @property
     def main(self) -> list[Metric]:
-        """What summaries hold."""
+        """The metrics that summaries hold: quality, sparsity, effects and costs."""
         return list(self.playing(*_MAIN))
 
     @property
     def shown(self) -> list[Metric]:
-        """What leaderboards show to people, in this order."""
+        """The metrics that leaderboards show to people, in the order of columns."""
         return [*(metric for _, metric in self.columns.values()), FIT_SECONDS, TOTAL_SECONDS, PARAMETERS, SEEDS]
 
     @property
     def axes(self) -> list[tuple[Metric, Metric]]:
-        """What is plotted against what: qualities against sparsity and costs, effects against sparsity."""
+        """The pairs (x, y) of metrics to plot: qualities against sparsity and costs, effects against sparsity."""
         sparsity = [self.sparsity] if self.sparsity else []
         qualities = [(x, y) for x in (*sparsity, *self.playing("cost")) for y in self.playing("quality")]
         return qualities + [(x, y) for x in sparsity for y in self.playing("effect")]
@@ -75,7 +75,7 @@ class Declared:
         return (metric for metric in (*(own for _, own in self.columns.values()), FIT_SECONDS) if metric.role in roles)
 
     def of_name(self, evaluation: str, name: str) -> Metric:
-        """What an evaluation declares of a metric; the bare name where it declares nothing."""
+        """A metric as an evaluation declares it, or one with a bare name if it declares nothing."""
         found = metric_named(name, self.by_evaluation.get(evaluation, ()))
         return found or Metric(name, name.replace("_", " "), "")
 
@@ -83,7 +83,7 @@ class Declared:
         return name in self.columns and self.columns[name][0] == evaluation
 
     def undeclared(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
-        """The metrics in evaluations' tables that these don't declare, by evaluation."""
+        """The metrics that stand in an evaluation's table but are not declared by it, by evaluation."""
         found = {
             name: [
                 metric for metric in tables[name]["metric"].dropna().unique() if metric_named(metric, metrics) is None

@@ -1,10 +1,10 @@
-"""How well the latents of each method can be understood: the scores of sampled latents, taken together.
+"""Interpretability of each method: the scores of its sampled latents, taken together.
 
-Of all latents only some are scored, drawn evenly from strata of density, so their mean is weighted: Σ w v / Σ w, with v
-the score of a unit and w the number of units that it stands for (Horvitz & Thompson 1952): the mean over the units of
-the dictionary, each counting the same. The density-weighted mean Σ w d v / Σ w d, with d the share of rows on which a
-unit is active, is that over activations: units count as often as they are met. A line's value is the mean of this over
-seeds. Units whose score is undefined are counted and left out.
+Only some latents are scored, drawn evenly from strata of density, so their mean is weighted: Σ w v / Σ w, with v the
+score of a unit (a pole of a latent) and w the number of units that it stands for (Horvitz & Thompson 1952). It
+estimates the mean over all units of the dictionary, each counting the same. The density-weighted mean Σ w d v / Σ w d,
+with d the share of rows on which a unit is active, estimates the mean over activations: units count as often as they
+are met. A line's value is the mean over seeds. Units whose score is undefined are counted and left out.
 
 Intervals are a bootstrap over latents, stratum by stratum: of n_h units n_h − 1 are drawn, which gives a small stratum
 its right variance (Rao & Wu 1988). Where a stratum has a single scored unit, strata are not told apart. Few units say
@@ -37,10 +37,10 @@ from jaxtyping import Float
 from harness.tables.stats import N_REPLICATES, Replicates, interval
 
 MIN_LATENTS = 10
-"""Scored in every seed; fewer get no interval."""
+"""Fewest units that must be scored in every seed for an interval."""
 MIN_IN_STRATUM = 2
 _BALANCED = "balanced_accuracy"
-"""Shown beside a main metric, with an interval of its own, where a scorer gives it."""
+"""A metric that is shown beside a main metric, with an interval of its own, if a scorer gives it."""
 _SEED = 0
 _CONTROL = "_random_explanation"
 FIT = ["family", "model", "site", "fit_tokens", "method", "method_config"]
@@ -58,15 +58,15 @@ _COLUMNS = (
 )
 
 Seed: TypeAlias = Sequence[Float[np.ndarray, "3 units"]]
-"""Of the units that were drawn from each stratum of one decomposition: their weights, what each counts beside its
-weight (1, or its density), and their values."""
+"""Units of one decomposition, an array for each stratum: their weights, their multiplicities (1, or their densities),
+and their values."""
 
 
 def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
     """One line per fit (seeds together) and scorer, and one for each other metric that the scorer wants a line of.
 
     Args:
-        table: `interp`.
+        table: the table `interp`.
         floors: the scorers that the lift of the others is taken over, on the same metric.
     """
     lines = [
@@ -77,10 +77,10 @@ def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFra
 
 
 def judge_too_weak(line: Mapping[Any, Any]) -> str | None:
-    """Why a judge tells nothing of these latents; None where it does, or where there is no interval to say so.
+    """The reason why a judge is too weak for these latents; None if it is not, or if there is no interval to tell by.
 
     Args:
-        line: of `interpretability`, about a scorer that asked a judge.
+        line: a line of `interpretability` about a scorer that asked a judge.
     """
     low, high, chance = line["low"], line["high"], line["chance"]
     if pd.notna(low) and low <= chance <= high:
@@ -94,16 +94,16 @@ def judge_too_weak(line: Mapping[Any, Any]) -> str | None:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """One line per fit whose latents were read, whether or not they were scored: how many are dead, or rare."""
+    """One line per fit whose latents were read, scored or not, with the shares of dead and of rare ones."""
     counted = table[table["scorer"].isna() & table["metric"].isin(_SHARES)]
     means = counted.groupby([*FIT, "metric"], dropna=False, sort=False)["value"].mean()
     return means.unstack("metric", sort=False).reindex(columns=_SHARES).reset_index()
 
 
 def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
-    """Every unit's main metric with each scorer, and beside it the control, the floor, and how far it is above them.
+    """The main metric of each unit with every scorer, beside its control, its floor, and how far it is above them.
 
-    The same of other metrics that the scorer wants a line of; these have no chance.
+    Other metrics that a scorer wants a line of have rows too, without a chance level.
     """
     scored = table[table[["chance", "lowest", "highest"]].notna().any(axis=1)]  # main metrics have a chance
     scored = scored.assign(negatives=scored["scorer_config"].map(_negatives))
@@ -114,18 +114,18 @@ def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:
     units = _beside(scored, controls, "random_explanation", _LINE)
     units = _beside(units, table[table["metric"] == _BALANCED], _BALANCED, [*FIT, *SCORER])
     units = _beside(units, of_floors, "floor", [*FIT, "metric", "negatives"])
-    units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # nothing to be told of a floor's own lift
+    units["floor"] = units["floor"].mask(units["scorer"].isin(floors))  # a floor has no lift over itself
     above = units["value"] - units["random_explanation"]
     return units.assign(difference_to_random=above, lift=units["value"] - units["floor"])
 
 
 def _negatives(scorer_config: str) -> str:
-    """The silent windows that a scorer saw; those that know of no others see random ones."""
+    """The choice of silent windows in a scorer's config; scorers without the parameter see random ones."""
     return str(json.loads(scorer_config).get("negatives", "random"))
 
 
 def _beside(units: pd.DataFrame, others: pd.DataFrame, name: str, keys: list[str]) -> pd.DataFrame:
-    """The units with the values that other rows have of them."""
+    """Add a column to units: the values that other rows have for the same unit."""
     keys = [*keys, *_UNIT]
     values = others[[*keys, "value"]].rename(columns={"value": name}).drop_duplicates(keys)
     return units.merge(values, on=keys, how="left")
@@ -157,7 +157,13 @@ def _line(units: pd.DataFrame) -> dict[str, Any]:
 
 
 def _seeds(units: pd.DataFrame, name: str, counts: str | None = None) -> list[Seed]:
-    """What is defined, by seed and stratum; `counts` names the column of what units count beside their weight."""
+    """The units that have a value, by seed and stratum.
+
+    Args:
+        units: the lines of one scorer and metric.
+        name: column of the values.
+        counts: column of per-unit multiplicities, applied on top of the weight; 1 for all if None.
+    """
     units = units.assign(counts=1.0 if counts is None else units[counts]).dropna(subset=[name, "counts"])
     found: list[Seed] = []
     for _, of_seed in units[units["counts"] > 0].groupby("seed"):
@@ -207,13 +213,13 @@ def drawn_means(seed: Seed, generator: np.random.Generator) -> Replicates:
 
 
 def _stretched(drawn: Replicates, mean: float, seed: Seed, generator: np.random.Generator) -> Replicates:
-    """Student's t of what is nearly normal."""
+    """Replicates stretched about the mean, so that nearly normal ones follow Student's t."""
     freedom = degrees_of_freedom(seed)
     return np.asarray(mean + (drawn - mean) * np.sqrt(freedom / generator.chisquare(freedom, size=N_REPLICATES)))
 
 
 def degrees_of_freedom(seed: Seed) -> float:
-    """(Σ v_h)² / Σ v_h² / (n_h − 1), with v_h the part that stratum h has in the variance of the mean."""
+    """The number (Σ v_h)² / Σ (v_h² / (n_h − 1)), with v_h the part of stratum h in the variance of the mean."""
     mean = _weighted_mean(seed)
     n = np.array([stratum.shape[1] for stratum in seed])
     parts = np.array([len(of) * np.var(of, ddof=1) for of in (w * c * (v - mean) for w, c, v in seed)])

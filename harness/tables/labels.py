@@ -1,4 +1,4 @@
-"""How plugins are written in tables: `itda(k=40)`, with the parameters that differ from their defaults."""
+"""Labels of plugins in tables: `itda(k=40)`, with the parameters that differ from their defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KINDS = ("method", "similarity", "scorer", "task")
 
 
 def labelled(table: pd.DataFrame, suite: Suite) -> pd.DataFrame:
-    """The table with a column more for each kind of plugin that it names, `method_label` and so on, at its end."""
+    """Append a column of labels for each kind of plugin that a table names: `method_label` and so on."""
     columns = {}
     for kind in KINDS:
         if kind in table:

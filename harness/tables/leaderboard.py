@@ -21,7 +21,7 @@ from harness.tables.tidy import TABLES
 _PLACE = ["family", "model", "site"]
 _LINE = ["fit_tokens", "method", "method_config"]
 Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
-"""By line (place and method) and metric."""
+"""Sums by document for each line (place and method) and metric."""
 
 
 def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def evaluations(tables: Mapping[str, pd.DataFrame], declared: Declared) -> dict[str, pd.DataFrame]:
-    """Of each evaluation with a table of its own the metrics that the leaderboard leaves out, a column each.
+    """A board for each evaluation with a table of its own: the metrics that the leaderboard leaves out, a column each.
 
     One line per model, site, fit budget and method; means over seeds. Ends of intervals, `x_low` and `x_high`, are left
     out where there are several seeds: their mean would be no interval.
@@ -89,7 +89,7 @@ def metrics_of(board: pd.DataFrame) -> list[str]:
 
 
 def ends(metric: str) -> tuple[str, str]:
-    """What the ends of a metric's interval are called."""
+    """The names of the columns that hold the ends of a metric's interval."""
     return f"{metric}_low", f"{metric}_high"
 
 
@@ -116,7 +116,7 @@ def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 
 def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame:
-    """The lines of one place with intervals, tiers and Pareto marks; the sparsest first, of equal ones the best."""
+    """The lines of one place with intervals, tiers and Pareto marks; sparse groups first, the best first in each."""
     keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
     drawn: dict[str, list[Any]] = {}
     for metric in declared.compared:
@@ -135,7 +135,7 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
 
 
 def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) -> None:
-    """Write down which lines have equal sparsity, their tiers among these, and what no other line is better than."""
+    """Fill in `matched_l0`, the group of equal sparsity, `tier`, the rank within it, and `pareto`."""
     sign = 1 if ranked.higher_is_better else -1
     known = place.index[place[[ranked.name, sparsity]].notna().all(axis=1)]
     costs, values = place.loc[known, sparsity].tolist(), sign * place[ranked.name]
@@ -148,14 +148,14 @@ def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) 
 
 
 def _replicates(methods: list[Measured | None]) -> list[Any]:
-    """Of those that have sums by document; None for the others."""
+    """The bootstrap's values of each method that has sums by document; None for the others."""
     known = [method for method in methods if method is not None]
     drawn = iter(replicates(known))
     return [None if method is None else next(drawn) for method in methods]
 
 
 def _document_sums(plan: Plan, store: Store, declared: Declared) -> Sums:
-    """From the records of all evaluations, seeds together."""
+    """Sums by document from the records of all evaluations, seeds together."""
     found: dict[tuple[tuple[Any, ...], str], list[Mapping[str, list[float]]]] = defaultdict(list)
     compared = {(declared.columns[metric.name][0], metric.name) for metric in declared.compared}
     for cell in plan.of_kind("evaluation"):
@@ -171,7 +171,7 @@ def _document_sums(plan: Plan, store: Store, declared: Declared) -> Sums:
 
 
 def ranking(place: pd.DataFrame, declared: Declared) -> str:
-    """Whether methods are ranked here, or why not."""
+    """A note for people that says how methods are ranked at a place, or why they are not."""
     if not declared.ranked or not declared.sparsity:
         return "no evaluation measures both quality and sparsity: no ranking"
     if place["tier"].notna().any():

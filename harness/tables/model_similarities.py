@@ -1,11 +1,11 @@
-"""How alike models are, by all their sites: three scores of every two models, each with its null.
+"""Similarities of whole models, from those of all their sites: three scores for every two models, each with its null.
 
 S(i, j) is the similarity of site i of the one model and site j of the other; where it is not symmetric, the mean of
 both directions. A score of a distance is a distance.
 
     union       S of all sites of either model taken together: of their rows side by side, or of the union of their
                 atoms without the names of the sites (Leask et al. 2025, arXiv 2505.17769, its comparison of models).
-                There if the suite says `whole_models: true`.
+                Present if the suite says `whole_models: true`.
     best_layer  ½ (mean_i best_j S(i, j) + mean_j best_i S(i, j)), `best` being the largest S or the least distance.
                 Huh et al. 2024 (arXiv 2405.07987) take the best of all pairs; here every site has its own. The best of
                 many is large by luck too, so it is to be read against its null.
@@ -44,33 +44,33 @@ _NULLS = ("null_shuffled_rows", "chance")
 Matrix: TypeAlias = Float[np.ndarray[Any, Any], "a b"]
 Near: TypeAlias = Bool[np.ndarray[Any, Any], "a b"]
 Depth: TypeAlias = tuple[str, Fraction]
-"""Kind of site and relative depth."""
+"""The kind of a site and its relative depth."""
 
 
 @dataclass
 class _Compared:
-    """What is known of two models by one similarity and seed."""
+    """The values and nulls for the sites of two models, by one similarity and seed."""
 
     sites: tuple[Sequence[str], Sequence[str]]
     numbers: dict[tuple[str, str, str], float] = field(default_factory=dict)
-    """By metric and both sites; NaN where it is undefined."""
+    """Numbers by metric and both sites; NaN for an undefined one."""
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why two sites have no value."""
+    """Reasons why two sites have no value."""
     whole: tuple[str, str] | None = None
-    """What stands for all sites of either, where they were compared together."""
+    """The names that stand for all sites of each model, if these were compared together."""
     has_pairs: bool = False
 
     def of(self, metrics: Sequence[str], a: str, b: str) -> float:
-        """The mean of those of the metrics that two sites have; NaN where there is none."""
+        """The mean of the given metrics, as far as two sites have them; NaN if they have none."""
         known = [self.numbers[metric, a, b] for metric in metrics if (metric, a, b) in self.numbers]
         return sum(known) / len(known) if known else np.nan
 
     def matrix(self, metrics: Sequence[str]) -> Matrix:
-        """The same of all pairs of sites."""
+        """The mean of the given metrics for every pair of sites; NaN for a pair that has none."""
         return np.array([[self.of(metrics, a, b) for b in self.sites[1]] for a in self.sites[0]])
 
     def why(self, needed: Near) -> str | None:
-        """Why a score that needs these pairs has no value; None if they all have one."""
+        """The reason why a score that needs these pairs has no value; None if they all have one."""
         a_sites, b_sites = self.sites
         missing = np.argwhere(needed & np.isnan(self.matrix(_VALUES)))
         if not len(missing):
@@ -85,15 +85,15 @@ class _Score:
     value: float
     null: float
     reason: str | None = None
-    """Why there is no value."""
+    """Reason why there is no value."""
 
 
 def model_similarities(plan: Plan, similarity: pd.DataFrame) -> pd.DataFrame:
     """One line per similarity (and method, budget), score and two models; means over seeds, null where one has none.
 
     Args:
-        plan: whose models they are.
-        similarity: the table of that name.
+        plan: the plan whose models are compared.
+        similarity: the table `similarity`.
     """
     order = {model.label: place for place, model in enumerate(plan.suite.models)}
     scored: dict[tuple[Any, ...], list[_Score]] = defaultdict(list)
@@ -119,18 +119,18 @@ def model_similarities(plan: Plan, similarity: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_layer(alike: Matrix, higher_is_better: bool) -> float:
-    """The mean over sites of their best value, of either side; NaN where a pair has none."""
+    """The mean over sites of their best value, averaged over both models; NaN if a pair has no value."""
     best = np.max if higher_is_better else np.min
     return float((best(alike, axis=1).mean() + best(alike, axis=0).mean()) / 2)
 
 
 def same_depth(alike: Matrix, near: Near, near_b: Near) -> float:
-    """The mean over sites of their value with the nearest, of either side.
+    """The mean over sites of their value with the nearest site, averaged over both models.
 
     Args:
-        alike: S.
+        alike: the similarities S(i, j) of the sites.
         near: for each site of the first model, which sites of the second are nearest to it.
-        near_b: the same for each site of the second; it has S's shape too.
+        near_b: for each site of the second model, which sites of the first are nearest to it; it has S's shape too.
     """
     sides = [(alike, near), (alike.T, near_b.T)]
     means = [np.mean([row[chosen].mean() for row, chosen in zip(*side, strict=True)]) for side in sides]
@@ -138,7 +138,7 @@ def same_depth(alike: Matrix, near: Near, near_b: Near) -> float:
 
 
 def nearest(sites: Sequence[Depth], others: Sequence[Depth]) -> Near:
-    """For each site the others of its kind that no other is nearer than; none where there is none of its kind."""
+    """True where no other site of the same kind is nearer in depth; a site whose kind the others lack has none."""
     near = np.zeros((len(sites), len(others)), dtype=bool)
     for i, (kind, depth) in enumerate(sites):
         away = {j: abs(depth - other) for j, (other_kind, other) in enumerate(others) if other_kind == kind}
@@ -147,7 +147,7 @@ def nearest(sites: Sequence[Depth], others: Sequence[Depth]) -> Near:
 
 
 def depths(one: ModelEntry, other: ModelEntry) -> tuple[list[Depth], list[Depth]]:
-    """Of the sites of two models: by layers where both say how many they have, or else by the order of the sites."""
+    """Depths of the sites of two models: by layers if both say how many they have, else by the order of the sites."""
     by_layers = bool(one.shape and other.shape)
     return _depths(one, by_layers), _depths(other, by_layers)
 
@@ -187,7 +187,7 @@ def _scores(
 def _compared(
     table: pd.DataFrame, models: Sequence[ModelEntry], order: Mapping[str, int]
 ) -> tuple[dict[Any, bool], dict[Any, _Compared]]:
-    """Whether more is more alike, by similarity; and what is known, by similarity, seed and two models as ordered."""
+    """True if higher is more alike, by similarity; and the numbers, by similarity, seed and both models in order."""
     is_known = table["metric"].isin([*_VALUES, *_NULLS]) | table["metric"].isna()
     wanted = table[is_known & (table["model"] != table["model_b"])]
     names = [*JUDGED, "seed", "model", "model_b", "site", "site_b", "metric", "value", "error", "higher_is_better"]
@@ -215,5 +215,5 @@ def _compared(
 
 
 def _means(scores: Sequence[_Score]) -> tuple[float, float]:
-    """Over seeds, of value and null; NaN where one has none."""
+    """Means over seeds of the value and of the null; NaN where a seed has none."""
     return float(np.mean([score.value for score in scores])), float(np.mean([score.null for score in scores]))

@@ -1,4 +1,4 @@
-"""What a suite has come to so far: its tables, and what is condensed from them."""
+"""The results of a suite so far: its tables, and the boards that are condensed from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.tables.verdicts import Verdicts
 
 @dataclass(frozen=True)
 class Results:
-    """Made from records alone, at any time."""
+    """The tables, boards and verdicts of a suite, made from records alone, at any time."""
 
     suite: Suite
     tables: dict[str, pd.DataFrame]
@@ -60,7 +60,7 @@ class Results:
         )
 
     def with_frames(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Results:
-        """The same with every table and board changed."""
+        """A copy in which every table and board is changed."""
         changed: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, pd.DataFrame):
@@ -71,7 +71,7 @@ class Results:
 
     @property
     def boards(self) -> dict[str, pd.DataFrame]:
-        """The condensed tables that have lines."""
+        """The boards that have lines, by name."""
         named = {"leaderboard": self.leaderboard, "interpretability": self.interpretability}
         named |= {"model_similarities": self.model_similarities}
         named |= {"task_scores": self.task_scores, "similarity_ranks": self.similarity_ranks}
@@ -83,7 +83,7 @@ class Results:
         return {**self.tables, **self.boards}
 
     def metrics_of(self, evaluation: str) -> list[Metric]:
-        """What the board of an evaluation has columns of."""
+        """The metrics that the board of an evaluation has columns for."""
         return [self.declared.of_name(evaluation, name) for name in metrics_of(self.evaluations[evaluation])]
 
     @property
@@ -91,7 +91,7 @@ class Results:
         return not any(map(len, self.tables.values()))
 
     def boards_as_json(self) -> dict[str, Any]:
-        """All that is condensed, as lists of lines."""
+        """All boards as lists of lines, ready for JSON."""
         return {
             "methods": _lines(self.leaderboard),
             "similarities": _lines(self.similarities),
@@ -103,7 +103,7 @@ class Results:
         }
 
     def write(self, folder: Path) -> None:
-        """The tables under `tables/`; the boards, and what was said of single windows, beside it."""
+        """Write the tables under `tables/`, and the boards and verdicts beside it."""
         write_tables(self.tables, folder / "tables")
         self.verdicts.write(folder)
         for name, board in self.boards.items():

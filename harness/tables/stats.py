@@ -1,4 +1,4 @@
-"""Intervals and tiers: what of a difference between methods is more than luck of documents and seeds.
+"""Intervals and tiers: how much of a difference between methods is more than luck with documents and seeds.
 
 A metric of one method is the mean over seeds of a ratio of sums over documents. Each replicate of the bootstrap
 (Efron 1979) draws documents anew, the same for all methods, so that differences are paired (Koehn 2004). Seeds are too
@@ -36,7 +36,7 @@ class Measured:
 
     @property
     def value(self) -> float:
-        """The mean over seeds."""
+        """The metric: the mean over seeds of its ratio of sums."""
         return float((self.numerators.sum(axis=1) / self.denominators.sum(axis=1)).mean())
 
 
@@ -74,17 +74,17 @@ def _replicates(
 
 
 def interval(values: Replicates) -> tuple[float, float]:
-    """The central `LEVEL` of the replicates."""
+    """The ends of the central interval that holds a share `LEVEL` of the replicates."""
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def tiers(means: Sequence[float], values: Sequence[Replicates | None]) -> list[int | None]:
-    """1 for the largest and all that can't be told from it, 2 for the best of the rest, and so on.
+    """Tiers: 1 for the largest mean and all that can't be told from it, 2 for the best of the rest, and so on.
 
-    Two methods can be told apart if the interval of their paired difference leaves out 0. What has no replicates
-    has no tier.
+    Two methods can be told apart if the interval of their paired difference leaves out 0. A method without
+    replicates has no tier.
     """
     ranked = [i for i, own in enumerate(values) if own is not None]
     ranked.sort(key=lambda i: means[i], reverse=True)
@@ -104,7 +104,7 @@ def _differ(a: Replicates | None, b: Replicates | None) -> bool:
 
 
 def pareto(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
-    """Whether no other point costs at most as much and is worth at least as much, one of them strictly."""
+    """True where no other point costs at most as much and is worth at least as much, one of them strictly."""
     points = list(zip(costs, values, strict=True))
     return [not any(other != own and other[0] <= own[0] and other[1] >= own[1] for other in points) for own in points]
 
@@ -154,7 +154,7 @@ def model_replicates(score: OfModels) -> Replicates | None:
         own = matrix[np.ix_(has_part, has_part)]
         between = own - np.diag(own.diagonal())
         sums.append(((drawn @ between) * drawn).sum(axis=1) + drawn @ own.diagonal())
-    # A draw of one model alone has no pairs; the value of all models is what is left to say of it.
+    # A draw of one model alone has no pairs; the value over all models stands in for its own.
     values = np.divide(sums[0], sums[1], out=np.full(N_REPLICATES, score.value), where=sums[1] > 0)
     chi_squared = np.random.default_rng([_SEED, 1]).chisquare(m - 1, size=N_REPLICATES)
     return np.asarray(score.value + np.sqrt(m / chi_squared) * (values - values.mean()))

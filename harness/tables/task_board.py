@@ -1,4 +1,4 @@
-"""What tasks found, condensed: every similarity's scores with intervals, tiers and the difference to an untrained
+"""Results of tasks, condensed: every similarity's scores with intervals, tiers and the difference to an untrained
 control, and one rank over all tasks.
 """
 
@@ -22,9 +22,9 @@ QUESTION = ["task", "task_config", "family", "metric"]
 COMPARE_COSTS = ("compare_seconds", "compare_memory_bytes")
 
 Question: TypeAlias = tuple[Any, ...]
-"""Task, its config, family, metric."""
+"""A task, its config, a family of models, and a metric."""
 Subject: TypeAlias = tuple[Any, ...]
-"""Similarity and its config, method and its config, fit tokens; the last three None for representations."""
+"""A similarity and its config, a method and its config, and fit tokens; the last three are None for representations."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Answer:
     n: int
     higher_is_better: bool
     is_main: bool
-    """Whether this is the task's main metric."""
+    """True for the task's main metric."""
     bounds: tuple[float, float]
     replicates: Replicates | None
 
@@ -97,7 +97,7 @@ def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) 
 
 
 def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]:
-    """By question and similarity."""
+    """All answers, by question and similarity."""
     found: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for cell in plan.of_kind("task"):
         record = store.record(cell.key)
@@ -110,14 +110,14 @@ def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]
 
 
 def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
-    """What a cell judges; one that fits rows of a task's own stands for fits of every budget."""
+    """The subjects that a task cell is about: one, or one for every fit budget if it fits rows of the task's own."""
     similarity, config, method, method_config, fit_tokens = (cell.columns.get(name) for name in JUDGED)
     budgets = plan.suite.config.tokens.fit_budgets if method and fit_tokens is None else [fit_tokens]
     return [(similarity, config, method, method_config, budget) for budget in budgets]
 
 
 def _answer(rows: list[dict[str, Any]]) -> _Answer:
-    """From the rows of all seeds, which need not be about the same models."""
+    """An answer made from the rows of all seeds, which need not be about the same models."""
     names = list(dict.fromkeys(name for row in rows for name in row["models"]["names"]))
     numerator, denominator = np.zeros((2, len(names), len(names)))
     for row in rows:
@@ -146,7 +146,7 @@ def _best(found: Mapping[Subject, _Answer]) -> _Answer | None:
 
 
 def _difference(name: str, answer: _Answer, other: _Answer, drawn: Replicates | None) -> dict[str, float | None]:
-    """The answer less another one, `drawn` being the other's replicates that stand beside the answer's."""
+    """The answer less another one, with an interval; `drawn` has the other's replicates, paired with the answer's."""
     both = None if answer.replicates is None or drawn is None else answer.replicates - drawn
     span = answer.bounds[1] - answer.bounds[0]
     return {name: answer.sums.value - other.sums.value, **_ends(f"{name}_", both, (-span, span))}

@@ -58,7 +58,7 @@ def build_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
-    """`<table>.parquet` and `<table>.csv`, each whole or as it was before."""
+    """Write `<table>.parquet` and `<table>.csv`, each of which is whole or left as it was."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         for suffix, write in (("parquet", table.to_parquet), ("csv", table.to_csv)):
@@ -88,7 +88,7 @@ def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _home_table(cell: Cell) -> str:
-    """Where a cell without numbers is listed: an evaluation in its own table, others in that of their kind."""
+    """The table that lists a cell without numbers: an evaluation's own, or that of the cell's kind."""
     return str(cell.columns["evaluation"]) if cell.kind == "evaluation" else _HOMES[cell.kind]
 
 

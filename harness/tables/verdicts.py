@@ -1,9 +1,9 @@
-"""What scorers said of single windows: a file for each scoring cell, and all of them as one table.
+"""Verdicts of scorers on single windows: a file for each scoring cell, and all of them as one table.
 
 Two hundred latents with forty windows and a dozen scorers make a hundred thousand verdicts of each decomposition. As
-rows of `interp` they would be most of it and, as JSON, slow whatever reads a record. So they lie beside the record of
-their cell, by columns and compressed, and are read only for cards and for `verdicts.parquet`, which is written from one
-cell at a time.
+rows of `interp` they would be most of it and, as JSON, slow down whatever reads a record. So they lie beside the record
+of their cell, by columns and compressed, and are read only for cards and for `verdicts.parquet`, which is written from
+one cell at a time.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ _OWN = {
 VERDICT_COLUMNS = (*_OF_CELL, *_OWN)
 
 
-class Places:
-    """Where the windows of a card's test half are, hard ones too."""
+class WindowPlaces:
+    """The place of each window in the test half of a card, hard negatives included."""
 
     def __init__(self, windows: Sequence[LatentWindow]) -> None:
-        # Scorers see copies of windows, in an order of their own, and may turn `is_active` round.
+        # Scorers see copies of windows, in an order of their own, and may flip `is_active`.
         self._places: dict[Any, int] = {}
         for place, window in enumerate(windows):
             self._places.setdefault(_identity(window), place)
 
     def row(self, verdict: Verdict) -> dict[str, Any]:
-        """A verdict's own columns; raises PluginError for one that can't be."""
+        """A verdict's own columns; raises PluginError if its window is not the card's, or its score is not finite."""
         window = verdict.window
         if (place := self._places.get(_identity(window))) is None:
             raise PluginError(f"a verdict is about the window {window.text!r:.80}, which is none of the latent's test.")
@@ -77,7 +77,7 @@ def _storable(text: str | None) -> str | None:
 
 
 def write_cell(store: Store, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What was said in one scoring cell, in place of what was there before."""
+    """Write the verdicts of one scoring cell, in place of those that were there before."""
     path = _path(store, key)
     if not rows:
         path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def write_cell(store: Store, key: str, rows: Sequence[Mapping[str, Any]]) -> Non
 
 
 def read_cell(store: Store, key: str) -> list[dict[str, Any]]:
-    """The verdicts of one scoring cell, by their own columns; none where it gave none."""
+    """The verdicts of one scoring cell, by their own columns; an empty list if it gave none."""
     path = _path(store, key)
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
     return rows
@@ -101,13 +101,13 @@ class Verdicts:
     store: Store
 
     def of_latents(self, key: str) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
-        """Each scoring cell about these latents with its verdicts."""
+        """The scoring cells about one decomposition's latents, each with its verdicts."""
         for cell in self._cells():
             if cell.work["latents"] == key:
                 yield cell, read_cell(self.store, cell.key)
 
     def write(self, folder: Path) -> None:
-        """All as one table, or none where there are none."""
+        """Write all verdicts as one table; remove the file if there are none."""
         path = folder / FILE
         cells = [cell for cell in self._cells() if _path(self.store, cell.key).exists()]
         if cells:
@@ -134,7 +134,7 @@ def _path(store: Store, key: str) -> Path:
 
 
 def _write_whole(path: Path, parts: Iterator[pa.Table] | list[pa.Table], types: Mapping[str, Any]) -> None:
-    """Each part after the other; a reader sees the old file or the whole new one."""
+    """Write parts one after the other; a reader sees the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:

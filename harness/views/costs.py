@@ -1,4 +1,4 @@
-"""What captures and decompositions cost, for people."""
+"""Costs of captures and decompositions, for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PLACE = [words("model", "model"), words("site", "site")]
 
 
 def cost_views(costs: pd.DataFrame) -> Iterator[View]:
-    """A column for each metric; several seeds are averaged."""
+    """Tables of captures and of decompositions with a column for each cost; several seeds are averaged."""
     known = costs[costs["metric"].notna() & costs["higher_is_better"].notna()]
     captures, fits = known[known["method"].isna()], known[known["method"].notna()]
     yield from _view("Captures", captures, ["model", "site", "split", "fit_tokens"], words("split", "rows of"))
@@ -32,5 +32,5 @@ def _view(title: str, lines: pd.DataFrame, keys: Sequence[str], what: Field) -> 
 
 
 def _cost(name: str) -> Metric:
-    """What is known of a cost; a method may report its own."""
+    """The metric of a cost by its name; a method may report costs of its own."""
     return metric_named(name, COSTS) or Metric(name, name.replace("_", " "), "", format=",.0f")

@@ -1,4 +1,4 @@
-"""How well latents can be understood, for people: a line for each score, or for each method a column of each score."""
+"""Interpretability of latents, for people: a line for each score, or a line for each method with all its scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHARES = (
 )
 _MAX_NOTES = 5
 _LAST = 1000
-"""Shares of latents go before scores where room is short."""
+"""Place of shares of latents among columns that can be spared: they are left out before scores where room is short."""
 
 
 def _writer(how: str) -> Any:
@@ -38,7 +38,7 @@ def _writer(how: str) -> Any:
 
 
 def scores_view(title: str, lines: pd.DataFrame, too_weak: Sequence[str | None]) -> View:
-    """What scorers found at one model and site, and of which lines the judge is too weak."""
+    """A table of the scores at one model and site, with a note on each line whose judge is too weak."""
     weak = dict(zip(lines.index, too_weak, strict=True))
     fields = [
         *methods(lines),
@@ -52,9 +52,9 @@ def scores_view(title: str, lines: pd.DataFrame, too_weak: Sequence[str | None])
 
 
 def latents_views(results: Results) -> Iterator[View]:
-    """For each model and site a line per method and a column per scorer; intervals and controls are in `scores_view`.
+    """A table for each model and site: a line per method, a column per scorer.
 
-    Fits whose latents were read have a line, scored or not.
+    Fits whose latents were read have a line, scored or not. Intervals and controls are in `scores_view`.
     """
     interp = results.tables["interp"]
     for (_, model, site), fits in labelled(shares(interp), results.suite).groupby(_PLACE, sort=False):
@@ -83,14 +83,14 @@ def _wide(title: str, fits: pd.DataFrame, scores: pd.DataFrame, interp: pd.DataF
 
 
 def _name(line: Line, has_explainers: bool) -> str:
-    """A scorer and its metric, and by whom."""
+    """The heading of a score: the scorer, its metric, the judge and, if there are several, the explainer."""
     name = f"{line['scorer_label']} {line['metric']}".replace("_", " ")
     by = f" by {line['judge']}" if line["judge"] else ""
     return name + by + (f", explained by {line['explainer']}" if has_explainers and line["explainer"] else "")
 
 
 def _why(missing: pd.DataFrame, key: Any, found: pd.Series[float]) -> Iterator[str]:
-    """Why a scorer has no value of some fits."""
+    """The reasons why a scorer has no value for some fits."""
     scorer, config, _, explainer, _ = map(str, key)
     own = missing[(missing["scorer"] == scorer) & (missing["scorer_config"] == config)]
     own = own[own["explainer"].fillna("") == explainer]

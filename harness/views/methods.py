@@ -1,4 +1,4 @@
-"""Methods at one model and site, for people: the leaderboard, and what each evaluation found besides."""
+"""Methods at one model and site, for people: the leaderboard, and the other metrics of each evaluation."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def places(results: Results) -> Iterator[Place]:
 
 
 def evaluation_views(results: Results) -> Iterator[View]:
-    """What evaluations found that the leaderboard does not have."""
+    """Tables of the metrics that evaluations measure and the leaderboard does not have."""
     undeclared = results.declared.undeclared(results.tables)
     for name, board in results.evaluations.items():
         unknown = [f"{metric}: evaluation {name} does not declare what it means" for metric in undeclared.get(name, ())]
         for (_, model, site), lines in board.groupby(_PLACE, sort=False):
             metrics = [metric for metric in results.metrics_of(name) if lines[metric.name].notna().any()]
-            if metrics:  # without any the reasons are told with all that is undefined
+            if metrics:  # if there are none, `undefined_view` has the reasons
                 fields = [*methods(lines), *(measured(metric, spare=i) for i, metric in enumerate(metrics, 1))]
                 title = f"{name.replace('_', ' ')} of {model} {site}"
                 yield view(title, fields, lines.to_dict("records"), unknown)
@@ -83,7 +83,7 @@ def _fields(lines: pd.DataFrame, declared: Declared) -> Iterator[Field]:
 
 
 def _spare(metric: Metric) -> int:
-    """The engine's own numbers can go before what evaluations measure."""
+    """The place of a metric among columns that can be spared: the engine's own numbers go first."""
     if metric.role == "listed" and metric.name in (*_ENGINE,):
         return REST + _ENGINE.index(metric.name)
     return _SPARE.get(metric.role, KEPT)

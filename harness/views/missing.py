@@ -1,4 +1,4 @@
-"""What has no numbers and why, for people: cells that failed or were skipped, and metrics without a value."""
+"""Gaps in the results and their reasons, for people: cells that failed or were skipped, and metrics without a value."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COUNT = "{:,.0f}".format
 
 
 def failure_view(tables: Mapping[str, pd.DataFrame], plan: Plan) -> View:
-    """Cells that have no numbers, those with one reason together."""
+    """A table of cells without numbers, grouped by their reason."""
     columns = [Column("state"), Column("why"), Column("cells", write=_COUNT), Column("which")]
     rows = []
     lines = pd.concat([table[table["status"].isin(["failed", "skipped"])] for table in tables.values()])
     lines = lines.fillna({"error": ""}).sort_values("status", kind="stable")  # what failed comes first
     for (status, reason), found in lines.groupby(["status", "error"], sort=False):
         why = known(str(reason).removeprefix(f"{UPSTREAM_FAILED}: "))
-        # What is skipped for one cause are a method's many cells, what failed is a cell.
+        # One cause skips many cells of a method, so these are named by place; a failed cell has a name of its own.
         failed = [plan.cells[key].label for key in found["cell"]] if status == "failed" else None
         which = _listed(failed if failed is not None else _places(found))
         rows.append([Item(str(status)), Item(why), Item(len(found)), which])
@@ -31,7 +31,7 @@ def failure_view(tables: Mapping[str, pd.DataFrame], plan: Plan) -> View:
 
 
 def undefined_view(tables: Mapping[str, pd.DataFrame]) -> View:
-    """Metrics that have no value, by reason."""
+    """A table of metrics without a value, grouped by their reason."""
     lines = pd.concat([table[table["status"] == "undefined"].assign(table=name) for name, table in tables.items()])
     rows = [
         [*(Item(known(part)) for part in key), Item(len(found)), _listed(_places(found))]
@@ -42,7 +42,7 @@ def undefined_view(tables: Mapping[str, pd.DataFrame]) -> View:
 
 
 def _places(lines: pd.DataFrame) -> list[str]:
-    """Each fit that occurs, site or pair of sites."""
+    """The fits, sites or pairs of sites that lines are about, each once."""
     keys = ["method", "method_config", "method_label", "model", "site", "model_b", "site_b", "fit_tokens"]
     return [_place(line) for line in lines.reindex(columns=keys).drop_duplicates().to_dict("records")]
 
@@ -55,7 +55,7 @@ def _place(line: Line) -> str:
 
 
 def _listed(names: Sequence[str]) -> Item:
-    """The first names, and all of them to be opened."""
+    """An item with the first names, which opens to show all of them."""
     if len(names) <= _MAX_NAMED:
         return Item(known("; ".join(names)))
     first = "; ".join(names[:_MAX_NAMED])

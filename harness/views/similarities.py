@@ -1,4 +1,4 @@
-"""How alike sites and models are, and what tasks say of that, for people."""
+"""Similarities of sites and of models, and their scores in tasks, for people."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def subject_of(line: Line, with_budget: bool) -> str:
 
 
 def pairs_view(title: str, lines: pd.DataFrame) -> View:
-    """One similarity of all pairs of sites, or of the seeds of each."""
+    """A table of one similarity for all pairs of sites, or for the seeds of each site."""
     fields = [
         Field(Column("a"), lambda line: Item(f"{line['model']} {line['side']}")),
         Field(Column("b"), lambda line: Item(f"{line['model_b']} {line['side_b']}")),
@@ -65,7 +65,7 @@ def _seeds(line: Line) -> Item:
 
 
 def models_view(title: str, lines: pd.DataFrame) -> View:
-    """A row for each two models, a column for each score and for its null."""
+    """A table with a row for each two models, and columns for each score and its null."""
     fields = [words("model", "a"), words("model_b", "b"), *compared(lines)]
     for i, score in enumerate(dict.fromkeys(lines["score"])):
         heading = str(score).replace("_", " ")
@@ -87,7 +87,7 @@ def _by_pair(lines: pd.DataFrame) -> Iterator[Line]:
 
 
 def task_views(scores: pd.DataFrame) -> Iterator[View]:
-    """Each task on each family: a row for each similarity, the main metric with tier and control."""
+    """A table for each task and family: a row for each similarity, with tier and control of the main metric."""
     for (_, _, family), lines in scores.groupby(["task", "task_config", "family"], sort=False):
         is_main = lines["is_main"].astype(bool)
         main, *others = dict.fromkeys([*lines.loc[is_main, "metric"], *lines["metric"]])
@@ -107,7 +107,7 @@ def _score(metric: str, **more: int) -> Field:
 
 
 def _by_metric(lines: pd.DataFrame, main: str) -> Line:
-    """All scores of one similarity as one line."""
+    """The scores of one similarity as one line."""
     scores = {line["metric"]: line for line in lines.to_dict("records")}
     ends = {"value": "", "low": "_low", "high": "_high"}
     return {

@@ -13,7 +13,7 @@ from harness.registry.metric import Metric
 Line: TypeAlias = Mapping[Any, Any]
 """A row of a board, by its columns."""
 KEPT, TIER, EFFECT, COST, INTERVAL, FRONT, COMPARED, LISTED, REST = range(9)
-"""How readily a narrow printer leaves a column out: `KEPT` never, `REST` first."""
+"""Ranks of columns that a narrow printer can spare: `KEPT` is never left out, `REST` first."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,15 @@ class Column:
     heading: str
     meaning: str = ""
     write: Callable[[float], str] | None = None
-    """None for a column of words."""
+    """Writes a number as text; None for a column of words."""
     spare: int = KEPT
+    """Rank by which a narrow printer leaves the column out, the highest first."""
     is_label: bool = False
-    """A plugin's name with its parameters in brackets."""
+    """True for names of plugins with their parameters in brackets."""
     is_main: bool = False
-    """Its intervals are shown even where there is room for one column of them."""
+    """True if its intervals are shown even where there is room for one column of intervals only."""
     is_reason: bool = False
-    """Why values of the row are missing."""
+    """True if it says why values of the row are missing."""
 
     @property
     def is_number(self) -> bool:
@@ -39,20 +40,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Item:
-    """A number or a word; None where there is none."""
+    """An entry of a table: a number or words, or a value of None if it is missing."""
 
     value: float | str | None
     low: float | None = None
     high: float | None = None
-    """The ends of the number's interval."""
+    """Upper end of the number's interval, of which `low` is the lower one."""
     note: str = ""
     more: tuple[str, ...] = ()
-    """All of the list that the word begins."""
+    """The whole list of which `value` shows the first names."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A table and what is said below it."""
+    """A table with the notes below it."""
 
     title: str
     columns: list[Column]
@@ -65,13 +66,13 @@ class View:
 
     @property
     def values(self) -> list[list[float | str | None]]:
-        """What stands in the rows, without intervals."""
+        """The numbers and words of the rows, without intervals."""
         return [[item.value for item in row] for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column, and how to find what stands in it for a line of a board."""
+    """A column, and the function that makes its item from a line of a board."""
 
     column: Column
     item: Callable[[Line], Item]
@@ -84,7 +85,7 @@ def view(title: str, fields: Sequence[Field], lines: Iterable[Line], notes: Sequ
 
 
 def known(value: Any) -> Any:
-    """None in place of what marks a missing value."""
+    """The value itself, or None if it is missing: NaN, NA or an empty text."""
     return None if pd.isna(value) or value == "" else value
 
 
@@ -94,7 +95,7 @@ def words(name: str, heading: str, meaning: str = "", **more: Any) -> Field:
 
 
 def label(kind: str, heading: str = "", meaning: str = "") -> Field:
-    """Plugins of one kind, with the parameters that differ from their defaults."""
+    """A column of plugins of one kind, with the parameters that differ from their defaults."""
     return words(f"{kind}_label", heading or kind, meaning, is_label=True)
 
 
@@ -136,7 +137,7 @@ def judged(lines: pd.DataFrame) -> list[Field]:
 
 
 def compared(lines: pd.DataFrame) -> list[Field]:
-    """The method whose decompositions are compared, where they are; representations are of none."""
+    """The columns that say whose decompositions a line compares; none if all lines compare representations."""
     if not lines["method_label"].map(known).notna().any():
         return []
     return [label("method", meaning="the method whose decompositions it compares"), *budgets(lines)]

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import harness
-from harness.tables.verdicts import Places
+from harness.tables.verdicts import WindowPlaces
 
 
 def _window(activation: float, document: str = "d") -> harness.LatentWindow:
@@ -15,7 +15,7 @@ def _window(activation: float, document: str = "d") -> harness.LatentWindow:
 
 
 def _place(window: harness.LatentWindow, *windows: harness.LatentWindow) -> int:
-    found: int = Places(windows).row(harness.Verdict(window, True, True))["window"]
+    found: int = WindowPlaces(windows).row(harness.Verdict(window, True, True))["window"]
     return found
 
 
