@@ -74,6 +74,16 @@ def predicts_from_earlier_tokens_only(under_test: ModelUnderTest) -> None:
         _unchanged(one[:, :at], other[:, :at], f"other tokens from position {at} on change earlier {name}")
 
 
+def has_all_of_its_unembedding(under_test: ModelUnderTest) -> None:
+    """unembed(), unembedding() and token_texts() are all there, or none: the logit lens needs the three together."""
+    names = [name for name, member in vars(HasUnembedding).items() if callable(member) and not name.startswith("_")]
+    missing = [name for name in names if not callable(getattr(under_test.reader, name, None))]
+    if missing == names:
+        raise NotChecked("it has no unembedding")
+    if missing:
+        raise Broken(f"{', '.join(f'{name}()' for name in missing)} is missing; without it the others are not used.")
+
+
 def unembeds_to_its_own_logits(under_test: ModelUnderTest) -> None:
     """unembed(x), if there is one, gives the last block's rows the logits that the model gives them."""
     _needs(under_test, HasUnembedding, "unembed")
@@ -140,6 +150,7 @@ CHECKS: list[Check] = [
     replays_its_own_rows,
     puts_rows_in_their_place,
     predicts_from_earlier_tokens_only,
+    has_all_of_its_unembedding,
     unembeds_to_its_own_logits,
     gives_each_token_its_text,
 ]

@@ -117,7 +117,7 @@ def _cut(path: Path, n_bytes: int) -> None:
         ("wave:open", "wave.*not loaded"),
         ("evil_module:Evil", "evil_module.*not loaded"),
         ("evil_module.sub:Evil", "evil_module.sub.*not loaded"),
-        ("harness_plugin_file_acme:Acme", "module 'acme', which is not loaded.*plugin_files"),
+        ("harness_plugin_file_absent:Acme", "module 'absent', which is not loaded.*plugin_files"),
         ("harness.plugins.methods:NoSuchClass", "can't be found"),
         ("harness.plugins.no_such_module:Evil", "can't be found"),
         ("plugins.no_such_module:Evil", "can't be found"),

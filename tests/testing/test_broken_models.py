@@ -92,6 +92,9 @@ class Good:
     def unembed(self, x: Tensor) -> Tensor:
         return x @ self.embedding.T
 
+    def unembedding(self, ids: Tensor) -> Tensor:
+        return self.embedding[ids]
+
 
 class OtherShape(Good):
     width = WIDTH + 1
@@ -307,6 +310,10 @@ class UnembedsWithoutItsNorm(Good):
         )
 
 
+class LacksTokenTexts(Good):
+    token_texts: Any = None
+
+
 class LosesSpaces(Good):
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         return [text[:3] for text in super().token_texts(ids)]
@@ -342,6 +349,7 @@ BROKEN: dict[type, tuple[str, str]] = {
     ReplaysAnotherSite: ("replays_its_own_rows", "differs from activations"),
     PutsNothingIn: ("puts_rows_in_their_place", "is x put in"),
     SeesAhead: ("predicts_from_earlier_tokens_only", "change earlier rows"),
+    LacksTokenTexts: ("has_all_of_its_unembedding", r"token_texts\(\) is missing"),
     UnembedsWithoutItsNorm: ("unembeds_to_its_own_logits", "differs from the model's logits"),
     LosesSpaces: ("gives_each_token_its_text", "spells"),
 }
