@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness.capturing.batches import run_alike
 from harness.capturing.capture import PlacedWindow, place
+from harness.capturing.masking import max_norm
 from harness.contracts.corpus import Document
 from harness.contracts.decomposition import Codes, Decomposition, load
 from harness.contracts.latent import Latent
@@ -29,7 +30,7 @@ from harness.errors import PluginError, Undefined
 from harness.latents.lens import Lens
 from harness.registry.isolation import isolated
 from harness.running.session import Session
-from harness.storage.activation_store import StoredActivations, max_norm
+from harness.storage.activation_store import StoredActivations
 from harness.storage.store import require
 
 # Of 20 windows of 32 tokens each, 4,096 wide: 170 MB.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.comparing.pairing import Pair, View
+from harness.comparing.pairing import AlignedRows, Pair
 from harness.comparing.sides import SideKey, Sides
 from harness.comparing.statistics import Statistics
 from harness.comparing.values import SimilarityValue
@@ -35,7 +35,7 @@ def pair_value(name: str, metric: Similarity, call: str, pair: Pair, sides: Side
         pair: the representations.
         sides: what metrics have made of sides.
     """
-    row = RowOfPair(name, metric.higher_is_more_similar, pair)
+    row, symmetric = RowOfPair(name, metric.higher_is_more_similar, pair), metric.symmetric
     if isinstance(metric, SharedStatistics):
         return FromStatistics(row, metric)
     if metric.streams:
@@ -44,9 +44,9 @@ def pair_value(name: str, metric: Similarity, call: str, pair: Pair, sides: Side
                 f"{type(metric).__name__} says streams = True, but lacks one of update, merge, compute and reset. "
                 "Write these (see harness.Streaming), or say streams = False."
             )
-        return FromBlocks(row, metric, call, sides)
+        return FromBlocks(row, metric, call, sides, symmetric)
     if isinstance(metric, PerSide):
-        return FromSides(row, metric, call, sides)
+        return FromSides(row, metric, call, sides, symmetric)
     return FromRows(row, metric)
 
 
@@ -103,36 +103,39 @@ class FromRows(PairValue):
 class _WithSides(PairValue):
     """A value for which things that are made of one side are kept."""
 
-    def __init__(self, row: RowOfPair, call: str, sides: Sides) -> None:
+    def __init__(self, row: RowOfPair, call: str, sides: Sides, symmetric: bool) -> None:
         super().__init__(row)
         self._call = call
         self._sides = sides
+        self._symmetric = symmetric
 
-    def _key(self, view: View, what: str = "of_side") -> SideKey:
-        return SideKey(what, self._call, view.name, self.pair.kept_digest)
+    def _key(self, view: AlignedRows, side: Side | None) -> SideKey:
+        """The key of what `of_side` gives, or of the anchors, which are those of no side."""
+        what = "anchors" if side is None else "of_side"
+        return SideKey(what, self._call, view.name, None if self._symmetric else side, self.pair.kept_digest)
 
 
 class FromSides(_WithSides):
     """A value computed from what the metric makes of all rows of each side."""
 
-    def __init__(self, row: RowOfPair, metric: PerSide, call: str, sides: Sides) -> None:
-        super().__init__(row, call, sides)
+    def __init__(self, row: RowOfPair, metric: PerSide, call: str, sides: Sides, symmetric: bool) -> None:
+        super().__init__(row, call, sides, symmetric)
         self.metric = metric
 
     def end(self) -> dict[str, Any]:
         one, other = self.pair.one, self.pair.other
         return self.row(lambda: self.metric.of_sides(self._side("x", one), self._side("y", other)))
 
-    def _side(self, side: Side, view: View) -> Any:
+    def _side(self, side: Side, view: AlignedRows) -> Any:
         kept = self.pair.kept.nonzero().flatten()
-        return self._sides.of(self._key(view), lambda: self.metric.of_side(side, view.take(kept)))
+        return self._sides.of(self._key(view, side), lambda: self.metric.of_side(side, view.take(kept)))
 
 
 class FromBlocks(_WithSides):
     """A value computed from blocks of rows, after the anchors if the metric has any."""
 
-    def __init__(self, row: RowOfPair, metric: Streaming, call: str, sides: Sides) -> None:
-        super().__init__(row, call, sides)
+    def __init__(self, row: RowOfPair, metric: Streaming, call: str, sides: Sides, symmetric: bool) -> None:
+        super().__init__(row, call, sides, symmetric)
         self.metric = metric
         self.step(self._start)
 
@@ -142,15 +145,15 @@ class FromBlocks(_WithSides):
             places = self.pair.kept.nonzero().flatten()[self.metric.anchor_places(self.n)]
             self.metric.anchors(*(self._anchors(view, places) for view in (self.pair.one, self.pair.other)))
 
-    def _anchors(self, view: View, places: Int[Tensor, " a"]) -> Any:
-        return self._sides.of(self._key(view, "anchors"), lambda: view.take(places))
+    def _anchors(self, view: AlignedRows, places: Int[Tensor, " a"]) -> Any:
+        return self._sides.of(self._key(view, None), lambda: view.take(places))
 
     def update(self, rows: Mapping[str, Float[Tensor, "b d"]], part: slice, of_block: Sides) -> None:
         """Add a block of rows; `of_block` keeps what is made of sides of this block."""
         one, other = self.pair.one, self.pair.other
         kept = self.pair.kept[part]
 
-        def rows_of(view: View) -> Tensor:
+        def rows_of(view: AlignedRows) -> Tensor:
             of_view = rows[view.name]
             return of_view[kept.to(of_view.device)]
 
@@ -159,8 +162,8 @@ class FromBlocks(_WithSides):
             self.step(lambda: metric.update(rows_of(one), rows_of(other)))
             return
 
-        def side(side: Side, view: View) -> Any:
-            return of_block.of(self._key(view), lambda: metric.of_side(side, rows_of(view)))
+        def side(side: Side, view: AlignedRows) -> Any:
+            return of_block.of(self._key(view, side), lambda: metric.of_side(side, rows_of(view)))
 
         self.step(lambda: metric.update_sides(side("x", one), side("y", other)))
 

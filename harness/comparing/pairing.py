@@ -18,17 +18,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.capturing.activations import Features
+from harness.capturing.masking import masked_rows
 from harness.comparing.joined import JoinedActivations
 from harness.errors import StoreError
 from harness.planning.keys import content_key
-from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.activation_store import StoredActivations
 from harness.storage.store import Store, require
 
 _NULL_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class AlignedRows:
     """The rows of a representation in the order of an alignment; views of one alignment have equally many."""
 
     name: str
@@ -49,8 +50,8 @@ class View:
 class Pair:
     """Two views; only rows that neither masks are compared."""
 
-    one: View
-    other: View
+    one: AlignedRows
+    other: AlignedRows
 
     @cached_property
     def kept(self) -> Bool[Tensor, " n"]:
@@ -121,7 +122,7 @@ class Pairing:
         self._opened: dict[str, _Representation] = {}
         self._tables: list[tuple[str, pd.DataFrame]] = []
         self._alignments: dict[tuple[int, int], Alignment] = {}
-        self._views: dict[tuple[int, str], View] = {}
+        self._views: dict[tuple[int, str], AlignedRows] = {}
         self._shared: dict[tuple[str, str], SharedRows] = {}
 
     def shared(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> SharedRows:
@@ -186,11 +187,11 @@ class Pairing:
         role: str,
         places: Int[Tensor, " n"],
         same_rows: str | None = None,
-    ) -> View:
+    ) -> AlignedRows:
         name = f"{of.name} {role}"
         if (alignment.number, name) not in self._views:
             masked = of.masked[places]
-            view = View(name, same_rows or name, of.activations, places, masked, self.device)
+            view = AlignedRows(name, same_rows or name, of.activations, places, masked, self.device)
             self._views[alignment.number, name] = view
         return self._views[alignment.number, name]
 

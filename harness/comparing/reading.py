@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from harness.comparing.pair_values import FromBlocks, FromStatistics, PairValue
-from harness.comparing.pairing import Pair, View
+from harness.comparing.pairing import AlignedRows, Pair
 from harness.comparing.sides import SIDES_BYTES, Sides
 from harness.comparing.statistics import Statistics
 from harness.contracts.similarity import AlignedBlock
@@ -19,7 +19,7 @@ class Blocks:
 
     def __init__(
         self,
-        views: Mapping[str, View],
+        views: Mapping[str, AlignedRows],
         block_rows: int,
         device: torch.device,
         on_progress: Callable[[int, int], None],

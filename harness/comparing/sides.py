@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from harness.contracts.similarity import Side
+
 SIDES_BYTES = 2**30
 """Bytes that may be kept of single sides; the rest is computed anew when it is needed."""
 
@@ -17,6 +19,8 @@ class SideKey(NamedTuple):
     call: str
     """The name and parameters that the metric was made with."""
     view: str
+    side: Side | None
+    """The side that it is of; None where a metric is symmetric, and finds the same of either."""
     kept: bytes
     """The digest of which rows are compared; anchors, too, are given by these."""
 

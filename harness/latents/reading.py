@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from harness.capturing.masking import masked_rows
 from harness.capturing.splits import documents_in_split
 from harness.contracts.corpus import Corpus
 from harness.contracts.decomposition import Decomposition
@@ -15,7 +16,7 @@ from harness.latents.cards import CardMaker
 from harness.latents.lens import Lens
 from harness.latents.sampling import Strata
 from harness.latents.windows import cut
-from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.activation_store import StoredActivations
 from harness.storage.store import Store, require
 
 ACTIVATIONS, CARDS = "activations.safetensors", "cards.json"

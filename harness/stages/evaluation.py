@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from harness.capturing.activations import BLOCK_ROWS
+from harness.capturing.masking import masked_rows
 from harness.capturing.replays import Replays, number_documents
 from harness.capturing.splits import documents_in_split
 from harness.contracts.corpus import Corpus, Document
@@ -25,7 +26,7 @@ from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
 from harness.registry.metric import metric_named
 from harness.running.session import Session
-from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.activation_store import StoredActivations
 from harness.storage.records import cost
 from harness.storage.store import require
 from harness.tables.tidy import SIDE

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness.capturing.activations import Stream
+from harness.capturing.masking import masked_rows
 from harness.contracts.decomposition import Decomposition
 from harness.contracts.method import Learner
 from harness.errors import StoreError, Undefined
@@ -21,7 +22,7 @@ from harness.fitting.together import fed_together, fit_together, stack_key
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
 from harness.running.session import Session
-from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.activation_store import StoredActivations
 from harness.storage.records import cost, row
 from harness.storage.store import require
 

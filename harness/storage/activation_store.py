@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -117,19 +117,3 @@ class _RowsOnDisk:
                     missing = missing[n_read:]
                 start = end
         return torch.from_numpy(raw).view(self._dtype)
-
-
-def masked_rows(activations: StoredActivations, fit: StoredActivations, max_norm_multiple: float) -> Bool[Tensor, " n"]:
-    """True for rows that are left out: norm above a multiple of the median of the fit rows, or not finite.
-
-    A few such rows (attention sinks) hold much of all squared error, and where they fall is chance.
-    """
-    return ~(activations.norms <= max_norm(fit, max_norm_multiple))
-
-
-def max_norm(fit: StoredActivations, max_norm_multiple: float) -> float:
-    """A multiple of the median norm of the fit rows."""
-    finite = fit.norms[torch.isfinite(fit.norms)].numpy()
-    if not len(finite):
-        raise StoreError(f"{fit.folder}: no row is finite. In float16 large activations overflow: set dtype=bfloat16.")
-    return max_norm_multiple * float(np.median(finite))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.capturing.activations import TensorActivations
 from harness.comparing.pair_values import PairValue, pair_value
-from harness.comparing.pairing import Pair, View
+from harness.comparing.pairing import AlignedRows, Pair
 from harness.comparing.reading import read
 from harness.comparing.sides import SIDES_BYTES, Sides
 from harness.contracts.rows import bare_rows
@@ -237,7 +237,8 @@ def gives_in_a_run_what_it_gives_alone(similarity: SimilarityUnderTest) -> None:
     x = rows(_RUN_ROWS, d_x)
     mixed = x @ torch.randn(d_x, d_y, generator=_generator(1))
     sides = {"x": x, "y": mixed + 2 * rows(_RUN_ROWS, d_y, seed=2), "z": _rotated(x)}
-    values = [_pair_value(similarity, sides, *names) for names in itertools.combinations(sides, 2)]
+    kept = Sides(SIDES_BYTES)
+    values = [_pair_value(similarity, sides, kept, *names) for names in itertools.permutations(sides, 2)]
     read(values, _RUN_BLOCK, torch.device("cpu"))
     for value in values:
         got = value.end()["value"]
@@ -248,13 +249,17 @@ def gives_in_a_run_what_it_gives_alone(similarity: SimilarityUnderTest) -> None:
         )
 
 
-def _pair_value(similarity: SimilarityUnderTest, sides: dict[str, Tensor], one: str, other: str) -> PairValue:
+def _pair_value(
+    similarity: SimilarityUnderTest, sides: dict[str, Tensor], kept: Sides, one: str, other: str
+) -> PairValue:
     n, cpu = _RUN_ROWS, torch.device("cpu")
     views = [
-        View(name, name, TensorActivations(sides[name], bare_rows(n)), torch.arange(n), torch.zeros(n).bool(), cpu)
+        AlignedRows(
+            name, name, TensorActivations(sides[name], bare_rows(n)), torch.arange(n), torch.zeros(n).bool(), cpu
+        )
         for name in (one, other)
     ]
-    return pair_value("similarity", similarity.make(), "of this check", Pair(*views), Sides(SIDES_BYTES))
+    return pair_value("similarity", similarity.make(), "of this check", Pair(*views), kept)
 
 
 def _started(similarity: SimilarityUnderTest, x: Tensor, y: Tensor) -> Streaming:

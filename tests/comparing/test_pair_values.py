@@ -12,7 +12,7 @@ from torch import Tensor
 import harness
 from harness.capturing.activations import TensorActivations
 from harness.comparing.pair_values import FromBlocks, FromRows, FromSides, FromStatistics, PairValue, pair_value
-from harness.comparing.pairing import Pair, View
+from harness.comparing.pairing import AlignedRows, Pair
 from harness.comparing.reading import read
 from harness.comparing.sides import Sides
 from harness.contracts.rows import bare_rows
@@ -21,10 +21,10 @@ CPU = torch.device("cpu")
 N_ROWS = 700
 
 
-def _view(name: str, x: Float[Tensor, "n d"], n_masked: int = 0) -> View:
+def _view(name: str, x: Float[Tensor, "n d"], n_masked: int = 0) -> AlignedRows:
     n = len(x)
     masked = torch.arange(n) < n_masked
-    return View(name, name, TensorActivations(x, bare_rows(n)), torch.arange(n), masked, CPU)
+    return AlignedRows(name, name, TensorActivations(x, bare_rows(n)), torch.arange(n), masked, CPU)
 
 
 def _pair(n_masked: int = 0) -> Pair:
@@ -92,3 +92,27 @@ class _TakesAll(harness.Similarity):
 def test_a_metric_that_says_it_streams_must() -> None:
     with pytest.raises(harness.PluginError, match=r"_TakesAll says streams = True, but .* say streams = False"):
         pair_value("similarity", _TakesAll(), "call", _pair(), Sides(2**20))
+
+
+class _Leads(harness.Similarity):
+    """An asymmetric metric, which makes something else of x than of y."""
+
+    higher_is_more_similar, range, symmetric, streams = True, (0.0, 1.0), False, False
+    invariant_to: frozenset[str] = frozenset()
+
+    def of_side(self, side: str, rows: Tensor) -> Tensor:
+        return (rows if side == "x" else rows.square()).double().mean()
+
+    def of_sides(self, of_x: Tensor, of_y: Tensor) -> float:
+        return float(of_x.tanh() / (1 + of_y))
+
+    def __call__(self, x: Tensor, y: Tensor) -> float:
+        return self.of_sides(self.of_side("x", x), self.of_side("y", y))
+
+
+def test_a_side_of_an_asymmetric_metric_is_not_taken_for_the_other() -> None:
+    kept, pair = Sides(2**20), _pair()
+    for one, other in ((pair.one, pair.other), (pair.other, pair.one)):
+        value = pair_value("similarity", _Leads(), "call", Pair(one, other), kept)
+        read([value], 256, CPU)
+        assert value.end()["value"] == _Leads()(*Pair(one, other).take())

@@ -13,7 +13,7 @@ from harness.comparing.sides import SideKey, Sides
 
 
 def _key(view: str) -> SideKey:
-    return SideKey("of_side", "metric", view, b"")
+    return SideKey("of_side", "metric", view, None, b"")
 
 
 def test_the_longest_unused_makes_room() -> None:

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 import harness
+from harness.capturing.masking import masked_rows
 from harness.planning.cells import Cell
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.running.session import Session
 from harness.stages import capture
 from harness.stages.capture import chunk_windows
-from harness.storage.activation_store import StoredActivations, masked_rows
+from harness.storage.activation_store import StoredActivations
 from harness.storage.store import Store, require
 
 SITES = ("resid_post.0", "mlp_out.1")

@@ -17,9 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import harness
+from harness.capturing.masking import masked_rows
 from harness.contracts.rows import make_rows, rows_from_tensors, rows_to_tensors
 from harness.errors import StoreError
-from harness.storage.activation_store import StoredActivations, masked_rows, shard_name, write_shard
+from harness.storage.activation_store import StoredActivations, shard_name, write_shard
 from tests.support.parts import rows_of_text
 
 
