@@ -254,10 +254,8 @@ def _pair_value(
 ) -> PairValue:
     n, cpu = _RUN_ROWS, torch.device("cpu")
     views = [
-        AlignedRows(
-            name, name, TensorActivations(sides[name], bare_rows(n)), torch.arange(n), torch.zeros(n).bool(), cpu
-        )
-        for name in (one, other)
+        AlignedRows(name, name, TensorActivations(x, bare_rows(n)), torch.arange(n), torch.zeros(n).bool(), cpu)
+        for name, x in ((one, sides[one]), (other, sides[other]))
     ]
     return pair_value("similarity", similarity.make(), "of this check", Pair(*views), kept)
 
