@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from harness.registry import hookspecs
 ROOT = Path(__file__).parent.parent
 MAX_MODULE_LINES = 350
 MAX_FUNCTION_LINES = 40
+LEANING = re.compile(
+    r"(As|By|For|From|How|If|In|Its|Of|That|Their|The same|Those|To|What|When|Where|Whether|Which|Who|Whom|With)\b"
+)
 FLOORS = (
     *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage", "capturing", "fitting"),
     *("sae", "comparing", "tables", "views", "latents", "running", "asking", "api", "stages", "testing", "templates"),
@@ -181,6 +185,23 @@ def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_MODULE_LINES
     assert not text or ast.get_docstring(ast.parse(text))
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    """The docstrings of a file, and the strings below its attributes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield from filter(None, [ast.get_docstring(node)])
+            for above, below in itertools.pairwise(node.body):
+                match above, below:
+                    case ast.Assign() | ast.AnnAssign(), ast.Expr(ast.Constant(str(text))):
+                        yield text
+
+
+@_parametrised("harness", "plugins")
+def test_docstrings_stand_alone(path: Path) -> None:
+    """They begin with a noun or a verb, not with a word that leans on the line above."""
+    assert not [text for text in _docstrings(path) if LEANING.match(text)]
 
 
 @_parametrised("harness", "plugins")

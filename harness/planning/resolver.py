@@ -111,7 +111,7 @@ class _Resolver:
         return once
 
     def metrics(self, evaluations: list[Entry]) -> dict[str, tuple[Metric, ...]]:
-        """What each evaluation declares to measure: those of the suite first."""
+        """The metrics that each evaluation declares, by its name: those of the suite first."""
         names = dict.fromkeys([*(entry.name for entry in evaluations), *self.catalog.names("evaluation")])
         return {name: self.catalog.find("evaluation", name).spec.metrics for name in names}
 

@@ -226,7 +226,7 @@ class Suite:
         return {(entry.kind, entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
 
     def label(self, kind: str, columns: Mapping[str, Any]) -> str:
-        """How the plugin of a kind is written that columns of tables name."""
+        """The way a suite writes the plugin of a kind that columns of tables name."""
         return self.labels[kind, columns[kind], columns[f"{kind}_config"]]
 
     def asked_by(self, asker: Entry) -> dict[str, Entry]:
