@@ -162,7 +162,7 @@ class Steering:
                 raise Undefined(f"the prompt {prompt!r} has no token after the first")
             model = self._subject.model
             if not isinstance(model, HasHead):
-                raise Undefined("its model can't be run on from a site")
+                raise Undefined(f"its model, {type(model).__name__}, has no replay(): see harness.HasHead")
             last = int(np.flatnonzero(placed[0].keep)[-1])
             ids = torch.tensor(placed[0].window.ids)[None, : last + 1]
             self._replays[prompt] = model.replay(ids, self._subject.site), last

@@ -73,8 +73,10 @@ class Replays:
     @cached_property
     def _model(self) -> _WithHead:
         model = self.load_model()
-        if not isinstance(model, RunsTexts) or not isinstance(model, HasHead):
+        if not isinstance(model, RunsTexts):
             raise Undefined("its rows are stored; there is no model that could go on from them")
+        if not isinstance(model, HasHead):
+            raise Undefined(f"its model, {type(model).__name__}, has no replay(): see harness.HasHead")
         return model
 
     @cached_property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -24,7 +23,7 @@ class _Grid:
     """A view's columns and what is printed in them."""
 
     columns: list[Column]
-    rows: list[list[Any]]
+    rows: list[list[str | None]]
 
 
 def draw(view: View, width: int) -> Iterator[RenderableType]:
@@ -41,7 +40,8 @@ def draw(view: View, width: int) -> Iterator[RenderableType]:
         grid = _narrow(grid)
     headings = [column.heading for column in grid.columns]
     unbroken = [column.heading for column in grid.columns if not column.is_label]
-    yield display.table(f"\n{view.title}", headings, grid.rows, unbroken)
+    numbers = [column.heading for column in grid.columns if column.is_number]
+    yield display.table(f"\n{view.title}", headings, grid.rows, unbroken, numbers)
     for note in (*view.notes, *_reasons(view)):
         yield Text(wording.visible(note), style="dim")
     if left_out:
@@ -52,23 +52,34 @@ def draw(view: View, width: int) -> Iterator[RenderableType]:
 def _grid(view: View) -> _Grid:
     """Leave out columns of words that are all empty; give the interval of the main number a column of its own."""
     columns: list[Column] = []
-    found: list[list[Any]] = []
+    found: list[list[str | None]] = []
     for i, column in enumerate(view.columns):
         items = [row[i] for row in view.rows]
         if column.is_reason or (not column.is_number and all(item.value is None for item in items)):
             continue
         columns.append(column)
-        found.append([item.value for item in items])
+        found.append([_written(item, column) for item in items])
         if column.is_main and any(item.low is not None for item in items):
             columns.append(_INTERVAL)
             found.append([_interval(item, column) for item in items])
     return _Grid(columns, [list(row) for row in zip(*found, strict=True)])
 
 
+def _written(item: Item, column: Column) -> str | None:
+    if item.value is None:
+        return None
+    return str(item.value) if column.write is None else _unbroken(column.write(float(item.value)))
+
+
 def _interval(item: Item, column: Column) -> str | None:
     if item.low is None or item.high is None or column.write is None:
         return None
-    return f"{column.write(item.low)}\N{NO-BREAK SPACE}to {column.write(item.high)}"
+    return f"{_unbroken(column.write(item.low))}\N{NO-BREAK SPACE}to {_unbroken(column.write(item.high))}"
+
+
+def _unbroken(number: str) -> str:
+    """A number and its unit, kept on one line."""
+    return number.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _reasons(view: View) -> list[str]:
@@ -81,13 +92,12 @@ def _reasons(view: View) -> list[str]:
 def _narrow(grid: _Grid) -> _Grid:
     """A word to a line, but for what no-break spaces hold; parameters below a plugin's name may wrap at commas."""
 
-    def broken(value: Any, is_label: bool) -> Any:
-        if not isinstance(value, str):
-            return value
-        return value.replace("(", "\n(", 1) if is_label else value.replace(" ", "\n")
+    def broken(text: str, is_label: bool) -> str:
+        return text.replace("(", "\n(", 1) if is_label else text.replace(" ", "\n")
 
     rows = [
-        [broken(value, column.is_label) for value, column in zip(row, grid.columns, strict=True)] for row in grid.rows
+        [text and broken(text, column.is_label) for text, column in zip(row, grid.columns, strict=True)]
+        for row in grid.rows
     ]
     return _Grid([replace(column, heading=broken(column.heading, False)) for column in grid.columns], rows)
 

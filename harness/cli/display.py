@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -74,7 +74,13 @@ class TerminalDisplay:
         self.say(f"[{self.counts.total()}/{self.n_cells}] {event['status']} {cell.label}{reason}")
 
 
-def table(title: str, columns: list[str], rows: list[list[Any]], unbroken: Collection[str] = ()) -> Table:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    unbroken: Collection[str] = (),
+    numbers: Collection[str] = (),
+) -> Table:
     """A table whose numbers are right-aligned, short and never broken.
 
     Args:
@@ -82,12 +88,13 @@ def table(title: str, columns: list[str], rows: list[list[Any]], unbroken: Colle
         columns: the headings.
         rows: numbers, texts, and None for what is not there.
         unbroken: columns of texts that are never broken either, but at the new lines they have.
+        numbers: columns of numbers that are written already.
     """
     # All as it is: nothing is markup, and even `:x:` would become a picture.
     above = _lines(title) if title else None
     drawn = Table(title=above, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
-        is_number = any(isinstance(row[i], (int, float)) for row in rows)
+        is_number = column in numbers or any(isinstance(row[i], (int, float)) for row in rows)
         justify = "right" if is_number else "left"
         no_wrap = is_number or column in unbroken
         drawn.add_column(_lines(column), justify=justify, overflow="fold", no_wrap=no_wrap)  # type: ignore[arg-type]

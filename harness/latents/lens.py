@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.contracts.model import HasUnembedding, Model
+from harness.contracts.model import HasUnembedding, Model, RunsTexts
 from harness.errors import Undefined
 
 N_TOKENS = 10
@@ -43,9 +43,12 @@ class Lens:
         Raises:
             Undefined: there is no model, or none that can be asked; the reason says why.
         """
-        if not isinstance(self._loaded, HasUnembedding):
-            raise Undefined("its rows are stored; there is no model to ask")
-        return self._loaded
+        if isinstance(self._loaded, HasUnembedding):
+            return self._loaded
+        if isinstance(self._loaded, RunsTexts):
+            name = type(self._loaded).__name__
+            raise Undefined(f"its model, {name}, has no unembed() and token_texts(): see harness.HasUnembedding")
+        raise Undefined("its rows are stored; there is no model to ask")
 
     def __call__(self, directions: Float[Tensor, "u d"]) -> list[dict[str, Any]]:
         """The tokens `promoted` and `suppressed` by each direction, with their logits; or a `reason`, one for all."""

@@ -13,7 +13,7 @@ from harness.errors import PluginError, suggest
 
 Role = Literal["quality", "sparsity", "effect", "compared", "listed", "cost", "detail"]
 ROLES: tuple[str, ...] = get_args(Role)
-_UNITS = {"seconds": wording.seconds, "bytes": wording.size}
+_WRITERS = {"short": wording.short, "seconds": wording.seconds, "bytes": wording.size}
 _NAME = re.compile(r"\w+")
 _FAMILY = re.compile(r"\w*\*\w*")
 
@@ -28,7 +28,8 @@ class Metric:
         heading: for people, with its unit: `CE increase (nats)`. A `*` is filled in.
         meaning: half a sentence that says how to read it.
         higher_is_better: None where neither direction is better. Counts where a row does not say it.
-        format: how numbers are written, as in `format(value, ".3f")`; or `seconds`, or `bytes`.
+        format: how numbers are written, as in `format(value, ".3f")`; or `short`, with four significant digits, or
+            `seconds`, or `bytes`.
         role: the part it plays.
             `quality`: the first one of a suite ranks methods. A column of leaderboards with an interval, plotted
             against sparsity and costs, and in W&B's summary. Where 1 is the best there can be, plots show what it lacks
@@ -47,7 +48,7 @@ class Metric:
     heading: str
     meaning: str
     higher_is_better: bool | None = None
-    format: str = ".4g"
+    format: str = "short"
     role: Role = "detail"
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class Metric:
 
     def write(self, value: float) -> str:
         """A number of this metric as text."""
-        write = _UNITS.get(self.format)
+        write = _WRITERS.get(self.format)
         return write(value) if write else format(value, self.format)
 
     def named(self, name: str) -> Metric | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,7 +49,6 @@ class SAELearner(ABC):
     Schedule, dead latents, the norm of decoder rows and folding are the same for both.
     """
 
-    name: str
     short_run_peak = 4e-3
     """The learning rate that suits runs of 2,000 steps or fewer."""
     unit_decoder = True
@@ -62,6 +62,11 @@ class SAELearner(ABC):
     def __init__(self, config: SAEConfig) -> None:
         self.config = config
         self.passes = self.batch_rows = 1  # until `start` knows the rows
+
+    @cached_property
+    def name(self) -> str:
+        """The name in errors and warnings: the class's own, unless a kind gives another."""
+        return type(self).__name__
 
     def start(self, info: Info) -> None:
         self.begin(info, SAEWeights.initial(self.config.n_latents, info), SAEUnits(info.mean()))
@@ -87,6 +92,8 @@ class SAELearner(ABC):
 
     def finish(self) -> SAEDecomposition:
         self._check_losses()
+        if not self.units.is_measured:
+            raise self._none_trained_on()
         training = {"steps": self.step, "dead_latent_share": len(self.dead.now()) / self.config.n_latents}
         return self.decomposition(self.weights.folded(self.units), training)
 
@@ -137,10 +144,16 @@ class SAELearner(ABC):
 
     def none_held_out(self, parameter: str, way_out: str) -> ConfigError:
         """The error of a stream too short to have rows held out, which a parameter needs."""
+        if not self.units.is_measured:  # rows are held out of training only once there is any
+            return self._none_trained_on()
         return ConfigError(
             f"{self.name}: {parameter} needs rows kept out of training, one in {ONE_IN}, and among so few rows there "
             f"was none. Give {way_out}."
         )
+
+    def _none_trained_on(self) -> ConfigError:
+        held_out = f": one in {ONE_IN} is kept out of training, and here that was all" if self.holds_out else ""
+        return ConfigError(f"{self.name}: there was no row to train on{held_out}. Give more text.")
 
     def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: SAEForward) -> None:
         """Add the gradient of AuxK, which only dead latents get."""

@@ -107,7 +107,7 @@ def _labels(source: Any, activations: StoredActivations, session: Session) -> li
 def _truth(source: Any, activations: StoredActivations, session: Session) -> Truth:
     model: Model = session.create("model", source["model"])
     if not isinstance(model, KnowsTruth):
-        raise Undefined("nobody knows the true features of this model")
+        raise Undefined("the true features of this model are not known")
     return model.truth(activations.rows)
 
 

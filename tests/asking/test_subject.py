@@ -21,7 +21,7 @@ from harness.running.session import Session
 from harness.stages import scoring
 from harness.storage.activation_store import write_shard
 from harness.storage.store import Store
-from tests.support.tiny_models import TEXTS, save_tiny_language_model, save_tiny_model
+from tests.support.tiny_models import TEXTS, OnlyRuns, save_tiny_language_model, save_tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 LAST, FIRST = "resid_post.2", "resid_pre.0"
@@ -251,6 +251,30 @@ def test_a_latent_of_a_token_is_active_in_any_context(session: Session, folder: 
     assert scores == {"active_out_of_context": 1.0, "active_out_of_context_random_token": 0.0}
     deaf = dataclasses.replace(latent, threshold=1.1 * length)
     assert _scores(session, "context_dependence", _work(folder, site), deaf)["active_out_of_context"] == 0.0
+
+
+@dataclasses.dataclass
+class ToyConfig:
+    path: str
+    device: str
+
+
+class Toy(OnlyRuns):
+    """A model of one's own that runs texts and has no more abilities."""
+
+    def __init__(self, config: ToyConfig) -> None:
+        super().__init__(harness.create("model", "hf", path=config.path, device=config.device))
+
+
+def test_a_model_without_replay_is_named(session: Session, folder: Path, dictionaries: dict[str, Tensor]) -> None:
+    spec = harness.ModelSpec("toy", 1, "runs texts", Toy, ToyConfig)
+    session.catalog.entries["model", "toy"] = Registered(spec, sys.modules[__name__], "here", "1")
+    work = _work(folder)
+    work["subject"]["source"]["model"]["name"] = "toy"
+    steer = harness.Steer("The quick brown fox", torch.zeros(1, 32))
+    latent = _latent(0, dictionaries[LAST][0], "x")
+    with pytest.raises(harness.Undefined, match=r"^its model, Toy, has no replay\(\): see harness\.HasHead$"):
+        _ask(session, work, latent, steer)
 
 
 def test_without_a_head_or_a_model_cells_are_skipped(session: Session, folder: Path) -> None:

@@ -15,10 +15,13 @@ from rich.console import Console
 from harness import wording
 from harness.cli import boards, display
 from harness.planning.cells import Cell
+from harness.registry.metric import Metric
+from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
 from harness.tables.results import Results
 from harness.views.suite import views_of
+from harness.views.view import View, measured, view
 from tests.support.toy_suites import plan_of, raw_suite
 
 HOSTILE = "x[/y] [bold]b[/] :x: \x1b[31m"
@@ -26,11 +29,15 @@ PARAMETERS = 16384.0
 EXPLAINED, INTERVAL = 0.912345, 30
 
 
+def _print(console: Console, shown: View) -> None:
+    for part in boards.draw(shown, console.width):
+        console.print(part)
+
+
 def _printed(results: Results, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    for view in views_of(results):
-        for part in boards.draw(view, width):
-            console.print(part)
+    for shown in views_of(results):
+        _print(console, shown)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -69,16 +76,42 @@ def test_no_number_and_no_name_is_broken(tmp_path: Path, width: int) -> None:
     text = _printed(_finished(tmp_path, methods=methods), width)
     assert max(map(len, text.splitlines())) <= width
     words = set(text.split())
-    assert {"0.9123", "7.644", "1,000", "50,000", "atomic", "dense"} <= words | {w.partition("(")[0] for w in words}
+    assert {"0.9123", "7.6", "1,000", "50,000", "atomic", "dense"} <= words | {w.partition("(")[0] for w in words}
     assert {"k=123456789,", "(k=123456789,", "atomic(k=123456789,"} & words
-    numbers = {word for word in words if re.fullmatch(r"[\d,.-]+", word)}
-    known = {"0.9123", "7.644", "2,144", "3,379", "16,384", "0.03653", "-0.00295", "0.9648", "0.25", "0.75", "0.6"}
+    numbers = {word for word in words if re.fullmatch(r"[\d,.-]+%?", word)}
+    known = {"0.9123", "7.6", "2,144.2", "3,378.7", "16,384", "0.0365", "-0.003", "0.965", "25.0%", "0.750", "0.6000"}
     whole = {"0", "1", "2", "95", "1,000", "50,000", "10"}
     assert all(re.fullmatch(r"-?\d\.\d{4}", number) or number in known | whole for number in numbers), numbers
     if width < 120:
         assert re.search(r"left out, for want of width: parameters, seeds.*--json", " ".join(text.split()))
     else:
         assert width == 120 or ("16,384" in words and "left out" not in text)
+
+
+@pytest.mark.parametrize("width", [120, 34])
+def test_numbers_and_their_intervals_are_written_as_declared_and_as_on_the_page(width: int) -> None:
+    """Also in narrow terminals, where texts are broken at spaces and numbers from their units are not."""
+    share = Metric("share", "share", "of all", format=".1%", role="quality")
+    fields = [
+        measured(share, is_main=True),
+        measured(Metric("memory", "memory", "held", format="bytes")),
+        measured(Metric("plain", "plain", "declares no format")),
+    ]
+    line = {"share": 0.4853, "share_low": 0.3694, "share_high": 0.5821, "memory": 12_345_678.0, "plain": 12_345.6}
+    shown = view("made", fields, [line, {}])
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    _print(console, shown)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    written, ends = ["48.5%", "36.9% to", "12.3 MB", "12,346"], "58.2%"
+    if width == 120:
+        written[1] += f" {ends}"
+    (place,) = (i for i, text in enumerate(lines) if "48.5%" in text)
+    assert re.split(r"\s{2,}", lines[place].strip()) == written
+    assert width == 120 or lines[place + 1].strip() == ends
+    assert lines[-1].split() == ["–"] * 4
+    values, _ = sheet(shown).rows
+    assert [value.text for value in values] == ["48.5%", "12.3 MB", "12,346"]
+    assert values[0].note == "36.9% to 58.2%"
 
 
 def test_markup_in_a_label_is_text(tmp_path: Path) -> None:
@@ -92,14 +125,14 @@ def test_what_has_no_score_has_a_dash_and_a_reason(tmp_path: Path) -> None:
         text = _printed(_finished(tmp_path, unscored, methods=["atomic", "dense"]), 200).partition("Latents of")[2]
         place = text.partition("Latents of")[0]
         lines = {line.split()[0]: line.split() for line in place.splitlines() if line.startswith(("atomic", "dense"))}
-        assert "lookup auroc (chance 0.5)" in place and lines["dense"][2:] == ["–", "0.25", "0.25"]
+        assert "lookup auroc (chance 0.5)" in place and lines["dense"][2:] == ["–", "25.0%", "25.0%"]
         assert place.count("undefined: lookup auroc: nothing here") == 1
     assert lines["atomic"][2] == "–"
 
 
 def test_without_scorers_dead_and_rare_latents_are_shown(tmp_path: Path) -> None:
     text = _printed(_finished(tmp_path, scorers=[]), 200).partition("Latents of")[2]
-    assert "dead" in text and "rare" in text and "0.25" in text
+    assert "dead" in text and "rare" in text and "25.0%" in text
 
 
 def test_one_scorer_twice_has_two_columns(tmp_path: Path) -> None:

@@ -75,3 +75,16 @@ def test_what_the_readme_shows_explains_itself(capsys: pytest.CaptureFixture[str
         parameter["name"]: parameter["meaning"] for parameter in json.loads(capsys.readouterr().out)["parameters"]
     }
     assert "‖x−x̂‖²/‖x‖²" in meaning["threshold"] and all(meaning.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "penalty"), [("relu_sae", "l1 · Σ codes,"), ("gated_sae", "l1 · Σ relu(π) + ‖y − ŷ(relu(π))‖²,")]
+)
+def test_the_weight_of_a_penalty_is_told_by_the_loss_of_the_kind(
+    name: str, penalty: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both take the parameter from one base; its place among the others and its default stay."""
+    assert cli.main(["show", f"method/{name}", "--json"]) == 0
+    parameters = {parameter["name"]: parameter for parameter in json.loads(capsys.readouterr().out)["parameters"]}
+    assert f"loss = ‖y − ŷ‖² + {penalty} for rows y" in parameters["l1"]["meaning"]
+    assert list(parameters)[-2:] == ["target_l0", "l1"] and parameters["l1"]["default"] == "null"

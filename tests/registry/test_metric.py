@@ -49,6 +49,11 @@ def test_numbers_are_written_as_declared(value: float, how: str, text: str) -> N
     assert Metric("m", "m", "a number", format=how).write(value) == text
 
 
+@pytest.mark.parametrize(("value", "text"), [(12_345.6, "12,346"), (0.123456, "0.1235"), (16_384.0, "16,384")])
+def test_where_no_format_is_declared_numbers_are_short(value: float, text: str) -> None:
+    assert Metric("m", "m", "a number").write(value) == text
+
+
 def test_a_spec_with_other_things_than_metrics_is_refused() -> None:
     spec = Spec("evaluation", "e", 1, "a toy evaluation", "x:Y")
     metric = Metric("m", "m", "a number")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import harness
+from harness.contracts.rows import bare_rows
+from harness.sae.held_out import is_held_out
 from tests.support import literal
 
 EPS = torch.finfo(torch.float64).eps
@@ -102,3 +104,52 @@ def test_what_the_loss_leaves_out_gets_no_gradient() -> None:
     sae = WithMore(harness.SAEConfig(n_latents=16, passes=2))
     harness.fit(sae, literal.mixture(500).float())
     assert torch.equal(sae.unused, torch.ones(3)) and sae.gain.all()
+
+
+class Forgetful(harness.SAELearner):
+    """Gives no name, and a loss that breaks at once."""
+
+    encode, decomposition = Plain.encode, Plain.decomposition  # type: ignore[assignment]
+
+    def loss(self, y: Tensor, codes: Tensor, error: Tensor) -> Tensor:
+        return super().loss(y, codes, error) * torch.nan
+
+
+def test_one_that_gives_no_name_is_called_as_its_class() -> None:
+    sae = Forgetful(harness.SAEConfig(n_latents=16))
+    with pytest.raises(harness.HarnessError, match=r"^Forgetful: the loss is NaN or infinite at step 1 of "):
+        harness.fit(sae, literal.mixture(500).float())
+    assert sae.name == "Forgetful" and Plain(sae.config).name == "plain"
+    assert harness.create("method", "topk_sae", n_latents=8, k=2).name == "topk_sae"
+
+
+class Holding(Plain):
+    """Keeps some rows out of training, and does not need any."""
+
+    holds_out = True
+
+
+@pytest.mark.parametrize("name", ["batch_topk_sae", "relu_sae", "holding"])
+def test_where_all_rows_are_held_out_that_is_said(name: str) -> None:
+    own = {"batch_topk_sae": {"k": 2}, "relu_sae": {"target_l0": 2}}
+    if name == "holding":
+        sae: Any = Holding(harness.SAEConfig(n_latents=16))
+    else:
+        sae = harness.create("method", name, n_latents=16, **own[name])
+    x, rows = literal.mixture(500).float(), bare_rows(500)
+    held_out = is_held_out(rows)
+    info = harness.Info(x.shape[1], int(held_out.sum()), 0, x.device, x.dtype, lambda: x.mean(dim=0))
+    sae.start(info)
+    sae.partial_fit(harness.Batch(x[torch.from_numpy(held_out)], lambda: rows[held_out]))
+    with pytest.raises(
+        harness.ConfigError, match=r"there was no row to train on: one in 32 .* that was all. Give more"
+    ):
+        sae.finish()
+
+
+def test_without_any_row_nothing_is_said_of_held_out_ones() -> None:
+    x = literal.mixture(10).float()
+    sae = Plain(harness.SAEConfig(n_latents=16))
+    sae.start(harness.Info(x.shape[1], 10, 0, x.device, x.dtype, lambda: x.mean(dim=0)))
+    with pytest.raises(harness.ConfigError, match=r"^plain: there was no row to train on\. Give more text\.$"):
+        sae.finish()

@@ -41,7 +41,7 @@ def test_labels_truth_and_dictionaries(harness_cli: Cli, tmp_path: Path) -> None
         "known": "sparse_probing: its rows came without texts; there is no corpus that could label them"
     }
     assert skipped["ground_truth"] == {
-        "gpt2": "ground_truth: nobody knows the true features of this model",
+        "gpt2": "ground_truth: the true features of this model are not known",
         "known": "ground_truth: no latents",
     }
 

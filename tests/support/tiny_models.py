@@ -233,3 +233,11 @@ def tiny_tokenizer(template: str = "$A") -> Any:
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
+
+
+class OnlyRuns:
+    """A text model that gives activations and goes on from none."""
+
+    def __init__(self, model: Any) -> None:
+        self.windows, self.activations = model.windows, model.activations
+        self.n_layers, self.width, self.tokenizer_hash = model.n_layers, model.width, model.tokenizer_hash

@@ -102,6 +102,10 @@ class ReLUSAEConfig(L1SAEConfig):
 class GatedSAEConfig(L1SAEConfig):
     """Gated SAE, its gate sparse by an L1 penalty; give either its weight or the L0 to reach."""
 
+    l1: float | None = None
+    """A fixed weight: loss = ‖y − ŷ‖² + l1 · Σ relu(π) + ‖y − ŷ(relu(π))‖², for rows y of mean norm 1 around their
+    mean; the gate π learns from the last two, which take relu(π) for the codes."""
+
 
 @dataclass(kw_only=True)
 class JumpReLUSAEConfig(PenaltySAEConfig):

@@ -1,0 +1,34 @@
+"""Replays: why there are none, told of the model that the rows are of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness
+from harness.latents.lens import Lens
+from tests.support.tiny_models import TEXTS, OnlyRuns, save_tiny_language_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder: Path = save_tiny_language_model("gpt2", tmp_path_factory.mktemp("gpt2"))
+    return harness.create("model", "hf", path=str(folder))
+
+
+def test_a_text_model_without_replay_is_named_and_not_taken_for_stored_rows(model: Any) -> None:
+    context = harness.evaluation_context(OnlyRuns(model), TEXTS, "resid_post.1", context=16)
+    assert context.replays is not None
+    with pytest.raises(harness.Undefined) as told:
+        next(iter(context.replays()))
+    assert told.value.reason == "its model, OnlyRuns, has no replay(): see harness.HasHead"
+    able = harness.evaluation_context(model, TEXTS, "resid_post.1", context=16)
+    assert able.replays is not None and len(next(iter(able.replays())).rows)
+
+
+def test_neither_is_one_without_unembedding_by_the_logit_lens(model: Any) -> None:
+    with pytest.raises(harness.Undefined) as told:
+        _ = Lens(lambda: OnlyRuns(model)).model
+    assert told.value.reason == "its model, OnlyRuns, has no unembed() and token_texts(): see harness.HasUnembedding"
