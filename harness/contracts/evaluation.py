@@ -83,7 +83,7 @@ class EvaluationContext:
     labels: Callable[[], Sequence[Mapping[str, str]]] | None = None
     """The labels of each document, by its number. Raises `Undefined` where there is no corpus that could have them."""
     truth: Callable[[], Truth] | None = None
-    """The features that the rows were made of. Raises `Undefined` where nobody knows them."""
+    """The features that the rows were made of. Raises `Undefined` where they are not known."""
     shared: dict[str, Any] = field(default_factory=dict)
     """A store for what evaluations want to reuse with the next decomposition of the same rows."""
 

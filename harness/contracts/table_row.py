@@ -62,7 +62,7 @@ def checked_rows(found: object, where: str) -> list[TableRow]:
     """The rows that a plugin gives; a PluginError, with `where`, if they are not rows or hold a NaN or infinity."""
     rows = list(found) if isinstance(found, Iterable) else None
     if rows is None or not all(isinstance(row, TableRow) for row in rows):
-        raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
+        raise PluginError(f"{where} returned {found!r:.80}, not TableRows in a list or one by one.")
     for row in rows:
         if row.value is not None and not math.isfinite(row.value):
             raise PluginError(f"{where}: {row.metric} is {row.value}. Give None and a reason.")

@@ -68,7 +68,7 @@ class TaskScore:
     numerator: Float[np.ndarray, "m m"]
     denominator: Float[np.ndarray, "m m"]
     n: int
-    """The number of answers that were judged."""
+    """The number of answers that were counted."""
     higher_is_better: bool = True
     bounds: tuple[float, float] = (0.0, 1.0)
 
@@ -90,6 +90,6 @@ class Task(Protocol):
         """Give the metrics of one similarity, each for the families that it is about.
 
         Raises:
-            Undefined: the suite has nothing to judge by; the reason says why.
+            Undefined: the suite has nothing to count; the reason says why.
         """
         ...

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.registry.parameters import describe
 from harness.registry.specs import KINDS
 from harness.testing import _checks_of as checks_of
 from harness.testing import raise_problems
@@ -31,6 +32,8 @@ def test_the_example_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
         exec(compile(program, kind, "exec"), {})
     params = {"path": "story.txt"} if kind == "corpus" else {}
     declared = Registration(kind, Path(example.file).stem, params, (example.file,))
+    config = declared.catalog.find(kind, declared.name).spec.config
+    assert config is None or all(parameter["meaning"] for parameter in describe(config))
     subject = subject_of(kind, declared.create, declared)
     findings = [run_check(check, subject) for check in checks_of(kind)]
     raise_problems(findings)
