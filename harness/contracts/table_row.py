@@ -23,7 +23,7 @@ class DocumentSums:
     numerator: list[float]
     """One number for each document of the context, in its order; 0 where a document adds nothing."""
     denominator: list[float]
-    """As many numbers in the same order; 0 where a document adds nothing."""
+    """Numbers in the same order; 0 where a document adds nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TableRow:
     n: int
     """The number of items that the value rests on: of rows for most metrics."""
     higher_is_better: bool | None = None
-    """None where neither direction is better, or where the metric's declaration says it."""
+    """Direction that is better; None where neither is, or where the metric's declaration says it."""
     reason: str | None = None
     """The reason why there is no value."""
     documents: DocumentSums | None = None
