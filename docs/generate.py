@@ -52,7 +52,7 @@ _DEFINITION = re.compile(r"^( *)([a-z]\w*)(?: {2,}|: )(\S.*(?:\n\1 +\S.*)*)", re
 def pages() -> dict[str, str]:
     """All pages by their names."""
     made = {"cli.md": _cli(), "suites.md": _suites(), "plugins.md": _plugins(), "tables.md": _tables()}
-    made["contracts.md"] = contracts.page(ROOT / "harness" / "contracts", KINDS)
+    made["contracts.md"] = contracts.page(ROOT / "harness", KINDS)
     return {name: f"{text.strip()}\n" for name, text in made.items()}
 
 

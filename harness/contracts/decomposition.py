@@ -40,8 +40,11 @@ class Codes:
     """
 
     values: Float[Tensor, "n k"]
+    """The coefficients: k of each row, or of all m latents where there are no indices."""
     indices: Int[Tensor, "n k"] | None = None
+    """The latent that each coefficient belongs to; None where codes are dense."""
     n_latents: int | None = None
+    """The number m of latents, which sparse codes must be told before they can be made dense."""
 
     def __repr__(self) -> str:
         n, m = len(self.values), self.values.shape[1] if self.indices is None else self.n_latents
@@ -92,13 +95,16 @@ class Decomposition(ABC):
         return f"{type(self).__name__}({', '.join([*known, f'signed={self.signed}'])})"
 
     @abstractmethod
-    def encode(self, x: Float[Tensor, "n d"]) -> Codes: ...
+    def encode(self, x: Float[Tensor, "n d"]) -> Codes:
+        """The codes of rows, each of which depends on its row and the fit alone."""
 
     @abstractmethod
-    def decode(self, codes: Codes) -> Float[Tensor, "n d"]: ...
+    def decode(self, codes: Codes) -> Float[Tensor, "n d"]:
+        """The rows that codes stand for."""
 
     @cached_property
     def n_latents(self) -> int:
+        """The number of latents; to be set where there is no dictionary."""
         if self.dictionary is None:
             raise HarnessError(f"{type(self).__name__}: set n_latents; without a dictionary it can't be derived.")
         return self.dictionary.shape[0]

@@ -36,6 +36,7 @@ class ReplayedRows:
     """
 
     replay: Replay
+    """The windows, which the model has run and can run again."""
     places: Bool[Tensor, "b t"]
     """True for the tokens whose activations are the rows."""
     counted: Bool[Tensor, "b t"]
@@ -45,6 +46,7 @@ class ReplayedRows:
     documents: Int[Tensor, " n"]
     """The document number of each prediction, as in the context."""
     device: torch.device
+    """The device that `rows` are on."""
 
     @property
     def rows(self) -> Float[Tensor, "r d"]:
@@ -70,7 +72,9 @@ class EvaluationContext:
     """The data that an evaluation may look at. `blocks` can be iterated any number of times, always in one order."""
 
     n_rows: int
+    """Number of rows, masked ones among them."""
     width: int
+    """Dimensions of a row."""
     blocks: Callable[[], Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]]
     """Pairs of float32 rows and their mask; True marks rows that are left out of masked metrics (sinks)."""
     documents: Int[Tensor, " n"]
@@ -89,4 +93,5 @@ class EvaluationContext:
 
     @property
     def n_documents(self) -> int:
+        """The number of documents that have rows."""
         return int(self.documents.max()) + 1 if self.n_rows else 0

@@ -23,7 +23,7 @@ class Explainer(Protocol):
     """
 
     def plan(self, latent: Latent) -> Sequence[Request]:
-        """List the requests about one latent; none if nobody is asked."""
+        """List the requests about one latent; none if it needs no answers."""
         ...
 
     def reduce(self, latent: Latent, requests: Sequence[Any], responses: Sequence[Any]) -> str:

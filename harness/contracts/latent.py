@@ -19,6 +19,7 @@ class LatentWindow:
     """A few consecutive tokens of a document and what one pole of a latent does on each of them."""
 
     document: str
+    """The id of the document."""
     tokens: tuple[str, ...]
     """Tokens that together spell the text: the space before a word belongs to its token."""
     activations: tuple[float, ...]
@@ -32,6 +33,7 @@ class LatentWindow:
 
     @property
     def text(self) -> str:
+        """The text of all tokens."""
         return "".join(self.tokens)
 
     @property
@@ -45,12 +47,15 @@ class Latent:
     """One pole of one latent. `explain` and `test` windows come from different documents."""
 
     index: int
+    """Number of the latent: its row in the dictionary."""
     sign: int
     """1, or -1 for the negative pole of a signed code; activations and `direction` are multiplied by it."""
     threshold: float
     """A token is active where its activation exceeds it."""
     explain: tuple[LatentWindow, ...]
+    """Windows to learn from what it stands for."""
     test: tuple[LatentWindow, ...]
+    """Windows to be tested on; an explainer sees none."""
     direction: Float[Tensor, " d"] | None = None
     """The latent's row of the dictionary."""
     source: str | None = None
@@ -58,8 +63,9 @@ class Latent:
     other: Latent | None = None
     """Another latent of the decomposition: its explanation is the random one that controls this one's."""
     near_explain: tuple[LatentWindow, ...] = ()
+    """Silent windows that are hard to tell from active ones, of the documents of `explain`; see `against`."""
     near_test: tuple[LatentWindow, ...] = ()
-    """Silent windows that are hard to tell from active ones, of the documents of each half; see `against`."""
+    """Such windows of the documents of `test`."""
     explanation: str | None = None
     """An explainer's text about the explain windows; given to scorers whose Spec says needs=("explanation",)."""
 

@@ -25,11 +25,15 @@ class Info:
     """Facts that a learner is given before the first batch."""
 
     width: int
+    """Dimensions of a row."""
     n_rows: int
     """Rows of one pass."""
     seed: int
+    """Seed of the fit; `generator` draws from it."""
     device: torch.device
+    """The device that rows are on."""
     dtype: torch.dtype
+    """The type of the rows."""
     mean: Callable[[], Float[Tensor, " d"]]
     """The mean of the rows in float64, taken when called; costs a reading of the rows."""
 
@@ -44,7 +48,9 @@ class Batch:
     """Rows of the stream. `x` is only lent: clone what is to be kept."""
 
     x: Float[Tensor, "b d"]
+    """The rows, b of them in order of the stream."""
     make_rows: Callable[[], pd.DataFrame] = field(repr=False)
+    """The maker of `rows`, for the engine."""
 
     @cached_property
     def rows(self) -> pd.DataFrame:

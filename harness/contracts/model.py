@@ -23,11 +23,14 @@ class Window:
     """Up to `context` consecutive tokens of a document, as the model will see them."""
 
     ids: Sequence[int]
+    """Ids of the tokens."""
     special: Sequence[bool]
     """True for tokens that the tokenizer added or that are control tokens."""
     start: Sequence[int | None]
-    """Character offsets in the document; None without a fast tokenizer and for tokens that stand for no text."""
+    """The character of the document at which each token begins; None without a fast tokenizer and for tokens that
+    stand for no text."""
     end: Sequence[int | None]
+    """The character after each token, or None."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +38,9 @@ class Capture:
     """Activations by site, in the model's dtype and on the CPU, and the identity of each row."""
 
     x: dict[str, Float[Tensor, "n d"]]
+    """The rows at each site, which all have the same order."""
     rows: pd.DataFrame
+    """The identity of each row, as `make_rows` makes it."""
 
     def __repr__(self) -> str:
         widths = ", ".join(map(str, dict.fromkeys(x.shape[1] for x in self.x.values())))

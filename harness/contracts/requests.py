@@ -15,6 +15,7 @@ class Embed:
     """Asks for the sentence embedding of each text; the response is `[n, e]`, of unit norm, in float64."""
 
     texts: tuple[str, ...]
+    """The n texts."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class EmbedText:
     """
 
     text: str
+    """The text."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,11 @@ class Choose:
     """
 
     system: str
+    """The instruction that comes first."""
     user: str
+    """The question."""
     choices: tuple[str, ...]
+    """The answers to choose from, such as `("Yes", "No")`."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,11 @@ class Generate:
     """Asks a judge for its likeliest answer, of up to `max_tokens`; the response is a text, or a `Failure`."""
 
     system: str
+    """The instruction that comes first."""
     user: str
+    """The question."""
     max_tokens: int
+    """The most tokens of an answer."""
     schema: str | None = None
     """A JSON schema, as text, that the answer should follow. Not every judge can be held to one: say in the prompt what
     is wanted, and parse the answer."""
@@ -59,7 +67,9 @@ class Likelihood:
     """
 
     context: str
+    """The text before."""
     text: str
+    """The text whose likelihood is asked for."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class Failure:
     """
 
     reason: str
+    """The reason why there is no answer, for tables."""
     transient: bool = True
     """True if it may still be answered: the cell then stays to do, and the next run asks again. False for what is
     settled, such as a text that is refused or an answer that can't be read: kept like an answer, and never asked again.
@@ -80,6 +91,7 @@ class Activate:
     """Asks what the pole does on texts; the response is a list of `Activated`, one for each text."""
 
     texts: tuple[str, ...]
+    """The texts to run the model on."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ class Activated:
     """A text in the tokens of the model that is decomposed, and what the pole does on each of them."""
 
     tokens: tuple[str, ...]
+    """Tokens that together spell the text."""
     activations: tuple[float, ...]
     """The activation on each token, 0 or more; 0 also where capture keeps no row, as for a window's first token, and on
     masked rows."""
@@ -99,7 +112,9 @@ class Steer:
     """
 
     prompt: str
+    """The text that the model goes on from."""
     additions: Float[Tensor, "r d"]
+    """The r rows, each of which is added in a run of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +124,9 @@ class Unembed:
     """
 
     directions: Float[Tensor, "r d"]
+    """The r directions of the residual stream."""
     n_tokens: int
+    """The number t of tokens for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +134,7 @@ class Promoted:
     """The tokens that a direction promotes, that of the largest logit first."""
 
     ids: Int[Tensor, " t"]
+    """The ids of the tokens."""
     texts: tuple[str, ...]
     """The texts of the tokens, with the space before a word, as in windows."""
     unembedding: Float[Tensor, "t e"]
@@ -124,6 +142,7 @@ class Promoted:
 
 
 Request: TypeAlias = Embed | Choose | Generate | Likelihood | Activate | Steer | Unembed
+"""Something that `plan` of a scorer or an explainer may ask."""
 
 
 def prompt_of(request: Choose | Generate | Likelihood | EmbedText) -> str:

@@ -1,7 +1,9 @@
 """The identity of activation rows: a DataFrame with one line per row, and its form as tensors on disk.
 
-Invariant: `document` is an index into the texts, or the stable id in a corpus; `start` and `end` are character
-offsets in the document, NA where the tokenizer gives none.
+Its columns: `document`, the stable id in a corpus, or an index into texts that have none; `window`, the number of the
+window in the document, and `position`, that of the token in the window, both from 0 on; `start` and `end`, the first
+character of the token in the document and the one after its last, NA where the tokenizer gives none; `special`, True
+for tokens that are no text.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ A scorer is pure: `plan` says what it wants to know, the harness finds it out (m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does without torch
@@ -32,10 +32,10 @@ class Scorer(Protocol):
         ...
 
     def plan(self, latent: Latent) -> Sequence[Request]:
-        """List the requests about one latent; none if nobody is asked."""
+        """List the requests about one latent; none if it needs no answers."""
         ...
 
-    def reduce(self, latent: Latent, requests: Sequence[Any], responses: Sequence[Any]) -> Sequence[TableRow]:
+    def reduce(self, latent: Latent, requests: Sequence[Any], responses: Sequence[Any]) -> Iterable[TableRow]:
         """Give the metrics of one latent.
 
         The main metric's control is `<metric>_random_explanation` if there is one. The main metric's own row may carry

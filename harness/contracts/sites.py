@@ -8,6 +8,7 @@ from typing import NamedTuple
 from harness.errors import ConfigError, suggest
 
 SITE_KINDS = ("resid_post", "resid_pre", "mlp_out", "attn_out")
+"""Kinds of sites."""
 
 
 class Site(NamedTuple):
@@ -18,7 +19,9 @@ class Site(NamedTuple):
     """
 
     kind: str
+    """One of `SITE_KINDS`."""
     layer: int
+    """Number of the block, from 0 on."""
 
 
 def parse_site(text: str) -> Site:

@@ -21,8 +21,11 @@ class Metered:
     """A response (or a `Failure`) with the tokens that it took, which a judge that knows them may give in its place."""
 
     response: Any
+    """The response, or a `Failure`."""
     n_prompt_tokens: int
+    """Tokens of the request."""
     n_answer_tokens: int
+    """Tokens of the answer."""
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,29 @@ if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does w
 class DocumentSums:
     """A metric as a ratio of sums over documents: its value is Σ numerator / Σ denominator.
 
-    Both lists have one item for each document of the context, in its order (0 and 0 where a document adds nothing).
     Intervals come from drawing documents anew.
     """
 
     numerator: list[float]
+    """One number for each document of the context, in its order; 0 where a document adds nothing."""
     denominator: list[float]
+    """Numbers in the same order; 0 where a document adds nothing."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One metric of one cell. `value` is None where it can't be computed, and `reason` says why."""
+    """One metric of one cell."""
 
     metric: str
+    """The name of the metric, which is no column of tables."""
     value: float | None
+    """A finite number; None where it can't be computed."""
     n: int
     """The number of items that the value rests on: of rows for most metrics."""
     higher_is_better: bool | None = None
+    """Direction that is better; None where neither is, or where the metric's declaration says it."""
     reason: str | None = None
+    """The reason why there is no value."""
     documents: DocumentSums | None = None
     """Given for metrics that leaderboards compare; without it a metric gets no interval."""
     verdicts: Sequence[Verdict] = ()
@@ -56,13 +61,14 @@ class Verdict:
     shown: str | None = None
     """The text as it was shown, where it is not the window's: with marks, say."""
     reason: str | None = None
+    """The reason why there was no answer."""
 
 
 def checked_rows(found: object, where: str) -> list[TableRow]:
     """The rows that a plugin gives; a PluginError, with `where`, if they are not rows or hold a NaN or infinity."""
     rows = list(found) if isinstance(found, Iterable) else None
     if rows is None or not all(isinstance(row, TableRow) for row in rows):
-        raise PluginError(f"{where} returned {found!r:.80}, not a list of TableRows.")
+        raise PluginError(f"{where} returned {found!r:.80}, not TableRows in a list or one by one.")
     for row in rows:
         if row.value is not None and not math.isfinite(row.value):
             raise PluginError(f"{where}: {row.metric} is {row.value}. Give None and a reason.")

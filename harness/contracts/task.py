@@ -22,9 +22,13 @@ class ComparedSite:
     """A site of a model of a suite, as far as a task needs to know it."""
 
     family: str
+    """The family of the model, whose members differ by their seed."""
     model: str
+    """The label of the model."""
     site: str
+    """The name of the site, such as `resid_post.3`."""
     layer: int
+    """The number of the site's layer, from 0 on."""
     n_layers: int | None
     """The number of the model's layers; None where it is not known before the model is loaded."""
     control_of: str | None = None
@@ -63,14 +67,19 @@ class TaskScore:
     """
 
     metric: str
+    """The name of the metric."""
     family: str
     """The models that the score is about: a family, or what several families have in common."""
     numerator: Float[np.ndarray, "m m"]
+    """Finite sums over what is right, such as the number of right answers."""
     denominator: Float[np.ndarray, "m m"]
+    """Finite sums over all that was asked, such as the number of answers; 0 where nothing was."""
     n: int
-    """The number of answers that were judged."""
+    """The number of answers that were counted."""
     higher_is_better: bool = True
+    """False where a lower score is better."""
     bounds: tuple[float, float] = (0.0, 1.0)
+    """The lowest and the highest value that it can have."""
 
 
 class Task(Protocol):
@@ -90,6 +99,6 @@ class Task(Protocol):
         """Give the metrics of one similarity, each for the families that it is about.
 
         Raises:
-            Undefined: the suite has nothing to judge by; the reason says why.
+            Undefined: the suite has nothing to count; the reason says why.
         """
         ...

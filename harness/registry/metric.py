@@ -67,6 +67,7 @@ class Metric:
 
     @property
     def is_family(self) -> bool:
+        """True for a family of metrics."""
         return "*" in self.name
 
     def write(self, value: float) -> str:

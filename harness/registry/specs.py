@@ -110,7 +110,7 @@ class SimilaritySpec(PluginSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerSpec(PluginSpec):
-    """A scorer of latents. One that needs nothing asks nobody.
+    """A scorer of latents. One without `needs` runs without judge, encoder and model.
 
     `needs`, by whom its requests are answered:
         `"choose"`, `"generate"`, `"likelihood"`: a judge that provides it.
@@ -133,7 +133,7 @@ class ScorerSpec(PluginSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainerSpec(PluginSpec):
-    """An explainer of latents. One that needs nothing asks nobody.
+    """An explainer of latents. One without `needs` runs without judge, encoder and model.
 
     `needs`, by whom its requests are answered:
         `"choose"`, `"generate"`, `"likelihood"`: a judge that provides it.

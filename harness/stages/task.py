@@ -132,7 +132,7 @@ class _Compare:
 def _checked(scores: object, name: str, main_metric: str, n_models: int) -> Sequence[TaskScore]:
     """The scores of a task; a PluginError if they are not what its contract says."""
     if not isinstance(scores, Sequence) or not all(isinstance(score, TaskScore) for score in scores):
-        raise PluginError(f"task {name}: score() returned {scores!r:.80}, not a list of TaskScores.")
+        raise PluginError(f"task {name}: score() returned {scores!r:.80}, not a list or tuple of TaskScores.")
     if main_metric not in (score.metric for score in scores):
         raise PluginError(f"task {name}: score() gives no {main_metric!r}, which it names as its main metric.")
     for score in scores:

@@ -41,7 +41,7 @@ class CorpusUnderTest:
 
     @cached_property
     def documents(self) -> list[Document]:
-        """Its first documents, as they came the first time; that there are none is the first check's to tell."""
+        """The first documents, as they came the first time; that there are none is the first check's to tell."""
         if self._has_failed:
             raise NotChecked("nothing to check before `gives_documents` holds")
         self._has_failed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from harness.contracts.evaluation import EvaluationContext, ReplayedRows
 from harness.contracts.model import Truth
 from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
+from harness.registry.metric import Metric
 from harness.testing.checks import NotChecked
 
 N_DOCUMENTS, WIDTH = 96, 24
@@ -61,7 +62,7 @@ class JudgedRows:
         yield from zip(self.x.split(size), self.masked.split(size), strict=True)
 
     def replays(self, n_windows: int) -> Iterator[ReplayedRows]:
-        """The windows, a number of documents at a time; one whose rows are all masked has nothing to judge."""
+        """The windows, a number of documents at a time; one whose rows are all masked is left out."""
         kept = self.documents[~self.masked].unique()
         for chosen in kept.split(n_windows) if len(kept) else ():
             yield self._replayed([(self.documents == number).nonzero()[:, 0] for number in chosen.tolist()], chosen)
@@ -184,13 +185,19 @@ class Offered:
 
 
 class EvaluationUnderTest:
-    """An evaluation, by what makes a fresh one, and what its Spec says that it needs (None: no Spec is at hand)."""
+    """An evaluation, by what makes a fresh one, and what its Spec needs and declares (None: no Spec is at hand)."""
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Any], needs: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        needs: Sequence[str] | None = None,
+        metrics: tuple[Metric, ...] | None = None,
+    ) -> None:
         self.make = make
         self.needs = needs
+        self.metrics = metrics
 
     @cached_property
     def outcome(self) -> Any:
@@ -206,14 +213,20 @@ class EvaluationUnderTest:
         return judged_rows()
 
     def evaluate(self, offered: Offered, decomposition: Decomposition | None = None, evaluation: Any = None) -> Any:
-        """The answer of an evaluation, a fresh one if none is given."""
+        """The answer of an evaluation, a fresh one if none is given; what it gives one by one is gathered in a list."""
         evaluation = self.make() if evaluation is None else evaluation
-        return evaluation.evaluate(decomposition or directions(), offered.context)
+        found: object = evaluation.evaluate(decomposition or directions(), offered.context)
+        return list(found) if isinstance(found, Iterator) else found
 
     def table(
         self, offered: Offered, decomposition: Decomposition | None = None, evaluation: Any = None
     ) -> dict[str, TableRow]:
         """The table rows by their metric."""
-        if not isinstance(self.outcome, list) or not all(isinstance(row, TableRow) for row in self.outcome):
+        if not are_table_rows(self.outcome):
             raise NotChecked("nothing to check before `gives_table_rows` holds")
         return {row.metric: row for row in self.evaluate(offered, decomposition, evaluation)}
+
+
+def are_table_rows(found: object) -> bool:
+    """True for rows of tables in any collection, as runs take them."""
+    return isinstance(found, Iterable) and all(isinstance(row, TableRow) for row in found)

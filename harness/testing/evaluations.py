@@ -13,9 +13,10 @@ import torch
 
 from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
+from harness.registry.metric import metric_named
 from harness.tables.tidy import SIDE
 from harness.testing.checks import Broken, Check, NotChecked, described, seed_globally
-from harness.testing.evaluation_trials import EvaluationUnderTest, Offered, directions
+from harness.testing.evaluation_trials import EvaluationUnderTest, Offered, are_table_rows, directions
 from harness.testing.learners import SeedWatch
 
 _TOLERANCE = 1e-5
@@ -23,18 +24,18 @@ _TAKEN_NAMES = (*SIDE, "seeds")
 
 
 def gives_table_rows(under_test: EvaluationUnderTest) -> None:
-    """evaluate() gives a list of TableRows, each of another metric: a finite value, or None and the reason."""
+    """evaluate() gives TableRows, each of another metric: a finite value, or None and the reason."""
     found = under_test.outcome
     if isinstance(found, Undefined):
         raise Broken(f"has no value for ordinary rows ({found.reason}); check it with other parameters.")
     if isinstance(found, Exception):
         raise found
-    if not isinstance(found, list) or not found or not all(isinstance(row, TableRow) for row in found):
-        raise Broken(f"evaluate() gave {found!r:.60}; give a list of harness.TableRows.")
-    names = [row.metric for row in found]
+    if not are_table_rows(found) or not (rows := list(found)):
+        raise Broken(f"evaluate() gave {found!r:.60}; give harness.TableRows, in a list or one by one.")
+    names = [row.metric for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Broken(f"evaluate() gives {twice[0]!r} twice; each metric is one row of a table.")
-    for row in found:
+    for row in rows:
         _check_row(row)
 
 
@@ -208,6 +209,20 @@ def needs_what_it_says(under_test: EvaluationUnderTest) -> None:
         raise Broken(f"it asks for {name}, which is not in needs: {tuple(under_test.needs)}. Add it.")
 
 
+def declares_its_metrics(under_test: EvaluationUnderTest) -> None:
+    """The `metrics` of its Spec name every metric that it gives: what they do not name is on no leaderboard or plot."""
+    if under_test.metrics is None:
+        raise NotChecked("its Spec is not at hand; it is tried where the evaluation is given by its name")
+    declared = under_test.metrics
+    found = under_test.table(Offered(under_test.rows))
+    if unknown := [name for name in found if metric_named(name, declared) is None]:
+        known = f"names {', '.join(metric.name for metric in declared)}" if declared else "names none"
+        raise Broken(
+            f"it gives {', '.join(unknown)}, and `metrics` of its Spec {known}: add harness.Metric({unknown[0]!r}, "
+            "heading, meaning, role=...), where the role says who is shown it."
+        )
+
+
 def _rows_or_none(under_test: EvaluationUnderTest, offered: Offered, when: str) -> Iterator[TableRow]:
     try:
         yield from under_test.table(offered).values()
@@ -283,4 +298,5 @@ CHECKS: list[Check] = [
     has_a_reason_where_there_is_no_value,
     says_what_it_lacks,
     needs_what_it_says,
+    declares_its_metrics,
 ]

@@ -27,7 +27,7 @@ class ExplainerUnderTest:
 
     @cached_property
     def asks(self) -> bool:
-        """True if it asks anybody about a latent."""
+        """True if it has requests about a latent."""
         return bool(checked_plan(self.make(), to_explain(planted(0))))
 
     def text(
@@ -82,9 +82,9 @@ def repeats_itself(under_test: ExplainerUnderTest) -> None:
 
 
 def takes_no_failure_for_an_answer(under_test: ExplainerUnderTest) -> None:
-    """Requests that nobody answers lead to no explanation: harness.Undefined(reason), and no apology."""
+    """Requests that have no answer lead to no explanation: harness.Undefined(reason), and no apology."""
     if not under_test.asks:
-        raise NotChecked("it asks nobody")
+        raise NotChecked("it needs no judge, encoder or model")
     text = under_test.text(planted(0), answers=lambda of, plan: [Failure("not reached") for _ in plan])
     if text is not None:
         raise Broken(f"without an answer it says {text!r:.80}; raise harness.Undefined(reason).")

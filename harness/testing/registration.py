@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.registry.specs import ModelSpec, TaskSpec
 
@@ -39,6 +40,11 @@ class Registration:
     def provides(self) -> tuple[str, ...]:
         """The words of the Spec's `provides`."""
         return self._registered.spec.provides
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that the Spec declares."""
+        return self._registered.spec.metrics
 
     @property
     def shape(self) -> Any:

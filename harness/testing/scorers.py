@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -56,9 +56,10 @@ class ScorerUnderTest:
         scorer = self.make() if scorer is None else scorer
         plan = checked_plan(scorer, of)
         found: object = scorer.reduce(of, plan, respond(of, plan))
-        if not isinstance(found, Sequence) or not all(isinstance(row, TableRow) for row in found):
-            raise Broken(f"reduce() returned {found!r:.80}; return a list of harness.TableRow.")
-        return list(found)
+        rows = list(found) if isinstance(found, Iterable) else None
+        if rows is None or not all(isinstance(row, TableRow) for row in rows):
+            raise Broken(f"reduce() returned {found!r:.80}; give harness.TableRows, in a list or one by one.")
+        return rows
 
     def value(self, of: Latent, scorer: Scorer | None = None) -> float | None:
         """The main metric; None where there is none."""

@@ -29,7 +29,7 @@ def subject_of(kind: str, make: Callable[[], Any], declared: Registration | None
     if kind == "corpus":
         return CorpusUnderTest(make, declared)
     if kind == "evaluation":
-        return EvaluationUnderTest(make, needs)
+        return EvaluationUnderTest(make, needs, declared.metrics if declared else None)
     if kind == "task":
         return TaskUnderTest(make, declared.pairs if declared else None, needs)
     return {"method": MethodUnderTest, "scorer": ScorerUnderTest, "explainer": ExplainerUnderTest}[kind](make)

@@ -126,9 +126,14 @@ def _cka(x: Float[Tensor, "n d"], y: Float[Tensor, "n e"]) -> float:
 
 
 def value_of(score: TaskScore) -> float | None:
-    """The value of a score; None where there was nothing to judge."""
+    """The value of a score; None where there was nothing to count."""
     total = float(np.sum(score.denominator))
     return float(np.sum(score.numerator)) / total if total else None
+
+
+def are_scores(found: object) -> bool:
+    """True for a sequence of scores, as runs take them."""
+    return isinstance(found, Sequence) and all(isinstance(score, TaskScore) for score in found)
 
 
 class TaskUnderTest:
@@ -157,13 +162,13 @@ class TaskUnderTest:
 
     def scores(self, said: Said, task: Any = None) -> dict[tuple[str, str], TaskScore]:
         """The scores of a similarity by metric and family."""
-        if not isinstance(self.outcome, list) or not all(isinstance(score, TaskScore) for score in self.outcome):
+        if not are_scores(self.outcome):
             raise NotChecked("nothing to check before `gives_scores` holds")
         found = (task or self.make()).score(said.comparisons)
         return {(score.metric, score.family): score for score in found}
 
     def goodness(self, said: Said, metric: str | None = None) -> float:
-        """The mean over families of a metric, or of the main one; larger is better, NaN is nothing to judge."""
+        """The mean over families of a metric, or of the main one; larger is better; NaN: nothing to count."""
         metric = metric or self.make().metric
         scores = [score for (name, _), score in self.scores(said).items() if name == metric]
         values = [value_of(score) for score in scores]

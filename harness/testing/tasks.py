@@ -17,6 +17,7 @@ from harness.testing.task_trials import (
     TRUTH,
     Said,
     TaskUnderTest,
+    are_scores,
     constant,
     guessing,
     knowing,
@@ -30,14 +31,14 @@ _GAIN = 0.25
 
 
 def gives_scores(under_test: TaskUnderTest) -> None:
-    """score() gives a list of TaskScores, its main metric among them: finite sums [models, models], in their bounds."""
+    """score() gives TaskScores, its main metric among them: finite sums [models, models], in their bounds."""
     found = under_test.outcome
     if isinstance(found, Undefined):
         raise Broken(f"has no score for the families small, large, kin and untrained ({found.reason}).")
     if isinstance(found, Exception):
         raise found
-    if not isinstance(found, list) or not found or not all(isinstance(score, TaskScore) for score in found):
-        raise Broken(f"score() gave {found!r:.60}; give a list of harness.TaskScores.")
+    if not are_scores(found) or not found:
+        raise Broken(f"score() gave {found!r:.60}; give a list or tuple of harness.TaskScores.")
     main = getattr(under_test.make(), "metric", "missing")
     if main not in {score.metric for score in found}:
         raise Broken(f"its main metric is {main!r}, but score() gives {sorted({score.metric for score in found})}.")
@@ -60,7 +61,7 @@ def _check_score(score: TaskScore, n_models: int) -> None:
     if value is None or not low - _ROUNDING <= value <= high + _ROUNDING:
         raise Broken(f"{score.metric} of {score.family} is {value}, outside its bounds {(low, high)}.")
     if not isinstance(score.n, int) or score.n < 1:
-        raise Broken(f"n of {score.metric} is {score.n!r}; give how many answers were judged.")
+        raise Broken(f"n of {score.metric} is {score.n!r}; give how many answers were counted.")
 
 
 def asks_for_pairs(under_test: TaskUnderTest) -> None:
@@ -140,7 +141,7 @@ def leaves_its_input_alone(under_test: TaskUnderTest) -> None:
 
 
 def counts_what_is_undefined_as_wrong(under_test: TaskUnderTest) -> None:
-    """Undefined values (NaN, or compare raises) are judged like any others, and are wrong answers."""
+    """Undefined values (NaN, or compare raises) are counted like any others, and are wrong answers."""
     before = under_test.scores(knowing(under_test.sites))
     for every in (1, 2):
         after = under_test.scores(undefined(under_test.sites, every))

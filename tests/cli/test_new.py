@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main as cli
+from harness.registry.parameters import describe
 from harness.registry.plugin_manager import load_catalog
 from harness.testing import CHECKED_KINDS
 
@@ -35,6 +36,8 @@ def test_what_is_written_works(tmp_path: Path) -> None:
         assert "$" not in "".join(path.read_text() for path in folder.iterdir())
         catalog = load_catalog((f"{name}/{name}.py",))
         assert not catalog.problems and catalog.find(kind, name).is_file
+        config = catalog.find(kind, name).spec.config
+        assert config is not None and all(parameter["meaning"] for parameter in describe(config)), kind
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", tmp_path],
         cwd=tmp_path,
@@ -43,7 +46,7 @@ def test_what_is_written_works(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert ended.returncode == 0, ended.stdout
-    assert "82 passed, 23 skipped" in ended.stdout, ended.stdout
+    assert "82 passed, 25 skipped" in ended.stdout, ended.stdout
     ruff = [sys.executable, "-m", "ruff"]
     for check in (["check", "--ignore", "I001"], ["format", "--check"]):
         subprocess.run([*ruff, *check, "--config", ROOT / "pyproject.toml", tmp_path], check=True)

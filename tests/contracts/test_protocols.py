@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
+import re
 import tomllib
 import typing
 from pathlib import Path
@@ -21,6 +23,13 @@ from tests.contracts.built_ins import ABLE, BUILT_INS
 
 ENGINE = Path(harness.__file__).parent
 REFERENCE = ENGINE.parent / "docs" / "reference" / "contracts.md"
+GIVEN = [
+    value
+    for value in (getattr(harness, name) for name in harness.__all__)
+    if (dataclasses.is_dataclass(value) or hasattr(value, "_fields"))
+    and value.__module__.startswith(("harness.contracts.", "harness.registry.metric"))
+]
+"""Data classes that plugins are given or give."""
 PROTOCOLS = [
     value for value in (getattr(harness, name) for name in harness.__all__) if getattr(value, "_is_protocol", False)
 ]
@@ -160,3 +169,22 @@ def test_protocols_say_what_each_member_is(protocol: type) -> None:
     for name in _members(protocol):
         member = inspect.getattr_static(protocol, name)
         assert inspect.getdoc(getattr(member, "__func__", member)), f"{protocol.__name__}.{name}"
+
+
+@pytest.mark.parametrize("given", GIVEN, ids=lambda given: given.__name__)
+def test_the_reference_says_what_each_field_is(given: type) -> None:
+    _, _, rest = REFERENCE.read_text(encoding="utf-8").partition(f"\n### {given.__name__}\n")
+    section = rest.partition("\n### ")[0].partition("\n## ")[0]
+    names = getattr(given, "_fields", None) or [field.name for field in dataclasses.fields(given)]
+    assert names
+    for name in names:
+        assert re.search(rf"^- `{name}: [^\n]+`: \S", section, re.MULTILINE), f"{given.__name__}.{name}"
+
+
+def test_the_reference_has_every_public_name_of_the_contracts() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    stub = ast.parse((ENGINE / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in imports for alias in node.names if str(node.module).startswith("harness.contracts")]
+    assert {"Learner", "EvaluationContext", "make_rows", "Request", "SITE_KINDS"} <= set(names)
+    assert not [name for name in names if not re.search(rf"^(### {name}\b|- `{name}[( ])", text, re.MULTILINE)]

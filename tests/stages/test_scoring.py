@@ -535,7 +535,7 @@ def test_a_scorer_that_raises_costs_its_own_cell(session: Session) -> None:
     assert [record.status for record in records] == ["failed"] * 6 + ["done"]
     errors = [str(record.error) for record in records]
     assert errors[0] == "oh" and "sys.exit(4)" in errors[1]
-    assert errors[2] == "Unfit.reduce() returned None, not a list of TableRows."
+    assert errors[2] == "Unfit.reduce() returned None, not TableRows in a list or one by one."
     assert errors[3] == "Broken.reduce(): index is nan. Give None and a reason."
     assert errors[4] == "Mute.reduce() gives ['another'], not its metric 'index' once."
     assert "unknown scorer 'missing'" in errors[5]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from harness.registry.specs import KINDS
+from harness.contracts import similarity
+from harness.registry.metric import ROLES
+from harness.registry.parameters import describe
+from harness.registry.specs import KINDS, SPEC_CLASSES
 from harness.testing import _checks_of as checks_of
 from harness.testing import raise_problems
 from harness.testing.checks import run_check
@@ -31,6 +35,8 @@ def test_the_example_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
         exec(compile(program, kind, "exec"), {})
     params = {"path": "story.txt"} if kind == "corpus" else {}
     declared = Registration(kind, Path(example.file).stem, params, (example.file,))
+    config = declared.catalog.find(kind, declared.name).spec.config
+    assert config is None or all(parameter["meaning"] for parameter in describe(config))
     subject = subject_of(kind, declared.create, declared)
     findings = [run_check(check, subject) for check in checks_of(kind)]
     raise_problems(findings)
@@ -56,6 +62,30 @@ def test_a_page_says_what_a_kind_must_and_may_have(kind: str) -> None:
     assert f"harness new {kind} NAME" in text and f"harness check {kind}/" in text
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (PAGES / target).is_file(), target
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_has_every_word_of_needs_and_provides(kind: str) -> None:
+    text = (PAGES / f"{kind}.md").read_text(encoding="utf-8")
+    for words in SPEC_CLASSES[kind].words.values():
+        assert not [word for word in words if f"`{word}`" not in text and f'"{word}"' not in text]
+
+
+def test_the_page_and_the_template_of_evaluations_are_complete() -> None:
+    text = (PAGES / "evaluation.md").read_text(encoding="utf-8")
+    assert not [role for role in ROLES if f"`{role}`" not in text]
+    template = files("harness.templates").joinpath("evaluation.template").read_text(encoding="utf-8")
+    assert not [need for need in SPEC_CLASSES["evaluation"].words["needs"] if need not in template]
+
+
+def test_the_page_of_similarities_has_every_ability_with_its_members() -> None:
+    table = (PAGES / "similarity.md").read_text(encoding="utf-8").partition("**It may have**")[2]
+    abilities = [value for value in vars(similarity).values() if getattr(value, "_is_runtime_protocol", False)]
+    abilities = [ability for ability in abilities if "Claims" not in {base.__name__ for base in ability.__mro__}]
+    assert similarity.StreamingPerSide in abilities
+    for ability in abilities:
+        members = [name for name in vars(ability) if not name.startswith("_")]
+        assert members and not [name for name in (ability.__name__, *members) if f"{name}`" not in table]
 
 
 def test_readers_are_led_to_the_pages() -> None:

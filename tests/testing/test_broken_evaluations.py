@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import harness
+from harness.contracts.table_row import checked_rows
 from harness.testing import check_evaluation
 from harness.testing.checks import run_check
-from harness.testing.evaluation_trials import EvaluationUnderTest
+from harness.testing.evaluation_trials import EvaluationUnderTest, Offered, directions, judged_rows
 from harness.testing.evaluations import CHECKS
 
 
@@ -52,6 +53,11 @@ class Good:
 class GivesNumbers(Good):
     def evaluate(self, decomposition: Any, context: Any) -> Any:
         return {"lost": 0.5}
+
+
+class GivesNothing(Good):
+    def evaluate(self, decomposition: Any, context: Any) -> Any:
+        yield from ()
 
 
 class SaysThingsTwice(Good):
@@ -200,7 +206,8 @@ def _masked(context: harness.EvaluationContext) -> Tensor:
 
 
 BROKEN: dict[type, tuple[str, str]] = {
-    GivesNumbers: ("gives_table_rows", "give a list of harness.TableRows"),
+    GivesNumbers: ("gives_table_rows", "give harness.TableRows, in a list or one by one"),
+    GivesNothing: ("gives_table_rows", "give harness.TableRows, in a list or one by one"),
     SaysThingsTwice: ("gives_table_rows", "'lost' twice"),
     TakesTheNameOfAColumn: ("gives_table_rows", "no column of tables"),
     RestsOnNothing: ("gives_table_rows", "n is 0"),
@@ -239,6 +246,34 @@ def test_needs_that_are_not_named_are_found(make: Any, message: str) -> None:
     assert run_check(check, named).outcome == "holds"
 
 
+class GivesATuple(Good):
+    def evaluate(self, decomposition: Any, context: Any) -> Any:
+        return tuple(super().evaluate(decomposition, context))
+
+
+class GivesOneByOne(Good):
+    def evaluate(self, decomposition: Any, context: Any) -> Any:
+        yield from super().evaluate(decomposition, context)
+
+
+@pytest.mark.parametrize("make", [GivesATuple, GivesOneByOne])
+def test_rows_come_in_any_collection_that_runs_take(make: Any) -> None:
+    outcomes = {finding.check: finding.outcome for finding in check_evaluation(make)}
+    assert outcomes == {finding.check: finding.outcome for finding in check_evaluation(Good)}
+    assert len(checked_rows(make().evaluate(directions(), Offered(judged_rows()).context), "acme")) == 1
+
+
+def test_a_metric_that_is_not_declared_is_found() -> None:
+    lost = harness.Metric("lost", "lost", "mean length of what is lost")
+    other = harness.Metric("los", "lost", "a misspelt one")
+    _assert_found(EvaluationUnderTest(Good, metrics=()), "declares_its_metrics", "gives lost, .* names none: add")
+    _assert_found(EvaluationUnderTest(Good, metrics=(other,)), "declares_its_metrics", "Spec names los: add")
+    (check,) = [check for check in CHECKS if check.__name__ == "declares_its_metrics"]
+    family = harness.Metric("l*t", "lost *", "a family")
+    for metrics in ((other, lost), (family,)):
+        assert run_check(check, EvaluationUnderTest(Good, metrics=metrics)).outcome == "holds"
+
+
 def test_a_draw_of_documents_is_no_order() -> None:
     """One that draws documents by a seed has other ones in another order: nothing can be said of that."""
 
@@ -257,7 +292,7 @@ def test_a_draw_of_documents_is_no_order() -> None:
 def test_what_conforms_passes() -> None:
     outcomes = {finding.check: finding.outcome for finding in check_evaluation(Good)}
     not_checked = {name for name, outcome in outcomes.items() if outcome == "not checked"}
-    assert not_checked == {"says_what_it_lacks", "needs_what_it_says"}
+    assert not_checked == {"says_what_it_lacks", "needs_what_it_says", "declares_its_metrics"}
     assert "fails" not in outcomes.values()
 
 

@@ -37,6 +37,11 @@ class Good:
         return (sum(holds[True]) / len(holds[True]) + 1 - sum(holds[False]) / len(holds[False])) / 2
 
 
+class GivesNumbers(Good):
+    def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> Any:
+        return {self.metric: self.value(latent)}
+
+
 class Peeks(Good):
     """Looks at the activations it should tell."""
 
@@ -127,6 +132,7 @@ class SpeaksOfOthers(Peeks):
 
 
 BROKEN: dict[type, tuple[str, str]] = {
+    GivesNumbers: ("gives_its_metric_in_its_range", "give harness.TableRows, in a list or one by one"),
     Peeks: ("is_at_chance_for_noise", "mean auroc of 1.000"),
     WrongWayRound: ("is_not_below_chance_for_a_word", "sign of the score"),
     Remembers: ("is_pure", "must not remember"),
@@ -152,5 +158,14 @@ def test_it_is_found(make: Any) -> None:
     assert re.search(message, found.problem, re.DOTALL), found.problem
 
 
-def test_what_conforms_passes() -> None:
-    assert all(finding.outcome == "holds" for finding in check_scorer(Good))
+class GivesOneByOne(Good):
+    def plan(self, latent: harness.Latent) -> Any:
+        return tuple(super().plan(latent))
+
+    def reduce(self, latent: harness.Latent, requests: list[Any], responses: list[Any]) -> Any:
+        yield from super().reduce(latent, requests, responses)
+
+
+@pytest.mark.parametrize("make", [Good, GivesOneByOne])
+def test_what_conforms_passes(make: Any) -> None:
+    assert all(finding.outcome == "holds" for finding in check_scorer(make))

@@ -53,6 +53,18 @@ class GivesAValue(Good):
         return super().score(comparisons)[0].numerator.sum()
 
 
+class GivesOneByOne(Good):
+    """A generator, of which a run could not say how much it holds."""
+
+    def score(self, comparisons: harness.Comparisons) -> Any:
+        yield from super().score(comparisons)
+
+
+class GivesNone(Good):
+    def score(self, comparisons: harness.Comparisons) -> Any:
+        return ()
+
+
 class AnotherMetric(Good):
     def score(self, comparisons: harness.Comparisons) -> Any:
         score = super().score(comparisons)[0]
@@ -154,7 +166,9 @@ class AddsNoise(Good):
 
 
 BROKEN: dict[type, tuple[str, str]] = {
-    GivesAValue: ("gives_scores", "give a list of harness.TaskScores"),
+    GivesAValue: ("gives_scores", "give a list or tuple of harness.TaskScores"),
+    GivesOneByOne: ("gives_scores", "give a list or tuple of harness.TaskScores"),
+    GivesNone: ("gives_scores", "give a list or tuple of harness.TaskScores"),
     AnotherMetric: ("gives_scores", r"main metric is 'accuracy', but score\(\) gives \['share'\]"),
     OneSum: ("gives_scores", r"give finite numbers \[12, 12\]"),
     Percent: ("gives_scores", "outside its bounds"),
@@ -209,6 +223,16 @@ def test_what_conforms_passes() -> None:
     under_test = TaskUnderTest(Good, in_one_model, ("values",))
     assert [run_check(check, under_test).outcome for check in CHECKS] == ["holds"] * len(CHECKS)
     assert sum(finding.outcome == "not checked" for finding in check_task(Good)) == 3
+
+
+class GivesATuple(Good):
+    def score(self, comparisons: harness.Comparisons) -> Any:
+        return tuple(super().score(comparisons))
+
+
+def test_scores_may_be_any_sequence_as_in_runs() -> None:
+    under_test = TaskUnderTest(GivesATuple, in_one_model, ("values",))
+    assert [run_check(check, under_test).outcome for check in CHECKS] == ["holds"] * len(CHECKS)
 
 
 def _assert_found(under_test: TaskUnderTest, name: str, message: str) -> None:
