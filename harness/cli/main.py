@@ -21,7 +21,7 @@ from harness.version import __version__
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     try:
-        options = _parser().parse_args(arguments)
+        options = _parsed(arguments)
         code: int = options.verb_function(options)
         return code
     except HarnessError as error:
@@ -70,6 +70,17 @@ class _Parser(argparse.ArgumentParser):
         if wrong:
             raise ConfigError(f"unknown verb {wrong[1]!r}.{suggest(wrong[1], _VERBS)} See harness --help.")
         raise ConfigError(f"{message}. See harness --help.")
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options and words of a verb, in any order: argparse itself takes no word after an option."""
+    parser = _parser()
+    options, left_over = parser.parse_known_args(arguments)
+    unknown = [argument for argument in left_over if argument.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.words += left_over
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

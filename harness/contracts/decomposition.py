@@ -30,6 +30,7 @@ _TENSORS = "decomposition.safetensors"
 _CONFIG = "decomposition.json"
 _ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash")
 _ROW_TABLES = ("atoms", "candidates")
+_FIELDS: dict[str, Any] = {"class": str, "config": dict, "tokenizer_hash": str | None, "documents": dict}
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,21 +184,58 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Decompositio
     for name in (_CONFIG, _TENSORS):
         if not (folder / name).is_file():
             raise StoreError(f"no decomposition in {folder}: {name} is missing.")
+    description = _description(folder)
     try:
-        description = dict(json.loads((folder / _CONFIG).read_text()))
         with safe_open(folder / _TENSORS, framework="pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise StoreError(f"the decomposition in {folder} is corrupt: {error}. Fit it again.") from error
-    if description.get("format") != _FORMAT:
-        raise StoreError(f"{folder}: format {description.get('format')!r}, this harness reads {_FORMAT}.")
-    cls = _find_class(str(description.get("class")), folder)
+        if missing := [table for table in description["documents"] if f"{table}.document" not in tensors]:
+            raise ValueError(f"{_TENSORS} has no rows of {missing[0]}")
+        rows = {
+            table: rows_from_tensors(tensors, documents, f"{table}.")
+            for table, documents in description["documents"].items()
+        }
+    except (SafetensorError, ValueError, TypeError, IndexError) as error:
+        raise _corrupt(folder, error) from error
+    cls = _find_class(description["class"], folder)
     state = {name.removeprefix("state."): t.to(device) for name, t in tensors.items() if name.startswith("state.")}
-    decomposition = cls.from_state(state, description["config"])
+    try:
+        decomposition = cls.from_state(state, description["config"])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        advice = f"Fit it again, or install the version of {cls.__module__.partition('.')[0]} that has made it."
+        raise StoreError(
+            f"the decomposition in {folder} does not fit {cls.__name__}: {type(error).__name__}: {error}. {advice}"
+        ) from error
     decomposition.tokenizer_hash = description["tokenizer_hash"]
-    for table, documents in description["documents"].items():
-        setattr(decomposition, table, rows_from_tensors(tensors, documents, f"{table}."))
+    for table in rows:
+        setattr(decomposition, table, rows[table])
     return decomposition
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """The JSON beside the tensors, with all that `save` writes there; else a StoreError."""
+    try:
+        description = json.loads((folder / _CONFIG).read_text())
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(folder, f"{_CONFIG} is not JSON ({error})") from error
+    if not isinstance(description, dict):
+        raise _corrupt(folder, f"{_CONFIG} is {type(description).__name__}, not an object")
+    if description.get("format") != _FORMAT:
+        raise StoreError(
+            f"{folder}: format {description.get('format')!r}, this harness reads {_FORMAT}. Load it by the version of "
+            "the harness that has made it, or fit it again."
+        )
+    for name, wanted in _FIELDS.items():
+        if not isinstance(description.get(name, ...), wanted):
+            found = f"{description[name]!r:.60}" if name in description else "missing"
+            raise _corrupt(folder, f"{name!r} of {_CONFIG} is {found}")
+    for table, documents in description["documents"].items():
+        if table not in _ROW_TABLES or not isinstance(documents, list):
+            raise _corrupt(folder, f"'documents' of {_CONFIG} has {table!r}: {documents!r:.60}")
+    return description
+
+
+def _corrupt(folder: Path, problem: object) -> StoreError:
+    return StoreError(f"the decomposition in {folder} is corrupt: {problem}. Fit it again.")
 
 
 def _is_json(value: Any) -> bool:

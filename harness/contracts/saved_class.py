@@ -5,7 +5,7 @@ plugin's modules. Where no installed plugin knows it, as with a single file, it 
 that form, and those whose module is gone are looked for by the name of their class alone.
 
 A saved folder must not be able to import whatever it likes: only modules already imported, or of a package that
-registered a plugin, are looked into.
+registered a plugin, are looked into. Of the harness itself only `harness.plugins` is imported, and no `__main__` is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import PluginError
-from harness.registry.plugin_manager import FILE_MODULE_PREFIX, Registered, load_catalog
+from harness.registry.plugin_manager import BUILTINS_MODULE, FILE_MODULE_PREFIX, Registered, load_catalog
 
 _RENAMED = {"plugins": "harness.plugins"}
 """The former names of packages, in fits that were made before these were renamed."""
@@ -47,9 +47,9 @@ def find_class(reference: str) -> Any:
     kind, slash, method = place.partition("/")
     if not slash:
         return _in_module(place, name)
-    registered = load_catalog().entries.get((kind, method))
+    registered = load_catalog().entries.get((kind, method)) if kind == "method" else None
     if registered is None:
-        raise NotFound(f"{name} of {place}, which is not installed.")
+        raise NotFound(f"{name} of {place}, which is no installed method.")
     try:
         found = _known_to(registered, name) or _moved(_top(registered.module.__name__), name)
     except PluginError as error:
@@ -66,16 +66,28 @@ def _in_module(module_name: str, name: str) -> Any:
     if not allowed:
         module = module_name.removeprefix(FILE_MODULE_PREFIX)
         raise NotFound(f"{name} of module {module!r}, which is not loaded.")
-    why: Exception | None = None
+    why: BaseException | str = "the module has no such class"
     for place in allowed:
-        try:
-            found = _attribute(sys.modules.get(place) or importlib.import_module(place), name)
-        except ImportError as error:
-            why, found = error, None
+        found = None
+        if place in sys.modules or _may_be_imported(place):
+            try:
+                found = _attribute(sys.modules.get(place) or importlib.import_module(place), name)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the plugin's own import; it may even call sys.exit
+                why = error
+        else:
+            why = "a saved fit may not import it"
         found = found or _moved(_top(place), name)
         if found is not None:
             return found
-    raise NotFound(f"{module_name}:{name}, which can't be found: {why or 'the module has no such class'}.")
+    raise NotFound(f"{module_name}:{name}, which can't be found: {why}.")
+
+
+def _may_be_imported(module_name: str) -> bool:
+    """Of a package that registered a plugin, whether a module may be one of a method, not a program."""
+    package = BUILTINS_MODULE if _top(module_name) == _top(BUILTINS_MODULE) else _top(module_name)
+    return f"{module_name}.".startswith(f"{package}.") and "__main__" not in module_name.split(".")
 
 
 def _moved(top: str, name: str) -> Any:

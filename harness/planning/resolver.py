@@ -21,7 +21,7 @@ from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog
-from harness.registry.specs import ModelSpec, TaskSpec
+from harness.registry.specs import TaskSpec
 
 _LISTS = {
     "method": "methods",
@@ -220,13 +220,8 @@ class _Resolver:
                 yield ModelEntry(entry, name, str(family or name), sites, self.shape(entry), control_of)
 
     def shape(self, entry: Entry) -> Mapping[str, int] | None:
-        registered = self.catalog.find("model", entry.name)
-        spec = registered.spec
-        if not isinstance(spec, ModelSpec) or spec.shape is None:
-            return None
         config = self.catalog.config("model", entry.name, dict(entry.params))
-        shape: Mapping[str, int] | None = registered.resolve(spec.shape)(config)
-        return shape
+        return self.catalog.shape("model", entry.name, config)
 
     def from_preset(self, group: str, item: Any, where: str) -> Any:
         """The entry of a preset, given by its name or, with changes, as a mapping with `preset`; otherwise the item."""

@@ -16,6 +16,13 @@ ROLES: tuple[str, ...] = get_args(Role)
 _WRITERS = {"short": wording.short, "seconds": wording.seconds, "bytes": wording.size}
 _NAME = re.compile(r"\w+")
 _FAMILY = re.compile(r"\w*\*\w*")
+_WITH_INTERVAL = ("quality", "compared", "effect")
+TAKEN_NAMES = (
+    *("family", "model", "site", "fit_tokens", "method", "method_config", "method_label", "seed", "seeds"),
+    *("matched_l0", "pareto", "tier"),
+    *("capture_seconds", "fit_seconds", "fit_cpu_seconds", "total_seconds", "parameters"),
+)
+"""Columns that tables and leaderboards have themselves, beside those of metrics."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +58,19 @@ class Metric:
     format: str = "short"
     role: Role = "detail"
 
-    def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise PluginError(f"Metric {self.name}: unknown role {self.role!r}.{suggest(str(self.role), ROLES)}")
-        if not _NAME.fullmatch(self.name) and not _FAMILY.fullmatch(self.name):
-            raise PluginError(f"Metric {self.name!r}: a name holds only letters, digits and '_', and one '*' at most.")
-        if self.is_family and self.role != "detail":
-            raise PluginError(
-                f"Metric {self.name}: a family can only be 'detail'; declare what is {self.role} by name."
-            )
-        try:
-            self.write(0.5)
-        except (ValueError, TypeError) as error:
-            raise PluginError(f"Metric {self.name}: format {self.format!r} writes no number: {error}.") from error
-
     @property
     def is_family(self) -> bool:
         """True for a family of metrics."""
         return "*" in self.name
+
+    @property
+    def is_on_leaderboard(self) -> bool:
+        return self.role != "detail"
+
+    @property
+    def has_interval(self) -> bool:
+        """True if leaderboards have the ends of its interval, as columns of their own."""
+        return self.role in _WITH_INTERVAL
 
     def write(self, value: float) -> str:
         """A number of this metric as text."""
@@ -88,10 +90,44 @@ def metric_named(name: str, declared: tuple[Metric, ...]) -> Metric | None:
     return next((found for metric in declared if (found := metric.named(name)) is not None), None)
 
 
+def ends(metric: str) -> tuple[str, str]:
+    """The names of the ends of a metric's interval."""
+    return f"{metric}_low", f"{metric}_high"
+
+
 def check_metrics(metrics: object, where: str) -> None:
-    """Raise a PluginError where these are not metrics, or two of them have one name."""
+    """Raise a PluginError where these are not metrics, or two of them want one column of a table."""
     if not isinstance(metrics, tuple) or not all(isinstance(metric, Metric) for metric in metrics):
         raise PluginError(f"{where}: metrics is {metrics!r:.80}; give a tuple of harness.Metric.")
+    for metric in metrics:
+        _check_metric(metric, f"{where}: Metric {metric.name!r}")
     names = [metric.name for metric in metrics]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PluginError(f"{where}: metrics declares {', '.join(twice)} twice.")
+    intervals = {end: metric.name for metric in metrics if metric.has_interval for end in ends(metric.name)}
+    for metric in metrics:
+        if metric.is_on_leaderboard and metric.name in intervals:
+            raise PluginError(
+                f"{where}: Metric {metric.name!r} is called as an end of the interval that leaderboards have of "
+                f"{intervals[metric.name]!r}; give it another name, or the role 'detail'."
+            )
+
+
+def _check_metric(metric: Metric, where: str) -> None:
+    for name in ("name", "heading", "meaning", "format"):
+        if not isinstance(getattr(metric, name), str):
+            raise PluginError(f"{where}: {name} is {getattr(metric, name)!r:.80}; give a text.")
+    if not isinstance(metric.higher_is_better, bool | None):
+        raise PluginError(f"{where}: higher_is_better is {metric.higher_is_better!r:.80}; say True, False or None.")
+    if metric.role not in ROLES:
+        raise PluginError(f"{where}: unknown role {metric.role!r:.80}.{suggest(str(metric.role), ROLES)}")
+    if not _NAME.fullmatch(metric.name) and not _FAMILY.fullmatch(metric.name):
+        raise PluginError(f"{where}: a name holds only letters, digits and '_', and one '*' at most.")
+    if metric.name in TAKEN_NAMES:
+        raise PluginError(f"{where}: tables have a column of that name themselves; give it another one.")
+    if metric.is_family and metric.is_on_leaderboard:
+        raise PluginError(f"{where}: a family can only be 'detail'; declare what is {metric.role} by name.")
+    try:
+        metric.write(0.5)
+    except (ValueError, TypeError) as error:
+        raise PluginError(f"{where}: format {metric.format!r} writes no number: {error}.") from error

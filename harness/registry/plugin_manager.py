@@ -10,8 +10,10 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +22,9 @@ from typing import Any
 
 import pluggy
 
-from harness.errors import ConfigError, PluginError, suggest
+from harness.errors import ConfigError, HarnessError, PluginError, suggest
 from harness.registry import hookspecs, parameters
-from harness.registry.spec_checks import check_spec, check_words
+from harness.registry.spec_checks import check_spec, check_words, wrong_fields
 from harness.registry.specs import KINDS, PluginSpec
 from harness.version import __version__
 
@@ -53,7 +55,6 @@ class Registered:
         if not isinstance(reference, str):
             return reference
         module_name, attribute = reference.split(":")
-        where = f"{self.spec.kind}/{self.spec.name} ({self.source})"
         try:
             # A single file is loaded under a private name; its own stem must still lead to it.
             is_own_file = self.module.__name__ == FILE_MODULE_PREFIX + module_name
@@ -61,7 +62,22 @@ class Registered:
             return getattr(module, attribute)
         except BaseException as error:  # the plugin's own import; it may even call sys.exit
             _reraise_interrupt(error)
-            raise PluginError(f"{where}: cannot import {reference!r}: {type(error).__name__}: {error}") from error
+            raise self.wrong(f"cannot import {reference!r}: {type(error).__name__}: {error}") from error
+
+    def ask(self, field: str, *arguments: Any) -> Any:
+        """The answer of the function that a field of the spec names; a PluginError says of which one where it fails."""
+        function = self.resolve(getattr(self.spec, field))
+        try:
+            return function(*arguments)
+        except HarnessError:  # addressed to the user, as where a file is missing
+            raise
+        except BaseException as error:  # the plugin's own code; it may even call sys.exit
+            _reraise_interrupt(error)
+            raise self.wrong(f"{field} raised {type(error).__name__}: {error}") from error
+
+    def wrong(self, problem: str) -> PluginError:
+        """An error that names the plugin."""
+        return PluginError(f"{self.spec.kind}/{self.spec.name} ({self.source}): {problem}")
 
 
 @dataclass
@@ -106,7 +122,24 @@ class Catalog:
         registered = self.find(kind, name)
         if registered.spec.identity is None:
             return None
-        return registered.resolve(registered.spec.identity)(config)
+        identity = registered.ask("identity", config)
+        try:
+            json.dumps(identity, allow_nan=False, sort_keys=True)  # as keys of cells are made of it
+        except (TypeError, ValueError) as error:
+            advice = "give JSON: texts, numbers, lists and dicts of these"
+            raise registered.wrong(f"identity gave {identity!r:.80}; {advice} ({error}).") from error
+        return identity
+
+    def shape(self, kind: str, name: str, config: Any) -> Mapping[str, int] | None:
+        """The number of layers and the width that the spec of a model states; None where it states none."""
+        registered = self.find(kind, name)
+        if getattr(registered.spec, "shape", None) is None:
+            return None
+        shape: Mapping[str, int] | None = registered.ask("shape", config)
+        is_whole = isinstance(shape, Mapping) and all(isinstance(shape.get(key), int) for key in ("n_layers", "width"))
+        if shape is not None and not is_whole:
+            raise registered.wrong(f"shape gave {shape!r:.80}; give {{'n_layers': ..., 'width': ...}}, or None.")
+        return shape
 
     def needs(self, kind: str, name: str, params: Mapping[str, Any]) -> tuple[str, ...]:
         """The needs of a registered thing with these parameters, in the words of its Spec's class."""
@@ -114,18 +147,24 @@ class Catalog:
         needs = registered.spec.needs
         if isinstance(needs, tuple):
             return needs
-        words = tuple(registered.resolve(needs)(self.config(kind, name, dict(params))))
+        words = registered.ask("needs", self.config(kind, name, dict(params)))
         check_words(registered.spec, "needs", words)
-        return words
+        return tuple(words)
 
     def register(self, module: ModuleType, source: str, version: str) -> None:
         """Add what a module registers; anything wrong with it becomes a problem and leaves the rest as it was."""
         try:
             specs = _collect(module)
         except PluginError as error:
-            self.problems.append(f"{source}: {error}")
+            self.problems.append(f"{source}: {str(error).rstrip('.')}. Nothing of it is offered.")
             return
         for spec in specs:
+            try:
+                check_spec(spec)
+            except PluginError as error:
+                rest = " The others of this plugin are offered." if len(specs) > 1 else ""
+                self.problems.append(f"{source}: {error}{rest}")
+                continue
             key = (spec.kind, spec.name)
             if key in self.entries or key in self.clashes:
                 self._clash(key, source)
@@ -168,7 +207,7 @@ def load_catalog(plugin_files: tuple[str, ...] = (), entry_points: bool = True) 
 
 
 def _collect(module: ModuleType) -> Sequence[PluginSpec]:
-    """The checked specs of one module, asked through pluggy so that a misspelt hook is noticed."""
+    """The specs of one module, asked through pluggy so that a misspelt hook is noticed."""
     manager = pluggy.PluginManager("harness")
     manager.add_hookspecs(hookspecs)
     try:
@@ -185,11 +224,9 @@ def _collect(module: ModuleType) -> Sequence[PluginSpec]:
         raise
     except BaseException as error:  # the plugin's own code; it may even call sys.exit
         _reraise_interrupt(error)
-        raise PluginError(f"harness_specs() raised {type(error).__name__}: {error}") from error
+        raise PluginError(f"harness_specs() raised {_told(error)}") from error
     if not isinstance(specs, list | tuple):
         raise PluginError(f"harness_specs() returned {specs!r}. Return a list of Specs.")
-    for spec in specs:
-        check_spec(spec)
     return specs
 
 
@@ -201,7 +238,7 @@ def _load_entry_points(catalog: Catalog) -> None:
             module = point.load()
         except BaseException as error:  # the plugin's own import; it may even call sys.exit
             _reraise_interrupt(error)
-            catalog.problems.append(f"{source}: cannot import {point.value!r}: {type(error).__name__}: {error}")
+            catalog.problems.append(f"{source}: cannot import {point.value!r}: {_told(error)}")
             continue
         if not isinstance(module, ModuleType):
             catalog.problems.append(f"{source}: entry point {point.name!r} names {point.value!r}; name a module.")
@@ -225,10 +262,19 @@ def _load_file(catalog: Catalog, path: Path) -> None:
     except BaseException as error:  # the plugin's own import; it may even call sys.exit
         _reraise_interrupt(error)
         del sys.modules[name]
-        catalog.problems.append(f"{path}: cannot import: {type(error).__name__}: {error}")
+        catalog.problems.append(f"{path}: cannot import: {_told(error)}")
         return
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     catalog.register(module, str(path), f"sha256:{digest}")
+
+
+def _told(error: BaseException) -> str:
+    """An error of a plugin's own code in one sentence; where a spec's class has refused its fields, which it has."""
+    explained = wrong_fields(error) if isinstance(error, TypeError) else ""
+    if not explained:
+        return f"{type(error).__name__}: {error}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)]
+    return f"TypeError in line {lines[-1]}: {explained}"
 
 
 def _reraise_interrupt(error: BaseException) -> None:

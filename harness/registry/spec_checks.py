@@ -6,13 +6,18 @@ import dataclasses
 import re
 
 from harness.errors import PluginError, suggest
-from harness.registry.metric import check_metrics
+from harness.registry.metric import Metric, check_metrics
 from harness.registry.parameters import field_types
 from harness.registry.specs import SPEC_CLASSES, PluginSpec
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONAL = ("identity", "shape")
 _REFERENCES = ("factory", "pairs", *_OPTIONAL)
+_TABLES = (
+    *("cost", "similarity", "interp", "tasks"),
+    *("leaderboard", "interpretability", "model_similarities", "task_scores", "similarity_ranks"),
+)
+"""Tables and boards of results that are not of an evaluation, which has one of its own name."""
 
 
 def check_spec(spec: object) -> None:
@@ -30,6 +35,10 @@ def check_spec(spec: object) -> None:
         )
     if not isinstance(spec.version, int) or isinstance(spec.version, bool) or spec.version < 1:
         raise PluginError(f"{where}: version is {spec.version!r}; give a whole number from 1 on.")
+    if not isinstance(spec.summary, str):
+        raise PluginError(f"{where}: summary is {spec.summary!r:.80}; give one line of text.")
+    if spec.kind == "evaluation" and spec.name in _TABLES:
+        raise PluginError(f"{where}: results have a table of that name themselves; give it another one.")
     _check_config(spec.config, where)
     for name in _REFERENCES:
         value = getattr(spec, name, None)
@@ -39,19 +48,42 @@ def check_spec(spec: object) -> None:
     if isinstance(spec.needs, tuple):
         check_words(spec, "needs", spec.needs)
     elif not _is_reference(spec.needs):
-        raise PluginError(f"{where}: needs is {spec.needs!r}; give a tuple, 'module:attribute' or a callable.")
+        advice = f"give a tuple{_comma(spec.needs)}, 'module:attribute' or a callable."
+        raise PluginError(f"{where}: needs is {spec.needs!r}; {advice}")
     check_words(spec, "provides", spec.provides)
     check_metrics(spec.metrics, where)
+
+
+def wrong_fields(error: TypeError) -> str:
+    """The fields that the class of a spec or metric has, where the error says that others were given; else nothing."""
+    told = re.match(r"(\w+)\.__init__\(\) (.*)", str(error))
+    classes: tuple[type, ...] = (*SPEC_CLASSES.values(), Metric)
+    cls = next((cls for cls in classes if told and cls.__name__ == told[1]), None)
+    if told is None or cls is None:
+        return ""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", told[2])
+    if unknown:
+        return f"{cls.__name__} has no field {unknown[1]!r}.{suggest(unknown[1], fields)}"
+    missing = re.search(r"missing .*arguments?: (.*)", told[2])
+    problem = f"lacks {missing[1]}" if missing else told[2]
+    return f"{cls.__name__} {problem}. Its fields: {', '.join(fields)}."
 
 
 def check_words(spec: PluginSpec, field: str, words: object) -> None:
     """Raise a PluginError where `words`, which stand in a field or were computed for it, are not all valid there."""
     where, valid = _where(spec), spec.words.get(field, ())
     if not isinstance(words, tuple):
-        raise PluginError(f"{where}: {field} is {words!r}; give a tuple of words.{suggest(str(words), valid)}")
+        near = "" if words in valid else suggest(str(words), valid)
+        raise PluginError(f"{where}: {field} is {words!r}; give a tuple of words{_comma(words)}.{near}")
     for word in words:
         if word not in valid:
             raise PluginError(f"{where}: {field}: unknown word {word!r}.{suggest(str(word), valid)}")
+
+
+def _comma(words: object) -> str:
+    """How a tuple of one word is written, for an author who gave the word alone."""
+    return f" (write ({words!r},), with the comma)" if isinstance(words, str) else ""
 
 
 def _where(spec: PluginSpec) -> str:

@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from harness.registry.metric import Metric
-from harness.tables.leaderboard import ends
+from harness.registry.metric import Metric, ends
 
 _MIN_SPARSITY_SPAN = 4.0
 """Factor that an axis of sparsity spans at least, so that methods of nearly equal sparsity look so."""

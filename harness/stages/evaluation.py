@@ -24,12 +24,11 @@ from harness.contracts.table_row import checked_rows
 from harness.errors import PluginError, StoreError, Undefined
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
-from harness.registry.metric import metric_named
+from harness.registry.metric import TAKEN_NAMES, metric_named
 from harness.running.session import Session
 from harness.storage.activation_store import StoredActivations
 from harness.storage.records import cost
 from harness.storage.store import require
-from harness.tables.tidy import SIDE
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -142,7 +141,7 @@ def _rows(
     seconds = time.perf_counter() - started
     rows = [{"table": call["name"], **asdict(row)} for row in found]
     for row in rows:
-        if row["metric"] in (*SIDE, "seeds"):
+        if row["metric"] in TAKEN_NAMES:
             raise PluginError(f"{where}: a metric is called {row['metric']!r}, as a column of tables is.")
     declared = session.catalog.find("evaluation", call["name"]).spec.metrics
     if unknown := [row["metric"] for row in rows if metric_named(row["metric"], declared) is None]:

@@ -9,17 +9,19 @@ from functools import cached_property
 import pandas as pd
 
 from harness.planning.suite import Suite
-from harness.registry.metric import Metric, Role, metric_named
+from harness.registry.metric import Metric, Role, ends, metric_named
 from harness.tables.costs import FIT_SECONDS, PARAMETERS, SEEDS, TOTAL_SECONDS
 
 _ON_LEADERBOARD: tuple[Role, ...] = ("sparsity", "quality", "compared", "effect", "listed", "cost")
-_WITH_INTERVAL: tuple[Role, ...] = ("quality", "compared", "effect")
 _MAIN: tuple[Role, ...] = ("quality", "sparsity", "effect", "cost")
 
 
 @dataclass(frozen=True)
 class Declared:
-    """The metrics of a suite; where two evaluations declare one name, the first has the leaderboard's column."""
+    """The metrics of a suite; where two evaluations declare one name, the first has the leaderboard's column.
+
+    A metric that is called as an end of another one's interval has no column there: it is in its own table.
+    """
 
     by_evaluation: Mapping[str, tuple[Metric, ...]]
 
@@ -31,17 +33,19 @@ class Declared:
     def columns(self) -> dict[str, tuple[str, Metric]]:
         """The leaderboard's metrics, each with its evaluation, by name and in the order of their roles."""
         found: dict[str, tuple[str, Metric]] = {}
+        declared = [metric for metrics in self.by_evaluation.values() for metric in metrics]
+        bounds = {end for metric in declared if metric.has_interval for end in ends(metric.name)}
         for role in _ON_LEADERBOARD:
             for evaluation, metrics in self.by_evaluation.items():
                 for metric in metrics:
-                    if metric.role == role:
+                    if metric.role == role and metric.name not in bounds:
                         found.setdefault(metric.name, (evaluation, metric))
         return found
 
     @property
     def compared(self) -> list[Metric]:
         """The leaderboard's metrics that get an interval if their evaluation gives sums by document."""
-        return [metric for _, metric in self.columns.values() if metric.role in _WITH_INTERVAL]
+        return [metric for _, metric in self.columns.values() if metric.has_interval]
 
     @property
     def ranked(self) -> Metric | None:

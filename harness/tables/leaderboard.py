@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.planning.plan import Plan
 from harness.planning.whole_models import is_whole
-from harness.registry.metric import Metric
+from harness.registry.metric import Metric, ends
 from harness.storage.store import Store
 from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
 from harness.tables.declared import Declared
@@ -86,11 +86,6 @@ def metrics_of(board: pd.DataFrame) -> list[str]:
     metrics = [str(name) for name in board if name not in (*_PLACE, *_LINE, "seeds", "method_label")]
     bounds = {end for metric in metrics for end in ends(metric)}
     return [metric for metric in metrics if metric not in bounds]
-
-
-def ends(metric: str) -> tuple[str, str]:
-    """The names of the columns that hold the ends of a metric's interval."""
-    return f"{metric}_low", f"{metric}_high"
 
 
 def _lines(tables: Mapping[str, pd.DataFrame], declared: Declared) -> pd.DataFrame:

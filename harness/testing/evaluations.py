@@ -13,14 +13,12 @@ import torch
 
 from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
-from harness.registry.metric import metric_named
-from harness.tables.tidy import SIDE
+from harness.registry.metric import TAKEN_NAMES, metric_named
 from harness.testing.checks import Broken, Check, NotChecked, described, seed_globally
 from harness.testing.evaluation_trials import EvaluationUnderTest, Offered, are_table_rows, directions
 from harness.testing.learners import SeedWatch
 
 _TOLERANCE = 1e-5
-_TAKEN_NAMES = (*SIDE, "seeds")
 
 
 def gives_table_rows(under_test: EvaluationUnderTest) -> None:
@@ -40,7 +38,7 @@ def gives_table_rows(under_test: EvaluationUnderTest) -> None:
 
 
 def _check_row(row: TableRow, where: str = "") -> None:
-    if not isinstance(row.metric, str) or not row.metric or row.metric in _TAKEN_NAMES:
+    if not isinstance(row.metric, str) or not row.metric or row.metric in TAKEN_NAMES:
         raise Broken(f"a metric is called {row.metric!r}; give a text that is no column of tables.")
     if row.value is None:
         if not row.reason:

@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
-from harness.registry.specs import ModelSpec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,11 @@ class Registration:
     @property
     def shape(self) -> Any:
         """The shape that the Spec states of a model; None where it states none."""
-        spec = self._registered.spec
-        stated = spec.shape if isinstance(spec, ModelSpec) else None
-        return None if stated is None else self._registered.resolve(stated)(self.config)
+        return self.catalog.shape(self.kind, self.name, self.config)
 
     def pairs(self, a: Any, b: Any) -> Any:
         """The answer of a task's Spec to whether the task asks for this pair of sites."""
-        spec = self._registered.spec
-        assert isinstance(spec, TaskSpec)
-        return self._registered.resolve(spec.pairs)(self.config, a, b)
+        return self._registered.ask("pairs", self.config, a, b)
 
     def identity(self, params: dict[str, Any]) -> Any:
         """The identity with other parameters; without one the parameters stand for themselves."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from harness.registry.metric import Metric
+from harness.registry.metric import Metric, ends
 
 Line: TypeAlias = Mapping[Any, Any]
 """A row of a board, by its columns."""
@@ -101,18 +101,24 @@ def label(kind: str, heading: str = "", meaning: str = "") -> Field:
 
 def number(name: str, heading: str, meaning: str, write: Callable[[float], str], **more: Any) -> Field:
     """A column of numbers, with their intervals where the board has their ends."""
-    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+    bounds = ("low", "high") if name == "value" else ends(name)
+    return Field(Column(heading, meaning, write, **more), _between(name, *bounds))
+
+
+def measured(metric: Metric, **more: Any) -> Field:
+    """A column of a declared metric, with its intervals where the board has their ends."""
+    column = Column(metric.heading, metric.meaning, metric.write, **more)
+    return Field(column, _between(metric.name, *ends(metric.name)))
+
+
+def _between(name: str, low: str, high: str) -> Callable[[Line], Item]:
+    """The number of a line; with its interval where both ends are known."""
 
     def item(line: Line) -> Item:
         found = known(line.get(name)), known(line.get(low)), known(line.get(high))
         return Item(*found) if None not in found else Item(found[0])
 
-    return Field(Column(heading, meaning, write, **more), item)
-
-
-def measured(metric: Metric, **more: Any) -> Field:
-    """A column of a declared metric."""
-    return number(metric.name, metric.heading, metric.meaning, metric.write, **more)
+    return item
 
 
 def methods(lines: pd.DataFrame) -> list[Field]:

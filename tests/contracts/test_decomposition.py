@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -86,8 +89,26 @@ Damage = Callable[[Path], Any]
         (lambda folder: (folder / "decomposition.safetensors").unlink(), "decomposition.safetensors is missing"),
         (lambda folder: (folder / "decomposition.json").write_text('{"format": 1, "cl'), "is corrupt: .*Fit it again"),
         (lambda folder: (folder / "decomposition.json").write_bytes(b"\xff\xfe"), "is corrupt"),
-        (lambda folder: (folder / "decomposition.json").write_text("[]"), "format None, this harness reads 1"),
-        (lambda folder: (folder / "decomposition.json").write_text("1"), "is corrupt"),
+        (lambda folder: (folder / "decomposition.json").write_text("[]"), "json is list, not an object"),
+        (
+            lambda folder: (folder / "decomposition.json").write_text("[[]]"),
+            "json is list, not an object. Fit it",
+        ),
+        (lambda folder: (folder / "decomposition.json").write_text("1"), "json is int, not an object"),
+        (lambda folder: (folder / "decomposition.json").write_text("hello"), "json is not JSON"),
+        (lambda folder: (folder / "decomposition.json").write_text("[" * 100_000), "json is not JSON"),
+        (lambda folder: _changed(folder, "class"), "'class' of decomposition.json is missing. Fit it again"),
+        (lambda folder: _changed(folder, "config"), "'config' of decomposition.json is missing. Fit it again"),
+        (lambda folder: _changed(folder, "documents"), "'documents' of decomposition.json is missing"),
+        (lambda folder: _changed(folder, "tokenizer_hash"), "'tokenizer_hash' of decomposition.json is missing"),
+        (lambda folder: _changed(folder, "class", 1), "'class' of decomposition.json is 1. Fit it again"),
+        (lambda folder: _changed(folder, "config", [1]), r"'config' of decomposition.json is \[1\]. Fit it again"),
+        (lambda folder: _changed(folder, "config", None), "'config' of decomposition.json is None"),
+        (lambda folder: _changed(folder, "tokenizer_hash", 3), "'tokenizer_hash' of decomposition.json is 3"),
+        (lambda folder: _changed(folder, "documents", []), r"'documents' of decomposition.json is \[\]"),
+        (lambda folder: _changed(folder, "documents", {"encode": []}), "'documents' of .* has 'encode'"),
+        (lambda folder: _changed(folder, "documents", {"atoms": 3}), "'documents' of .* has 'atoms': 3"),
+        (lambda folder: _changed(folder, "documents", {"atoms": []}), "safetensors has no rows of atoms. Fit it again"),
         (lambda folder: (folder / "decomposition.json").write_text('{"format": 2}'), "format 2, this harness reads 1"),
         (lambda folder: _cut(folder / "decomposition.safetensors", 10), "is corrupt"),
         (lambda folder: _cut(folder / "decomposition.safetensors", -1), "is corrupt"),
@@ -100,6 +121,40 @@ def test_damage_is_a_store_error_that_names_the_folder(tmp_path: Path, damage: D
     with pytest.raises(harness.StoreError, match=message) as caught:
         harness.load(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def _changed(folder: Path, field: str, value: Any = ...) -> None:
+    """Gives a field of a saved fit another value; without one it is removed."""
+    path = folder / "decomposition.json"
+    description = json.loads(path.read_text())
+    del description[field]
+    path.write_text(json.dumps(description if value is ... else description | {field: value}))
+
+
+def test_a_document_number_that_is_not_there_is_damage(tmp_path: Path) -> None:
+    saved = Offset(torch.ones(4))
+    saved.atoms = rows_of_text(3)[["document", "position", "start", "end"]]
+    saved.save(tmp_path)
+    _changed(tmp_path, "documents", {"atoms": []})
+    with pytest.raises(harness.StoreError, match=r"is corrupt: .*out of bounds.*Fit it again"):
+        harness.load(tmp_path)
+
+
+def test_a_state_that_its_class_does_not_take_is_a_store_error(tmp_path: Path) -> None:
+    Needy(torch.ones(4)).save(tmp_path)
+    assert isinstance(harness.load(tmp_path), Needy)
+    _changed(tmp_path, "config", {})
+    with pytest.raises(harness.StoreError, match=r"does not fit Needy: KeyError: 'n_latents'. Fit it again, or"):
+        harness.load(tmp_path)
+
+
+class Needy(Offset):
+    """Makes something of its config."""
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> Needy:
+        assert config["n_latents"] == 4
+        return super().from_state(tensors, config)
 
 
 def _cut(path: Path, n_bytes: int) -> None:
@@ -125,11 +180,12 @@ def _cut(path: Path, n_bytes: int) -> None:
         ("method/pca:PCA", "not a harness.Decomposition"),
         ("method/pca:torch.nn.Linear", "not a harness.Decomposition"),
         ("method/pca:harness.Decomposition", "not a harness.Decomposition"),
-        ("similarity/svcca:Svcca", "not a harness.Decomposition"),
-        ("method/no_such_method:Evil", "method/no_such_method, which is not installed.*plugin_files"),
-        ("method/evil_module:Evil", "not installed"),
-        ("evil_module/pca:Evil", "not installed"),
-        ("method/evil_module.sub:Evil", "not installed"),
+        ("similarity/svcca:Svcca", "Svcca of similarity/svcca, which is no installed method"),
+        ("method/no_such_method:Evil", "method/no_such_method, which is no installed method.*plugin_files"),
+        ("similarity/cka:PCADecomposition", "PCADecomposition of similarity/cka, which is no installed method"),
+        ("method/evil_module:Evil", "no installed method"),
+        ("evil_module/pca:Evil", "no installed method"),
+        ("method/evil_module.sub:Evil", "no installed method"),
         ("", "not loaded"),
     ],
 )
@@ -146,6 +202,48 @@ def test_a_saved_folder_can_not_choose_what_runs(
     with pytest.raises(harness.StoreError, match=message):
         harness.load(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+IMPORTS = """
+import json, sys
+import harness
+
+folder, reference = sys.argv[1:]
+before = set(sys.modules)
+try:
+    harness.load(folder)
+except harness.StoreError as error:
+    print(json.dumps([str(error), sorted(set(sys.modules) - before)]))
+"""
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["harness.__main__:x", "harness.cli.main:main", "harness.report.tracking:x", "acme.__main__:x", "acme.sub.exits:x"],
+)
+def test_a_saved_folder_runs_no_program(tmp_path: Path, reference: str) -> None:
+    """Of the harness, or of an installed package with a plugin."""
+    Offset(torch.ones(4)).save(tmp_path / "fit")
+    _changed(tmp_path / "fit", "class", reference)
+    files = {
+        "acme/__init__.py": "import harness\n\n@harness.hookimpl\ndef harness_specs():\n    return []\n",
+        "acme/__main__.py": "print('ran')",
+        "acme/sub/__init__.py": "import harness\n\n@harness.hookimpl\ndef harness_specs():\n"
+        "    return [harness.MethodSpec('acme', 1, 'x', 'acme.sub:A')]\n",
+        "acme/sub/exits.py": "import sys; sys.exit(0)",
+        "acme-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n",
+        "acme-1.0.dist-info/entry_points.txt": "[harness.plugins]\nplugin = acme.sub\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, "-c", IMPORTS, str(tmp_path / "fit"), reference]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    finished = subprocess.run(command, env=paths, capture_output=True, text=True)
+    assert finished.returncode == 0 and finished.stdout, finished.stderr
+    message, imported = json.loads(finished.stdout)
+    assert f"needs {reference}, which can't be found" in message
+    assert not {"harness.__main__", "harness.cli", "harness.report", "acme.__main__"} & set(imported)
 
 
 def test_the_decomposition_of_a_single_file_loads_back(tmp_path: Path) -> None:

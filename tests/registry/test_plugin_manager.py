@@ -110,12 +110,62 @@ BROKEN = {
     "bad_word": (_spec(provides="('atom',)"), "Spec method/acme: provides: unknown word 'atom'. Did you mean 'atoms'?"),
     "bad_factory": (_spec(factory="'acme.Acme'"), "factory is 'acme.Acme'; give 'module:attribute'"),
     "bad_identity": (_spec(identity="'acme.Acme'"), "identity is 'acme.Acme'; give 'module:attribute'"),
-    "bad_needs": (_spec(kind="'similarity'", needs="'atoms'"), "needs is 'atoms'; give a tuple, 'module:attribute'"),
+    "bad_needs": (
+        _spec(kind="'similarity'", needs="'atoms'"),
+        "needs is 'atoms'; give a tuple (write ('atoms',), with the comma), 'mod",
+    ),
     "bad_annotation": (
         _good("acme", "bad_annotation").replace("k: int", "k: Tensor"),
         "annotations of Config can't be evaluated: NameError: name 'Tensor' is not defined",
     ),
 }
+
+
+CALLS = {
+    "harness.MethodSpec('acme', 1, 'x', 'a:B', shape='a:b')": "MethodSpec has no field 'shape'. Valid: config, ",
+    "harness.MethodSpec('acme', 1, 'x', 'a:B', provide=())": "MethodSpec has no field 'provide'. Did you mean 'provide",
+    "harness.MethodSpec('acme', 1, 'x')": "MethodSpec lacks 'factory'. Its fields: name, version, summary, factory",
+    "harness.TaskSpec('acme', 1, 'x', 'a:B')": "TaskSpec lacks 'pairs'. Its fields: ",
+    "harness.CorpusSpec(*'12345678')": "CorpusSpec takes from 5 to 7 positional arguments but 9 were given. Its ",
+    "harness.EvaluationSpec('acme', 1, 'x', 'a:B', metrics=(harness.Metric('m', 'm', mean='x'),))": (
+        "Metric has no field 'mean'. Did you mean 'meaning'?"
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("place", ["in harness_specs()", "at import"])
+def test_the_fields_of_a_class_are_told_where_others_are_given(
+    call: str, place: str, load: Callable[..., Catalog]
+) -> None:
+    if place == "at import":
+        source = dedent(RETURNS.replace("RESULT", "SPECS")) + f"\nSPECS = [{call}]\n"
+    else:
+        source = RETURNS.replace("RESULT", f"[{call}]")
+    (problem,) = load(acme=source).problems
+    line = [i for i, text in enumerate(source.splitlines(), 1) if call in text]
+    assert f"TypeError in line {line[0]}: {CALLS[call]}" in problem and "acme.py: " in problem
+
+
+def test_a_type_error_of_the_plugin_itself_is_told_as_it_is(load: Callable[..., Catalog]) -> None:
+    (problem,) = load(acme=RETURNS.replace("RESULT", "[1 + 'x']")).problems
+    assert "harness_specs() raised TypeError: unsupported operand" in problem
+
+
+def test_the_good_specs_of_a_file_are_kept_beside_a_bad_one(load: Callable[..., Catalog]) -> None:
+    specs = "harness.MethodSpec('good', 1, 'x', 'a:B'), harness.MethodSpec('bad', 0, 'x', 'a:B')"
+    catalog = load(acme=RETURNS.replace("RESULT", f"[{specs}, harness.CorpusSpec('late', 1, 'x', 'a:B'), 'pca']"))
+    assert catalog.find("method", "good").spec.version == 1 and "late" in catalog.names("corpus")
+    bad, no_spec = catalog.problems
+    assert "acme.py: Spec method/bad: version is 0" in bad and "The others of this plugin are offered." in bad
+    assert "'pca', which is not a harness.Spec" in no_spec
+    with pytest.raises(harness.ConfigError, match=r"unknown method 'bad'.*version is 0"):
+        catalog.find("method", "bad")
+
+
+def test_where_no_spec_could_be_had_nothing_is_offered(load: Callable[..., Catalog]) -> None:
+    (problem,) = load(acme=RETURNS.replace("RESULT", "1 / 0")).problems
+    assert problem.endswith("raised ZeroDivisionError: division by zero. Nothing of it is offered.")
 
 
 @pytest.mark.parametrize("stem", BROKEN)

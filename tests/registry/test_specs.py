@@ -102,6 +102,26 @@ def test_a_word_of_another_kind_is_refused() -> None:
             check_spec(make(kind, needs=(word,)))
 
 
+def test_a_word_alone_is_told_how_a_tuple_is_written() -> None:
+    for kind, field in (("method", "provides"), ("similarity", "needs")):
+        with pytest.raises(harness.PluginError) as caught:
+            check_spec(make(kind, **{field: "atoms"}))
+        assert "(write ('atoms',), with the comma)" in str(caught.value) and "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("summary", [None, 3])
+def test_a_summary_is_a_text(summary: Any) -> None:
+    with pytest.raises(harness.PluginError, match=r"Spec method/acme: summary is .*; give one line of text"):
+        check_spec(dataclasses.replace(make("method"), summary=summary))
+
+
+@pytest.mark.parametrize("name", ["cost", "interp", "tasks", "leaderboard"])
+def test_an_evaluation_is_not_called_as_another_table(name: str) -> None:
+    with pytest.raises(harness.PluginError, match=f"Spec evaluation/{name}: results have a table of that name"):
+        check_spec(dataclasses.replace(make("evaluation"), name=name))
+    check_spec(dataclasses.replace(make("method"), name=name))
+
+
 @pytest.mark.parametrize("words", ["atoms", ["atoms"], None])
 def test_words_stand_in_a_tuple(words: Any) -> None:
     with pytest.raises(harness.PluginError, match=r"provides is .*; give a tuple of words"):
@@ -137,6 +157,71 @@ def test_needs_that_depend_on_parameters_are_checked_when_known(how: str) -> Non
 
 def needed(config: Words) -> tuple[str, ...]:
     return (config.word,)
+
+
+def _raises(*_: Any) -> Any:
+    raise ZeroDivisionError("oh")
+
+
+def _exits(*_: Any) -> Any:
+    sys.exit(3)
+
+
+def _refuses(*_: Any) -> Any:
+    raise harness.ConfigError("no such folder; give another")
+
+
+def _asked(kind: str, field: str, function: Any) -> Any:
+    """The answer of a catalog to what it asks the function in a field of a spec."""
+    found = Registered(make(kind, **{field: function}), sys.modules[__name__], "acme.py", "1")
+    catalog = Catalog({(kind, "acme"): found})
+    argument = {} if field == "needs" else catalog.config(kind, "acme", {})
+    return getattr(catalog, field)(kind, "acme", argument)
+
+
+ASKED = [("similarity", "needs"), ("corpus", "identity"), ("model", "shape")]
+
+
+@pytest.mark.parametrize(("kind", "field"), ASKED)
+def test_what_a_spec_is_asked_when_planning_may_fail(kind: str, field: str) -> None:
+    for function, told in ((_raises, "ZeroDivisionError: oh"), (_exits, "SystemExit: 3")):
+        with pytest.raises(harness.PluginError, match=rf"{kind}/acme \(acme.py\): {field} raised {told}"):
+            _asked(kind, field, function)
+    with pytest.raises(harness.ConfigError, match=r"^no such folder; give another$"):
+        _asked(kind, field, _refuses)  # as the author has put it
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "answer", "message"),
+    [
+        ("similarity", "needs", None, "Spec similarity/acme: needs is None; give a tuple of words"),
+        ("similarity", "needs", "codes", r"needs is 'codes'; .*write \('codes',\)"),
+        ("corpus", "identity", {"a": object()}, r"corpus/acme \(acme.py\): identity gave .*; give JSON"),
+        ("corpus", "identity", {"a": float("nan")}, r"corpus/acme \(acme.py\): identity gave .*; give JSON"),
+        ("model", "shape", (6, 32), r"model/acme \(acme.py\): shape gave \(6, 32\); give {'n_layers'"),
+        ("model", "shape", {"n_layers": 6}, r"shape gave {'n_layers': 6}; give"),
+        ("model", "shape", {"n_layers": 6, "width": "32"}, r"shape gave .*; give {'n_layers'"),
+    ],
+)
+def test_what_a_spec_answers_when_planning_is_checked(kind: str, field: str, answer: Any, message: str) -> None:
+    with pytest.raises(harness.PluginError, match=message):
+        _asked(kind, field, lambda config: answer)
+
+
+def test_good_answers_of_a_spec_are_given_on() -> None:
+    for kind, field, answer in (
+        ("similarity", "needs", ("codes",)),
+        ("corpus", "identity", {"sha256": ["a", 1, None]}),
+        ("model", "shape", {"n_layers": 6, "width": 32}),
+        ("model", "shape", None),
+    ):
+        assert _asked(kind, field, lambda config, answer=answer: answer) == answer
+    assert (
+        Catalog({("model", "acme"): Registered(make("model"), sys.modules[__name__], "", "1")}).shape(
+            "model", "acme", None
+        )
+        is None
+    )
 
 
 OF_EACH_KIND = """

@@ -79,6 +79,18 @@ def test_of_two_that_declare_one_name_the_first_has_the_column() -> None:
     assert declared.ranked == LOSS and declared.sparsity == NORM
 
 
+def test_a_metric_that_is_called_as_an_end_of_an_interval_stays_in_its_own_table() -> None:
+    """The interval is another evaluation's: registration can't know."""
+    end = Metric("loss_low", "lowest", "", role="listed")
+    declared = Declared({"a": (end,), "b": (LOSS, NORM)})
+    assert list(declared.columns) == ["norm", "loss"] and not declared.is_on_leaderboard("a", "loss_low")
+    assert "loss_low" in Declared({"a": (end,), "b": (NORM,)}).columns
+
+
+def test_an_undeclared_metric_may_have_any_name() -> None:
+    assert Declared({}).of_name("a", "loss (nats)").heading == "loss (nats)"
+
+
 def test_axes_are_of_what_is_paid_and_what_is_had() -> None:
     effect = Metric("harm", "harm", "what it does", False, role="effect")
     named = [(x.name, y.name) for x, y in Declared({"a": (effect, LOSS, NORM)}).axes]

@@ -11,12 +11,14 @@ import pytest
 
 from harness import Metric
 from harness.planning.plan import Plan
+from harness.registry.metric import TAKEN_NAMES, ends
 from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.leaderboard import evaluations, metrics_of
 from harness.tables.results import Results
+from harness.tables.tidy import SIDE
 from harness.views.suite import views_of
 from harness.views.view import measured, view
 from tests.support.toy_suites import plan_of, raw_suite
@@ -54,6 +56,15 @@ def _board(
     for shown in views_of(results):
         assert shown.title and all(len(row) == len(shown.columns) for row in shown.rows)
     return plan, results.leaderboard
+
+
+def test_the_names_of_its_own_columns_are_taken(tmp_path: Path) -> None:
+    """Else an evaluation could declare a metric of that name, and one of the two would be lost."""
+    plan, board = _board(tmp_path, [0])
+    metrics = Declared.of(plan.suite).columns
+    own = set(board) - set(metrics) - {end for name in metrics for end in ends(name)}
+    assert own <= set(TAKEN_NAMES) and {"method", "tier", "total_seconds", "method_label"} <= own
+    assert set(SIDE) <= set(TAKEN_NAMES)
 
 
 def _ks(board: pd.DataFrame) -> list[int]:
@@ -97,6 +108,12 @@ def test_an_evaluation_has_a_column_for_each_metric_and_intervals_of_a_single_se
     (board,) = evaluations({"probing": _probing([0, 1])}, declared).values()
     assert metrics_of(board) == ["auc", "very_low"] and "auc_low" not in board
     assert board[["auc", "seeds"]].to_numpy().tolist() == [[1.0, 2]]
+
+
+def test_a_metric_called_value_is_shown_with_its_own_interval() -> None:
+    line = {"value": 0.5, "value_low": 0.4, "value_high": 0.6, "low": 7.0, "high": 8.0}
+    shown = sheet(view("probing", [measured(Metric("value", "value", "", format=".1f"))], [line]))
+    assert [(value.text, value.note) for value in shown.rows[0]] == [("0.5", "0.4 to 0.6")]
 
 
 def test_one_seed_ranks_nobody(tmp_path: Path) -> None:
