@@ -85,7 +85,7 @@ def _in_module(module_name: str, name: str) -> Any:
 
 
 def _may_be_imported(module_name: str) -> bool:
-    """Of a package that registered a plugin, whether a module may be one of a method, not a program."""
+    """True for a module, of a package that registered a plugin, that may hold a method and is no program."""
     package = BUILTINS_MODULE if _top(module_name) == _top(BUILTINS_MODULE) else _top(module_name)
     return f"{module_name}.".startswith(f"{package}.") and "__main__" not in module_name.split(".")
 

@@ -82,7 +82,7 @@ def check_words(spec: PluginSpec, field: str, words: object) -> None:
 
 
 def _comma(words: object) -> str:
-    """How a tuple of one word is written, for an author who gave the word alone."""
+    """The way to write a tuple of one word, for an author who gave the word alone."""
     return f" (write ({words!r},), with the comma)" if isinstance(words, str) else ""
 
 
