@@ -82,7 +82,7 @@ def asks(task: Entry, a: ComparedSite, b: ComparedSite) -> bool:
         return bool(task.pairs(a, b) or task.pairs(b, a))
     except ConfigError:
         raise
-    except Exception as error:  # the plugin's own code
+    except (Exception, SystemExit) as error:  # the plugin's own code, which may call sys.exit
         raise PluginError(
             f"task {task.name}: pairs({a.model} {a.site}, {b.model} {b.site}) raised {type(error).__name__}: {error}"
         ) from error

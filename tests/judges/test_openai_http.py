@@ -315,14 +315,14 @@ def test_each_text_is_embedded_by_itself(url: str, monkeypatch: pytest.MonkeyPat
 
 def test_no_embedding_is_made_up(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = {
-        "NaN": "nan is no finite",
-        "infinite": "inf is no finite",
+        "NaN": "nan is not a finite number",
+        "infinite": "inf is not a finite number",
         "beyond floats": "lacks what was asked for",
-        "base64": "no list of numbers",
-        "no numbers": "no list of numbers",
-        "nothing": "no list of numbers",
-        "a word": "'2.0' is no finite",
-        "true": "True is no finite",
+        "base64": "not a list of numbers",
+        "no numbers": "not a list of numbers",
+        "nothing": "not a list of numbers",
+        "a word": "'2.0' is not a finite number",
+        "true": "True is not a finite number",
         "no answers": "0 answers",
         "two answers": "2 answers",
         "no data": "lacks what was asked for",
