@@ -40,7 +40,7 @@ class ReplayedRows:
     places: Bool[Tensor, "b t"]
     """True for the tokens whose activations are the rows."""
     counted: Bool[Tensor, "b t"]
-    """True for those of these tokens that a token of text follows in their window: n predictions, which are judged."""
+    """True for those of these tokens that a token of text follows in their window: n predictions, which are counted."""
     next_ids: Int[Tensor, " n"]
     """The tokens that are predicted."""
     documents: Int[Tensor, " n"]

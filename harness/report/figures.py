@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.report import plots
 from harness.tables.declared import Declared
-from harness.tables.task_board import JUDGED
+from harness.tables.task_board import CONTENDER
 from harness.views.methods import Place
 from harness.views.similarities import MODEL_SCORES, subject_of
 from harness.views.view import known
@@ -69,7 +69,7 @@ def _subjects(board: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], str, 
     """The label of each similarity, its key among the plots, its title, and its lines."""
     of_methods = board[board["method_label"].map(known).notna()]
     several = of_methods["fit_tokens"].nunique() > 1
-    for _, lines in board.groupby(JUDGED, sort=False, dropna=False):
+    for _, lines in board.groupby(CONTENDER, sort=False, dropna=False):
         line: dict[Any, Any] = lines.iloc[0].to_dict()
         label, method = str(line["similarity_label"]), known(line["method_label"])
         key = (label, f"{method} {line['fit_tokens']} tokens") if method else (label,)

@@ -34,10 +34,20 @@ from harness.contracts.sites import parse_site
 from harness.planning.plan import Plan
 from harness.planning.suite import ModelEntry
 from harness.planning.whole_models import is_whole
-from harness.tables.task_board import JUDGED
+from harness.tables.task_board import CONTENDER
 
 SCORES = ("union", "best_layer", "same_depth")
-MODEL_SIMILARITY_COLUMNS = [*JUDGED, "score", "model", "model_b", "value", "null", "higher_is_better", "seeds", "error"]
+MODEL_SIMILARITY_COLUMNS = [
+    *CONTENDER,
+    "score",
+    "model",
+    "model_b",
+    "value",
+    "null",
+    "higher_is_better",
+    "seeds",
+    "error",
+]
 _VALUES = ("similarity", "similarity_reversed")
 _NULLS = ("null_shuffled_rows", "chance")
 
@@ -190,13 +200,13 @@ def _compared(
     """True if higher is more alike, by similarity; and the numbers, by similarity, seed and both models in order."""
     is_known = table["metric"].isin([*_VALUES, *_NULLS]) | table["metric"].isna()
     wanted = table[is_known & (table["model"] != table["model_b"])]
-    names = [*JUDGED, "seed", "model", "model_b", "site", "site_b", "metric", "value", "error", "higher_is_better"]
+    names = [*CONTENDER, "seed", "model", "model_b", "site", "site_b", "metric", "value", "error", "higher_is_better"]
     wanted = wanted[names].assign(whole=is_whole(wanted["site"])).astype(object)
     directions: dict[Any, bool] = {}
     found: dict[Any, _Compared] = {}
     lines: Any = wanted.where(wanted.notna(), None).itertuples(index=False)
     for line in lines:
-        subject = tuple(getattr(line, name) for name in JUDGED)
+        subject = tuple(getattr(line, name) for name in CONTENDER)
         a, b, pair = line.model, line.model_b, (line.site, line.site_b)
         if order[a] > order[b]:
             a, b, pair = b, a, pair[::-1]

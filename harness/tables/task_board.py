@@ -17,7 +17,7 @@ from harness.planning.plan import Plan
 from harness.storage.store import Store
 from harness.tables.stats import OfModels, Replicates, interval, model_replicates, tiers
 
-JUDGED = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
+CONTENDER = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
 QUESTION = ["task", "task_config", "family", "metric"]
 COMPARE_COSTS = ("compare_seconds", "compare_memory_bytes")
 
@@ -56,7 +56,7 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
         ranked, best = _tiers(mains), _best(mains)
         control = answers.get((*question[:2], controls.get(named["family"]), named["metric"]), {})
         for subject, answer in found.items():
-            line = {**named, **dict(zip(JUDGED, subject, strict=True)), "value": answer.sums.value, "n": answer.n}
+            line = {**named, **dict(zip(CONTENDER, subject, strict=True)), "value": answer.sums.value, "n": answer.n}
             line |= {
                 "higher_is_better": answer.higher_is_better,
                 "is_main": answer.is_main,
@@ -70,7 +70,7 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
                 drawn = None if untrained.replicates is None else untrained.replicates[::-1]
                 line |= _difference("difference_to_control", answer, untrained, drawn)
             lines.append(line)
-    columns = [*QUESTION, *JUDGED, "value", "low", "high", "tier"]
+    columns = [*QUESTION, *CONTENDER, "value", "low", "high", "tier"]
     columns += [f"difference_to_{other}{end}" for other in ("best", "control") for end in ("", "_low", "_high")]
     columns += ["n", "higher_is_better", "is_main"]
     return pd.DataFrame(lines, columns=columns).astype({"tier": "Int64", "fit_tokens": "Int64"})
@@ -85,11 +85,11 @@ def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) 
     main = scores[scores["is_main"].astype(bool) & ~scores["family"].isin(untrained)]
     signed = main["value"].where(main["higher_is_better"].astype(bool), -main["value"])
     ranked = main.assign(rank=signed.groupby([main[name] for name in QUESTION]).rank(ascending=False))
-    by_subject = ranked.groupby(JUDGED, sort=False, dropna=False)["rank"].agg(["mean", "size"])
+    by_subject = ranked.groupby(CONTENDER, sort=False, dropna=False)["rank"].agg(["mean", "size"])
     n_questions = ranked[QUESTION].drop_duplicates().shape[0]
     by_subject = by_subject.rename(columns={"mean": "mean_rank", "size": "n_tasks"})
     by_subject["mean_rank"] = by_subject["mean_rank"].where(by_subject["n_tasks"] == n_questions)
-    costs = tables["tasks"] if "tasks" in tables else pd.DataFrame(columns=[*JUDGED, "metric", "value"])
+    costs = tables["tasks"] if "tasks" in tables else pd.DataFrame(columns=[*CONTENDER, "metric", "value"])
     for name in COMPARE_COSTS:
         measured = costs[costs["metric"] == name].groupby(["similarity", "similarity_config"])["value"].max()
         by_subject[name] = [measured.get(subject[:2], np.nan) for subject in by_subject.index]
@@ -111,7 +111,7 @@ def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]
 
 def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
     """The subjects that a task cell is about: one, or one for every fit budget if it fits rows of the task's own."""
-    similarity, config, method, method_config, fit_tokens = (cell.columns.get(name) for name in JUDGED)
+    similarity, config, method, method_config, fit_tokens = (cell.columns.get(name) for name in CONTENDER)
     budgets = plan.suite.config.tokens.fit_budgets if method and fit_tokens is None else [fit_tokens]
     return [(similarity, config, method, method_config, budget) for budget in budgets]
 

@@ -26,7 +26,7 @@ _SINK_SHARE = 0.03
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class EvaluatedRows:
     """Rows in order of their documents, each of which is one window with a token before its rows and one after."""
 
     x: Float[Tensor, "n d"]
@@ -37,7 +37,7 @@ class JudgedRows:
     dictionary: Float[Tensor, "f d"]
     labels: Sequence[Mapping[str, str]]
 
-    def taken(self, places: Int[Tensor, " m"]) -> JudgedRows:
+    def taken(self, places: Int[Tensor, " m"]) -> EvaluatedRows:
         """Some rows in another order; documents are numbered anew in the order in which they come."""
         old = self.documents[places]
         first = list(dict.fromkeys(old.tolist()))
@@ -103,7 +103,7 @@ def _head() -> Float[Tensor, "d v"]:
     return torch.randn(WIDTH, _VOCABULARY, generator=torch.Generator().manual_seed(7)) / 4
 
 
-def judged_rows() -> JudgedRows:
+def evaluated_rows() -> EvaluatedRows:
     """Documents of 4 to 11 rows; those on one topic have a feature that the others lack, and a few rows are sinks."""
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(4, 12, (N_DOCUMENTS,), generator=draw)
@@ -119,7 +119,7 @@ def judged_rows() -> JudgedRows:
     x[masked] *= 30
     labels = [{"topic": ("law", "cookery")[number]} for number in topic.tolist()]
     ids = torch.randint(_VOCABULARY, (n,), generator=draw)
-    return JudgedRows(x, masked, documents, ids, codes, dictionary, labels)
+    return EvaluatedRows(x, masked, documents, ids, codes, dictionary, labels)
 
 
 class Directions(Decomposition):
@@ -147,7 +147,7 @@ def directions(seed: int = 0, n_latents: int = _LATENTS, **kind: bool) -> Direct
     """Directions, half of them near true features, half drawn at random."""
     draw = torch.Generator().manual_seed(100 + seed)
     noise = torch.randn(n_latents, WIDTH, generator=draw)
-    near = judged_rows().dictionary[: n_latents // 2] + 0.05 * noise[: n_latents // 2]
+    near = evaluated_rows().dictionary[: n_latents // 2] + 0.05 * noise[: n_latents // 2]
     return Directions(nn.functional.normalize(torch.cat([near, noise[n_latents // 2 :]]), dim=1), **kind)
 
 
@@ -155,7 +155,7 @@ def directions(seed: int = 0, n_latents: int = _LATENTS, **kind: bool) -> Direct
 class Offered:
     """A context, and which of the things that not all contexts have were asked for."""
 
-    rows: JudgedRows
+    rows: EvaluatedRows
     block_rows: int = 4096
     n_windows: int = 8
     absent: frozenset[str] = frozenset()
@@ -208,9 +208,9 @@ class EvaluationUnderTest:
             return error
 
     @property
-    def rows(self) -> JudgedRows:
+    def rows(self) -> EvaluatedRows:
         """Ordinary rows, for the caller to spoil."""
-        return judged_rows()
+        return evaluated_rows()
 
     def evaluate(self, offered: Offered, decomposition: Decomposition | None = None, evaluation: Any = None) -> Any:
         """The answer of an evaluation, a fresh one if none is given; what it gives one by one is gathered in a list."""

@@ -109,15 +109,15 @@ def does_not_mind_the_order_of_documents(under_test: EvaluationUnderTest) -> Non
 
 
 def does_not_remember(under_test: EvaluationUnderTest) -> None:
-    """A decomposition's values do not depend on those judged before it, by way of context.shared or the instance."""
+    """A decomposition's values do not depend on those evaluated before it, by way of context.shared or the instance."""
     offered, evaluation = Offered(under_test.rows), under_test.make()
-    judged = {"one": directions(0), "another": directions(1, 20)}
-    alone = {name: under_test.table(Offered(under_test.rows), own) for name, own in judged.items()}
+    evaluated = {"one": directions(0), "another": directions(1, 20)}
+    alone = {name: under_test.table(Offered(under_test.rows), own) for name, own in evaluated.items()}
     for name in ("another", "one", "another"):
         for how, own in (("context.shared", None), ("the instance", evaluation)):
-            after = under_test.table(offered, judged[name], own)
+            after = under_test.table(offered, evaluated[name], own)
             advice = f"keep in {how} only what all decompositions of these rows have in common."
-            _same(alone[name], after, "after another decomposition was judged", advice)
+            _same(alone[name], after, "after another decomposition was evaluated", advice)
 
 
 def repeats_itself(under_test: EvaluationUnderTest) -> None:
@@ -140,7 +140,7 @@ def leaves_its_input_alone(under_test: EvaluationUnderTest) -> None:
     if list(map(dict, offered.rows.labels)) != list(map(dict, under_test.rows.labels)):
         raise Broken("evaluate() has changed the labels of the context.")
     if not torch.equal(decomposition.directions, directions().directions):
-        raise Broken("evaluate() has changed the decomposition's weights: others judge it too.")
+        raise Broken("evaluate() has changed the decomposition's weights: others evaluate it too.")
 
 
 def takes_sparse_codes_and_dense_ones(under_test: EvaluationUnderTest) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness import wording
 from harness.planning.suite import Tokens
-from harness.tables.task_board import JUDGED
+from harness.tables.task_board import CONTENDER
 from harness.views.view import (
     REST,
     TIER,
@@ -18,7 +18,7 @@ from harness.views.view import (
     Line,
     View,
     compared,
-    judged,
+    contender_fields,
     known,
     number,
     view,
@@ -78,7 +78,7 @@ def models_view(title: str, lines: pd.DataFrame) -> View:
 
 def _by_pair(lines: pd.DataFrame) -> Iterator[Line]:
     """The scores of two models as one line."""
-    keys = [*JUDGED[2:], "model", "model_b"]
+    keys = [*CONTENDER[2:], "model", "model_b"]
     for _, pair in lines.groupby(keys, sort=False, dropna=False):
         scores = pair.to_dict("records")
         found = {f"{line['score']} {column}": line[column] for line in scores for column in ("value", "null")}
@@ -92,13 +92,13 @@ def task_views(scores: pd.DataFrame) -> Iterator[View]:
         is_main = lines["is_main"].astype(bool)
         main, *others = dict.fromkeys([*lines.loc[is_main, "metric"], *lines["metric"]])
         meaning = "similarities that can't be told apart by the first metric share one"
-        fields = [*judged(lines), number("tier", "tier", meaning, "{:.0f}".format, spare=TIER)]
+        fields = [*contender_fields(lines), number("tier", "tier", meaning, "{:.0f}".format, spare=TIER)]
         fields.append(_score(main, is_main=True))
         fields += [_score(metric, spare=REST + i) for i, metric in enumerate(others)]
         if lines["difference_to_control"].notna().any():
             meaning = "the first metric less its value on the family's untrained control"
             fields.append(number("difference_to_control", "less control", meaning, "{:+.3g}".format, spare=REST - 1))
-        rows = (_by_metric(own, main) for _, own in lines.groupby(JUDGED, sort=False, dropna=False))
+        rows = (_by_metric(own, main) for _, own in lines.groupby(CONTENDER, sort=False, dropna=False))
         yield view(f"{lines['task_label'].iloc[0]}: {family}", fields, rows)
 
 
@@ -119,7 +119,7 @@ def _by_metric(lines: pd.DataFrame, main: str) -> Line:
 def ranks_view(ranks: pd.DataFrame, tokens: Tokens) -> View:
     """Similarities by their mean rank over all tasks, and what one comparison costs."""
     fields = [
-        *judged(ranks),
+        *contender_fields(ranks),
         number("mean_rank", "mean rank", _RANK, "{:.2f}".format),
         number("compare_seconds", "seconds", _SECONDS, "{:.3g}".format, spare=TIER),
         number("compare_memory_bytes", "memory", _BYTES, wording.size, spare=REST),

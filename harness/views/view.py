@@ -137,7 +137,7 @@ def _tokens(line: Line) -> Item:
     return Item(None if found is None else int(found))
 
 
-def judged(lines: pd.DataFrame) -> list[Field]:
+def contender_fields(lines: pd.DataFrame) -> list[Field]:
     """The columns that say which similarity a line is about, and of which method where it compares decompositions."""
     return [label("similarity"), *compared(lines)]
 

@@ -17,7 +17,7 @@ import harness
 from harness.contracts.table_row import checked_rows
 from harness.testing import check_evaluation
 from harness.testing.checks import run_check
-from harness.testing.evaluation_trials import EvaluationUnderTest, Offered, directions, judged_rows
+from harness.testing.evaluation_trials import EvaluationUnderTest, Offered, directions, evaluated_rows
 from harness.testing.evaluations import CHECKS
 
 
@@ -260,7 +260,7 @@ class GivesOneByOne(Good):
 def test_rows_come_in_any_collection_that_runs_take(make: Any) -> None:
     outcomes = {finding.check: finding.outcome for finding in check_evaluation(make)}
     assert outcomes == {finding.check: finding.outcome for finding in check_evaluation(Good)}
-    assert len(checked_rows(make().evaluate(directions(), Offered(judged_rows()).context), "acme")) == 1
+    assert len(checked_rows(make().evaluate(directions(), Offered(evaluated_rows()).context), "acme")) == 1
 
 
 def test_a_metric_that_is_not_declared_is_found() -> None:
