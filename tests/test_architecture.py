@@ -20,6 +20,7 @@ import harness
 from harness.registry import hookspecs
 
 ROOT = Path(__file__).parent.parent
+OURS = ("harness", "plugins")
 MAX_MODULE_LINES = 350
 MAX_FUNCTION_LINES = 40
 LEANING = re.compile(
@@ -64,14 +65,14 @@ def _modules(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
-def _parametrised(*folders: str) -> pytest.MarkDecorator:
-    paths = _modules(*folders)
-    return pytest.mark.parametrize("path", paths, ids=[str(path.relative_to(ROOT)) for path in paths])
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _imports(path: Path) -> Iterator[tuple[str, str | None]]:
     """(module, name) of every import in a file, those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -94,7 +95,7 @@ def _part(module: str) -> str:
 @functools.cache
 def _graph() -> dict[str, set[str]]:
     """The modules of the engine and the plugins that each imports."""
-    paths = {_module(path): path for path in _modules("harness", "plugins")}
+    paths = {_module(path): path for path in _modules(*OURS)}
     graph: dict[str, set[str]] = {}
     for module, path in paths.items():
         imports = [*_imports(path), *(_imports(path.with_suffix(".pyi")) if path.with_suffix(".pyi").exists() else ())]
@@ -106,7 +107,7 @@ def _graph() -> dict[str, set[str]]:
 def _named(path: Path) -> set[str]:
     """The identifiers of a file and its strings that are one word; words in prose are no reference to a method."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Name | ast.arg | ast.FunctionDef | ast.ClassDef):
             name = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else node.name
             names.add(name)
@@ -117,30 +118,32 @@ def _named(path: Path) -> set[str]:
     return names
 
 
-@_parametrised("harness")
-def test_the_engine_knows_no_plugin(path: Path) -> None:
-    imported = [module for module, _ in _imports(path) if f"{module}.".startswith(("plugins.", "harness.plugins."))]
-    assert not imported, f"{path} imports {imported}"
+def test_the_engine_knows_no_plugin() -> None:
+    for path in _modules("harness"):
+        imported = [module for module, _ in _imports(path) if f"{module}.".startswith(("plugins.", "harness.plugins."))]
+        assert not imported, f"{path} imports {imported}"
     built_in = {spec.name for kind in ("method", "similarity", "scorer") for spec in harness.catalog(kind)}
     measured = {metric.name for spec in harness.catalog("evaluation") for metric in spec.metrics}
     # Also words of Python, statistics and paths; columns of `interp`; the kind of plugin.
     everyday = {"mean", "identity", "relative", "density", "tasks"}
-    assert not _named(path) & ((built_in | measured) - everyday)
+    names = (built_in | measured) - everyday
+    found = {str(path): sorted(_named(path) & names) for path in _modules("harness")}
+    assert not {path: named for path, named in found.items() if named}
 
 
-@_parametrised("plugins")
-def test_plugins_use_public_names_only(path: Path) -> None:
-    for module, name in _imports(path):
-        top = module.split(".")[0]
-        if module == "harness":
-            assert name is None or name in {*harness.__all__, "plugins"}, f"{path}: harness.{name} is not public"
-        elif top == "harness":
-            assert module.startswith("harness.plugins"), f"{path} imports {module}; only harness itself is public"
-        else:
-            assert top in THIRD_PARTY | sys.stdlib_module_names, f"{path} imports {top}"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "harness":
-            assert node.attr in harness.__all__, f"{path} uses harness.{node.attr}, which is not public"
+def test_plugins_use_public_names_only() -> None:
+    for path in _modules("plugins"):
+        for module, name in _imports(path):
+            top = module.split(".")[0]
+            if module == "harness":
+                assert name is None or name in {*harness.__all__, "plugins"}, f"{path}: harness.{name} is not public"
+            elif top == "harness":
+                assert module.startswith("harness.plugins"), f"{path} imports {module}; only harness itself is public"
+            else:
+                assert top in THIRD_PARTY | sys.stdlib_module_names, f"{path} imports {top}"
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "harness":
+                assert node.attr in harness.__all__, f"{path} uses harness.{node.attr}, which is not public"
 
 
 def test_no_module_is_part_of_an_import_circle() -> None:
@@ -169,27 +172,26 @@ def test_the_top_of_the_engine_is_short() -> None:
     assert len([path for path in (ROOT / "harness").iterdir() if path.is_file()]) < 10
 
 
-@_parametrised("harness", "plugins", "tests", "benchmarks", "docs", "results")
-def test_the_built_ins_are_imported_as_part_of_harness(path: Path) -> None:
+def test_the_built_ins_are_imported_as_part_of_harness() -> None:
     """A folder `plugins/` where a user stands, or another distribution's, has that name."""
-    assert not [module for module, _ in _imports(path) if module.split(".")[0] == "plugins"]
+    paths = _modules("harness", "plugins", "tests", "benchmarks", "docs", "results")
+    assert not [path for path in paths if any(module.split(".")[0] == "plugins" for module, _ in _imports(path))]
 
 
-@_parametrised("harness", "plugins")
-def test_nothing_unpickles_or_runs_foreign_code(path: Path) -> None:
-    assert not UNSAFE.search(path.read_text(encoding="utf-8"))
+def test_nothing_unpickles_or_runs_foreign_code() -> None:
+    assert not [path for path in _modules(*OURS) if UNSAFE.search(path.read_text(encoding="utf-8"))]
 
 
-@_parametrised("harness", "plugins")
-def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_MODULE_LINES
-    assert not text or ast.get_docstring(ast.parse(text))
+def test_modules_are_short_and_say_what_they_are_for() -> None:
+    for path in _modules(*OURS):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= MAX_MODULE_LINES, path
+        assert not text or ast.get_docstring(_tree(path)), f"{path} has no docstring"
 
 
 def _docstrings(path: Path) -> Iterator[str]:
     """The docstrings of a file, and the strings below its attributes."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             yield from filter(None, [ast.get_docstring(node)])
             for above, below in itertools.pairwise(node.body):
@@ -198,18 +200,18 @@ def _docstrings(path: Path) -> Iterator[str]:
                         yield text
 
 
-@_parametrised("harness", "plugins")
-def test_docstrings_stand_alone(path: Path) -> None:
+def test_docstrings_stand_alone() -> None:
     """They begin with a noun or a verb, not with a word that leans on the line above."""
-    assert not [text for text in _docstrings(path) if LEANING.match(text)]
+    found = {str(path): [text for text in _docstrings(path) if LEANING.match(text)] for path in _modules(*OURS)}
+    assert not {path: texts for path, texts in found.items() if texts}
 
 
-@_parametrised("harness", "plugins")
-def test_functions_are_read_without_scrolling(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            n_lines = int(node.end_lineno or 0) - node.lineno + 1
-            assert n_lines <= MAX_FUNCTION_LINES, f"{path}: {node.name} has {n_lines} lines"
+def test_functions_are_read_without_scrolling() -> None:
+    for path in _modules(*OURS):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                n_lines = int(node.end_lineno or 0) - node.lineno + 1
+                assert n_lines <= MAX_FUNCTION_LINES, f"{path}: {node.name} has {n_lines} lines"
 
 
 def test_specs_import_no_torch() -> None:

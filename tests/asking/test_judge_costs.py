@@ -1,4 +1,4 @@
-"""What a plan tells of its judge: no more is asked, and knowing it takes no torch."""
+"""Costs of a judge as a plan tells them: no more is asked, and knowing it takes no torch."""
 
 from __future__ import annotations
 

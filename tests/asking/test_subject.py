@@ -139,7 +139,7 @@ def test_activations_are_those_of_captured_rows(
 def test_what_is_asked_together_has_the_bits_of_what_is_asked_alone(
     session: Session, folder: Path, dictionaries: dict[str, Tensor]
 ) -> None:
-    """Of other latents too, and more of them than are run at once."""
+    """Other latents are beside it, and more of them than are run at once."""
     latents = [_latent(index % 2, dictionaries[LAST][0], "x", (1, -1)[index % 3 == 0]) for index in range(20)]
     texts = [" ".join(TEXTS[0].split()[: 3 + 2 * place]) for place in range(40)]
     asked = [

@@ -208,23 +208,29 @@ IMPORTS = """
 import json, sys
 import harness
 
-folder, reference = sys.argv[1:]
-before = set(sys.modules)
-try:
-    harness.load(folder)
-except harness.StoreError as error:
-    print(json.dumps([str(error), sorted(set(sys.modules) - before)]))
+before, messages = set(sys.modules), []
+for folder in sys.argv[1:]:
+    try:
+        harness.load(folder)
+    except harness.StoreError as error:
+        messages.append(str(error))
+print(json.dumps([messages, sorted(set(sys.modules) - before)]))
 """
-
-
-@pytest.mark.parametrize(
-    "reference",
-    ["harness.__main__:x", "harness.cli.main:main", "harness.report.tracking:x", "acme.__main__:x", "acme.sub.exits:x"],
+PROGRAMS = (
+    "harness.__main__:x",
+    "harness.cli.main:main",
+    "harness.report.tracking:x",
+    "acme.__main__:x",
+    "acme.sub.exits:x",
 )
-def test_a_saved_folder_runs_no_program(tmp_path: Path, reference: str) -> None:
-    """Of the harness, or of an installed package with a plugin."""
-    Offset(torch.ones(4)).save(tmp_path / "fit")
-    _changed(tmp_path / "fit", "class", reference)
+
+
+def test_a_saved_folder_runs_no_program(tmp_path: Path) -> None:
+    """Neither one of the harness, nor one of an installed package with a plugin."""
+    fits = [tmp_path / f"fit-{i}" for i in range(len(PROGRAMS))]
+    for fit, reference in zip(fits, PROGRAMS, strict=True):
+        Offset(torch.ones(4)).save(fit)
+        _changed(fit, "class", reference)
     files = {
         "acme/__init__.py": "import harness\n\n@harness.hookimpl\ndef harness_specs():\n    return []\n",
         "acme/__main__.py": "print('ran')",
@@ -237,12 +243,13 @@ def test_a_saved_folder_runs_no_program(tmp_path: Path, reference: str) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    command = [sys.executable, "-c", IMPORTS, str(tmp_path / "fit"), reference]
+    command = [sys.executable, "-c", IMPORTS, *map(str, fits)]
     paths = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     finished = subprocess.run(command, env=paths, capture_output=True, text=True)
     assert finished.returncode == 0 and finished.stdout, finished.stderr
-    message, imported = json.loads(finished.stdout)
-    assert f"needs {reference}, which can't be found" in message
+    messages, imported = json.loads(finished.stdout)
+    for message, reference in zip(messages, PROGRAMS, strict=True):
+        assert f"needs {reference}, which can't be found" in message
     assert not {"harness.__main__", "harness.cli", "harness.report", "acme.__main__"} & set(imported)
 
 

@@ -187,7 +187,7 @@ def test_predicting_the_mean_explains_nothing():
 
 
 def test_published_variants_would_fail():
-    """What other libraries call explained variance gives the mean predictor far more than 0 on these rows."""
+    """Explained variance as other libraries have it gives the mean predictor far more than 0 on these rows."""
     x = rows().double().numpy()
     d = x.shape[1]
     error, square = ((x - x.mean(axis=0)) ** 2).sum(axis=1).mean(), (x**2).sum(axis=1).mean()

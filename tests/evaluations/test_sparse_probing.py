@@ -17,7 +17,7 @@ from harness.plugins.evaluations import SparseProbingConfig, sparse_probing
 from tests.support.declared import assert_declared
 
 ROWS = 3
-"""Of each document."""
+"""Rows of each document."""
 
 
 class Sparse(harness.Decomposition):

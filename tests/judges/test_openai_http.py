@@ -36,7 +36,7 @@ TOP = [{"token": token, "logprob": log(p)} for token, p in (("Yes", 0.5), (" Yes
 
 
 class Hostile(BaseHTTPRequestHandler):
-    """What the user's text says is what happens, the first time at least."""
+    """An endpoint that does what the user's text says, the first time at least."""
 
     seen: ClassVar[list[tuple[str, float]]] = []
     bodies: ClassVar[list[dict[str, Any]]] = []
@@ -91,7 +91,7 @@ class Hostile(BaseHTTPRequestHandler):
 
 
 def _embedded(text: str, lacks: str) -> dict[str, Any]:
-    """Of as many numbers whatever the text; but what it says may happen."""
+    """Embeddings of as many numbers whatever the text; but what it says may happen."""
     numbers: Any = [float(len(text)), -0.5, 1]
     own = {
         "NaN": [1.0, float("nan")],

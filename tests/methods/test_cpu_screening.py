@@ -15,7 +15,7 @@ from harness.plugins.methods.sae import fast_paths
 
 B, M, D = 64, 2048, 96
 ROUNDING = 1e-5
-"""Of products in float32: d · 2⁻²⁴ of the norms of row and latent, in whatever order d terms are summed, and d ≤ 96."""
+"""Error of products in float32: d · 2⁻²⁴ of the norms of row and latent, in any order of summing, and d ≤ 96."""
 
 
 def drawn(seed: int = 0, b: int = B, m: int = M, d: int = D, bias: float = 0.05) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,7 +89,7 @@ def test_what_bfloat16_loses_is_within_the_bound(seed: int, bias: float, exponen
 
 @pytest.mark.parametrize("lossy", ["row", "latent", "product"])
 def test_the_bound_holds_where_all_that_is_lost_adds_up(lossy: str) -> None:
-    """What rounding takes from one side is parallel to the other, and what it leaves orthogonal; or only the product is
+    """Rounding takes from one side what is parallel to the other, and leaves it orthogonal; or only the product is
     rounded.
     """
     even, alternating = torch.ones(D), 1.5 * torch.ones(D)

@@ -1,4 +1,4 @@
-"""What is compiled for a CPU has one door for SAEs, and behind it is what the plain forms say."""
+"""Loops compiled for a CPU have one door for SAEs, and say behind it what the plain forms say."""
 
 from __future__ import annotations
 

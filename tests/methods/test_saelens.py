@@ -39,7 +39,7 @@ kinds = pytest.mark.parametrize("kind", [pytest.param(kind, id=kind["method"]) f
 
 
 def random_weights(architecture: str) -> dict[str, torch.Tensor]:
-    """Of decoder rows with norms from 1 to 3, and thresholds of which some are below 0."""
+    """Decoder rows with norms from 1 to 3, and thresholds of which some are below 0."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:

@@ -72,7 +72,7 @@ def _read(model: Any, sites: list[str], ids: Tensor = IDS) -> dict[str, Tensor]:
 
 
 def _hidden_states(family: str) -> tuple[Any, tuple[Tensor, ...]]:
-    """Of the unhooked model of transformers."""
+    """Hidden states of the unhooked model of transformers."""
     model = tiny_model(family)
     reader = model.get_encoder() if model.config.is_encoder_decoder else model
     with torch.no_grad():

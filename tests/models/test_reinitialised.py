@@ -1,4 +1,4 @@
-"""The same model with its weights drawn anew."""
+"""A model of one config with its weights drawn anew."""
 
 from __future__ import annotations
 

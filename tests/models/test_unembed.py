@@ -1,4 +1,4 @@
-"""What models make of rows of the residual stream, against their own logits and against norm and head by hand."""
+"""Logits that models make of residual rows, against their own logits and against norm and head by hand."""
 
 from __future__ import annotations
 

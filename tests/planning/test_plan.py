@@ -120,7 +120,7 @@ def _scored_suite(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_cells_of_a_kind_come_together(tmp_path: Path) -> None:
-    """What is left of a group, whatever is done, never waits for a group that is listed after it."""
+    """The rest of a group, whatever is done, never waits for a group that is listed after it."""
     kinds = [cell.kind for cell in plan_of(_scored_suite(tmp_path)).cells.values()]
     assert [kind for kind, _ in itertools.groupby(kinds)] == list(dict.fromkeys(kinds))
 

@@ -62,7 +62,7 @@ class Derived(Base):
     sides: tuple[float | None, ...] = (0.5, None)
     """The sides, in order."""
     made: dict[str, bool] = field(default_factory=lambda: {"on": True})
-    """What is made of it."""
+    """Rows are made of it."""
     hidden: int = field(default=0, init=False)
 
 

@@ -76,5 +76,5 @@ def report(example: tuple[Plan, Store]) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with markup and scripts wherever text comes from outside."""
+    """A page with markup and scripts wherever text comes from outside."""
     return report_of(*finished(tmp_path_factory.mktemp("hostile"), HOSTILE))

@@ -99,7 +99,7 @@ def _pairs(**columns: list[Any]) -> pd.DataFrame:
 
 
 def _texts(figure: Figure, panel: int) -> dict[tuple[float, float], str]:
-    """What is written into the cells of a panel: column and row to text."""
+    """Texts in the cells of a panel, by column and row."""
     return {text.get_position(): text.get_text() for text in figure.axes[panel].texts}
 
 

@@ -68,7 +68,7 @@ def test_defaults_follow_from_the_rows() -> None:
 
 @pytest.mark.parametrize("batch_rows", [10, 250, 500])
 def test_dead_latents_are_counted_in_tokens(batch_rows: int) -> None:
-    """The same firings, cut into batches of any size, leave the same latents dead."""
+    """Firings cut into batches of any size leave the same latents dead."""
     fires = torch.zeros(2000, 4, dtype=torch.bool)
     fires[::10, 0] = True  # always
     fires[:500, 1] = True  # stopped 1,500 tokens ago

@@ -1,4 +1,4 @@
-"""What the tests of scorers share. Planted latents are in planted.py."""
+"""An encoder for all tests of scorers. Planted latents are in planted.py."""
 
 from __future__ import annotations
 

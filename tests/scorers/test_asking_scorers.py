@@ -92,7 +92,7 @@ def test_on_real_text_both_poles_of_a_code_are_found() -> None:
 
 
 def test_a_judge_of_places_alone_tells_nothing() -> None:
-    """Of the places of texts in a list, of marks in a text, and of a marked token."""
+    """Places of texts in a list, of marks in a text, and of a marked token."""
     for of in (planted(1), latent(at_random(0.15), 5)):
         found = _rows("intruder", of, lambda request: (-5.0, -0.1, -3.0, -4.0, -0.7))
         assert found["accuracy"].value == found["accuracy_random_windows"].value == pytest.approx(0.2)

@@ -1,4 +1,4 @@
-"""What scorers say of single windows, next to the scores that they make of it."""
+"""Verdicts of scorers on single windows, next to the scores that they make of them."""
 
 from __future__ import annotations
 

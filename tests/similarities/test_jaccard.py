@@ -186,7 +186,7 @@ def test_tokenizers_must_not_differ():
 
 
 def test_ends_are_restricted_to_shared_ones():
-    """Of a's atoms two are at ends where b has no token, of b's one: they count for nothing."""
+    """Two atoms of a are at ends where b has no token, one of b's where a has none: they count for nothing."""
     a = stub([("a", i) for i in (0, 1, 2, 3)], [("a", i) for i in range(0, 10)])
     b = stub([("a", i) for i in (2, 4, 11)], [("a", i) for i in range(2, 12)])
     s = jaccard("end")

@@ -45,7 +45,7 @@ def test_equals_the_definition(n: int, d1: int, d2: int) -> None:
 
 
 def test_rows_in_the_order_of_their_groups_lose_what_tells_groups_apart() -> None:
-    """What the docstring says of documents."""
+    """Documents count as the docstring says."""
     generator = torch.Generator().manual_seed(0)
     group = torch.arange(4).repeat_interleave(MINIBATCH_ROWS)
     means = 5 * torch.randn(4, 6, generator=generator)
@@ -90,7 +90,7 @@ def test_a_large_mean_costs_no_digits() -> None:
 
 
 def test_sides_may_have_scales_of_their_own() -> None:
-    """What is rounding error on one side is told by the norms of that side."""
+    """Rounding error on one side is told by the norms of that side."""
     x, y = related(300, 20, 3)
     assert minibatch_cka()(1e6 * x, y) == pytest.approx(minibatch_cka()(x, y), rel=1e-6)
     assert minibatch_cka()(x, 1e6 * y) == pytest.approx(minibatch_cka()(x, y), rel=1e-6)

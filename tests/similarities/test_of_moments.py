@@ -1,4 +1,4 @@
-"""What every metric over moments has to keep: its claims, streams, far means, and no number where there is none."""
+"""Duties of every metric over moments: its claims, streams, far means, and no number where there is none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestProperties:
             assert s(x, moved(y)[name]) == pytest.approx(value, abs=1e-7), name
 
     def test_invariant_to_no_more(self, make):
-        """Of one side or the other: what is not claimed must show."""
+        """Shifts and scales of one side or the other: what is not claimed must show."""
         x, y = related(80, 6, 5)
         s = make()
         for name in moved(x).keys() - s.invariant_to:
@@ -122,7 +122,7 @@ class TestUndefined:
             make()(rows(1, 3), rows(1, 2))
 
     def test_scales(self, make):
-        """What float64 can hold has a value; what it can't is said."""
+        """Values there are for all that float64 can hold; what it can't is said."""
         x, y = related(60, 4, 3)
         assert make()(x, y * 1e100) == pytest.approx(make()(x, y), abs=1e-9)
         with pytest.raises(harness.Undefined, match="the scale of y leaves the range of float64; rescale it"):

@@ -111,7 +111,7 @@ class TestProperties:
 
     @pytest.mark.parametrize(("variance", "error"), [(0.9, 1e-5), (0.99, 1e-5), (0.991, 1e-9), (1.0, 1e-9)])
     def test_float32_rows_of_which_one_direction_has_most_variance(self, variance, error):
-        """Of a rotated copy: whiteners amplify rounding, and no correlation may exceed 1 by it."""
+        """A rotated copy: whiteners amplify rounding, and no correlation may exceed 1 by it."""
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(600, 64, generator=generator)
         x[:, 0] *= 30

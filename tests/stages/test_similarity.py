@@ -26,7 +26,7 @@ from harness.storage.store import Store
 N_ROWS = 2500  # three blocks, the last one short
 WIDTHS = {"a1": 5, "a2": 5, "a3": 5, "b1": 4, "b2": 4}
 MASKED = {"a1": [], "a2": [7, 1030], "a3": [7], "b1": [*range(1100), 2000], "b2": []}
-"""Of b1 the whole first block is left out."""
+"""Rows left out: of b1 the whole first block."""
 METRICS = {
     "cka": {"estimator": "debiased"},
     "svcca": {"variance": 0.9},

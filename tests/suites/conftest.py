@@ -4,35 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from harness.cli import main as cli
 from tests.support.result_tables import Finished
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that most tests share, so that each capture is made once."""
-    return tmp_path_factory.mktemp("cache")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all test processes of this call."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Finished:
+def shared_cache(shared_folder: Path) -> Path:
+    """A cache that most tests share, so that each capture is made once."""
+    return shared_folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(shared_folder: Path, shared_cache: Path) -> Finished:
     """`harness run suite=smoke` in an empty folder, W&B's offline log included, once for all who look at it."""
-    folder, output, errors = tmp_path_factory.mktemp("smoke"), io.StringIO(), io.StringIO()
+    folder, printed = shared_folder / "smoke", shared_folder / "smoke.json"
+    with FileLock(shared_folder / "smoke.lock"):
+        if not printed.exists():
+            folder.mkdir()
+            printed.write_text(json.dumps(_smoke_run(folder, shared_cache)))
+    return Finished(folder, *json.loads(printed.read_text()))
+
+
+def _smoke_run(folder: Path, cache: Path) -> tuple[int, str, str]:
+    output, errors = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
     ):
         patch.chdir(folder)
-        patch.setenv("HARNESS_CACHE", str(shared_cache))
+        patch.setenv("HARNESS_CACHE", str(cache))
         patch.delenv("WANDB_MODE", raising=False)
         code = cli.main(["run", "suite=smoke"])
-    return Finished(folder, code, output.getvalue(), errors.getvalue())
+    return code, output.getvalue(), errors.getvalue()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What goes wrong costs its own cells and nothing else."""
+"""Failures cost their own cells and nothing else."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 
+from harness.cli import main as cli
 from harness.storage.cache import cache_folder
 from tests.support.loopback import serving
 from tests.support.result_tables import read_tables, states
@@ -52,12 +53,28 @@ def _said(prompt: str) -> str:
     return '{"answers": [1, 1, 1, 1, 1]}' if prompt.startswith("Pattern: ") else f"words of kind {len(prompt)}"
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    for told in (Moody.asked, Moody.refused, Moody.ill):
-        told.clear()
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
     with serving(Moody) as base_url:
         yield base_url
+
+
+@pytest.fixture(scope="module")
+def prompts(server: str, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """All that the suite asks, to choose from: asked of a judge of another name, which is another judge."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("first"))
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("HARNESS_CACHE", str(shared_cache))
+        assert cli.main(["run", *_suite("first", _http(server, "n"))]) == 0
+    return list(_asked())
+
+
+@pytest.fixture
+def url(server: str, prompts: list[str]) -> str:
+    for told in (Moody.asked, Moody.refused, Moody.ill):
+        told.clear()
+    return server
 
 
 def _suite(name: str, judge: str, scorers: str = "[detection]") -> list[str]:
@@ -84,11 +101,9 @@ def _interp(folder: Path, name: str) -> pd.DataFrame:
     return table.set_index(["scorer", "latent", "sign", "metric"])[["value", "error", "note"]]
 
 
-def test_what_may_pass_is_asked_again_and_what_may_not_is_a_result(url: str, harness_cli: Cli, tmp_path: Path) -> None:
-    # What is asked, to choose from: a judge of another name is another judge.
-    code, _, errors = harness_cli("run", *_suite("first", _http(url, "n")))
-    assert code == 0, errors
-    prompts = list(_asked())
+def test_what_may_pass_is_asked_again_and_what_may_not_is_a_result(
+    url: str, prompts: list[str], harness_cli: Cli, tmp_path: Path
+) -> None:
     written = [prompt for prompt in prompts if not prompt.startswith("Pattern: ")]
     detected = [prompt for prompt in prompts if prompt.startswith(f"Pattern: {_said(written[2])}\n")]
     Moody.ill.add(written[0])
@@ -137,12 +152,11 @@ def test_what_may_pass_is_asked_again_and_what_may_not_is_a_result(url: str, har
 
 
 def test_where_all_that_is_asked_is_refused_each_latent_has_the_reason(
-    url: str, harness_cli: Cli, tmp_path: Path
+    url: str, prompts: list[str], harness_cli: Cli, tmp_path: Path
 ) -> None:
     """Though nothing was answered: nothing has failed."""
-    harness_cli("run", *_suite("first", _http(url, "n")))
-    Moody.refused |= set(_asked())
-    code, _, errors = harness_cli("run", *_suite("refused", _http(url)))
+    Moody.refused |= set(prompts)
+    code, _, errors = harness_cli("run", *_suite("refused", _http(url, "o")))
     assert code == 0, errors
     found = _interp(tmp_path, "refused").xs("balanced_accuracy", level="metric")
     assert len(found) and found["error"].str.contains("no explanation: the judge did not answer: HTTP 400").all()

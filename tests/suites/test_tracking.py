@@ -1,4 +1,4 @@
-"""What W&B is given, read back from the files that its offline mode leaves."""
+"""Logs of W&B, read back from the files that its offline mode leaves."""
 
 from __future__ import annotations
 

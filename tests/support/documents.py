@@ -39,7 +39,7 @@ class Reader:
     cache: Path
     environment: dict[str, str] = field(default_factory=dict)
     output: str = ""
-    """What the last program or commands have printed."""
+    """Text that the last program or commands have printed."""
     is_failed: bool = False
 
     def follow(self, path: Path) -> None:

@@ -134,7 +134,7 @@ def _rows(cell: Cell, plan: Plan, generator: np.random.Generator, hostile: str) 
 
 
 def _scores(scorer: str, generator: np.random.Generator, hostile: str) -> list[dict[str, Any]]:
-    """Of all units but the last; the floor's rise evenly."""
+    """Scores of all units but the last; the floor's rise evenly."""
     rows = []
     for i in range(N_SCORED):
         unit = {"latent": 7 * i, "sign": -1 if i % 2 else 1, "stratum": f"density_{1 + i % 4}", "weight": 12.5}
@@ -151,7 +151,7 @@ def _scores(scorer: str, generator: np.random.Generator, hostile: str) -> list[d
 
 
 def _verdicts(scorer: str, hostile: str) -> list[dict[str, Any]]:
-    """Of the five test windows of each unit: right, right, wrong; of the silent ones no answer, and two at once."""
+    """Verdicts on the five test windows of each unit: right, right, wrong; of silent ones none, and two at once."""
     said = [(True, True), (True, True), (True, False), (False, None), (False, False), (False, True)]
     rows = []
     for i in range(N_SCORED - 1 if scorer == "retrieval" else 0):

@@ -1,4 +1,4 @@
-"""What a run left, read and compared."""
+"""Results of a run, read and compared."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_methods_are_ranked_where_their_l0_is_equal(tmp_path: Path) -> None:
 
 
 def _probing(seeds: list[int]) -> pd.DataFrame:
-    """What an evaluation of two metrics found, one with an interval."""
+    """Rows of an evaluation of two metrics, one with an interval."""
     lines = [
         {"family": "f", "model": "m", "site": "s", "fit_tokens": 9, "method": "a", "method_config": "{}", "seed": seed}
         | {"metric": metric, "value": value + seed}

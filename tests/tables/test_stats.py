@@ -26,7 +26,7 @@ def _measured(means: np.ndarray, rows: np.ndarray) -> Measured:
 
 
 def _drawn(generator: np.random.Generator, seeds: int, documents: int, spread_of_seeds: float) -> Measured:
-    """Of a method whose true value is 0.5."""
+    """Sums of a method whose true value is 0.5."""
     of_seed = 0.5 + spread_of_seeds * generator.standard_normal((seeds, 1))
     of_document = 0.1 * generator.standard_normal(documents)
     return _measured(of_seed + of_document, generator.integers(50, 150, documents))

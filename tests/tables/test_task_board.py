@@ -1,4 +1,4 @@
-"""What is condensed from records of tasks, counted by hand on a suite without models behind it."""
+"""Boards condensed from records of tasks, counted by hand on a suite without models behind it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_ranks_leave_out_controls_and_share_ties(tmp_path: Path) -> None:
 
 
 def test_seeds_that_judged_other_models_are_taken_together(tmp_path: Path) -> None:
-    """Of two seeds the second left a model out: sums are added by model, not by place."""
+    """A second seed that left a model out: sums are added by model, not by place."""
     plan = planned(tmp_path, similarities=["overlap"], methods=["atomic"], seeds=[0, 1])
     store = Store(tmp_path / "results", tmp_path / "cache")
     for cell in plan.of_kind("task"):

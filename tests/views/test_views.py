@@ -62,7 +62,7 @@ def test_three_outputs_say_the_same(example: tuple[Plan, Store]) -> None:
 
 
 def test_labels_are_columns(tmp_path: Path, example: tuple[Plan, Store]) -> None:
-    """Of tables and of what is condensed from them, after all other columns."""
+    """Labels stand after all other columns of tables and of what is condensed from them."""
     results = Results.of(*example)
     for name, frame in results.frames.items():
         kinds = [kind for kind in ("method", "similarity", "scorer", "task") if kind in frame]

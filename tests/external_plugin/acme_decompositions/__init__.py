@@ -1,4 +1,4 @@
-"""What this plugin offers. Imported by every command, so it imports no torch."""
+"""Specs of this plugin. Imported by every command, so it imports no torch."""
 
 from dataclasses import dataclass
 
