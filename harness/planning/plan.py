@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "capture": 1,
     "fit": 1,
     "evaluation": 1,
-    "latents": 2,
+    "latents": 3,
     "explanation": 1,
     "scoring": 2,
     "similarity": 2,

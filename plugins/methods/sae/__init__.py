@@ -141,7 +141,8 @@ class UntrainedSAEConfig:
 
 @dataclass
 class PretrainedSAEConfig:
-    """An SAE that SAELens has saved, or that `export_saelens` has written for it: its codes and reconstructions.
+    """An SAE that SAELens has saved, or that `export_saelens` has written for it: its reconstructions, and its codes
+    times the norms of their decoder rows, which become 1.
 
     Give either `path`, or `release` and `sae_id`. Architectures: standard, topk, gated and jumprelu; BatchTopK and
     Matryoshka SAEs are saved as the last.
@@ -237,7 +238,7 @@ SPECS: list[harness.MethodSpec] = [
     ),
     harness.MethodSpec(
         name="pretrained_sae",
-        version=2,
+        version=3,
         summary="Learns nothing: an SAE that SAELens has saved, from a folder or the hub",
         config=PretrainedSAEConfig,
         factory="harness.plugins.methods.sae.pretrained:PretrainedSAE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,6 +17,7 @@ from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
 from harness.plugins.methods.sae.relu import ReLUDecomposition
 from harness.plugins.methods.sae.topk import TopKDecomposition
 
+_ROUNDING = 1e-12
 _SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 _OWN_SHAPES = {
     "standard": {"b_enc": "m"},
@@ -26,7 +28,11 @@ _OWN_SHAPES = {
 
 
 class PretrainedSAE:
-    """A pretrained SAE, which learns nothing: codes and reconstructions are those of SAELens, in the same units."""
+    """A pretrained SAE, which learns nothing: its reconstructions are those of SAELens.
+
+    Its codes are those of SAELens times the norms of their decoder rows, which become 1 as in SAEs that are trained
+    here: two files of one function, with the norms folded or not, are one decomposition.
+    """
 
     passes = 1
     batch_rows = 4096
@@ -76,28 +82,38 @@ def _shapes(architecture: str) -> dict[str, str]:
 def _decomposition(
     config: saelens.SAELensConfig, given: dict[str, Tensor], dtype: torch.dtype
 ) -> harness.SAEDecomposition:
-    """Make an SAE with the codes and reconstructions of SAELens, from raw rows.
+    """Make an SAE with the reconstructions of SAELens, from raw rows, its decoder rows of unit norm.
 
     SAELens encodes c·x − a·b_dec and divides what it decodes by c, with c the activations' scale and a 0 or 1; here
-    always x − b_dec/c is encoded. Where a is 0, the encoder's bias takes what is missing.
+    always x − b_dec/c is encoded. Where a is 0, the encoder's bias takes what is missing. The norms r of W_dec/c go
+    into the encoder and all else that is in units of codes; only where topk chooses the largest codes as they
+    are saved, they are applied after the choice.
     """
     encoder, decoder = given["W_enc"].T * config.activation_scale, given["W_dec"] / config.activation_scale
     bias = given["b_dec"] / config.activation_scale
     shift = torch.zeros(()) if config.subtracts_decoder_bias else encoder @ bias
     encoder_bias = given["b_gate" if config.architecture == "gated" else "b_enc"] + shift
-    if config.is_scaled_by_decoder_norm:
-        norms = torch.linalg.vector_norm(decoder, dim=1)
-        encoder, encoder_bias, decoder = encoder * norms[:, None], encoder_bias * norms, decoder / norms[:, None]
+    norms = _norms(decoder)
+    decoder = decoder / norms[:, None]
+    gain = norms if config.architecture == "topk" and not config.is_scaled_by_decoder_norm else None
+    if gain is None:
+        encoder, encoder_bias = encoder * norms[:, None], encoder_bias * norms
     encoder, encoder_bias, decoder = (tensor.to(dtype).contiguous() for tensor in (encoder, encoder_bias, decoder))
     weights = harness.SAEWeights(encoder, encoder_bias, decoder, bias)
     if config.architecture == "topk":
         assert config.k is not None  # the config of a topk SAE has one
-        return TopKDecomposition(weights, {}, config.k)
+        return TopKDecomposition(weights, {}, config.k, gain if gain is None else gain.to(dtype))
     if config.architecture == "jumprelu":
         # SAELens applies a ReLU as well, as if no threshold were below 0.
-        return JumpReLUDecomposition(weights, {}, given["threshold"].clamp(min=0).to(dtype))
+        return JumpReLUDecomposition(weights, {}, (given["threshold"].clamp(min=0) * norms).to(dtype))
     if config.architecture == "gated":
         gain = given["r_mag"].exp()
-        offset = given["b_mag"] - gain * given["b_gate"]  # `shift` is in the gate, and so in both
+        offset = norms * (given["b_mag"] - gain * given["b_gate"])  # `shift` is in the gate, and so in both
         return GatedDecomposition(weights, {}, gain.to(dtype), offset.to(dtype))
     return ReLUDecomposition(weights, {})
+
+
+def _norms(decoder: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+    """The norms of decoder rows; 1 where rounding alone makes it differ, and for rows of 0, which have no direction."""
+    norms = torch.linalg.vector_norm(decoder, dim=1)
+    return torch.where((norms == 0) | ((norms - 1).abs() < _ROUNDING), 1.0, norms)
