@@ -74,6 +74,8 @@ COLUMNS = {
     "fit_tokens": "Rows that the method learnt from, before masking.",
     "method": "Name of the method.",
     "method_config": "Its parameters, defaults included, as JSON.",
+    "trained_at": "Model and place where it was trained before it came here, in the words of its own config; null for "
+    "methods that learn here.",
     "seed": "Seed of the fit: of the order of the rows and of initial weights.",
     "split": "For captures: the documents of `fit`, `evaluation` or `interp`.",
     "metric": "Name of the number; see below.",
@@ -111,7 +113,7 @@ COLUMNS |= {
 }
 COLUMNS |= {
     f"{name}_b": f"`{name}` of the other side."
-    for name in ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
+    for name in ("family", "model", "site", "fit_tokens", "method", "method_config", "trained_at", "seed")
 }
 
 LEADERBOARD = {

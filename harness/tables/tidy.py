@@ -16,7 +16,7 @@ from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.labels import labelled
 
-SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
+SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "trained_at", "seed")
 COLUMNS = (
     *("suite", "cell", "status", "error", *SIDE, "split", "metric", "value", "n", "higher_is_better", "note"),
     *("log", "device", "harness_version", "plugin_version", "git_sha", "created_at"),

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import saelens
+from harness.plugins.methods.sae import hub, saelens
 
 
 class ExportableSAE(harness.SAEDecomposition):
@@ -52,5 +52,5 @@ class ExportableSAE(harness.SAEDecomposition):
         }
         folder.mkdir(parents=True, exist_ok=True)
         stored = {name: tensor.detach().to("cpu", dtype, copy=True).contiguous() for name, tensor in tensors.items()}
-        save_file(stored, folder / saelens.WEIGHTS_FILE)
-        (folder / saelens.CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        save_file(stored, folder / hub.WEIGHTS_FILE)
+        (folder / hub.CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")

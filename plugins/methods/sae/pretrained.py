@@ -11,13 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import PretrainedSAEConfig, saelens
+from harness.plugins.methods.sae import PretrainedSAEConfig, hub, saelens
 from harness.plugins.methods.sae.gated import GatedDecomposition
 from harness.plugins.methods.sae.jumprelu import JumpReLUDecomposition
 from harness.plugins.methods.sae.relu import ReLUDecomposition
 from harness.plugins.methods.sae.topk import TopKDecomposition
 
 _ROUNDING = 1e-12
+_CENTRED = 1e-6
+"""Share of the squares of centred rows that their mean over features may have by rounding, in bfloat16 too."""
 _SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 _OWN_SHAPES = {
     "standard": {"b_enc": "m"},
@@ -49,19 +51,30 @@ class PretrainedSAE:
                 f"{info.width}. Give the SAE of this model and site."
             )
         self._sae = _decomposition(config, _read_weights(folder, config), info.dtype).to(info.device)
+        self._takes_centred_rows = config.takes_centred_rows
+        self._squares, self._squares_of_mean = 0.0, 0.0
 
     def partial_fit(self, batch: harness.Batch) -> None:
-        pass
+        if self._takes_centred_rows:
+            x = batch.x.double()
+            self._squares += float(x.square().sum())
+            self._squares_of_mean += float(x.mean(dim=1).square().sum()) * x.shape[1]
 
     def finish(self) -> harness.Decomposition:
+        if self._squares_of_mean > _CENTRED * self._squares:
+            raise harness.Undefined(
+                "pretrained_sae: its config asks for rows less their mean over features (center_writing_weights), and "
+                f"these have one, with {self._squares_of_mean / self._squares:.2%} of their squares. Decoding would "
+                "need the mean of each row, which codes do not hold. Give rows without it, as a model stored"
+            )
         return self._sae
 
 
 def _read_weights(folder: Path, config: saelens.SAELensConfig) -> dict[str, Tensor]:
     """Read all weights in float64, which represents every stored precision exactly."""
-    where = f"pretrained_sae: {folder / saelens.WEIGHTS_FILE}"
+    where = f"pretrained_sae: {folder / hub.WEIGHTS_FILE}"
     try:
-        weights = {name: tensor.double() for name, tensor in load_file(folder / saelens.WEIGHTS_FILE).items()}
+        weights = {name: tensor.double() for name, tensor in load_file(folder / hub.WEIGHTS_FILE).items()}
     except SafetensorError as error:
         raise harness.ConfigError(f"{where} can't be read: {error}. Save or download it again.") from error
     ones = weights.pop("scaling_factor", None)  # of fine-tuning; versions before 6 saved it unused
