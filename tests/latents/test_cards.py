@@ -63,7 +63,7 @@ def test_a_card_by_hand() -> None:
     n_rows = len(maker.windows.tokens) - 1
     assert (card["index"], card["sign"], card["weight"]) == (0, 1, 12.5) and other["weight"] is None
     assert card["threshold"] == 0 and card["max"] == 4 and card["n_active"] == len(pole.rows)
-    assert card["density"] == pytest.approx(card["n_active"] / n_rows)
+    assert card["density"] == card["active_share"] == pytest.approx(card["n_active"] / n_rows)
     assert card["n_documents"] == len({maker.windows.document_of_row[row] for row in pole.rows})
     mean = pytest.approx(float(pole.values.mean()))
     assert card["top_tokens"] == [{"token": " bank", "n_active": len(pole.rows), "n": n_banks, "mean": mean}]
