@@ -74,6 +74,8 @@ COLUMNS = {
     "fit_tokens": "Rows that the method learnt from, before masking.",
     "method": "Name of the method.",
     "method_config": "Its parameters, defaults included, as JSON.",
+    "trained_at": "Model and place where it was trained before it came here, in the words of its own config; null for "
+    "methods that learn here.",
     "seed": "Seed of the fit: of the order of the rows and of initial weights.",
     "split": "For captures: the documents of `fit`, `evaluation` or `interp`.",
     "metric": "Name of the number; see below.",
@@ -97,9 +99,11 @@ COLUMNS = {
     "explainer": "Explainer whose explanations it used, and the model that wrote them; null if it uses none.",
     "latent": "Number of the latent: its row in the dictionary.",
     "sign": "1, or -1 for the negative pole of a signed code.",
-    "stratum": "Group of latents of similar density that it was drawn from.",
+    "stratum": "Group of latents of similar density that it was drawn from: `density_1` has the lowest.",
     "weight": "Number of latents that it stands for.",
-    "density": "Share of rows on which it is active.",
+    "density": "Share of rows where its code is not 0 (for a pole: has its sign).",
+    "active_share": "Share of rows where its activation is above its threshold; 1 % at most, so that dense latents are "
+    "shown by as many rows as sparse ones.",
     "chance": "Score of guesses; only main metrics have one.",
     "lowest": "Lower end of the range of a main metric, or of another one with a line on leaderboards; null if it has "
     "none.",
@@ -111,7 +115,7 @@ COLUMNS |= {
 }
 COLUMNS |= {
     f"{name}_b": f"`{name}` of the other side."
-    for name in ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
+    for name in ("family", "model", "site", "fit_tokens", "method", "method_config", "trained_at", "seed")
 }
 
 LEADERBOARD = {
@@ -124,6 +128,16 @@ LEADERBOARD = {
 }
 INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds."
 
+UNSHOWN = {
+    "dead_share_of_latents": "Share of latents whose code is 0 on every row.",
+    "dead_share_of_poles": "Share of poles on whose side the code is on no row; a latent with signed codes has two.",
+    "rare_share_of_latents": "Share of latents that are not dead, but whose poles are all dead or rare.",
+    "rare_share_of_poles": "Share of poles whose code is not 0 in too few windows to be scored.",
+    "no_contrast_share_of_latents": "Share of latents with a pole without contrast, and none that can be scored.",
+    "no_contrast_share_of_poles": "Share of poles whose code is not 0 in enough windows, but that are active in too "
+    "few of them, or silent in too few.",
+}
+
 INTERPRETABILITY = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
     **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "explainer", "metric", "chance")},
@@ -132,7 +146,7 @@ INTERPRETABILITY = {
     "low": "Lower end of its 95 % interval. Two seeds say little; intervals are cut off where the metric's range ends.",
     "high": "Higher end of it.",
     "interval_over": "`latents`, or `latents and seeds`.",
-    "density_weighted": "Mean over activations: latents count by weight × density, as often as they are active.",
+    "density_weighted": "Mean weighted by density: latents count by weight × density, as often as their code is not 0.",
     "density_weighted_low": "Lower end of its 95 % interval.",
     "density_weighted_high": "Higher end of it.",
     "balanced_accuracy": "The scorer's balanced accuracy, where it has one; chance is 0.5. A mean like `value`.",
@@ -151,8 +165,7 @@ INTERPRETABILITY = {
     "n_latents": "Number of latents scored, all seeds together.",
     "n_undefined": "Number of latents without a score, which are left out.",
     "n_seeds": "Number of seeds.",
-    "dead_share": "Share of latents that are active on no row.",
-    "rare_share": "Share of latents that are active too rarely to be scored.",
+    **UNSHOWN,
 }
 
 VERDICTS = {
@@ -238,7 +251,6 @@ SIMILARITY = {
 
 INTERP = {
     "units": "Number of poles of latents: two for each latent of a signed code, one otherwise.",
-    "dead_share": "Share of the poles that are active on no row.",
-    "rare_share": "Share of the poles that are active in too few windows to be scored.",
+    **UNSHOWN,
     "explained_share": "Share of the sampled poles for which the explainer found an explanation.",
 }

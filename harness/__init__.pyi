@@ -46,6 +46,8 @@ from harness.contracts.model import RunsTexts as RunsTexts
 from harness.contracts.model import TextModel as TextModel
 from harness.contracts.model import Truth as Truth
 from harness.contracts.model import Window as Window
+from harness.contracts.origin import Origin as Origin
+from harness.contracts.origin import Place as Place
 from harness.contracts.requests import Activate as Activate
 from harness.contracts.requests import Activated as Activated
 from harness.contracts.requests import Choose as Choose

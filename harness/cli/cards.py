@@ -37,8 +37,9 @@ def draw_card(label: str, card: Mapping[str, Any], has_colour: bool) -> Iterator
     yield Text(f"{label}: latent {card['index']}, pole {_sign(card)}", style="bold")
     weight = f", stands for {card['weight']:.3g}" if card["weight"] is not None else ""
     yield Text(
-        f"{card['stratum']}{weight}; active on {card['n_active']} tokens ({card['density']:.2%}) of "
-        f"{card['n_documents']} documents, above {card['threshold']:.3g}; max {card['max']:.3g}"
+        f"{card['stratum']}{weight}; not 0 on {card['density']:.2%} of tokens; active on {card['n_active']} "
+        f"({card['active_share']:.2%}) of {card['n_documents']} documents, above {card['threshold']:.3g}; "
+        f"max {card['max']:.3g}"
     )
     if card["histogram"]["counts"]:
         edges = card["histogram"]["edges"]

@@ -3,10 +3,11 @@
 A pole is a latent's index and a sign; latents of unsigned decompositions have only +1. Its activation on a row is
 max(0, sign · code), the codes of an atom taken twice being added; on masked rows it is 0. With n unmasked rows:
 
-- threshold: the largest value but ⌊MAX_DENSITY · n⌋, or 0 if that is less. A row is *active* above it. Dense codes
-  (a rotation) and sparse ones are thus compared at equal density; a latent that is rarer counts wherever it is not 0.
+- threshold: the largest value but ⌊MAX_ACTIVE · n⌋, or 0 if that is less. A row is *active* above it. Dense codes
+  (a rotation) and sparse ones are thus shown by equally many rows; a latent that is rarer counts wherever it is not 0.
 - ceiling: the largest value but ⌊MAX_HEARD · n⌋, or 0. A row is *silent* at or below it; between the two it is neither.
-- density: the share of the n rows that are active.
+- density: the share of the n rows where its activation is above 0, whatever the threshold.
+- active_share: the share of them where it is active, MAX_ACTIVE at most.
 
 Ranks, not interpolated quantiles: with ties no more rows than these shares ever lie above.
 """
@@ -30,10 +31,10 @@ from harness.contracts.decomposition import Codes, Decomposition
 from harness.errors import PluginError, Undefined
 from harness.files import writing
 
-MAX_DENSITY = 0.01
+MAX_ACTIVE = 0.01
 MAX_HEARD = 0.1
 POLES = (1, -1)
-"""The order of the two columns of thresholds, ceilings and densities."""
+"""The order of the two columns of thresholds, ceilings, densities and active shares."""
 MAX_ENTRIES = 2**25
 """The most coefficients that one pass over the rows gathers: 12 bytes each, and a multiple while they are sorted."""
 
@@ -50,6 +51,7 @@ class Pole:
     threshold: float
     ceiling: float
     density: float
+    active_share: float
     rows: Int[np.ndarray, " r"]
     values: Float[np.ndarray, " r"]
 
@@ -71,6 +73,7 @@ class LatentActivations:
     thresholds: Float[Tensor, "m 2"]
     ceilings: Float[Tensor, "m 2"]
     density: Float[Tensor, "m 2"]
+    active_share: Float[Tensor, "m 2"]
 
     @property
     def n_latents(self) -> int:
@@ -85,11 +88,11 @@ class LatentActivations:
         """One pole of one latent."""
         part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         values, column = sign * self.values[part], POLES.index(sign)
-        threshold, ceiling, density = (
-            float(of[index, column]) for of in (self.thresholds, self.ceilings, self.density)
+        threshold, ceiling, density, active_share = (
+            float(of[index, column]) for of in (self.thresholds, self.ceilings, self.density, self.active_share)
         )
         rows, values = self.rows[part][values > 0].long(), values[values > 0]
-        return Pole(index, sign, threshold, ceiling, density, rows.numpy(), values.numpy())
+        return Pole(index, sign, threshold, ceiling, density, active_share, rows.numpy(), values.numpy())
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
@@ -182,21 +185,26 @@ def _columns(entries: _Entries, n_latents: int, n_rows: int, n_unmasked: int) ->
     cells, cell_of = (entries.latents.long() * n_rows + entries.rows).unique(return_inverse=True)  # sorted
     values = torch.zeros(len(cells), dtype=torch.float64).index_add_(0, cell_of, entries.values.double()).float()
     latents, rows = cells // n_rows, cells % n_rows
-    active, heard = math.floor(MAX_DENSITY * n_unmasked), math.floor(MAX_HEARD * n_unmasked)
+    active, heard = math.floor(MAX_ACTIVE * n_unmasked), math.floor(MAX_HEARD * n_unmasked)
     above = [_descending(sign * values, latents, n_latents) for sign in POLES]
     thresholds = torch.stack([_ranked(*pole, active) for pole in above], dim=1)
     ceilings = torch.stack([_ranked(*pole, heard) for pole in above], dim=1)
     column = (values < 0).long()  # as in POLES
     is_active = values.abs() > thresholds[latents, column]
-    n_active = torch.bincount(2 * latents[is_active] + column[is_active], minlength=2 * n_latents).view(-1, 2)
     kept = values.abs() > ceilings[latents, column]
+
+    def share_of_rows(chosen: Bool[Tensor, " e"]) -> Float[Tensor, "m 2"]:
+        counts = torch.bincount(2 * latents[chosen] + column[chosen], minlength=2 * n_latents)
+        return counts.view(-1, 2).double() / n_unmasked
+
     return LatentActivations(
         offsets=_offsets(torch.bincount(latents[kept], minlength=n_latents)),
         rows=rows[kept].int(),
         values=values[kept],
         thresholds=thresholds,
         ceilings=ceilings,
-        density=n_active.double() / n_unmasked,
+        density=share_of_rows(values != 0),
+        active_share=share_of_rows(is_active),
     )
 
 
@@ -221,7 +229,7 @@ def _ranked(values: Float[Tensor, " p"], counts: Int[Tensor, " m"], rank: int) -
 
 def _joined(parts: list[LatentActivations]) -> LatentActivations:
     offsets = _offsets(torch.cat([part.offsets.diff() for part in parts]))
-    names = ("rows", "values", "thresholds", "ceilings", "density")
+    names = ("rows", "values", "thresholds", "ceilings", "density", "active_share")
     return LatentActivations(offsets, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 

@@ -1,10 +1,11 @@
 """Cards: all that is shown of one pole of a latent, as JSON, and the `Latent` that scorers get from it.
 
-`index, sign, stratum, weight, threshold, density, max, n_active, n_documents` are numbers about the pole (see
-`activations` and `sampling`); `weight` is null for a pole that was not drawn. `histogram` counts its activations above
-the ceiling; `top_tokens` are the tokens it is active on most often (`n_active` of `n` occurrences, `mean` activation on
-those). `lens` holds the tokens that the direction promotes and suppresses, or the reason why there are none; `nearest`
-other rows of the dictionary; `source` where a stored activation was taken from; `explain` and `test` the windows.
+`index, sign, stratum, weight, threshold, density, active_share, max, n_active, n_documents` are numbers about the pole
+(see `activations` and `sampling`); `weight` is null for a pole that was not drawn. `histogram` counts its activations
+above the ceiling; `top_tokens` are the tokens it is active on most often (`n_active` of `n` occurrences, `mean`
+activation on those). `lens` holds the tokens that the direction promotes and suppresses, or the reason why there are
+none; `nearest` other rows of the dictionary; `source` where a stored activation was taken from; `explain` and `test`
+the windows.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class CardMaker:
             "weight": weight,
             "threshold": pole.threshold,
             "density": pole.density,
+            "active_share": pole.active_share,
             "max": float(pole.values.max(initial=0)),
             "n_active": len(active),
             "n_documents": len({self.windows.document_of_row[row] for row in active}),

@@ -2,8 +2,9 @@
 
 For a direction d the lens is unembed(d) − unembed(0), with unembed(x) = head(norm(x)) the model's own last norm and
 head (nostalgebraist 2020, "interpreting GPT: the logit lens"; the norm as in Belrose et al. 2023, arXiv 2303.08112).
-d is taken as it is in the dictionary. What norm and head give on nothing, their biases, is taken off: it would put the
-same frequent tokens at the top for every direction.
+d is scaled to norm 1: the length of a row of the dictionary is a matter of the unit of its code, and the epsilon in the
+model's norm would see it. What norm and head give on nothing, their biases, is taken off: it would put the same
+frequent tokens at the top for every direction.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Lens:
         """
         if self._zero is None:
             self._zero = self._unembed(torch.zeros_like(directions[:1]))
-        for part in directions.split(_DIRECTIONS_AT_ONCE):
+        for part in torch.nn.functional.normalize(directions, dim=1).split(_DIRECTIONS_AT_ONCE):
             yield self._unembed(part) - self._zero
 
     def _unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:

@@ -17,6 +17,9 @@ from harness.latents.reading import CARDS
 from harness.storage.store import Store, require
 from harness.tables.verdicts import WindowPlaces
 
+COLUMNS = ("sign", "stratum", "weight", "density", "active_share")
+"""Numbers of cards that are columns of tables under the same names."""
+
 
 @dataclass(frozen=True)
 class SampledLatent:
@@ -65,7 +68,7 @@ def _sampled(card: Card, cards: Sequence[Card], dictionary: Tensor | None, seed:
         return latent_of(own, None if dictionary is None else dictionary[own["index"]], other)
 
     other = _other(card, cards, seed)
-    columns = {"latent": card["index"], **{name: card[name] for name in ("sign", "stratum", "weight", "density")}}
+    columns = {"latent": card["index"], **{name: card[name] for name in COLUMNS}}
     whole = latent(card, None if other is None else latent(other))
     return SampledLatent(whole, columns, WindowPlaces([window_of(item) for item in card["test"]]))
 

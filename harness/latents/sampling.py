@@ -19,9 +19,10 @@ from harness.latents.negatives import Near
 from harness.latents.windows import PoleWindows, Windows, count_windows, pole_windows
 
 N_STRATA = 4
-DEAD, RARE = "dead", "rare"
+UNSHOWN = DEAD, RARE, NO_CONTRAST = "dead", "rare", "no_contrast"
+"""Strata of poles that can't be shown, and are only counted."""
 MIN_WINDOWS = 5
-"""Active and silent windows that a pole needs in both halves; with fewer it is rare, and only counted."""
+"""Active and silent windows that a pole needs in both halves to be shown."""
 N_TOP, N_QUANTILE, N_RANDOM = 5, 10, 5
 N_TEST = N_SILENT = 20
 
@@ -38,7 +39,14 @@ class DrawnPole:
 
 @dataclass(frozen=True)
 class Strata:
-    """The stratum of every pole: dead (active on no row), rare, or density_1 (the rarest quarter) to density_4."""
+    """The stratum of every pole.
+
+    Those that can be shown are in density_1 (the quarter of the lowest density) to density_4. The others are
+
+    - dead: its activation is above 0 on no row;
+    - rare: above 0 in fewer than `MIN_WINDOWS` windows of a half;
+    - no_contrast: above 0 in enough windows, but too few where it is active, or too few where it is silent.
+    """
 
     names: tuple[str, ...]
     numbers: Int[np.ndarray, "m p"]
@@ -50,14 +58,24 @@ class Strata:
     @property
     def counts(self) -> dict[str, int]:
         """Numbers of poles in each stratum, and in total."""
-        counts = np.bincount(self.numbers.ravel(), minlength=len(self.names)).tolist()
-        return {"total": self.numbers.size, **dict(zip(self.names, counts, strict=True))}
+        return self._counted(self.numbers.ravel())
+
+    @property
+    def latent_counts(self) -> dict[str, int]:
+        """Numbers of latents, each in the highest stratum of its poles: it is dead if both are, and rare if none is
+        more.
+        """
+        return self._counted(self.numbers.max(axis=1, initial=0))
+
+    def _counted(self, numbers: Int[np.ndarray, " u"]) -> dict[str, int]:
+        counts = np.bincount(numbers, minlength=len(self.names)).tolist()
+        return {"total": len(numbers), **dict(zip(self.names, counts, strict=True))}
 
     def draw(self, n_poles: int, seed: int) -> list[DrawnPole]:
         """Draw evenly from the strata of density; every pole of a stratum that has no more than its part."""
         poles = []
-        for i, name in enumerate(self.names[2:]):
-            members = [(int(m), POLES[p]) for m, p in np.argwhere(self.numbers == i + 2)]
+        for i, name in enumerate(self.names[len(UNSHOWN) :]):
+            members = [(int(m), POLES[p]) for m, p in np.argwhere(self.numbers == i + len(UNSHOWN))]
             members.sort(key=lambda pole: _digest(seed, pole, "drawn"))
             drawn = members[: n_poles // N_STRATA + (i < n_poles % N_STRATA)]
             poles += [DrawnPole(index, sign, name, len(members) / len(drawn)) for index, sign in drawn]
@@ -65,20 +83,23 @@ class Strata:
 
 
 def stratify(activations: LatentActivations, windows: Windows, signed: bool) -> Strata:
-    """Sort the poles into strata; those of equal density go by their index."""
+    """Sort the poles into strata; those of equal density go in an order that has nothing to do with their index."""
     n_poles = len(POLES) if signed else 1
-    density = activations.density.numpy()[:, :n_poles]
-    fewest = np.full(density.shape, MIN_WINDOWS)
+    density, ceilings = activations.density.numpy()[:, :n_poles], activations.ceilings.numpy()[:, :n_poles]
+    fewest, fewest_heard = np.full(density.shape, MIN_WINDOWS), np.full(density.shape, MIN_WINDOWS)
     for explain in (True, False):
         counts = count_windows(windows, activations, explain)
         fewest = np.minimum(fewest, np.minimum(counts.active, counts.silent)[:, :n_poles])
-    numbers = np.where(density == 0, 0, 1)
+        fewest_heard = np.minimum(fewest_heard, counts.heard[:, :n_poles])
+    # Above a ceiling of 0 all activations are known; with another, a pole is above 0 on a tenth of all rows.
+    is_rare = (ceilings == 0) & (fewest_heard < MIN_WINDOWS)
+    numbers = np.select([density == 0, is_rare], [UNSHOWN.index(DEAD), UNSHOWN.index(RARE)], UNSHOWN.index(NO_CONTRAST))
     usable = np.flatnonzero((density > 0) & (fewest >= MIN_WINDOWS))
-    ranked = usable[np.argsort(density.ravel()[usable], kind="stable")]
+    order = np.random.default_rng(0).permutation(density.size)
+    ranked = usable[np.lexsort((order[usable], density.ravel()[usable]))]
     for i, members in enumerate(np.array_split(ranked, N_STRATA)):
-        numbers.ravel()[members] = i + 2
-    names = (DEAD, RARE, *(f"density_{i + 1}" for i in range(N_STRATA)))
-    return Strata(names, numbers)
+        numbers.ravel()[members] = i + len(UNSHOWN)
+    return Strata((*UNSHOWN, *(f"density_{i + 1}" for i in range(N_STRATA))), numbers)
 
 
 @dataclass(frozen=True)

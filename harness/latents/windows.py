@@ -124,9 +124,11 @@ def pole_windows(windows: Windows, pole: Pole, explain: bool) -> PoleWindows:
 
 @dataclass(frozen=True)
 class WindowCounts:
-    """Numbers of active and of silent windows in one half: a row for each latent, a column for each of its poles."""
+    """Numbers of windows in one half: a row for each latent, a column for each of its poles."""
 
     active: Int[np.ndarray, "m 2"]
+    heard: Int[np.ndarray, "m 2"]
+    """Windows that are not silent: active ones, and those where the pole is neither."""
     silent: Int[np.ndarray, "m 2"]
 
 
@@ -143,5 +145,5 @@ def count_windows(windows: Windows, activations: LatentActivations, explain: boo
         pairs = np.unique(pole[chosen] * max(len(windows), 1) + number[chosen]) // max(len(windows), 1)
         return np.bincount(pairs, minlength=2 * activations.n_latents).reshape(-1, 2)
 
-    n_half = int((windows.is_explain == explain).sum())
-    return WindowCounts(n_windows(in_half & is_active), n_half - n_windows(in_half))
+    n_half, heard = int((windows.is_explain == explain).sum()), n_windows(in_half)
+    return WindowCounts(n_windows(in_half & is_active), heard, n_half - heard)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.contracts.origin import Place
 from harness.contracts.sites import Site, parse_site
 from harness.contracts.task import ComparedSite
+from harness.errors import PluginError
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.planning.suite import Entry, ModelEntry
@@ -39,6 +41,17 @@ class CapturedSite:
         n_layers = self.model.shape["n_layers"] if self.model.shape else None
         layer = parse_site(self.site).layer
         return ComparedSite(self.model.family, self.model.label, self.site, layer, n_layers, self.model.control_of)
+
+    def refuses(self, method: Entry) -> str | None:
+        """The reason why a method that brings along what it learnt elsewhere can't be used here, by its own word."""
+        if method.origin is None:
+            return None
+        entry = self.model.entry
+        try:
+            return method.origin.against(Place(self.site, self.model.label, entry.name, entry.params))
+        except (Exception, SystemExit) as error:  # the plugin's own code, which may call sys.exit
+            told = f"origin.against({self.label}) raised {type(error).__name__}: {error}"
+            raise PluginError(f"method {method.name}: {told}") from error
 
     @cached_property
     def rank(self) -> tuple[str, Site]:

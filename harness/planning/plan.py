@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "capture": 1,
     "fit": 1,
     "evaluation": 1,
-    "latents": 2,
+    "latents": 3,
     "explanation": 1,
     "scoring": 2,
     "similarity": 2,
@@ -158,11 +158,12 @@ class _Planner:
                 "fit_tokens": site.fit_tokens,
                 "method": method.name,
                 "method_config": canonical_json(dict(method.params)),
+                "trained_at": method.origin.words if method.origin else None,
                 "seed": seed,
                 "plugin_version": method.version,
             },
             upstream=(capture.key,),
-            skipped=capture.skipped,
+            skipped=capture.skipped or site.refuses(method),
         )
         return Fit(site, method, cell)
 

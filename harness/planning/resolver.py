@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.contracts.origin import Origin
 from harness.contracts.sites import parse_site
 from harness.contracts.spending import PRICES, Prices
 from harness.errors import ConfigError, HarnessError
@@ -21,7 +22,7 @@ from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog
-from harness.registry.specs import TaskSpec
+from harness.registry.specs import MethodSpec, TaskSpec
 
 _LISTS = {
     "method": "methods",
@@ -269,4 +270,15 @@ class _Resolver:
         needs = self.catalog.needs(kind, name, params)
         pairs = self.catalog.find(kind, name).resolve(spec.pairs) if isinstance(spec, TaskSpec) else None
         asks = pairs and functools.partial(pairs, config)
-        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, needs, asks)
+        origin = self.origin(kind, name, config)
+        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, needs, origin, asks)
+
+    def origin(self, kind: str, name: str, config: Any) -> Origin | None:
+        """The place that what a method brings along was learnt at; None for methods that learn here."""
+        registered = self.catalog.find(kind, name)
+        if not isinstance(registered.spec, MethodSpec) or registered.spec.origin is None:
+            return None
+        origin = registered.ask("origin", config)
+        if not isinstance(origin, Origin):
+            raise registered.wrong(f"origin gave {origin!r:.80}; give a harness.Origin, with words and against(place).")
+        return origin

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from harness.contracts.origin import Origin
 from harness.contracts.task import ComparedSite
 from harness.planning.keys import canonical_json
 from harness.registry.metric import Metric
@@ -165,6 +166,8 @@ class Entry:
     """`itda(k=40, max_atoms=4096)`: the parameters that differ from their defaults."""
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    origin: Origin | None = field(default=None, compare=False)
+    """The place that what a method brings along was learnt at."""
     pairs: Callable[[ComparedSite, ComparedSite], bool] | None = field(default=None, compare=False)
     """A task's own function: whether it asks for a pair of sites."""
 

@@ -11,7 +11,7 @@ from harness.registry.parameters import field_types
 from harness.registry.specs import SPEC_CLASSES, PluginSpec
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_OPTIONAL = ("identity", "shape")
+_OPTIONAL = ("identity", "shape", "origin")
 _REFERENCES = ("factory", "pairs", *_OPTIONAL)
 _TABLES = (
     *("cost", "similarity", "interp", "tasks"),

@@ -81,6 +81,10 @@ class PluginSpec:
 class MethodSpec(PluginSpec):
     """A method, whose factory makes learners.
 
+    Args:
+        origin: for a method that brings along what was learnt elsewhere: like `identity`, but gives a `harness.Origin`,
+            which says where that was. At other places it is skipped, with the reason.
+
     `provides`, of what it learns, known without importing the factory:
         `"atoms"`: its latents are rows of the data, so that fits of different models can be compared.
         `"dictionary"`: each latent has a direction.
@@ -89,6 +93,7 @@ class MethodSpec(PluginSpec):
     kind: ClassVar[str] = "method"
     words: ClassVar[Words] = {"provides": get_args(MethodProperty)}
 
+    origin: OfConfig | None = None
     provides: tuple[MethodProperty, ...] = ()
 
 

@@ -93,9 +93,9 @@ function columns() {
   return [
     { heading: "latent", value: (c) => c.index, show: (c) => make("button", { type: "button", class: "open", "data-card": c.i }, signed ? unitName(c) : String(c.index)) },
     { heading: "tokens it is active on", value: null, show: (c) => make("span", { class: "tokens" }, ...c.tokens.map(tokenChip)) },
-    { heading: "density", meaning: "share of rows it is active on", value: (c) => c.density, show: (c) => percent(c.density) },
-    { heading: "stratum", meaning: "density_1 is the rarest quarter of the latents, density_4 the most frequent", value: (c) => c.stratum, show: (c) => c.stratum, isText: true },
-    { heading: "active rows", value: (c) => c.n_active, show: (c) => short(c.n_active) },
+    { heading: "density", meaning: "share of rows where its code is not 0", value: (c) => c.density, show: (c) => percent(c.density) },
+    { heading: "stratum", meaning: "density_1 is the quarter of the lowest densities, density_4 that of the highest", value: (c) => c.stratum, show: (c) => c.stratum, isText: true },
+    { heading: "active rows", meaning: "rows above its threshold: at most 1 % of all", value: (c) => c.n_active, show: (c) => short(c.n_active) },
     { heading: "documents", value: (c) => c.n_documents, show: (c) => short(c.n_documents) },
     { heading: "largest", meaning: "largest activation", value: (c) => c.max, show: (c) => short(c.max) },
     ...decompositions[list.n].scorers.map((scorer, i) => ({
@@ -155,10 +155,12 @@ async function choose(n) {
       : "It has no latents: there is nothing to read.";
     return drawList();
   }
-  const { total, dead, rare } = chosen.units;
+  const count = (number) => number.toLocaleString("en");
+  const told = ({ total, dead, rare, no_contrast }, units) =>
+    `${count(total)} ${units}: ${count(dead)} dead, ${count(rare)} rare, ${count(no_contrast)} without contrast`;
   find("units").textContent =
-    `${total.toLocaleString("en")} ${chosen.signed ? "poles of signed latents" : "latents"} on ${chosen.n_rows.toLocaleString("en")} rows of ` +
-    `${chosen.n_documents.toLocaleString("en")} documents: ${dead.toLocaleString("en")} dead, ${rare.toLocaleString("en")} rare; ${chosen.n_cards} sampled evenly from four strata of density.`;
+    `On ${count(chosen.n_rows)} rows of ${count(chosen.n_documents)} documents ${told(chosen.latents, "latents")}` +
+    `${chosen.signed ? `; as ${told(chosen.units, "poles")}` : ""}. ${chosen.n_cards} sampled evenly from four strata of density.`;
   drawHeads();
   drawRange(columns());
   try {
@@ -252,7 +254,7 @@ function drawCard(n, card) {
   const verdicts = verdictsByWindow(card, scorers);
   const tokens = card.top_tokens.map((one) => [tokenChip(one.token), `${one.n_active} of ${one.n}`, percent(one.n_active / one.n), short(one.mean)]);
   const facts = {
-    density: percent(card.density), stratum: card.stratum, "active above": short(card.threshold), largest: short(card.max),
+    density: percent(card.density), "active share": percent(card.active_share), stratum: card.stratum, "active above": short(card.threshold), largest: short(card.max),
     "active rows": `${short(card.n_active)} in ${short(card.n_documents)} documents`,
   };
   const close = make("button", { type: "button", class: "close", onclick: () => find("card").close() }, "Close");

@@ -20,7 +20,7 @@ from harness.report.scores import Scores
 from harness.storage.store import Store
 from harness.wording import visible
 
-_LISTED = ("index", "sign", "stratum", "density", "n_active", "n_documents", "max")
+_LISTED = ("index", "sign", "stratum", "density", "active_share", "n_active", "n_documents", "max")
 _MARKUP = re.compile("[<>&\u2028\u2029]")
 """Characters that could end a script or begin a tag, should a file ever be put into a page."""
 
@@ -80,7 +80,10 @@ def _write_decomposition(
         _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": own})
         listed.append(_listed(card) | {"scores": {score["scorer"]: score["value"] for score in own}})
     _write(folder / f"{n}.js", str(n), listed)
-    return {**{name: content[name] for name in ("units", "n_rows", "n_documents", "signed")}, "n_cards": len(listed)}
+    return {
+        **{name: content[name] for name in ("units", "latents", "n_rows", "n_documents", "signed")},
+        "n_cards": len(listed),
+    }
 
 
 def _as_read(value: Any) -> Any:

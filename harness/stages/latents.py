@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from harness.contracts.decomposition import load
@@ -10,7 +11,7 @@ from harness.errors import Undefined
 from harness.files import write_json
 from harness.latents.activations import read_activations
 from harness.latents.reading import ACTIVATIONS, CARDS, Reading
-from harness.latents.sampling import DEAD, RARE, stratify
+from harness.latents.sampling import UNSHOWN, Strata, stratify
 from harness.planning.cells import Cell
 from harness.registry.isolation import isolated
 from harness.running.session import Session
@@ -56,6 +57,7 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
     poles = strata.draw(cell.work["n_latents"], cell.work["seed"])
     content = {
         "units": strata.counts,
+        "latents": strata.latent_counts,
         "n_rows": reading.rows.n_rows,
         "n_documents": len(set(reading.windows.document_of_row)),
         "signed": decomposition.signed,
@@ -63,14 +65,22 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
     }
     write_json(folder / CARDS, content)
     seconds = time.perf_counter() - started
-    session.commit(cell, [*_rows(strata.counts), cost("latents_seconds", seconds, reading.rows.n_rows)])
+    session.commit(cell, [*_rows(strata), cost("latents_seconds", seconds, reading.rows.n_rows)])
 
 
-def _rows(counts: dict[str, int]) -> list[dict[str, Any]]:
-    n = counts["total"]
+def _rows(strata: Strata) -> list[dict[str, Any]]:
+    counted = {"latents": strata.latent_counts, "poles": strata.counts}
+    n = strata.counts["total"]
     reason = None if n else "there are no latents"
-    shares = {f"{name}_share": counts[name] / n if n else None for name in (DEAD, RARE)}
     return [
         row("interp", "units", n, n, None),
-        *(row("interp", name, share, n, higher_is_better=False, reason=reason) for name, share in shares.items()),
+        *(
+            row("interp", f"{name}_share_of_{units}", _share(counts, name), counts["total"], False, reason)
+            for name in UNSHOWN
+            for units, counts in counted.items()
+        ),
     ]
+
+
+def _share(counts: Mapping[str, int], name: str) -> float | None:
+    return counts[name] / counts["total"] if counts["total"] else None

@@ -3,7 +3,7 @@
 Only some latents are scored, drawn evenly from strata of density, so their mean is weighted: Σ w v / Σ w, with v the
 score of a unit (a pole of a latent) and w the number of units that it stands for (Horvitz & Thompson 1952). It
 estimates the mean over all units of the dictionary, each counting the same. The density-weighted mean Σ w d v / Σ w d,
-with d the share of rows on which a unit is active, estimates the mean over activations: units count as often as they
+with d the share of rows on which a unit's code is not 0, estimates the mean over codes: units count as often as they
 are met. A line's value is the mean over seeds. Units whose score is undefined are counted and left out.
 
 Intervals are a bootstrap over latents, stratum by stratum: of n_h units n_h − 1 are drawn, which gives a small stratum
@@ -47,7 +47,8 @@ FIT = ["family", "model", "site", "fit_tokens", "method", "method_config"]
 SCORER = ["scorer", "scorer_config", "judge", "explainer"]
 _LINE = [*FIT, *SCORER, "metric"]
 _UNIT = ["seed", "latent", "sign"]
-_SHARES = ["dead_share", "rare_share"]
+SHARES = [f"{name}_share_of_{units}" for name in ("dead", "rare", "no_contrast") for units in ("latents", "poles")]
+"""Shares of latents, and of poles of latents, that are not scored, by the reason why."""
 _COLUMNS = (
     *("value", "low", "high", "interval_over", "chance"),
     *("density_weighted", "density_weighted_low", "density_weighted_high"),
@@ -94,10 +95,10 @@ def judge_too_weak(line: Mapping[Any, Any]) -> str | None:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """One line per fit whose latents were read, scored or not, with the shares of dead and of rare ones."""
-    counted = table[table["scorer"].isna() & table["metric"].isin(_SHARES)]
+    """One line per fit whose latents were read, scored or not, with the shares of those that can't be."""
+    counted = table[table["scorer"].isna() & table["metric"].isin(SHARES)]
     means = counted.groupby([*FIT, "metric"], dropna=False, sort=False)["value"].mean()
-    return means.unstack("metric", sort=False).reindex(columns=_SHARES).reset_index()
+    return means.unstack("metric", sort=False).reindex(columns=SHARES).reset_index()
 
 
 def scored_units(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFrame:

@@ -16,13 +16,13 @@ from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.labels import labelled
 
-SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "seed")
+SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "trained_at", "seed")
 COLUMNS = (
     *("suite", "cell", "status", "error", *SIDE, "split", "metric", "value", "n", "higher_is_better", "note"),
     *("log", "device", "harness_version", "plugin_version", "git_sha", "created_at"),
 )
 SIMILARITY_COLUMNS = ("similarity", "similarity_config", *(f"{name}_b" for name in SIDE))
-_OF_UNIT = ("latent", "sign", "stratum", "weight", "density")
+_OF_UNIT = ("latent", "sign", "stratum", "weight", "density", "active_share")
 _OF_MAIN = ("chance", "lowest", "highest")
 INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "explainer", *_OF_UNIT, *_OF_MAIN)
 TASK_COLUMNS = ("task", "task_config", "similarity", "similarity_config")
@@ -38,7 +38,7 @@ _MEASURED = ("family", "metric", "value", "n", "higher_is_better", *_OF_UNIT, *_
 _TYPES: dict[str, Any] = {
     "value": "float64",
     "higher_is_better": "boolean",
-    **dict.fromkeys(("weight", "density", *_OF_MAIN), "float64"),
+    **dict.fromkeys(("weight", "density", "active_share", *_OF_MAIN), "float64"),
     **dict.fromkeys(("n", "seed", "seed_b", "fit_tokens", "fit_tokens_b", "plugin_version", "latent", "sign"), "Int64"),
 }
 

@@ -15,7 +15,12 @@ from harness.views.view import Column, Field, Item, Line, View, known, label, me
 _PLACE = ["family", "model", "site"]
 _MEANS = (
     ("value", "value", "mean over latents, weighted by stratum, with its 95 % interval", ".3f"),
-    ("density_weighted", "by density", "mean over activations: frequent latents count more", ".3f"),
+    (
+        "density_weighted",
+        "by density",
+        "mean weighted by density, the share of rows with a code that is not 0",
+        ".3f",
+    ),
     ("balanced_accuracy", "bal. acc.", "mean balanced accuracy over latents; chance is 0.5", ".3f"),
     ("random_explanation", "random expl.", "the same with another latent's explanation: a control", ".3f"),
     ("floor", "floor", "what looking tokens up in a table reaches on the same latents", ".3f"),
@@ -24,10 +29,17 @@ _MEANS = (
     ("n_latents", "latents", "latents scored", ".0f"),
     ("n_undefined", "undefined", "latents without a score; nothing stands in for them", ".0f"),
 )
-_SHARES = (
-    ("dead_share", "dead", "share of poles active on no row; not scored", ".1%"),
-    ("rare_share", "rare", "share of poles active in too few windows to be scored", ".1%"),
-)
+_UNSHOWN = {
+    "dead": ("dead", "with a code that is 0 on every row; not scored"),
+    "rare": ("rare", "with a code that is not 0 in too few windows to be scored"),
+    "no_contrast": ("no contrast", "frequent, but too seldom strong or too seldom silent to be scored"),
+}
+_UNITS = {"latents": "latents, by the better pole,", "poles": "poles (two of a latent with signed codes)"}
+_SHARES = [
+    (f"{name}_share_of_{units}", f"{heading} {units}", f"share of {whose} {meaning}", ".1%")
+    for name, (heading, meaning) in _UNSHOWN.items()
+    for units, whose in _UNITS.items()
+]
 _MAX_NOTES = 5
 _LAST = 1000
 """Place of shares of latents among columns that can be spared: they are left out before scores where room is short."""

@@ -36,7 +36,7 @@ class SparseProbingConfig:
 SPECS: list[harness.EvaluationSpec] = [
     harness.EvaluationSpec(
         name="reconstruction",
-        version=2,
+        version=3,
         summary="Variance explained, direction and length of reconstructions, against the sparsity of the codes",
         factory="harness.plugins.evaluations.reconstruction:Reconstruction",
         metrics=metrics.RECONSTRUCTION,
@@ -59,7 +59,7 @@ SPECS: list[harness.EvaluationSpec] = [
     ),
     harness.EvaluationSpec(
         name="sparse_probing",
-        version=1,
+        version=2,
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
         config=SparseProbingConfig,
         factory="harness.plugins.evaluations.sparse_probing:SparseProbing",

@@ -41,7 +41,7 @@ RECONSTRUCTION = (
         "Σ‖x̂‖² / Σ x·x̂; below 1 where reconstructions shrink",
     ),
     Metric("l0", "L0", "latents active on a token, on average", format=".1f", role="sparsity"),
-    Metric("l1", "L1", "mean over rows of Σ|c|, in units of the codes"),
+    Metric("l1", "L1", "mean over rows of Σ|c|·‖row of the dictionary‖, in units of the activations"),
     Metric("density", "density", "L0 / the number of latents"),
     Metric(
         "alive_fraction",
@@ -105,7 +105,7 @@ DICTIONARY_HEALTH = (
     Metric("effective_rank_share", "effective rank share", "effective rank as a share of what it can be, min(m, d)"),
 )
 SPARSE_PROBING = (
-    Metric("tasks", "tasks", "number of labels that are probed"),
+    Metric("tasks", "tasks", "number of different questions: a label with two values asks one"),
     Metric("*_low", "* low", "lower end of the 95 % interval of a probe's score, over test documents"),
     Metric("*_high", "* high", "higher end of the 95 % interval of a probe's score, over test documents"),
     Metric("accuracy_*", "accuracy *", "share of documents that a probe classifies rightly; chance is .5", True),

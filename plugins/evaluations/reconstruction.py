@@ -11,7 +11,9 @@ sum). Metrics are over the n unmasked rows and μ is the mean of these, unless s
     l2_ratio                              mean over rows of ‖x̂‖/‖x‖
     relative_reconstruction_bias          Σ‖x̂‖² / Σ x·x̂; below 1 where reconstructions shrink
     l0                                    mean over rows of the number of codes ≠ 0; latents per row
-    l1                                    mean over rows of Σ|c|; units of the codes
+    l1                                    mean over rows of Σ|c|·‖row of the dictionary‖; units of the activations, so
+                                          that codes c times as large on rows 1/c times as long change nothing; without
+                                          a dictionary Σ|c|, in units of the codes
     density                               l0 / m
     alive_fraction                        share of the m latents that are ≠ 0 in at least one row; grows with n
     masked_row_share                      masked rows / all rows
@@ -63,7 +65,7 @@ class Reconstruction:
             mean_of_all.add(x[finite].double())
             mean_of_kept.add(x[~masked].double())
         all_sums, masked_sums, kept_sums = (_Sums(context.n_documents) for _ in range(3))
-        alive = _Alive(decomposition.n_latents)
+        alive = _Alive(decomposition)
         waiting = context.documents
         for block, is_masked in context.blocks():
             documents, waiting = waiting[: len(block)].to(block.device), waiting[len(block) :]
@@ -120,9 +122,12 @@ class _Sums:
 class _Alive:
     """The latents that have had a code ≠ 0 so far."""
 
-    def __init__(self, n_latents: int) -> None:
-        self.n_latents = n_latents
-        self._seen = torch.zeros(n_latents, dtype=torch.bool)
+    def __init__(self, decomposition: harness.Decomposition) -> None:
+        self.n_latents = decomposition.n_latents
+        self._seen = torch.zeros(self.n_latents, dtype=torch.bool)
+        rows = decomposition.dictionary
+        unit = torch.ones(self.n_latents, dtype=torch.float64)
+        self._norms = unit if rows is None else torch.linalg.vector_norm(rows.detach().double(), dim=1)
 
     @property
     def count(self) -> int:
@@ -134,12 +139,13 @@ class _Alive:
         if codes.indices is not None:
             values, latents = sum_repeats(values, codes.indices[kept])
         nonzero = values != 0
-        self._seen = self._seen.to(values.device)
+        self._seen, self._norms = self._seen.to(values.device), self._norms.to(values.device)
+        norms = self._norms if latents is None else self._norms[latents]
         if latents is None:
             self._seen |= nonzero.any(dim=0)
         else:
             self._seen[latents[nonzero]] = True
-        return {"l0": nonzero.sum(dim=1), "l1": values.abs().sum(dim=1, dtype=torch.float64)}
+        return {"l0": nonzero.sum(dim=1), "l1": (values.abs() * norms).sum(dim=1)}
 
 
 def sum_repeats(

@@ -1,20 +1,25 @@
 """Evaluation `sparse_probing`: how well a few latents tell what a document is about.
 
 Every label that at least `min_documents` documents have and as many lack is a task of its own: with it or without it.
+Labels that divide the same documents in the same two parts ask one question and are one task: of a label with two
+values the last is asked for, as yes of yes and no, and of label names that say the same the first.
+
 A document is described by the mean of its codes over its unmasked rows. Documents rather than windows are classified
 (and split, and drawn anew), because windows of one document are alike: a probe could know a document again, and an
 interval over windows would be too narrow. A share of the documents with each label is for testing. From the others come
 
-    the K latents with the largest |mean with the label − mean without it|, and
+    the K latents with the largest |mean with the label − mean without it| / standard deviation, to four decimals (of
+    equal ones those that come first), and
     an L2-regularised logistic regression (C = 1) on these, scaled to variance 1, both sides of equal weight.
 
-The same is done with the channels of the activations in the place of latents, and with all channels at once. Metrics
-are those of the test documents, averaged over tasks. Documents with and without the label weigh the same, as in sets
-with equally many of either, so that rare labels are no easier: guesses have accuracy and AUC .5. The intervals come
-from drawing the test documents of each label anew, 1,000 times and the same for all probes; they do not say what other
-training documents would have given.
+The same is done with the channels of the activations in the place of latents, and with all channels at once. So units
+have no part in the scores: a latent whose codes are c times as large, on a row of the dictionary 1/c times as long, is
+probed alike, and a loud channel is not taken for one that tells. Metrics are those of the test documents, averaged over
+tasks. Documents with and without the label weigh the same, as in sets with equally many of either, so that rare labels
+are no easier: guesses have accuracy and AUC .5. The intervals come from drawing the test documents of each label anew,
+1,000 times and the same for all probes; they do not say what other training documents would have given.
 
-    tasks         number of labels that are probed
+    tasks         number of different questions
     accuracy_x    share of documents that are classified rightly; x is latents_K, channels_K or all_channels
     f1_x          2 TP / (2 TP + FP + FN)
     auc_x         probability that a document with the label gets higher odds than one without it; ties count half
@@ -22,7 +27,8 @@ training documents would have given.
     auc_x_high    higher end of it
 
 Source: the sparse probing of SAEBench (Karvonen et al. 2025, arXiv 2503.09532; Gurnee et al. 2023, arXiv 2305.01610),
-which takes sets of equally many documents instead of weights, does not scale, and reports accuracy.
+which takes sets of equally many documents instead of weights, does not scale, chooses by the difference of means in
+the latents' own units, and reports accuracy.
 """
 
 from __future__ import annotations
@@ -41,6 +47,9 @@ N_REPLICATES = 1000
 LEVEL = 0.95
 SCORES = ("accuracy", "f1", "auc")
 _MAX_BYTES = 8e9
+_DECIMALS = 4
+_ROUNDING = 1e-12
+"""Deviation, as a share of the mean, that rounding alone gives to equal numbers."""
 
 Array: TypeAlias = np.ndarray
 Scores: TypeAlias = Float[Array, "replicates+1 3"]
@@ -105,7 +114,8 @@ class SparseProbing:
 def find_tasks(
     labels: Sequence[Mapping[str, str]], has_rows: Bool[Array, " documents"], config: SparseProbingConfig
 ) -> Iterator[Task]:
-    """Yield the probing tasks, sorted by label name and then by label value."""
+    """Yield the probing tasks, sorted by label name and then by falling label value; each question once."""
+    asked: set[bytes] = set()
     for name in sorted({name for own in labels for name in own}):
         values = np.array([own.get(name) for own in labels], dtype=object)
         labelled = np.flatnonzero((values != None) & has_rows)  # noqa: E711  # of every item
@@ -122,11 +132,22 @@ def find_tasks(
             drawn.append(_drawn(n_test, generator))
         parts = np.concatenate(train), np.concatenate(test)
         drawn_together = np.hstack(drawn)
-        for value in sorted(set(values[labelled])):
+        for value in sorted(set(values[labelled]), reverse=True):
             has_label = values == value
             n_with = int(has_label[labelled].sum())
-            if min(n_with, len(labelled) - n_with) >= config.min_documents:
+            if min(n_with, len(labelled) - n_with) >= config.min_documents and _is_new(has_label, labelled, asked):
                 yield Task(*parts, has_label, drawn_together)
+
+
+def _is_new(has_label: Bool[Array, " documents"], labelled: Int[Array, " l"], asked: set[bytes]) -> bool:
+    """True for a division into two parts that is not among those `asked` yet; it is added to them."""
+    side = np.zeros(len(has_label), dtype=np.int8)  # 0 for documents without a label of this name
+    # Which part is called the one with the label makes no other question: that of the first document is always 1.
+    side[labelled] = np.where(has_label[labelled] == has_label[labelled[0]], 1, 2)
+    division = side.tobytes()
+    is_new = division not in asked
+    asked.add(division)
+    return is_new
 
 
 def _drawn(n: int, generator: np.random.Generator) -> Float[Array, "replicates+1 n"]:
@@ -143,13 +164,15 @@ def _odds(task: Task, features: Float[Array, "documents m"], k: int) -> Float[Ar
     except ImportError as error:
         raise harness.ConfigError(f"evaluation sparse_probing: {error}. Run: pip install scikit-learn") from error
     x, has_label = features[task.train], task.has_label[task.train]
-    difference = np.abs(x[has_label].mean(axis=0) - x[~has_label].mean(axis=0))
-    chosen = np.argsort(-difference, kind="stable")[:k]
-    mean, deviation = x[:, chosen].mean(axis=0), x[:, chosen].std(axis=0)
-    scale = np.where(deviation > 0, deviation, 1)
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    varies = deviation > _ROUNDING * np.abs(mean)
+    scale = np.where(varies, deviation, np.inf)  # what does not vary is 0 in the units of the others
+    difference = np.abs(x[has_label].mean(axis=0) - x[~has_label].mean(axis=0)) / scale
+    # Latents that are active in one document each tell the same: rounding must not decide between them, but order.
+    chosen = np.argsort(-difference.round(_DECIMALS), kind="stable")[:k]
     probe = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
-    probe.fit((x[:, chosen] - mean) / scale, has_label)
-    odds: Array = probe.decision_function((features[task.test][:, chosen] - mean) / scale)
+    probe.fit((x[:, chosen] - mean[chosen]) / scale[chosen], has_label)
+    odds: Array = probe.decision_function((features[task.test][:, chosen] - mean[chosen]) / scale[chosen])
     return odds
 
 

@@ -1,5 +1,5 @@
 """T: the 20 tokens that a latent's direction promotes most by the logit lens, which some scorers compare with what the
-latent does. The lens takes the direction as it is in the dictionary, the sign of the pole included.
+latent does. The lens takes the direction at unit norm, the sign of the pole included.
 """
 
 from __future__ import annotations

@@ -280,7 +280,14 @@ def test_a_model_without_replay_is_named(session: Session, folder: Path, diction
 def test_without_a_head_or_a_model_cells_are_skipped(session: Session, folder: Path) -> None:
     items = [dataclasses.asdict(window) for window in _latent(0, torch.zeros(1), "x").test]
     windows = {"explain": items, "test": items}
-    card = {"index": 0, "sign": 1, "stratum": "density_1", "weight": 1.0, "density": 0.1} | windows
+    card = {
+        "index": 0,
+        "sign": 1,
+        "stratum": "density_1",
+        "weight": 1.0,
+        "density": 0.1,
+        "active_share": 0.01,
+    } | windows
     card |= {"threshold": 0.0, "source": None}
     work = session.store.work_folder("latents", "latents")
     work.mkdir(parents=True)

@@ -19,6 +19,7 @@ from harness.registry.metric import Metric
 from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
+from harness.tables.interpretability import SHARES
 from harness.tables.results import Results
 from harness.views.suite import views_of
 from harness.views.view import View, measured, view
@@ -57,7 +58,7 @@ def _rows(cell: Cell, is_unscored: bool) -> list[dict[str, Any]]:
     if cell.kind == "fit":
         return [cost("fit_seconds", 2144.2, 100), cost("parameters", PARAMETERS, 100)]
     if cell.kind == "latents":
-        return [row("interp", name, 0.25, 9, None) for name in ("dead_share", "rare_share")]
+        return [row("interp", name, 0.25, 9, None) for name in SHARES]
     if cell.kind == "similarity":
         return [row("similarity", "similarity", 0.6, 200, True)]
     if cell.kind == "scoring":
@@ -125,7 +126,7 @@ def test_what_has_no_score_has_a_dash_and_a_reason(tmp_path: Path) -> None:
         text = _printed(_finished(tmp_path, unscored, methods=["atomic", "dense"]), 200).partition("Latents of")[2]
         place = text.partition("Latents of")[0]
         lines = {line.split()[0]: line.split() for line in place.splitlines() if line.startswith(("atomic", "dense"))}
-        assert "lookup auroc (chance 0.5)" in place and lines["dense"][2:] == ["–", "25.0%", "25.0%"]
+        assert "lookup auroc (chance 0.5)" in place and lines["dense"][2:] == ["–", *["25.0%"] * 6]
         assert place.count("undefined: lookup auroc: nothing here") == 1
     assert lines["atomic"][2] == "–"
 

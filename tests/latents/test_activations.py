@@ -18,22 +18,24 @@ from harness.latents.activations import LatentActivations, read_activations
 from tests.support.texts import CPU, Fixed, numbered, read_dense
 
 
-def _brute(dense: np.ndarray, masked: np.ndarray, index: int, sign: int) -> tuple[float, float, float, np.ndarray]:
-    """(threshold, ceiling, density, the pole's activation on every row), by sorting."""
+def _brute(dense: np.ndarray, masked: np.ndarray, index: int, sign: int) -> tuple[list[float], np.ndarray]:
+    """Threshold, ceiling, density and active share, and the pole's activation on every row, by sorting."""
     pole = np.where(masked, 0, np.maximum(0, sign * dense[:, index]))
     n = int((~masked).sum())
     falling = sorted(pole[~masked].tolist(), reverse=True)
     threshold, ceiling = falling[n // 100], falling[n // 10]
-    return threshold, ceiling, float((pole[~masked] > threshold).sum()) / n, pole
+    above = [float((pole[~masked] > bound).sum()) / n for bound in (0, threshold)]
+    return [threshold, ceiling, *above], pole
 
 
 def _check(found: LatentActivations, dense: np.ndarray, masked: np.ndarray) -> None:
     assert found.n_latents == dense.shape[1]
     for index in range(dense.shape[1]):
         for sign in (1, -1):
-            threshold, ceiling, density, pole = _brute(dense, masked, index, sign)
+            numbers, pole = _brute(dense, masked, index, sign)
+            threshold, ceiling, *_ = numbers
             own = found.pole(index, sign)
-            assert (own.threshold, own.ceiling, own.density) == (threshold, ceiling, density)
+            assert [own.threshold, own.ceiling, own.density, own.active_share] == numbers
             assert own.rows.tolist() == np.flatnonzero(pole > ceiling).tolist()
             assert own.values.tolist() == pole[pole > ceiling].tolist()
             assert own.is_active.sum() == (pole > threshold).sum()
@@ -70,14 +72,16 @@ def test_every_pole_is_as_the_policy_says(case: tuple[harness.Codes, int, Tensor
     _check(found, codes.to_dense(m).numpy().astype(np.float64), masked.numpy())
 
 
-def test_poles_are_compared_at_equal_density() -> None:
+def test_poles_are_shown_by_equally_many_rows_and_density_is_of_all() -> None:
     dense = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
     dense[:, 1] = dense[:, 1].abs().mul(dense[:, 1].abs() > 2.9)  # on 0.4 % of all rows
     dense[:, 2] = 1.0
     found = read_dense(dense)
-    assert found.density[0].tolist() == [0.01, 0.01]
-    assert found.thresholds[1].tolist() == [0, 0] and 0 < found.density[1, 0] < 0.01
-    assert found.density[2].tolist() == [0, 0] and len(found.pole(2, 1).rows) == 0  # a constant says nothing
+    assert found.active_share[0].tolist() == [0.01, 0.01]
+    assert found.density[0].tolist() == [float((sign * dense[:, 0] > 0).double().mean()) for sign in (1, -1)]
+    assert found.thresholds[1].tolist() == [0, 0] and 0 < found.density[1, 0] == found.active_share[1, 0] < 0.01
+    assert found.active_share[2].tolist() == [0, 0] and len(found.pole(2, 1).rows) == 0  # a constant says nothing
+    assert found.density[2].tolist() == [1, 0]
     stored = found.offsets.diff().tolist()
     assert stored[0] == 2 * 200 and stored[1:] == [int((dense[:, 1] > 0).sum()), 0]
 

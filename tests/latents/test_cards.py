@@ -63,7 +63,7 @@ def test_a_card_by_hand() -> None:
     n_rows = len(maker.windows.tokens) - 1
     assert (card["index"], card["sign"], card["weight"]) == (0, 1, 12.5) and other["weight"] is None
     assert card["threshold"] == 0 and card["max"] == 4 and card["n_active"] == len(pole.rows)
-    assert card["density"] == pytest.approx(card["n_active"] / n_rows)
+    assert card["density"] == card["active_share"] == pytest.approx(card["n_active"] / n_rows)
     assert card["n_documents"] == len({maker.windows.document_of_row[row] for row in pole.rows})
     mean = pytest.approx(float(pole.values.mean()))
     assert card["top_tokens"] == [{"token": " bank", "n_active": len(pole.rows), "n": n_banks, "mean": mean}]
@@ -79,8 +79,9 @@ def test_the_lens_is_the_difference_to_nothing() -> None:
     plus, minus = (card["lens"] for card in maker.make({(0, 1): 1.0, (0, -1): 1.0}))
     # The constant, which would put t0 first, is taken off; the zero row goes through float32 sums around 7.
     assert [item["token"] for item in plus["promoted"]] == ["t1", "t0", "t3", "t2"]
+    norm = 1.26**0.5  # of the latent's row: it is read at norm 1
     assert [item["token"] for item in plus["suppressed"]] == ["t2", "t3", "t0", "t1"]
-    assert [item["logit"] for item in plus["promoted"]] == pytest.approx([1, 0.2, 0, -2], abs=1e-5)
+    assert [item["logit"] for item in plus["promoted"]] == pytest.approx([1 / norm, 0.2 / norm, 0, -2 / norm], abs=1e-5)
     assert [item["token"] for item in minus["promoted"]] == ["t2", "t3", "t0", "t1"]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import harness
-from harness.latents.activations import MAX_DENSITY, LatentActivations, read_activations
+from harness.latents.activations import MAX_ACTIVE, LatentActivations, read_activations
 from harness.latents.sampling import stratify
 from harness.latents.windows import Windows, cut, pole_windows
 from tests.support.texts import CPU, Fixed, numbered, read_dense, rows_of
@@ -49,7 +49,7 @@ def _read(codes: harness.Codes) -> LatentActivations:
     return read_activations(Fixed(codes, M), numbered(n, masked), masked, CPU)
 
 
-def test_dense_signed_and_sparse_codes_are_compared_at_equal_density() -> None:
+def test_dense_signed_and_sparse_codes_are_shown_by_equally_many_rows() -> None:
     """All fire on more than 1 % of the rows, on every row, on one in twelve or in forty: all are active on 1 %."""
     n = len(_windows().tokens)
     relu = torch.relu(_rotation() - 2.0)
@@ -58,8 +58,45 @@ def test_dense_signed_and_sparse_codes_are_compared_at_equal_density() -> None:
         (_read(_pursued()), [0, 1]),
         (read_dense(relu, signed=False), [0]),
     ):
-        density = activations.density[:, columns]
-        assert (density - MAX_DENSITY).abs().max() < 2 / n
+        assert (activations.active_share[:, columns] - MAX_ACTIVE).abs().max() < 2 / n
+
+
+def test_density_is_the_share_of_rows_with_a_code() -> None:
+    rotation, pursued = _read(harness.Codes(_rotation())), _read(_pursued())
+    assert (rotation.density - 0.5).abs().max() < 0.1 and torch.allclose(
+        rotation.density.sum(1), torch.ones(M).double()
+    )
+    assert (pursued.density - 1 / 24).abs().max() < 0.01
+    codes = _pursued().to_dense(M)
+    assert torch.equal(pursued.density, torch.stack([codes > 0, codes < 0], dim=2).double().mean(dim=0))
+
+
+def test_strata_are_of_density_also_where_all_fire_often() -> None:
+    """All twelve are active on 1 % of the rows, and fire on a share of rows that falls with the index."""
+    generator = torch.Generator().manual_seed(2)
+    n = len(_windows().tokens)
+    fires = torch.rand(n, M, generator=generator) < torch.linspace(0.6, 0.02, M)
+    strata = stratify(read_dense(torch.rand(n, M, generator=generator) * fires, signed=False), _windows(), signed=False)
+    assert [strata.of(index, 1) for index in range(M)] == [f"density_{4 - index // 3}" for index in range(M)]
+
+
+def test_ties_are_not_broken_by_index() -> None:
+    codes = torch.rand(len(_windows().tokens), M, generator=torch.Generator().manual_seed(3)) + 0.1
+    numbers = stratify(read_dense(codes, signed=False), _windows(), signed=False).numbers[:, 0]
+    assert len(set(numbers)) == 4 and not (np.diff(numbers) >= 0).all()
+
+
+def test_a_latent_is_what_the_better_of_its_poles_is() -> None:
+    """Latents that are never negative have as many dead poles, and none of them is dead."""
+    codes = torch.rand(len(_windows().tokens), M, generator=torch.Generator().manual_seed(3))
+    codes[:, 0] = 1.0  # never stands out
+    codes[:, 1] = 0.0
+    codes[3:, 2] = 0.0
+    strata = stratify(read_dense(codes), _windows(), signed=True)
+    names = ("total", "dead", "rare", "no_contrast")
+    assert [strata.latent_counts[name] for name in names] == [M, 1, 1, 1]
+    assert [strata.counts[name] for name in names] == [2 * M, M + 1, 1, 1]
+    assert strata.of(0, 1) == "no_contrast"
 
 
 def test_repeats_of_an_atom_count_together() -> None:
@@ -76,7 +113,7 @@ def test_repeats_of_an_atom_count_together() -> None:
 @pytest.mark.parametrize("codes", [_rotation, lambda: _pursued().to_dense(M)])
 def test_swapped_signs_swap_the_poles(codes: Callable[[], Tensor]) -> None:
     ours, swapped = read_dense(codes()), read_dense(-codes())
-    for name in ("thresholds", "ceilings", "density"):
+    for name in ("thresholds", "ceilings", "density", "active_share"):
         assert torch.equal(getattr(ours, name), getattr(swapped, name).flip(1))
     strata = [stratify(each, _windows(), signed=True) for each in (ours, swapped)]
     assert strata[0].counts == strata[1].counts
@@ -95,4 +132,4 @@ def test_dense_codes_have_silent_windows() -> None:
                 found = pole_windows(_windows(), activations.pole(index, sign), explain)
                 assert min(len(found.active), len(found.silent)) >= 20
     counts = stratify(activations, _windows(), signed=True).counts
-    assert counts["dead"] == counts["rare"] == 0 and counts["total"] == 2 * M
+    assert counts["dead"] == counts["rare"] == counts["no_contrast"] == 0 and counts["total"] == 2 * M

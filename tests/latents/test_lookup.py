@@ -135,8 +135,9 @@ def _hostile_card(sign: int = 1) -> dict[str, Any]:
     activations = [float(i) for i in range(len(HOSTILE))]
     window = {"document": "d", "tokens": HOSTILE, "activations": activations, "is_active": True, "sample": "top"}
     return {
-        **{"index": 3, "sign": sign, "stratum": "rare", "weight": None, "threshold": 2.0, "density": 0.1, "max": 9.0},
-        **{"n_active": 3, "n_documents": 2, "histogram": {"edges": [0.0, 1.0], "counts": [3]}, "top_tokens": tokens},
+        **{"index": 3, "sign": sign, "stratum": "rare", "weight": None, "threshold": 2.0, "density": 0.1},
+        **{"active_share": 0.01, "max": 9.0, "n_active": 3, "n_documents": 2},
+        **{"histogram": {"edges": [0.0, 1.0], "counts": [3]}, "top_tokens": tokens},
         **{"lens": {"promoted": lens, "suppressed": lens}, "nearest": [], "explain": [window], "test": []},
         **{"source": {"document": "d", "before": HOSTILE[1], "token": HOSTILE[0], "after": HOSTILE[4]}, "scores": []},
         "explanations": [{"explainer": "x", "text": None, "reason": "".join(HOSTILE)}],

@@ -45,9 +45,11 @@ def _activations() -> LatentActivations:
 def test_every_pole_has_its_stratum() -> None:
     strata = stratify(_activations(), _windows(), signed=True)
     assert strata.of(0, 1) == strata.of(0, -1) == "dead"
-    assert strata.of(1, 1) == strata.of(2, -1) == "rare" and strata.of(3, -1) == "dead"
+    assert strata.of(1, 1) == "rare" and strata.of(2, -1) == "no_contrast" and strata.of(3, -1) == "dead"
     assert [strata.of(i, 1) for i in range(3, 23)] == [f"density_{1 + i // 5}" for i in range(20)]
-    assert strata.counts == {"total": 46, "dead": 24, "rare": 2, **{f"density_{i}": 5 for i in range(1, 5)}}
+    of_density = {f"density_{i}": 5 for i in range(1, 5)}
+    assert strata.counts == {"total": 46, "dead": 24, "rare": 1, "no_contrast": 1, **of_density}
+    assert strata.latent_counts == {"total": 23, "dead": 1, "rare": 1, "no_contrast": 1, **of_density}
     unsigned = stratify(_activations(), _windows(), signed=False).counts
     assert unsigned["total"] == 23 and unsigned["dead"] == 2  # what only the other pole does is not seen
 
@@ -57,8 +59,8 @@ def test_every_pole_has_its_stratum() -> None:
 def test_draws_are_even_and_weights_add_up(n_poles: int, n_usable: int, seed: int) -> None:
     numbers = np.ones((50, 1), dtype=int)
     for i, members in enumerate(np.array_split(np.arange(n_usable), sampling.N_STRATA)):
-        numbers[members] = i + 2
-    strata = Strata(("dead", "rare", "density_1", "density_2", "density_3", "density_4"), numbers)
+        numbers[members] = i + 3
+    strata = Strata((*sampling.UNSHOWN, "density_1", "density_2", "density_3", "density_4"), numbers)
     poles = strata.draw(n_poles, seed)
     assert len(poles) == len({pole.index for pole in poles}) == min(n_poles, n_usable)
     assert all(strata.of(pole.index, pole.sign) == pole.stratum for pole in poles)

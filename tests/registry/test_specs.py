@@ -37,6 +37,7 @@ def test_the_older_form_makes_the_same(kind: str) -> None:
     fields |= {"pairs": "acme:pairs"} if kind == "task" else {}
     fields |= {word: (words[0],) for word, words in SPEC_CLASSES[kind].words.items()}
     fields |= {"shape": "acme:shape"} if kind == "model" else {}
+    fields |= {"origin": "acme:origin"} if kind == "method" else {}
     fields |= {"metrics": (harness.Metric("x", "x", "how much x there is"),)} if kind == "evaluation" else {}
     named = harness.Spec(kind=kind, name="acme", version=1, summary="of this test", factory="acme:Acme", **fields)
     assert named == make(kind, **fields) and named.kind == kind

@@ -166,7 +166,8 @@ def test_what_is_left_in_the_store(session: Session) -> None:
     (record,) = _run(session, _cell("largest"))
     assert record.status == "done"
     values = {row["metric"]: (row["table"], row["value"], row["n"]) for row in record.rows}
-    assert values["units"] == ("interp", 6, 6) and values["dead_share"] == ("interp", 0, 6)
+    assert values["units"] == ("interp", 6, 6) and values["dead_share_of_poles"] == ("interp", 0, 6)
+    assert values["dead_share_of_latents"] == ("interp", 0, 6)
     assert values["latents_seconds"][0] == "cost"
     folder = session.store.artefact("latents", "of-largest")
     activations = LatentActivations.load(folder / "activations.safetensors")
@@ -183,7 +184,7 @@ def test_what_is_left_in_the_store(session: Session) -> None:
         for window in (*card["explain"], *card["test"]):
             assert "".join(window["tokens"]) in texts[window["document"]]
             assert in_split(window["document"], SHARES["interp"])
-    assert np.isclose(sum(card["density"] for card in content["cards"]), 0.04, atol=0.002)
+    assert np.isclose(sum(card["active_share"] for card in content["cards"]), 0.04, atol=0.002)
 
 
 def test_the_model_is_loaded_once_and_only_for_a_lens(session: Session) -> None:

@@ -303,7 +303,7 @@ def _card(place: int, source: dict[str, Any] | None) -> dict[str, Any]:
     ]
     card = {"index": place // 2, "sign": -1 if place % 2 else 1, "stratum": f"density_{place % 4 + 1}"}
     return card | {
-        **{"weight": WEIGHTS[place], "threshold": 0.5, "density": 0.01, "source": source},
+        **{"weight": WEIGHTS[place], "threshold": 0.5, "density": 0.2, "active_share": 0.01, "source": source},
         **{"explain": windows[:6], "test": windows[6:]},
     }
 
@@ -354,7 +354,7 @@ def test_every_unit_has_its_rows_and_says_what_it_stands_for(session: Session) -
     assert [row["value"] for row in rows] == [row["latent"] for row in rows]
     assert [row["weight"] for row in rows] == WEIGHTS
     assert [row["stratum"] for row in rows[:5]] == [f"density_{i}" for i in (1, 2, 3, 4, 1)]
-    assert {row["density"] for row in rows} == {0.01}
+    assert {(row["density"], row["active_share"]) for row in rows} == {(0.2, 0.01)}
     assert {(row["chance"], row["lowest"], row["highest"]) for row in rows} == {(0.25, 0.0, None)}
     assert {row["chance"] for row in record.rows if row["metric"] != "index" and row["table"] == "interp"} == {None}
     assert {(row["lowest"], row["highest"]) for row in _interp(record, "direction")} == {(None, 99.0)}

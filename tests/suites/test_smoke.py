@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.tables.interpretability import SHARES
 from tests.support.result_tables import Finished, assert_equal_tables, read_tables, states
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -50,7 +51,7 @@ def test_smoke_end_to_end(harness_cli: Cli, smoke_run: Finished, tmp_path: Path)
     # The mean has no latents, this dictionary never gets full, and to a random model its mean is worth its rows.
     without_latents = {("mean", "density"), ("mean", "alive_fraction"), ("itda", "rows_until_full")}
     recovered = {(method, "loss_recovered_mean_ablation") for method in METHODS}
-    shares = {("mean", "dead_share"), ("mean", "rare_share")}
+    shares = {("mean", name) for name in SHARES}
     assert undefined == without_latents | recovered | shares
 
     values = tables["reconstruction"].set_index(["site", "method", "metric"])["value"]

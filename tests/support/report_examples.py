@@ -13,6 +13,7 @@ from harness.planning.plan import Plan
 from harness.report import write_report
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
+from harness.tables.interpretability import SHARES
 from harness.tables.results import Results
 from harness.tables.verdicts import write_cell
 from tests.support.toy_suites import model_folder, plan_of, raw_suite
@@ -74,9 +75,17 @@ def report_of(plan: Plan, store: Store) -> Path:
 
 def cards(n: int, generator: np.random.Generator, hostile: str = "") -> dict[str, Any]:
     """Cards of n units of a signed decomposition, in the form of the artefact."""
-    units = {"total": 512, "dead": 128, "rare": 64, **{f"density_{i}": 80 for i in range(1, 5)}}
+    units = {"total": 512, "dead": 128, "rare": 32, "no_contrast": 32, **{f"density_{i}": 80 for i in range(1, 5)}}
     made = [_card(i, generator, hostile) for i in range(n)]
-    return {"units": units, "n_rows": 300, "n_documents": N_DOCUMENTS, "signed": True, "cards": made}
+    latents = {"total": 256, "dead": 16, "rare": 8, "no_contrast": 8}
+    return {
+        "units": units,
+        "latents": latents,
+        "n_rows": 300,
+        "n_documents": N_DOCUMENTS,
+        "signed": True,
+        "cards": made,
+    }
 
 
 def _card(i: int, generator: np.random.Generator, hostile: str) -> dict[str, Any]:
@@ -89,6 +98,7 @@ def _card(i: int, generator: np.random.Generator, hostile: str) -> dict[str, Any
         "stratum": f"density_{1 + i % 4}",
         "weight": 12.5,
         "threshold": 0.5,
+        "active_share": 0.001,
         "density": 0.001 * (n_active := 1 + (5 * i) % 11),
         "max": 9.0,
         "n_active": n_active,
@@ -127,7 +137,7 @@ def _rows(cell: Cell, plan: Plan, generator: np.random.Generator, hostile: str) 
             row("similarity", "null_shuffled_rows", 0.1, 200, True),
         ]
     if cell.kind == "latents":
-        return [row("interp", "dead_share", 0.25, 512, None), row("interp", "rare_share", 0.125, 512, None)]
+        return [row("interp", name, 0.25 if "dead" in name else 0.125, 512, None) for name in SHARES]
     if cell.kind == "scoring":
         return _scores(str(cell.columns["scorer"]), generator, hostile)
     return _quality(cell, plan, generator, hostile)

@@ -51,7 +51,7 @@ def _unit(scorer: str, latent: int, value: float | None, control: float | None =
 def _table(*rows: Any) -> pd.DataFrame:
     flat = [row for item in rows for row in (item if isinstance(item, list) else [item])]
     frame = pd.DataFrame(flat, columns=[*COLUMNS, *INTERP_COLUMNS])
-    numbers = dict.fromkeys(("value", "weight", "density", "chance", "lowest", "highest"), "float64")
+    numbers = dict.fromkeys(("value", "weight", "density", "active_share", "chance", "lowest", "highest"), "float64")
     whole = dict.fromkeys(("fit_tokens", "seed", "latent", "sign"), "Int64")
     return frame.astype(dict.fromkeys(set(frame) - set(numbers) - set(whole), "string") | numbers | whole)
 
@@ -61,15 +61,15 @@ def test_the_value_is_weighted_by_stratum_and_undefined_units_are_only_counted()
         _unit("judge", 1, 0.9, 0.5, stratum="density_1", weight=30.0),
         _unit("judge", 2, 0.6, 0.4, stratum="density_4", weight=10.0),
         _unit("judge", 3, None, None, stratum="density_4", weight=10.0),
-        _row("dead_share", 0.25),
-        _row("rare_share", 0.5),
+        _row("dead_share_of_poles", 0.25),
+        _row("rare_share_of_latents", 0.5),
         _row("units", 100.0),
     )
     (line,) = interpretability(table, ["floor"]).to_dict("records")
     assert line["value"] == pytest.approx((30 * 0.9 + 10 * 0.6) / 40)  # unweighted: .75; a null as 0: .66
     assert line["random_explanation"] == pytest.approx((30 * 0.5 + 10 * 0.4) / 40)
     assert (line["n_latents"], line["n_undefined"], line["n_seeds"], line["chance"]) == (2, 1, 1, 0.5)
-    assert (line["dead_share"], line["rare_share"]) == (0.25, 0.5)
+    assert (line["dead_share_of_poles"], line["rare_share_of_latents"]) == (0.25, 0.5)
     assert (line["method"], line["scorer"], line["judge"], line["metric"]) == ("x", "judge", "encoder", "auroc")
     nothing = ("low", "high", "interval_over", "floor", "lift", "lift_low", "random_explanation_low")
     assert all(pd.isna(line[name]) for name in nothing)
@@ -195,9 +195,9 @@ def test_balanced_accuracy_has_an_interval_of_its_own() -> None:
 
 
 def test_a_table_without_scores_gives_no_lines() -> None:
-    assert interpretability(_table(_row("dead_share", 0.5)), ["floor"]).empty
+    assert interpretability(_table(_row("dead_share_of_latents", 0.5)), ["floor"]).empty
     lines = interpretability(_table(), ["floor"])
-    assert lines.empty and {"value", "low", "lift", "dead_share", "judge"} <= set(lines)
+    assert lines.empty and {"value", "low", "lift", "dead_share_of_poles", "judge"} <= set(lines)
 
 
 def _drawn(generator: np.random.Generator, counts: tuple[int, ...] = (5, 5, 5, 5), shift: float = 0.0) -> Any:

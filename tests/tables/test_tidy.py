@@ -27,7 +27,18 @@ NUMBERS = {
     "plugin_version": "Int64",
     "higher_is_better": "boolean",
 }
-OWN_NUMBERS = {"seed_b", "fit_tokens_b", "latent", "sign", "weight", "density", "chance", "lowest", "highest"}
+OWN_NUMBERS = {
+    "seed_b",
+    "fit_tokens_b",
+    "latent",
+    "sign",
+    "weight",
+    "density",
+    "active_share",
+    "chance",
+    "lowest",
+    "highest",
+}
 PROVENANCE = {"device": "cpu", "harness_version": "9", "git_sha": "abc", "created_at": "2026-01-01T00:00:00+00:00"}
 
 

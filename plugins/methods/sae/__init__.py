@@ -141,9 +141,11 @@ class UntrainedSAEConfig:
 
 @dataclass
 class PretrainedSAEConfig:
-    """An SAE that SAELens has saved, or that `export_saelens` has written for it: its codes and reconstructions.
+    """An SAE that SAELens has saved, or that `export_saelens` has written for it: its reconstructions, and its codes
+    times the norms of their decoder rows, which become 1.
 
-    Give either `path`, or `release` and `sae_id`. Architectures: standard, topk, gated and jumprelu; BatchTopK and
+    It is for the model and site that its config states: at others it is skipped, unless `elsewhere` says else. Give
+    either `path`, or `release` and `sae_id`. Architectures: standard, topk, gated and jumprelu; BatchTopK and
     Matryoshka SAEs are saved as the last.
     """
 
@@ -155,6 +157,8 @@ class PretrainedSAEConfig:
     """The folder in that repository."""
     revision: str | None = None
     """Branch, tag or commit of the repository."""
+    elsewhere: bool = False
+    """Judge it also at sites, and on models, that are not those its config states."""
 
     def __post_init__(self) -> None:
         on_hub = (self.release, self.sae_id)
@@ -237,11 +241,12 @@ SPECS: list[harness.MethodSpec] = [
     ),
     harness.MethodSpec(
         name="pretrained_sae",
-        version=2,
+        version=3,
         summary="Learns nothing: an SAE that SAELens has saved, from a folder or the hub",
         config=PretrainedSAEConfig,
         factory="harness.plugins.methods.sae.pretrained:PretrainedSAE",
         identity="harness.plugins.methods.sae.saelens:identity",
+        origin="harness.plugins.methods.sae.origin:of_config",
         provides=("dictionary",),
     ),
 ]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import saelens
+from harness.plugins.methods.sae import hub, saelens
 
 
 class ExportableSAE(harness.SAEDecomposition):
@@ -20,7 +20,8 @@ class ExportableSAE(harness.SAEDecomposition):
 
     @abstractmethod
     def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Entries of SAELens's config and weights for this kind, beside the encoder, the dictionary and the bias.
+        """Entries of SAELens's config and weights for this kind, beside the encoder, the dictionary and the bias, or
+        in place of these.
 
         The pre-activations are (x − bias)·encoderᵀ + `encoder_bias`, with the bias in the precision of the encoder.
         """
@@ -38,7 +39,7 @@ class ExportableSAE(harness.SAEDecomposition):
         # The bias is in float64. Encoding must not lose what it has beyond `dtype`: the encoder's bias takes it.
         beyond = self.encoder.double() @ (self.bias - bias.double())
         config, tensors = self.in_saelens(self.encoder_bias.double() - beyond)
-        tensors |= {"W_enc": self.encoder.T, "W_dec": self.dictionary, "b_dec": bias}
+        tensors = {"W_enc": self.encoder.T, "W_dec": self.dictionary, "b_dec": bias} | tensors
         config |= {
             "d_in": self.encoder.shape[1],
             "d_sae": self.encoder.shape[0],
@@ -51,5 +52,5 @@ class ExportableSAE(harness.SAEDecomposition):
         }
         folder.mkdir(parents=True, exist_ok=True)
         stored = {name: tensor.detach().to("cpu", dtype, copy=True).contiguous() for name, tensor in tensors.items()}
-        save_file(stored, folder / saelens.WEIGHTS_FILE)
-        (folder / saelens.CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        save_file(stored, folder / hub.WEIGHTS_FILE)
+        (folder / hub.CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")

@@ -7,18 +7,24 @@ architecture adds. Before 6.0 configs had other names and defaults, and no versi
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import harness
-from harness.plugins.methods.sae import PretrainedSAEConfig
+from harness.plugins.methods.sae import PretrainedSAEConfig, hub
+from harness.plugins.methods.sae.hub import CONFIG_FILE, WEIGHTS_FILE
 
-CONFIG_FILE = "cfg.json"
-WEIGHTS_FILE = "sae_weights.safetensors"
 FORMAT_VERSION = "6.0.0"
 """The first version of SAELens that reads what `export_saelens` writes; it takes a config without one for an older."""
 
+_OTHER_FORMS = {"sae.safetensors": "sparsify", "ae.pt": "dictionary_learning", "params.npz": "Gemma Scope"}
+"""Libraries by a file that their folders have."""
+_WITHOUT_MEAN = re.compile(r"llama|gemma|mistral|mixtral|qwen|olmo-?2|deepseek|yi-")
+"""Models whose norms are RMS norms: the mean over features counts there, and TransformerLens leaves it."""
 _ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 _SCALED = "expected_average_only_in"
 _EACH_ROW = "decoding needs the mean or the norm of each row, which codes do not hold: no dictionary of directions"
@@ -44,24 +50,31 @@ class SAELensConfig:
     """True if topk multiplies pre-activations by the norms of their decoder rows before the largest are chosen."""
     activation_scale: float
     """The factor by which rows are multiplied before encoding, and reconstructions divided."""
+    takes_centred_rows: bool
+    """True if the mean over features was taken from the rows that it was trained on."""
 
 
 def identity(config: PretrainedSAEConfig) -> dict[str, Any]:
-    """The contents of a folder; for the hub repository, folder and revision."""
-    if config.path is None:
-        return {"release": config.release, "sae_id": config.sae_id, "revision": config.revision}
-    folder = find_folder(config)
+    """The contents of the two files; those of the hub are fetched, since what has a name there may change."""
+    folder = find_folder(config, newest=True)
     return {"files": {name: harness.file_digest(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}}
 
 
-def find_folder(config: PretrainedSAEConfig) -> Path:
-    """The local folder, its two files there; those of the hub are fetched."""
-    folder = _from_hub(config) if config.path is None else Path(config.path).expanduser()
+def find_folder(config: PretrainedSAEConfig, newest: bool = False) -> Path:
+    """The local folder, its two files there.
+
+    Args:
+        config: names the folder, or one on the hub.
+        newest: ask the hub whether its files have changed; without it those that the plan was made of are taken.
+    """
+    folder = hub.folder_of(config, newest) if config.path is None else Path(config.path).expanduser()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
+            other = next((form for file, form in _OTHER_FORMS.items() if (folder / file).is_file()), None)
+            what = f"; its files are in the form of {other}, which SAELens can load and save again" if other else ""
             raise harness.ConfigError(
-                f"pretrained_sae: no {name} in {str(folder)!r} (working folder: {Path.cwd()}). Give a folder that "
-                "SAELens has saved, or that export_saelens has written."
+                f"pretrained_sae: no {name} in {str(folder)!r} (working folder: {Path.cwd()}){what}. Give a folder "
+                "that SAELens has saved, or that export_saelens has written."
             )
     return folder
 
@@ -73,7 +86,7 @@ def read_config(folder: Path) -> SAELensConfig:
         Undefined: no decomposition with a linear decoder encodes and decodes as this SAE does; the reason says why.
     """
     try:
-        config = _modern(dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))))
+        config = _modern(_read(folder))
         reason = _reason_against(config)
         if reason is not None:
             raise harness.Undefined(f"pretrained_sae: {folder}: {reason}.")
@@ -86,16 +99,32 @@ def read_config(folder: Path) -> SAELensConfig:
             subtracts_decoder_bias=bool(config.get("apply_b_dec_to_input", True)),
             is_scaled_by_decoder_norm=architecture == "topk" and bool(config.get("rescale_acts_by_decoder_norm")),
             activation_scale=float(_activation_scale(config) or 1),
+            takes_centred_rows=_takes_centred_rows(config),
         )
-    except (ValueError, TypeError, KeyError) as error:
-        raise harness.ConfigError(
-            f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {type(error).__name__}: {error}."
-        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _not_a_config(folder, error) from error
+
+
+def stated(folder: Path) -> Callable[..., Any]:
+    """Read the config of a folder, and return a function that looks up what it states under any of several names."""
+    try:
+        return partial(_stated, _read(folder))
+    except (ValueError, TypeError) as error:
+        raise _not_a_config(folder, error) from error
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+
+
+def _not_a_config(folder: Path, error: Exception) -> harness.ConfigError:
+    told = f"{type(error).__name__}: {error}"
+    return harness.ConfigError(f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {told}.")
 
 
 def _modern(config: dict[str, Any]) -> dict[str, Any]:
     """A config in the names of version 6."""
-    version = config.get("sae_lens_version") or config.get("metadata", {}).get("sae_lens_version")
+    version = _stated(config, "sae_lens_version")
     if version and int(str(version).split(".")[0]) >= 6:
         return config
     config.setdefault("architecture", "standard")
@@ -124,7 +153,9 @@ def _reason_against(config: dict[str, Any]) -> str | None:
         )
     if config.get("reshape_activations", "none") != "none":
         return "it reads the outputs of attention heads side by side (hook_z), which are not what a site here gives"
-    normalisation = config.get("normalize_activations") or "none"
+    if _stated(config, "hook_head_index", "hook_point_head_index") is not None:
+        return "it reads a single attention head, which no site here gives"
+    normalisation = _stated(config, "normalize_activations") or "none"
     if normalisation in _REFUSED_NORMALISATIONS:
         return f"normalize_activations is {normalisation!r}: {_REFUSED_NORMALISATIONS[normalisation]}"
     if normalisation not in ("none", _SCALED):
@@ -145,30 +176,19 @@ def _has_own_target(config: dict[str, Any]) -> bool:
 
 def _activation_scale(config: dict[str, Any]) -> float | None:
     """The factor that rows are multiplied by, if they are and it was kept."""
-    return _stated(config, "norm_scaling_factor") if config.get("normalize_activations") == _SCALED else None
+    is_scaled = _stated(config, "normalize_activations") == _SCALED
+    return _stated(config, "norm_scaling_factor") if is_scaled else None
 
 
-def _stated(config: dict[str, Any], name: str) -> Any:
-    return config.get(name) or config.get("metadata", {}).get(name)
+def _takes_centred_rows(config: dict[str, Any]) -> bool:
+    """True if the model's writing weights were centred, which TransformerLens does only where norms take the mean."""
+    loading = _stated(config, "model_from_pretrained_kwargs") or {}
+    model = str(_stated(config, "model_name") or "").lower()
+    return bool(loading.get("center_writing_weights")) and not _WITHOUT_MEAN.search(model)
 
 
-def _from_hub(config: PretrainedSAEConfig) -> Path:
-    try:
-        from huggingface_hub import hf_hub_download  # here, so that a machine without it can do all else
-    except ImportError as error:
-        raise harness.ConfigError(f"pretrained_sae: {error}. Run: pip install huggingface_hub") from error
-
-    def fetch(name: str) -> Path:
-        path = f"{config.sae_id}/{name}"
-        return Path(hf_hub_download(str(config.release), path, revision=config.revision))
-
-    try:
-        folder = fetch(CONFIG_FILE).parent
-        fetch(WEIGHTS_FILE)
-    except (OSError, ValueError) as error:  # no network, no such repository, folder or revision
-        raise harness.ConfigError(
-            f"pretrained_sae: the hub did not give {config.sae_id!r} of {config.release!r}: {error}\n"
-            "Check release (a repository such as owner/name, not a name from SAELens's own list), sae_id and revision, "
-            "and the connection or HF_HUB_OFFLINE; or give the folder of the SAE as path."
-        ) from error
-    return folder
+def _stated(config: dict[str, Any], *names: str) -> Any:
+    """The value under the first of the names that is in the config, or in its metadata; None if none is."""
+    places = [place for place in (config, config.get("metadata")) if isinstance(place, dict)]
+    found = (place[name] for name in names for place in places if place.get(name) is not None)
+    return next(found, None)

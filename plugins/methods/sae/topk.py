@@ -82,11 +82,24 @@ class StackableTopKSAE(TopKSAE):
 
 
 class TopKDecomposition(ExportableSAE):
-    """A TopK SAE as learnt: codes are the k largest pre-activations of each row, with 0 in place of negative ones."""
+    """A TopK SAE as learnt: codes are the k largest pre-activations of each row, with 0 in place of negative ones.
 
-    def __init__(self, weights: harness.SAEWeights, training: dict[str, float], k: int) -> None:
+    Where `gain` is given, they are chosen as they are and multiplied by it afterwards, each latent by its own.
+    """
+
+    gain: Float[Tensor, " m"] | None = None
+
+    def __init__(
+        self,
+        weights: harness.SAEWeights,
+        training: dict[str, float],
+        k: int,
+        gain: Float[Tensor, " m"] | None = None,
+    ) -> None:
         super().__init__(weights, training)
         self.k = k
+        if gain is not None:  # else it is no part of the state, so that saved fits stay as they are
+            self.gain = gain
 
     def encode(self, x: Float[Tensor, "n d"]) -> harness.Codes:
         # In blocks: all m pre-activations of all rows would be far larger than the codes.
@@ -95,8 +108,10 @@ class TopKDecomposition(ExportableSAE):
             for rows in x.split(_ENCODE_ROWS)
         ]
         values, indices = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-        return harness.Codes(values.relu(), indices, self.n_latents)
+        values = values.relu() if self.gain is None else values.relu() * self.gain[indices].to(values.dtype)
+        return harness.Codes(values, indices, self.n_latents)
 
     def in_saelens(self, encoder_bias: Float[Tensor, " m"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config = {"architecture": "topk", "k": self.k, "rescale_acts_by_decoder_norm": False}
-        return config, {"b_enc": encoder_bias}
+        own = {} if self.gain is None else {"W_dec": self.dictionary * self.gain[:, None]}
+        return config, {"b_enc": encoder_bias, **own}
