@@ -116,7 +116,7 @@ class _Activations:
             raise harness.Undefined("no rows")
         blocks, ranges, total = [], [], torch.zeros(m, dtype=torch.float64, device=x.device)
         for rows in x.split(_BLOCK_ROWS):
-            # A clone: a method may write into the rows it is given, which are the caller's and perhaps the other side's.
+            # A clone: a method may write into the rows it is given, which are the caller's, and the other side's too.
             blocks.append(decomposition.encode(rows.clone()))
             dense = blocks[-1].to_dense(m)
             if not torch.isfinite(dense).all():
