@@ -70,7 +70,10 @@ class Scatter:
 
     @cached_property
     def standardised_eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-        """The same of the columns over their norms, whose eigenvalues no scale of a column makes small."""
+        """Eigenvalues and vectors of the products of columns over their norms, which no scale of a column makes small.
+
+        Rows of the vectors are over the norms once more, as whiteners need them.
+        """
         inverse = torch.where(self.scales > 0, self.scales.reciprocal(), 0)
         values, vectors = torch.linalg.eigh(inverse[:, None] * self.products * inverse)
         return values.flip(0), vectors.flip(1) * inverse[:, None]
@@ -87,7 +90,7 @@ class CentredMoments:
     norm_products: float
     """Σ‖x‖²‖y‖²"""
     pilot_norm_products: float
-    """The same around the pilots, against which its rounding is small."""
+    """Σ‖z_x‖²‖z_y‖² around the pilots, against which rounding of `norm_products` is small."""
     doubt: Callable[[], Callable[[], CentredMoments]] | None = None
     """Set where XᵀY comes from products in float32: asks for float64, and returns a function for the exact moments."""
 
