@@ -73,13 +73,14 @@ class Reconstruction:
             x, masked, document = block[finite], is_masked[finite], documents[finite]
             rows, kept = x.double(), ~masked
             codes = _encode(decomposition, x)
+            sparsity = alive.sparsity_terms(codes, kept)  # first, since decode may write into the codes
             decoded = _decode(decomposition, codes, x)
             terms = _variance_terms(rows, decoded, mean_of_all)
             all_sums.add(terms, document)
             masked_sums.add({name: term[masked] for name, term in terms.items()}, document[masked])
             kept_sums.add(_variance_terms(rows[kept], decoded[kept], mean_of_kept), document[kept])
             kept_sums.add(_direction_terms(rows[kept], decoded[kept]), document[kept])
-            kept_sums.add(alive.sparsity_terms(codes, kept), document[kept])
+            kept_sums.add(sparsity, document[kept])
         return [*_kept_metrics(kept_sums, alive, context.width), *_mask_metrics(all_sums, masked_sums, n_broken)]
 
 

@@ -9,6 +9,12 @@ from typing import Any
 
 import harness
 
+_SPACES = " \t\n\r\u2581\u0120"
+"""White space, and how vocabularies write a space."""
+_IMPOSSIBLE = -700.0
+"""Log-probability below which some endpoints write -9999 or so for 0."""
+_ROUNDING = 1e-6
+"""Rounding error of a sum of probabilities in float32."""
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
@@ -33,18 +39,40 @@ def read(found: Any, of_answer: Callable[[Any], Any], within: str = "choices") -
 
 
 def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness.Failure:
-    """The log-probabilities of the choices among those of the first token."""
-    top = [
-        (token["token"].strip(), _finite(token["logprob"]))
-        for token in answer["logprobs"]["content"][0]["top_logprobs"]
-    ]
-    found = []
-    for choice in request.choices:
-        spelt = sum(math.exp(logprob) for text, logprob in top if text == choice)
-        if not spelt:
-            return settled(f"{choice!r} is none of the {len(top)} likeliest tokens")
-        found.append(math.log(spelt))
-    return tuple(found)
+    """The log-probabilities of the choices as the first token, of which the likeliest are listed.
+
+    A choice has the sum of the probabilities of the tokens that spell it, spaces aside. One that is none of them is no
+    likelier than the last of the list, nor than all that the list leaves of 1: the lesser of the two bounds is its
+    log-probability, so that a difference to a listed choice comes out no larger than it is. A Failure where none is
+    listed, or where those that aren't could together be likelier than those that are.
+    """
+    listed = [(token["token"], _log_probability(token["logprob"])) for token in _listed(answer)]
+    top = [(token.strip(_SPACES), logprob) for token, logprob in listed if logprob > _IMPOSSIBLE]
+    spelt = [sum(math.exp(logprob) for token, logprob in top if token == choice) for choice in request.choices]
+    missing = [choice for choice, p in zip(request.choices, spelt, strict=True) if not p]
+    if not missing:
+        return tuple(map(math.log, spelt))
+    if len(missing) == len(spelt):
+        return settled(f"none of {', '.join(map(repr, missing))} is among the {len(top)} likeliest tokens")
+    left = max(0.0, 1 - math.fsum(math.exp(logprob) for _, logprob in top))
+    most = min(math.exp(logprob) for _, logprob in top)
+    if left > _ROUNDING:
+        most = min(most, left)
+        if min(left, len(missing) * most) > sum(spelt):
+            return settled(
+                f"{', '.join(map(repr, missing))} are not among the {len(top)} likeliest tokens, and may be likelier "
+                f"than the choices that are, which have {sum(spelt):.2g} of the probability"
+            )
+    return tuple(math.log(p or most) for p in spelt)
+
+
+def _listed(answer: Any) -> list[dict[str, Any]]:
+    return list(answer["logprobs"]["content"][0]["top_logprobs"])
+
+
+def _log_probability(value: Any) -> float:
+    """A log-probability, which is -∞ for a token that can't come."""
+    return -math.inf if value == -math.inf else _finite(value)
 
 
 def text(answer: Any) -> str:

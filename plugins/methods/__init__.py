@@ -138,7 +138,7 @@ SPECS: list[harness.MethodSpec] = [
     ),
     harness.MethodSpec(
         name="kmeans",
-        version=2,
+        version=3,
         summary="Baseline: k-means centroids under matching pursuit",
         config=KMeansConfig,
         factory="harness.plugins.methods.kmeans:KMeans",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -19,8 +20,12 @@ from harness.plugins.methods.matching_pursuit import PursuitDecomposition, unit_
 # k-means++, which draws one at a time, 8 give .136 in several times as long.
 _ITERATIONS = 4
 _ROUNDS = 16
-# Squared distances below this many rounding errors of a row's squared norm are 0.
-_SAME_EPS = 32
+_BLOCK_ROWS = 2048
+# Squared distances below this many rounding errors of the squared norms may be off by as much as they are.
+_DOUBTFUL = 2**20 * torch.finfo(torch.float64).eps
+# Largest rounding error of a squared distance in float32, against the median distance to the nearest start.
+_MAX_ERROR = 1e-3
+_SMALLEST_EXPONENT = -120
 
 
 class KMeans:
@@ -48,8 +53,11 @@ class KMeans:
     def finish(self) -> harness.Decomposition:
         self._require(len(self._rows))
         x = self._rows.x
-        starts = x[_draw_far_apart(x, self.config.n_latents, self._info.generator("starts"))]
-        centroids = _lloyd(x, starts).to(self._info.device)
+        # To about 1, exactly: squares of rows of any scale are then in the range of float32, and centroids lose it.
+        exponent = math.frexp(float(x.abs().max()))[1]
+        x.mul_(math.ldexp(1.0, -max(exponent, _SMALLEST_EXPONENT)))
+        starts, distances = _draw_far_apart(x, self.config.n_latents, self._info.generator("starts"))
+        centroids = _lloyd(_precise_enough(x, distances), starts).to(self._info.device, self._info.dtype)
         return PursuitDecomposition(unit_rows(centroids), self.config.k, self._mean)
 
     def _require(self, n_rows: int) -> None:
@@ -60,14 +68,19 @@ class KMeans:
             )
 
 
-def _draw_far_apart(x: Float[Tensor, "n d"], n_drawn: int, generator: torch.Generator) -> Int[Tensor, " m"]:
+def _draw_far_apart(
+    x: Float[Tensor, "n d"], n_drawn: int, generator: torch.Generator
+) -> tuple[Int[Tensor, " m"], Float[Tensor, " n"]]:
     """Places of rows drawn in rounds, each in proportion to the squared distance to the nearest one drawn before.
 
     As k-means‖ draws (Bahmani et al. 2012, Scalable K-Means++), but as many as are wanted, so that none need merging;
     and the origin counts as drawn, since rows near it need no atom.
+
+    Returns:
+        The places, and the squared distances of all rows to the nearest of them, in float64.
     """
-    norms = x.square().sum(dim=1)
-    distances = norms.clone()
+    mean = x.mean(dim=0, dtype=torch.float64)
+    distances = torch.cat([rows.double().square().sum(dim=1) for rows in x.split(_BLOCK_ROWS)])
     drawn = []
     for part in torch.arange(n_drawn).chunk(_ROUNDS):
         # The first to come of exponential clocks with these rates are a weighted draw without replacement.
@@ -79,22 +92,44 @@ def _draw_far_apart(x: Float[Tensor, "n d"], n_drawn: int, generator: torch.Gene
                 "text."
             )
         drawn.append(new)
-        for rows, norm, nearest in zip(x.split(2048), norms.split(2048), distances.split(2048), strict=True):
-            to_new = norm[:, None] + norms[new] - 2 * rows @ x[new].T
-            to_new[to_new < _SAME_EPS * torch.finfo(x.dtype).eps * norm[:, None]] = 0
-            torch.minimum(nearest, to_new.amin(dim=1), out=nearest)
-    return torch.cat(drawn)
+        starts = x[new] - mean
+        for rows, nearest in zip(x.split(_BLOCK_ROWS), distances.split(_BLOCK_ROWS), strict=True):
+            torch.minimum(nearest, _squared_distances(rows - mean, starts).amin(dim=1), out=nearest)
+    return torch.cat(drawn), distances
 
 
-def _lloyd(x: Float[Tensor, "n d"], starts: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
-    """The centroids; `x` may be written to."""
+def _squared_distances(x: Float[Tensor, "b d"], y: Float[Tensor, "s d"]) -> Float[Tensor, "b s"]:
+    """Squared distances in float64 by a matrix product, and by differences where that would leave no digits."""
+    norms = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
+    found = norms - 2 * x @ y.T
+    doubtful = (found < _DOUBTFUL * norms).any(dim=1)
+    if doubtful.any():
+        mode = "donot_use_mm_for_euclid_dist"
+        found[doubtful] = torch.cdist(x[doubtful], y, compute_mode=mode).square()
+    return found
+
+
+def _precise_enough(x: Float[Tensor, "n d"], distances: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """The rows in float64 if float32 can't tell which of several starts is the nearest, else as they are.
+
+    scikit-learn takes squared distances by a matrix product around the mean of the rows: in float32 nothing would be
+    left of them where groups of rows, or single ones, are far from that mean and all others near each other.
+    """
+    mean = x.mean(dim=0, dtype=torch.float64)
+    largest = max(float((rows - mean).square().sum(dim=1).max()) for rows in x.split(_BLOCK_ROWS))
+    error = torch.finfo(x.dtype).eps * largest
+    return x.double() if error > _MAX_ERROR * distances.median() else x
+
+
+def _lloyd(x: Float[Tensor, "n d"], starts: Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
+    """The centroids, from the rows at these places; `x` may be written to."""
     try:  # here, so that all else runs without it
         from sklearn import cluster
         from sklearn.exceptions import ConvergenceWarning
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise harness.ConfigError("kmeans needs scikit-learn: pip install scikit-learn.") from error
-    lloyd = cluster.KMeans(len(starts), init=starts.numpy(), n_init=1, max_iter=_ITERATIONS, copy_x=False)
+    lloyd = cluster.KMeans(len(starts), init=x[starts].numpy(), n_init=1, max_iter=_ITERATIONS, copy_x=False)
     # Threads add up their sums as they come: with more than two, the order of a sum and its rounding vary.
     with threadpool_limits(2, user_api="openmp"), warnings.catch_warnings():
         # A cluster may end without rows; its centroid is a direction all the same.

@@ -1,21 +1,46 @@
-"""Written answers of a judge: a list of 1, 0 and null, perhaps after some reasoning.
+"""Written answers of a judge: 1, 0 or null for each of n texts, perhaps amid some reasoning.
 
 What stands before </think>, as some models mark their reasoning, is no part of the answer; where it breaks off after
-<think> there is none. What counts is the last list of nothing else; where it has too few items or too many, or where
-the text breaks off in a later list, all of the answer is unreadable. (delphi reads the first brackets that it finds,
-and drops every last prompt since it has fewer texts.)
+<think> there is none. The answer is read where it was asked for, which is the first of these that there is:
+
+1. The value of the key "answers", where it is a list or an object.
+2. A list or an object that has lines to itself, perhaps after a label such as `Answer:`, in a code fence or not.
+3. A list or an object in running text.
+4. Lines that are numbered from 1 to n and begin with an answer.
+
+Of several of one kind the last counts. An object has one key for each text, with its number. 1, 1.0, true and "yes" are
+one answer, and so on; a list of them may end in a comma. Where anything else is in the place of an answer, their number
+is not n, a later list of answers has another number, or the text breaks off in a later list, all of the answer is
+unreadable. A list of one number in running text, such as [1], may name a text: it is an answer if it is the only one
+and n is 1. (delphi reads the first brackets that it finds, and drops every last prompt since it has fewer texts.)
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 YES, NO = "yes", "no"
 ABSTAINED, UNREADABLE = "the judge abstained", "the answer could not be read"
-_MEANT = {"1": YES, "0": NO, "null": ABSTAINED}
+_WORDS = {YES: ("1", "1.0", "true", "yes"), NO: ("0", "0.0", "false", "no"), ABSTAINED: ("null", "none")}
+_MEANT = {word: meaning for meaning, words in _WORDS.items() for word in words}
 _OPENED, _CLOSED = "<think>", "</think>"
-_BRACKETS = re.compile(r"\[([^\[\]]*)(\]|$)")
+_KEY = re.compile(r"""["']answers?["']\s*:\s*(?=[\[{])""", re.IGNORECASE)
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_UNCLOSED = re.compile(r"\[[^\[\]]*$")
+# What JSON has not and judges write: constants as in Python, text between ' and ', a comma after the last.
+_NOT_JSON = re.compile(r"""'([^'"]*)'|\b(None|True|False)\b|,(?=\s*[\]}])""")
+_LABEL = re.compile(r"[\W_]*(?:\w[\w ]*\W*[:=])?[\W_]*")
+_NOTHING = re.compile(r"[\s.;*`]*")
+_NUMBER = re.compile(r"\D*(\d+)\D*")
+_NUMBERED = re.compile(
+    r"""^[\s>*_-]*(?:text\s*)?\[?(\d+)\]?\s*[.):=-]+[\s*"'`]*"""
+    rf"""({"|".join(map(re.escape, sorted(_MEANT, key=len, reverse=True)))})"""
+    r"""["'`*]*(?:\s*[,.;:](?:\s.*)?|\s+[(—–-].*|\s*)$""",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def schema_of(n: int) -> str:
@@ -32,15 +57,100 @@ def spoken(answer: str) -> str | None:
 
 
 def read_answers(answer: str, n: int) -> list[str]:
-    """The answers about n texts in what a judge wrote; all are unreadable if their number is not n.
+    """The answers about n texts in what a judge wrote; all are unreadable if they are not n."""
+    text = spoken(answer) or ""
+    return _keyed(text, n) or _bare(text, n) or _numbered(text, n) or [UNREADABLE] * n
 
-    The last list of nothing but 0, 1 and null counts, unless a later one is cut off.
-    """
-    lists = [
-        ([_MEANT.get(item.strip()) for item in found[1].split(",")], bool(found[2]))
-        for found in _BRACKETS.finditer(spoken(answer) or "")
-    ]
-    lists = [(items, is_whole) for items, is_whole in lists if not is_whole or None not in items]
-    if lists and lists[-1][1] and len(lists[-1][0]) == n:
-        return [str(item) for item in lists[-1][0]]
-    return [UNREADABLE] * n
+
+class _Found(NamedTuple):
+    """A list or an object of answers in a text; of no answers where it breaks off."""
+
+    answers: list[str]
+    is_alone: bool
+    """True if its lines have nothing else but a label."""
+
+
+def _keyed(text: str, n: int) -> list[str] | None:
+    """The answers under the last key; all are unreadable if these are not n. None without the key."""
+    places = [match.end() for match in _KEY.finditer(text)]
+    if not places:
+        return None
+    answers = _answers(_parsed(text, places[-1])[0])
+    return answers if answers and len(answers) == n else [UNREADABLE] * n
+
+
+def _bare(text: str, n: int) -> list[str] | None:
+    """The answers of the last list or object that has n and stands alone, or else in running text."""
+    found = list(_lists(text))
+    if found and not found[-1].answers:
+        return [UNREADABLE] * n
+    alone = [own for own in found if own.is_alone]
+    others = [own for own in alone or found if n == 1 or len(own.answers) > 1]
+    if not others or len(others[-1].answers) != n or (n == 1 and not alone and len(others) > 1):
+        return [UNREADABLE] * n if others else None
+    return others[-1].answers
+
+
+def _numbered(text: str, n: int) -> list[str] | None:
+    """The answers that lines begin with; None unless these are numbered from 1 to n."""
+    lines = _NUMBERED.findall(text)
+    if [int(number) for number, _ in lines] != list(range(1, n + 1)):
+        return None
+    return [_MEANT[item.casefold()] for _, item in lines]
+
+
+def _lists(text: str) -> Iterator[_Found]:
+    """The outermost lists and objects of answers, in their order."""
+    place = 0
+    while match := re.compile(r"[\[{]").search(text, place):
+        value, end = _parsed(text, match.start())
+        answers = _answers(value)
+        # Of what is no list of lists, such as a text in brackets or an object with reasons, a part may be an answer.
+        place = end if answers is not None or isinstance(value, list) else match.start() + 1
+        if answers is not None:
+            before, after = text[: match.start()].rpartition("\n")[2], text[end:].partition("\n")[0]
+            yield _Found(answers, bool(_LABEL.fullmatch(before) and _NOTHING.fullmatch(after)))
+    if _UNCLOSED.search(text):
+        yield _Found([], is_alone=False)
+
+
+def _parsed(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at a bracket, and its end; None where there is none."""
+    depth = 0
+    for match in _BRACKETS.finditer(text, start):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            try:
+                return json.loads(_NOT_JSON.sub(_as_json, text[start : match.end()])), match.end()
+            except (ValueError, RecursionError):
+                break
+    return None, start
+
+
+def _as_json(match: re.Match[str]) -> str:
+    quoted, constant = match.groups()
+    if quoted is not None:
+        return json.dumps(quoted)
+    return {"None": "null", "True": "true", "False": "false"}.get(constant, "")
+
+
+def _answers(value: Any) -> list[str] | None:
+    """The answers that a list or an object gives; None if it gives anything else, or none."""
+    if isinstance(value, dict):
+        numbers = [int(match[1]) if (match := _NUMBER.fullmatch(key)) else 0 for key in value]
+        if sorted(numbers) != list(range(1, len(value) + 1)):
+            return None
+        value = [item for _, item in sorted(zip(numbers, value.values(), strict=True), key=lambda pair: pair[0])]
+    if not isinstance(value, list):
+        return None
+    if len(value) == 1 and isinstance(value[0], list):
+        return _answers(value[0])
+    found = [_meaning(item) for item in value]
+    return [item for item in found if item is not None] if found and None not in found else None
+
+
+def _meaning(item: Any) -> str | None:
+    """The answer that a value stands for; None if it stands for none."""
+    if isinstance(item, list) and len(item) == 1:
+        return _meaning(item[0])
+    return _MEANT.get(("null" if item is None else str(item)).strip().casefold())

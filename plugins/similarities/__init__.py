@@ -160,7 +160,7 @@ class RsaConfig:
 SPECS: list[harness.SimilaritySpec] = [
     harness.SimilaritySpec(
         name="cka",
-        version=3,
+        version=4,
         summary="Centred kernel alignment, linear or RBF, biased or debiased",
         config=CkaConfig,
         factory="harness.plugins.similarities.cka:make",
@@ -183,28 +183,28 @@ SPECS: list[harness.SimilaritySpec] = [
     ),
     harness.SimilaritySpec(
         name="linear_regression",
-        version=2,
+        version=3,
         summary="Share of the variance of y that a linear regression on x explains, cross-validated or in-sample",
         config=LinearRegressionConfig,
         factory="harness.plugins.similarities.linear_regression:LinearRegression",
     ),
     harness.SimilaritySpec(
         name="procrustes",
-        version=3,
+        version=4,
         summary="Distance after the best rotation, centring and scaling, as an angle or a length",
         config=ProcrustesConfig,
         factory="harness.plugins.similarities.procrustes:Procrustes",
     ),
     harness.SimilaritySpec(
         name="pwcca",
-        version=1,
+        version=2,
         summary="Mean canonical correlation, weighted by how much of one side each direction accounts for",
         config=PwccaConfig,
         factory="harness.plugins.similarities.pwcca:Pwcca",
     ),
     harness.SimilaritySpec(
         name="svcca",
-        version=3,
+        version=4,
         summary="Mean canonical correlation of the directions that hold most of the variance",
         config=SvccaConfig,
         factory="harness.plugins.similarities.svcca:Svcca",

@@ -7,16 +7,18 @@ Wxᵀ XᵀY Wy, and its singular vectors A and B give the canonical variates X W
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 import harness
 from harness.plugins.similarities.moments import CentredMoments, Scatter
+from harness.plugins.similarities.rounding import ROUNDING_64, check_error, rounding_of, size
 
 _EPS = torch.finfo(torch.float64).eps
-CLIP = 1e-6
-"""Rounding error of a correlation from products in float64."""
+_LEAST_WIDTH = 512
 
 
 def whiteners(moments: CentredMoments, variance: float = 1.0) -> tuple[Float[Tensor, "d1 kx"], Float[Tensor, "d2 ky"]]:
@@ -33,21 +35,63 @@ def whiteners(moments: CentredMoments, variance: float = 1.0) -> tuple[Float[Ten
 
 
 def whitener(side: Scatter, variance: float = 1.0) -> Float[Tensor, "d k"]:
-    """The whitener U Λ^-½ of the kept directions."""
-    values, vectors = side.eigen
-    # Smaller eigenvalues are rounding error of the largest: s² of directions that the rows do not have.
-    rounding = max(side.n_rows, len(values)) * _EPS
+    """The whitener of the kept directions: U Λ^-½, or if all are kept D^-½ U Λ^-½ of the columns over their norms D^½.
+
+    The scale of a column is then no reason to leave it out; what is left out are eigenvalues that are no more than the
+    rounding error of sums of d, at least 1e-13 of the largest: those of directions that the rows do not have. A column
+    that others add up to within some millionths of its norm counts as one that they add up to.
+    """
+    values, vectors = side.eigen if variance < 1 else side.standardised_eigen
+    rounding = max(_LEAST_WIDTH, len(values)) * _EPS
     n_kept = int((values > rounding * values[0]).sum())
-    shares = values[:n_kept].cumsum(0) / values[:n_kept].sum()
-    n_kept = min(n_kept, 1 + int((shares < variance - rounding).sum()))
+    if variance < 1:
+        shares = values[:n_kept].cumsum(0) / values[:n_kept].sum()
+        n_kept = min(n_kept, 1 + int((shares < variance - rounding).sum()))
     return vectors[:, :n_kept] * values[:n_kept].rsqrt()
 
 
-def clipped(correlations: Float[Tensor, " k"], rounding: float = CLIP) -> Float[Tensor, " k"]:
-    """Clip correlations to 1, if they exceed it by no more than rounding."""
-    if correlations.max() > 1 + rounding:
-        raise harness.Undefined(
-            f"a canonical correlation came out as {correlations.max():.6f}: the directions with the least variance "
-            "are rounding error; leave them out (svcca with a smaller variance)"
+@dataclass(frozen=True)
+class Correlations:
+    """Canonical correlations ρ of the directions of two whiteners, largest first, with their singular vectors.
+
+    M = Wxᵀ XᵀY Wy = A diag(ρ) Bᵀ, the correlations clipped to 1.
+    """
+
+    moments: CentredMoments
+    white_x: Float[Tensor, "d1 kx"]
+    white_y: Float[Tensor, "d2 ky"]
+    a: Float[Tensor, "kx k"]
+    values: Float[Tensor, " k"]
+    b: Float[Tensor, "ky k"]
+
+    @classmethod
+    def of(cls, moments: CentredMoments, variance: float = 1.0) -> Correlations:
+        """The correlations of the directions that hold this share of a side's variance."""
+        white_x, white_y = whiteners(moments, variance)
+        a, values, b = torch.linalg.svd(white_x.T @ moments.xy @ white_y, full_matrices=False)
+        return cls(moments, white_x, white_y, a, values.clamp(max=1), b.T)
+
+    def mean(self, weights: Float[Tensor, " k"]) -> float:
+        """The mean with weights that sum to 1; refuses one that rounding may have moved by too much."""
+        advice = "some directions have next to no variance; leave out columns that others add up to, or far rows"
+        check_error(self._error(weights), self.moments, advice)
+        return float(weights @ self.values)
+
+    def _error(self, weights: Float[Tensor, " k"]) -> float:
+        """The error of a mean.
+
+        Where products change by E, M changes by dM = Wxᵀ Exy Wy − ½ Wxᵀ Exx Wx M − ½ M Wyᵀ Eyy Wy, and Σ w ρ by
+        ⟨A diag(w) Bᵀ, dM⟩, to first order.
+        """
+        x, y, rounding = self.moments.x, self.moments.y, rounding_of(self.moments)
+        of_x, of_y = self.white_x @ self.a, self.white_y @ self.b
+        by_own = sum(
+            size(of_side * (weights * self.values) @ of_side.T, side, side) for of_side, side in ((of_x, x), (of_y, y))
         )
-    return correlations.clamp(max=1)
+        first = rounding * size(of_x * weights @ of_y.T, x, y) + ROUNDING_64 / 2 * by_own
+        ends_x, ends_y = (
+            float(side.pilot_squares @ white.square().sum(dim=1))
+            for side, white in ((x, self.white_x), (y, self.white_y))
+        )
+        second = rounding**2 * ends_x * ends_y + ROUNDING_64**2 * (ends_x**2 + ends_y**2)
+        return first + second * float(weights.max())

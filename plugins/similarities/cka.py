@@ -32,10 +32,13 @@ from harness.plugins.similarities import CkaConfig
 from harness.plugins.similarities.float_moments import FloatMoments
 from harness.plugins.similarities.inputs import check_aligned, check_n_rows
 from harness.plugins.similarities.minibatch import KernelProducts, MinibatchKernels, u_centre
-from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
+from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity, Scatter
+from harness.plugins.similarities.rounding import ROUNDING_64, check_error, rounding_of, size
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12
+# Products from which on float64 has all of its digits.
+_SMALLEST = 1e-290
 
 
 def make(config: CkaConfig) -> LinearCka | MinibatchCka | RbfCka:
@@ -72,7 +75,7 @@ class LinearCka(_Cka, MomentSimilarity):
         debiased: ‖S_xy‖²_F − n/(n−2) · Σ‖x‖²‖y‖² + Σ‖x‖² Σ‖y‖²/((n−1)(n−2)), because K1 = X(Xᵀ1) = 0.
     """
 
-    statistics = streamed = FloatMoments
+    statistics = FloatMoments
 
     def __init__(self, config: CkaConfig) -> None:
         _Cka.__init__(self, config)
@@ -82,17 +85,28 @@ class LinearCka(_Cka, MomentSimilarity):
         """CKA from sums over the centred rows."""
         n, x, y = moments.n_rows, moments.x, moments.y
         self._check_n_rows(n)
-        xy, _ = self._hsic(n, moments.xy, moments.norm_products, x.trace * y.trace)
-        xx, size_x = self._hsic(n, x.products, x.norms4, x.trace**2)
-        yy, size_y = self._hsic(n, y.products, y.norms4, y.trace**2)
-        return _ratio(xy, (xx, _ROUNDING * size_x), (yy, _ROUNDING * size_y))
+        xy = self._hsic(n, moments.xy, moments.norm_products, x.trace * y.trace)
+        own = [self._hsic(n, side.products, side.norms4, side.trace**2) for side in (x, y)]
+        terms = [self._terms(n, side.products, side, side, side.pilot_norms4) for side in (x, y)]
+        found = _ratio(xy, *((hsic, ROUNDING_64 * term) for hsic, term in zip(own, terms, strict=True)))
+        error = rounding_of(moments) * self._terms(n, moments.xy, x, y, moments.pilot_norm_products) / _scale(*own)
+        error += ROUNDING_64 / 2 * abs(found) * (terms[0] / own[0] + terms[1] / own[1])
+        check_error(
+            error, moments, "few rows have most of the variance, or n is small; leave out far rows, or take more"
+        )
+        return found
 
-    def _hsic(self, n: int, scatter: Tensor, norm_products: float, traces: float) -> tuple[float, float]:
-        """The HSIC and the size of its first term, both without the constant that cancels in the ratio."""
+    def _hsic(self, n: int, scatter: Tensor, norm_products: float, traces: float) -> float:
+        """The HSIC without the constant that cancels in the ratio."""
         biased = float(scatter.square().sum())
         if not self.debiased:
-            return biased, biased
-        return biased - n / (n - 2) * norm_products + traces / ((n - 1) * (n - 2)), biased
+            return biased
+        return biased - n / (n - 2) * norm_products + traces / ((n - 1) * (n - 2))
+
+    def _terms(self, n: int, scatter: Tensor, x: Scatter, y: Scatter, norm_products: float) -> float:
+        """The rounding error of an HSIC over η: the HSIC changes by 2⟨S, dS⟩, and by that of its other terms."""
+        terms = 2 * size(scatter, x, y)
+        return terms + n / (n - 2) * norm_products if self.debiased else terms
 
 
 class MinibatchCka(_Cka):
@@ -165,7 +179,13 @@ def _ratio(xy: float, xx_and_floor: tuple[float, float], yy_and_floor: tuple[flo
     for side, (hsic, floor) in (("x", xx_and_floor), ("y", yy_and_floor)):
         if not hsic > floor:
             raise harness.Undefined(f"the HSIC of {side} with itself is not above 0: its rows are constant or too few")
-    scale = math.sqrt(xx_and_floor[0] * yy_and_floor[0])
-    if not 0 < scale < math.inf:
+    scale = _scale(xx_and_floor[0], yy_and_floor[0])
+    if not (0 < scale < math.inf and math.isfinite(xy)):
         raise harness.Undefined("the scales of x and y leave the range of float64; rescale them")
     return xy / scale
+
+
+def _scale(xx: float, yy: float) -> float:
+    """√(xx · yy), also where the product leaves the range of float64."""
+    product = xx * yy
+    return math.sqrt(product) if _SMALLEST < product < math.inf else math.sqrt(xx) * math.sqrt(yy)

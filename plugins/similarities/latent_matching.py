@@ -116,7 +116,8 @@ class _Activations:
             raise harness.Undefined("no rows")
         blocks, ranges, total = [], [], torch.zeros(m, dtype=torch.float64, device=x.device)
         for rows in x.split(_BLOCK_ROWS):
-            blocks.append(decomposition.encode(rows))
+            # A clone: a method may write into the rows it is given, which are the caller's, and the other side's too.
+            blocks.append(decomposition.encode(rows.clone()))
             dense = blocks[-1].to_dense(m)
             if not torch.isfinite(dense).all():
                 raise harness.PluginError(f"{name}.encode returned NaN or infinite codes of the rows of {side}.")

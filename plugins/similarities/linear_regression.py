@@ -21,17 +21,11 @@ Estimates:
 
 Invertible maps of x change nothing; those of y do, because its columns count by their variance.
 
-In a run float32 rows are multiplied in float32 first, and XᵀX in float64 always: so the basis is exact, and rounding E
-of XᵀY moves R² by 2⟨B, E⟩ + ‖QᵀE‖² over ‖Y‖², B = U Λ⁻¹ Uᵀ XᵀY being the regression's coefficients. Where entries of E
-are independent and of size η‖x_i‖‖y_j‖, columns of the rows as they are multiplied, around their pilots, that is some
-
-    2η √Σ B_ij² ‖x_i‖² ‖y_j‖² / ‖Y‖² + η² Σ ‖x_i‖² (U Λ⁻¹ Uᵀ)_ii Σ ‖y_j‖² / ‖Y‖²
-
-Of the sides tried (SmolLM2's rows rotated, few, with a mean of 3,000; one direction with most of the variance;
-eigenvalues over 10 orders) η was 1e-9 to 5e-8. It is taken as 5e-7, and pairs for which this gives more than 1e-6 are
-multiplied again in float64; the others were off by 4e-9 at most, sides of which each column has two values by 2e-7.
-Where columns are nearly collinear, so that moments in float64 do not give R² to 1e-6 either, the two differed by up to
-1e-4.
+With the regression's coefficients B = W Wᵀ XᵀY, W the whitener of x, rounding E of the products moves R² by
+(2⟨B, Exy⟩ − ⟨BBᵀ, Exx⟩ + ‖Wᵀ Exy‖² + …) over ‖Y‖². In a run float32 rows are multiplied in float32 first, and XᵀX in
+float64 always; pairs for which `rounding` leaves more than 1e-6 are multiplied again in float64. The others were off by
+4e-9 at most, sides of which each column has two values by 2e-7. Where columns are so nearly collinear that float64
+leaves as much, there is no value; where they are collinear but for some millionths of their norms, they count as such.
 """
 
 from __future__ import annotations
@@ -45,10 +39,8 @@ import harness
 from harness.plugins.similarities import LinearRegressionConfig
 from harness.plugins.similarities.canonical import whitener
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
-
-_ROUNDING = 5e-7
-_LARGEST_ERROR = 1e-6
+from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
+from harness.plugins.similarities.rounding import ROUNDING_64, check_error, rounding_of, size
 
 
 class LinearRegression(MomentSimilarity):
@@ -81,16 +73,20 @@ class LinearRegression(MomentSimilarity):
             )
         inflation = ((moments.n_rows - 1) / spare) ** 2 if self.is_validated else 1
         projected = white_x.T @ moments.xy
-        if not moments.is_exact and (error := inflation * _error(white_x, projected, moments)) > _LARGEST_ERROR:
-            raise Imprecise(f"products in float32 leave R² an error of up to {error:.0e}")
+        error = inflation * _error(white_x, projected, moments)
+        check_error(
+            error, moments, "some directions of x have next to no variance; leave out columns that others add up to"
+        )
         unexplained = max(0.0, 1 - float(projected.square().sum()) / moments.y.trace)
         return 1 - unexplained * inflation
 
 
 def _error(white_x: Float[Tensor, "d1 r"], projected: Float[Tensor, "r d2"], moments: CentredMoments) -> float:
-    """The error that rounding of XᵀY may have brought into R²."""
-    z_x, z_y = moments.x.pilot_squares, moments.y.pilot_squares
-    coefficients = white_x @ projected
-    linear = 2 * math.sqrt(z_x @ coefficients.square() @ z_y) / moments.y.trace
-    quadratic = float(z_x @ white_x.square().sum(dim=1)) * float(z_y.sum()) / moments.y.trace
-    return _ROUNDING * (linear + _ROUNDING * quadratic)
+    """The error that rounding of the products may have brought into R²."""
+    x, y, rounding = moments.x, moments.y, rounding_of(moments)
+    coefficients = white_x @ projected / math.sqrt(y.trace)
+    linear = rounding * 2 * size(coefficients, x, y) / math.sqrt(y.trace)
+    own = ROUNDING_64 * size(coefficients @ coefficients.T, x, x)
+    ends = float(x.pilot_squares @ white_x.square().sum(dim=1))
+    quadratic = rounding**2 * ends * float(y.pilot_squares.sum()) / y.trace + (ROUNDING_64 * ends) ** 2
+    return linear + own + quadratic

@@ -48,6 +48,8 @@ class Scatter:
     """Σ‖x‖⁴"""
     pilot_squares: Float[Tensor, " d"]
     """Σz² around the pilot, against which the rounding of products is small."""
+    pilot_norms4: float
+    """Σ‖z‖⁴ around the pilot."""
 
     @cached_property
     def trace(self) -> float:
@@ -60,6 +62,22 @@ class Scatter:
         values, vectors = torch.linalg.eigh(self.products)
         return values.flip(0), vectors.flip(1)
 
+    @cached_property
+    def scales(self) -> Float[Tensor, " d"]:
+        """The norm of each centred column; 0 for one whose spread float64 can't tell from none."""
+        squares, around = self.products.diagonal(), self.n_rows * (8 * _EPS * self.mean).square()
+        return torch.where(squares > torch.maximum(around, 8 * _EPS * self.pilot_squares), squares, 0).sqrt()
+
+    @cached_property
+    def standardised_eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+        """Eigenvalues and vectors of the products of columns over their norms, which no scale of a column makes small.
+
+        Rows of the vectors are over the norms once more, as whiteners need them.
+        """
+        inverse = torch.where(self.scales > 0, self.scales.reciprocal(), 0)
+        values, vectors = torch.linalg.eigh(inverse[:, None] * self.products * inverse)
+        return values.flip(0), vectors.flip(1) * inverse[:, None]
+
 
 @dataclass(frozen=True)
 class CentredMoments:
@@ -71,6 +89,8 @@ class CentredMoments:
     """XᵀY"""
     norm_products: float
     """Σ‖x‖²‖y‖²"""
+    pilot_norm_products: float
+    """Σ‖z_x‖²‖z_y‖² around the pilots, against which rounding of `norm_products` is small."""
     doubt: Callable[[], Callable[[], CentredMoments]] | None = None
     """Set where XᵀY comes from products in float32: asks for float64, and returns a function for the exact moments."""
 
@@ -162,7 +182,8 @@ class JointMoments:
         if not int(sums[-1, -1]) == own_x.n_rows == own_y.n_rows:
             raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
         steps = own_x.mean - self._pilots[x], own_y.mean - self._pilots[y]
-        return CentredMoments(own_x, own_y, _products_moved(sums, *steps), _norm_products_moved(sums, *steps))
+        moved = _products_moved(sums, *steps), _norm_products_moved(sums, *steps)
+        return CentredMoments(own_x, own_y, *moved, pilot_norm_products=float(sums[-2, -2]))
 
     def _key(self, x: str, y: str) -> tuple[str, str]:
         """The order of the two places in which the products of a pair are summed."""
@@ -233,9 +254,7 @@ class MomentSimilarity(ABC):
 
     streams = True
     statistics: type[JointMoments] = JointMoments
-    """The class that sums moments of rows that can be read again."""
-    streamed: type[JointMoments] = JointMoments
-    """The class that sums moments of rows that can be read only once."""
+    """The class that sums moments of rows that can be read again; of those that can't, all is summed in float64."""
 
     def __init__(self) -> None:
         self.reset()
@@ -255,13 +274,13 @@ class MomentSimilarity(ABC):
             return lambda: self.value(exact())
 
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
-        moments = Moments(self.streamed)
+        moments = Moments()
         moments.update(x, y)
         return self.value(moments.centred())
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._moments = Moments(self.streamed)
+        self._moments = Moments()
 
     def update(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
         """Add rows; n may differ from call to call."""
@@ -323,4 +342,4 @@ def _scatter(sums: Float[Tensor, "d+2 d+2"], pilot: Float[Tensor, " d"]) -> Scat
     # Spread that float64 could not have told from none at this distance from the origin.
     if centred[:-2, :-2].trace() <= n * (8 * _EPS * mean.norm()) ** 2:
         centred = torch.zeros_like(centred)
-    return Scatter(n, mean, centred[:-2, :-2], float(centred[-2, -2]), sums.diagonal()[:-2])
+    return Scatter(n, mean, centred[:-2, :-2], float(centred[-2, -2]), sums.diagonal()[:-2], float(sums[-2, -2]))

@@ -15,8 +15,9 @@ zeros up to the width of the other, which changes no number. Because ν is near 
 √(2 − 2ν) to first order, a distance of 0 comes out as up to 1e-6.
 
 In a run float32 rows are multiplied in float32 first, where ν was off by 1e-7 at most (SmolLM2's rows rotated, also
-with a mean of 3,000, or with one direction that has most of the variance). For ν > .99 that may be more than 1e-6 of
-the distance, and was 3e-4 for a rotated copy: these pairs are multiplied again in float64.
+with a mean of 3,000, or with one direction that has most of the variance). ν changes by ⟨U Vᵀ, dXᵀY⟩ over the norms, U
+and V the singular vectors, the angle by that over √(1 − ν²): pairs for which `rounding` leaves more than 1e-6 are
+multiplied again in float64. So all near ones are, whose distances were off by up to 3e-4.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ import torch
 from harness.plugins.similarities import ProcrustesConfig
 from harness.plugins.similarities.float_moments import FloatMoments
 from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
-
-_NEAR = 0.99
+from harness.plugins.similarities.rounding import LARGEST_ERROR, ROUNDING_32, size
 
 
 class Procrustes(MomentSimilarity):
@@ -55,7 +55,10 @@ class Procrustes(MomentSimilarity):
         moments.check_spread()
         # The roots first: the product of the squares may leave the range of float64.
         scale = math.sqrt(moments.x.trace) * math.sqrt(moments.y.trace)
-        nu = min(1.0, float(torch.linalg.svdvals(moments.xy).sum()) / scale)
-        if nu > _NEAR and not moments.is_exact:
-            raise Imprecise(f"ν is {nu:.4f}, which products in float32 do not tell from 1 with enough digits")
+        u, values, v = torch.linalg.svd(moments.xy, full_matrices=False)
+        nu = min(1.0, float(values.sum()) / scale)
+        if not moments.is_exact:
+            error = ROUNDING_32 * size(u @ v, moments.x, moments.y) / scale
+            if error > LARGEST_ERROR * math.sqrt(1 - nu**2):
+                raise Imprecise(f"ν is {nu:.4f}, with an error of up to {error:.0e} from products in float32")
         return math.acos(nu) if self.form == "angular" else math.sqrt(2 - 2 * nu)

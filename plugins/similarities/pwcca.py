@@ -19,11 +19,9 @@ choice, and the weights with it: there is no value, unless all correlations are 
 
 from __future__ import annotations
 
-import torch
-
 import harness
 from harness.plugins.similarities import PwccaConfig
-from harness.plugins.similarities.canonical import clipped, whiteners
+from harness.plugins.similarities.canonical import Correlations
 from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
 
 # The choice of variates moves the value by less than the range of the correlations.
@@ -44,18 +42,16 @@ class Pwcca(MomentSimilarity):
 
     def value(self, moments: CentredMoments) -> float:
         """PWCCA from sums over the centred rows."""
-        white_x, white_y = whiteners(moments)
-        rank_x, rank_y = white_x.shape[1], white_y.shape[1]
-        a, correlations, b = torch.linalg.svd(white_x.T @ moments.xy @ white_y, full_matrices=False)
-        correlations = clipped(correlations)
-        if rank_x + rank_y > moments.n_rows and correlations.min() < 1 - _SAME:
+        found = Correlations.of(moments)
+        rank_x, rank_y = found.white_x.shape[1], found.white_y.shape[1]
+        if rank_x + rank_y > moments.n_rows and found.values.min() < 1 - _SAME:
             raise harness.Undefined(
                 f"{moments.n_rows} rows are too few for {rank_x} and {rank_y} directions: two or more correlations are "
                 "1 whatever the rows are, and their weights are arbitrary; take more rows than both have directions"
             )
         if self.side == "x" or (self.side == "smaller" and rank_x <= rank_y):
-            projections = (white_x @ a).T @ moments.x.products
+            projections = (found.white_x @ found.a).T @ moments.x.products
         else:
-            projections = b @ white_y.T @ moments.y.products
+            projections = (found.white_y @ found.b).T @ moments.y.products
         weights = projections.abs().sum(dim=1)
-        return float(weights @ correlations / weights.sum())
+        return found.mean(weights / weights.sum())

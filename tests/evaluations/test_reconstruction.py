@@ -372,3 +372,17 @@ def _evaluate(x: torch.Tensor, masked: torch.Tensor | None = None) -> list[harne
         decomposition, harness.context_of(x, masked)
     )
     return rows
+
+
+def test_codes_are_counted_as_they_were_encoded():
+    """What decode writes into them is none of theirs."""
+
+    class InPlace(Predictor):
+        def decode(self, codes):
+            codes.values.zero_()
+            return super().decode(codes)
+
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    found = evaluate(InPlace(lambda x: x / 2, lambda x: harness.Codes(x.clone()), 4), x)
+    assert (found["l0"].value, found["alive_fraction"].value) == (4, 1)
+    assert found["l2_ratio"].value == pytest.approx(0.5)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
-from math import log
+from math import exp, log
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ import pytest
 import harness
 from harness.asking.judging import Judging
 from harness.asking.response_cache import ResponseCache
+from harness.plugins.judges import answers
 from harness.plugins.judges.endpoint import _seconds
 from harness.registry.parameters import describe_changed
 from harness.registry.plugin_manager import load_catalog
@@ -33,6 +34,11 @@ KEY = "a-secret-of-the-test"
 TRIAL = "Is water wet?"
 TRIAL_TEXT = "The cat sat on the mat."
 TOP = [{"token": token, "logprob": log(p)} for token, p in (("Yes", 0.5), (" Yes", 0.25), ("No", 0.125))]
+
+
+def _likeliest(logprobs: dict[str, float]) -> dict[str, Any]:
+    top = [{"token": token, "logprob": logprob} for token, logprob in logprobs.items()]
+    return {"content": [{"top_logprobs": top}]}
 
 
 class Hostile(BaseHTTPRequestHandler):
@@ -71,8 +77,8 @@ class Hostile(BaseHTTPRequestHandler):
             self.lacks == "no tokens" and _wants_none(asked)
         ):
             status = 400
-        if text == "no No":
-            answer["logprobs"] = {"content": [{"top_logprobs": TOP[:2]}]}
+        if text == "no choice":
+            answer["logprobs"] = _likeliest({"Well": -0.1})
         answers = {"no answers": [], "two answers": [answer] * 2}.get(text, [answer])
         usage = None if text == "no usage" else {"prompt_tokens": 100, "completion_tokens": 10}
         found: dict[str, Any] = {"choices": answers, "usage": usage}
@@ -149,7 +155,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = ("fine", "429", "500", "stall", "truncated once")
-    badly = ("401", "truncated", "no logprobs", "no No", "no answers", "two answers", "NaN")
+    badly = ("401", "truncated", "no logprobs", "no choice", "no answers", "two answers", "NaN")
     requests = _choose(*well, *badly)
 
     def judging() -> Judging:
@@ -162,7 +168,10 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
     reasons = [cold.response(request) for request in requests[len(well) :]]
     assert all(isinstance(reason, harness.Failure) for reason in reasons)
     assert "HTTP 401" in reasons[0].reason and "JSON" in reasons[1].reason
-    assert "lacks what was asked for" in reasons[2].reason and "'No' is none of the 2" in reasons[3].reason
+    assert (
+        "lacks what was asked for" in reasons[2].reason
+        and "none of 'Yes', 'No' is among the 1 likeliest" in reasons[3].reason
+    )
     assert "0 answers" in reasons[4].reason and "2 answers" in reasons[5].reason and "nan" in reasons[6].reason
     assert not any(KEY in reason.reason for reason in reasons)
     counts = Counter(text for text, _ in Hostile.seen)
@@ -182,7 +191,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
 
 def test_what_is_refused_for_what_it_says_is_so_for_good(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And all else may pass: a key or an address may be set right, a server get well."""
-    final = {"400", "422", "no logprobs", "no No", "no answers", "NaN"}
+    final = {"400", "422", "no logprobs", "no choice", "no answers", "NaN"}
     texts = [*final, "401", "404", "truncated"]
     found = list(_judge(url, monkeypatch).choose(_choose(*texts)))
     failures = [answer.response if isinstance(answer, harness.Metered) else answer for answer in found]
@@ -355,8 +364,9 @@ def test_answers_are_kept_under_the_model_that_embeds(url: str) -> None:
         config = catalog.config("judge", "openai_http", {"model": "m", "base_url": url} | changes)
         return catalog.identity("judge", "openai_http", config)
 
-    assert identity() == identity(embedding_model="m") == {"base_url": url, "model": "m"}
-    assert identity(embedding_model="e") == {"base_url": url, "model": "m", "EmbedText": {"model": "e"}}
+    own = {"base_url": url, "model": "m", "Choose": {"version": 2}}
+    assert identity() == identity(embedding_model="m") == own
+    assert identity(embedding_model="e") == own | {"EmbedText": {"model": "e"}}
 
 
 ASKING = """
@@ -424,3 +434,37 @@ def test_how_long_an_endpoint_asks_for(retry_after: str, seconds: object) -> Non
 @pytest.mark.parametrize(("hours", "seconds"), [(1, pytest.approx(3600, abs=60)), (-1, 0)])
 def test_an_endpoint_may_name_a_date(hours: int, seconds: object) -> None:
     assert _seconds(format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)) == seconds
+
+
+DIGITS = tuple("9876543210")
+OTHERS = {f"w{i}": -14 - 0.1 * i for i in range(17)}
+
+
+def _chosen(choices: tuple[str, ...], logprobs: dict[str, float]) -> Any:
+    return answers.choices(harness.Choose("s", "u", choices), {"logprobs": _likeliest(logprobs)})
+
+
+def test_a_choice_that_is_not_listed_has_the_most_that_it_can_have() -> None:
+    """The surer a judge, the fewer of the choices are among the likeliest tokens."""
+    found = _chosen(DIGITS, {"9": log(0.96), "8": log(0.03), "7": log(0.009)} | OTHERS)
+    assert found == pytest.approx((log(0.96), log(0.03), log(0.009), *[-15.6] * 7))
+    found = _chosen(("Yes", "No"), {"\u2581Yes": -1e-5, " Yes": -12.0, "yes": -13.0} | OTHERS)
+    assert found == pytest.approx((log(exp(-1e-5) + exp(-12)), -15.6))
+    assert _chosen(("Yes", "No"), {"Yes": log(0.9), "yes": log(0.09)}) == pytest.approx((log(0.9), log(0.01)))
+    assert _chosen(("Yes", "No"), {"Yes": log(0.5), "Well": log(0.2)}) == pytest.approx((log(0.5), log(0.2)))
+    assert _chosen(("Yes", "No"), {" No": log(0.5), "No": log(0.25), "Yes": log(0.25)}) == pytest.approx(
+        (log(0.25), log(0.75))
+    )
+
+
+@pytest.mark.parametrize("impossible", [-9999.0, -float("inf")])
+def test_a_token_that_cannot_come_bounds_nothing(impossible: float) -> None:
+    listed = {"Yes": -1e-7, "Well": -16.0, "No": impossible, "w": impossible}
+    assert _chosen(("Yes", "No"), listed) == pytest.approx((-1e-7, -16.0))
+
+
+def test_what_the_listed_choices_do_not_decide_is_no_answer() -> None:
+    """Nine digits, each as likely as the one that is listed, could outweigh it."""
+    found = _chosen(DIGITS, {"9": log(0.02)} | {f"w{i}": log(0.019) for i in range(19)})
+    assert isinstance(found, harness.Failure) and "may be likelier" in found.reason and not found.transient
+    assert isinstance(_chosen(("Yes", "No"), {"Well": -0.1} | OTHERS), harness.Failure)

@@ -47,7 +47,7 @@ def test_finds_the_means_of_clusters_at_unit_norm() -> None:
 def test_equals_the_textbook_iteration() -> None:
     x = literal.mixture(600, d=8)
     generator = harness.Info(8, 600, 3, x.device, x.dtype, mean=lambda: x.mean(dim=0)).generator("starts")
-    centres = x[kmeans._draw_far_apart(x, 20, generator)].numpy()
+    centres = x[kmeans._draw_far_apart(x, 20, generator)[0]].numpy()
     for _ in range(4):
         nearest = ((x.numpy()[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
         centres = np.stack([x.numpy()[nearest == i].mean(axis=0) for i in range(20)])
@@ -58,7 +58,7 @@ def test_equals_the_textbook_iteration() -> None:
 def test_starts_are_drawn_by_squared_distance() -> None:
     """The first by squared norm, the second by squared distance to the first or the origin, whichever is nearer."""
     x = torch.tensor([[5.0, 0], [4, 3], [5, 1], [0, 5]], dtype=torch.float64)
-    pairs = torch.stack([kmeans._draw_far_apart(x, 2, torch.Generator().manual_seed(i)) for i in range(4000)])
+    pairs = torch.stack([kmeans._draw_far_apart(x, 2, torch.Generator().manual_seed(i))[0] for i in range(4000)])
     norms = x.square().sum(dim=1)
     first = torch.bincount(pairs[:, 0], minlength=4)
     assert scipy.stats.chisquare(first, 4000 * norms / norms.sum()).pvalue > 0.01
@@ -125,6 +125,43 @@ def test_fewer_distinct_rows_than_clusters_is_an_error() -> None:
         with pytest.raises(harness.Undefined, match="n_latents is 11, but the stream has fewer distinct rows"):
             fit(rows, n_latents=11, k=2)
         assert fit(rows, n_latents=10, k=2).n_latents == 10
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_distances_far_from_the_origin_are_right_at_any_scale(scale: float) -> None:
+    """Near rows, equal rows and groups of rows far from each other, to the digits that differences have."""
+    generator = torch.Generator().manual_seed(0)
+    far = torch.tensor([3e3, -3e3, 3e6])[torch.arange(900) % 3, None] + 0.0
+    x = (far + torch.randn(900, 16, generator=generator)).float() * scale
+    x[::30] = x[1]
+    places, found = kmeans._draw_far_apart(x, 128, torch.Generator().manual_seed(1))
+    assert len(x[places].unique(dim=0)) == 128
+    wanted = torch.cdist(x.double(), x[places].double(), compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
+    assert torch.allclose(found.sqrt() / scale, wanted / scale, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("width", "far"), [(16, 3e3), (64, 1e4)])
+def test_a_common_mean_is_no_reason_to_refuse(width: int, far: float) -> None:
+    x = torch.randn(3000, width, generator=torch.Generator().manual_seed(0)) + far / width**0.5
+    assert fit(x, n_latents=128, k=4).n_latents == 128
+
+
+def test_clusters_far_from_each_other_and_from_the_origin_are_told_apart() -> None:
+    """In float32 the differences in a group of rows would be rounding of their distance to the mean of all."""
+    x, means = clusters(3000, n_clusters=6)
+    direction = torch.linspace(1, 2, 8, dtype=torch.float64)
+    both = torch.cat([x + 1e5 * direction, x - 1e5 * direction]).float()
+    starts, distances = kmeans._draw_far_apart(both, 12, torch.Generator().manual_seed(0))
+    found = kmeans._lloyd(kmeans._precise_enough(both, distances), starts)
+    wanted = torch.cat([means + 1e5 * direction, means - 1e5 * direction])
+    assert (torch.cdist(wanted, found).amin(dim=1) < 0.1).all()
+    assert kmeans._precise_enough(x.float(), torch.ones(3000)).dtype == torch.float32
+
+
+def test_the_scale_of_rows_does_not_matter() -> None:
+    x = literal.mixture(600).float()
+    found = [fit(x * 2.0**exponent, n_latents=50, k=2).dictionary for exponent in (0, -100, 100)]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_rows_beyond_the_bound_are_refused_before_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:

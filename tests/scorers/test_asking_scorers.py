@@ -16,7 +16,7 @@ from scipy.stats import pearsonr
 
 import harness
 from harness.plugins.scorers.asking import NOTHING
-from harness.plugins.scorers.written import ABSTAINED, UNREADABLE, read_answers
+from harness.plugins.scorers.written import ABSTAINED, NO, UNREADABLE, YES, read_answers
 from harness.testing.examples import at_random, latent, on_token, planted
 from tests.support import planted as on_real_text
 
@@ -144,27 +144,64 @@ def test_a_last_prompt_with_fewer_texts_counts(name: str) -> None:
 @pytest.mark.parametrize(
     "answer, expected",
     [
-        ("[1, 0, null]", ["yes", "no", ABSTAINED]),
-        ('{"answers": [1,0,\n1]}', ["yes", "no", "yes"]),
-        ("The first [it has [a] mark] does. So: [1, 0, 0]. See [note].", ["yes", "no", "no"]),
-        ("<think>[0, 0, 0]?</think>[1, 0, 0]", ["yes", "no", "no"]),
-        ("[0, 0, 0] at first, but on second thoughts [1, 1, 0]", ["yes", "yes", "no"]),
+        ("[1, 0, null]", "10-"),
+        ('{"answers": [1,0,\n1]}', "101"),
+        ("The first [it has [a] mark] does. So: [1, 0, 0]. See [note].", "100"),
+        ("<think>[0, 0, 0]?</think>[1, 0, 0]", "100"),
+        ("[0, 0, 0] at first, but on second thoughts [1, 1, 0]", "110"),
+        ("[true, false, null]", "10-"),
+        ("[True, False, None]", "10-"),
+        ("[1.0, 0.0, 1]", "101"),
+        ('["1", "0", "null"]', "10-"),
+        ("{'answers': ['Yes', 'no', 'TRUE']}", "101"),
+        ("[1, 0, 1,]", "101"),
+        ('{"answers": [1, 0, 1,],}', "101"),
+        ('{"1": 1, "2": 0, "3": true}', "101"),
+        ('{"answers": {"text 3": 0, "text 1": 1, "text 2": 1}}', "110"),
+        ("[[1, 0, 1]]", "101"),
+        ("[[1], [0], [1]]", "101"),
+        ("[1, 0, 1]. Text [1] was the clearest.", "101"),
+        ("[1, 0, 1]\n\nA stricter reader would say [0, 0, 0].", "101"),
+        ("```json\n[\n  1,\n  0,\n  1\n]\n```\nTexts [1, 3] have it; [0, 0, 0] is wrong.", "101"),
+        ("Draft:\n[0, 0, 0]\n\n**Answers:** [1, 0, 1]\nNot [1, 1, 1], since it is no fruit.", "101"),
+        ('{"answers": [1, 0, 1]}\nWith "all" it were [1, 1, 1]. See text [1', "101"),
+        ('{"why": "as [1] and [0, 0, 0]", "answers": [1, 0, 1], "doubts": [0, 1, 0]}', "101"),
+        ('{"answers": [0, 0, 0]}, or rather {"answers": [1, 0, 1]}', "101"),
+        ("1. Yes\n2. no - a dog\n3) **null**", "10-"),
+        ("Text 1: true\nText 2: false, it says.\nText 3: 1.0", "101"),
+        ("1. The cat\n2. The dog\n3. The apple\n\nSo: [0, 0, 1]", "001"),
     ],
 )
-def test_answers_are_read(answer: str, expected: list[str]) -> None:
-    assert read_answers(answer, 3) == expected
+def test_answers_are_read(answer: str, expected: str) -> None:
+    assert read_answers(answer, 3) == [{"1": YES, "0": NO, "-": ABSTAINED}[item] for item in expected]
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         *("<think>[1, 0, 1]? Or", "[1, 0, 1]</think>", "", "yes", "1, 0, 1", "[1, 0]", "[1, 0, 1, 0]", "[1, 0, 2]"),
-        *("[]", '["1", "0", "1"]', "[true, false, true]"),
-        *('{"answers": [1, 0, 1', "If all had it: [1, 1, 1]. But [1, 0,", "[1, 0, 1] [1]", "[1 0 1]", "[1.0, 0, 1]"),
+        *("[]", "[0.9, 0.1, 1]", '["maybe", 0, 1]', "[NaN, 0, 1]", "[1 0 1]", "[" * 5000, "[[1, 0, 1], [0, 0, 0]]"),
+        *('{"answers": [1, 0, 1', "If all had it: [1, 1, 1]. But [1, 0,", "[1, 0, 1]? No: [1, 1, 0, 0]"),
+        *('{"answers": [1, 0]} [1, 0, 1]', '{"0": 1, "1": 0, "2": 1}', '{"1": 1, "2": 0}', '{"1": 1, "01": 0, "2": 1}'),
+        *("1. yes\n2. no", "1. 0.7\n2. 0\n3. 1", "1. 1 apple\n2. 0\n3. 1", "1. no\n2. no\n3. no\n3. yes"),
     ],
 )
 def test_what_is_no_answer_to_every_text_is_none_to_any(answer: str) -> None:
     assert read_answers(answer, 3) == [UNREADABLE] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("[0]. Text [1] has it not.", UNREADABLE),
+        ("So: [0]", NO),
+        ("[0]\nText [1] has it not.", NO),
+        ('{"answers": [0]} [1]', NO),
+        ("It has it [it], so [1].", YES),
+    ],
+)
+def test_the_number_of_a_text_is_no_answer(answer: str, expected: str) -> None:
+    assert read_answers(answer, 1) == [expected]
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -160,6 +160,25 @@ def test_the_order_and_scale_of_latents_do_not_matter() -> None:
     assert ACTIVATION(unsigned, unsigned, x, -x) < 0.2
 
 
+class InPlace(Encoder):
+    """Writes into the rows that it is given."""
+
+    def encode(self, x: Tensor) -> harness.Codes:
+        x -= 3
+        return harness.Codes((2 * x - 2).relu())
+
+
+def test_rows_are_lent_to_an_encoder_that_writes_into_them() -> None:
+    x = 3 * random(1300, 12)
+    kept = x.clone()
+    writes, reads = InPlace(12), Encoder(12, signed=False)
+    assert ACTIVATION(writes, writes, x, x) == pytest.approx(1)
+    as_if_cloned = ACTIVATION(reads, reads, (2 * (x - 3) - 2).relu(), x)
+    assert ACTIVATION(writes, reads, x, x) == pytest.approx(as_if_cloned)
+    assert ACTIVATION.silent_share_a(writes, reads, x, x) < 1
+    assert torch.equal(x, kept)
+
+
 def test_latents_that_do_not_vary_are_left_out_and_counted() -> None:
     x, y = correlated()
     silent = torch.zeros(len(x), 4)

@@ -209,10 +209,10 @@ def test_what_rounding_adds_by_itself_counts_too(smallest, distances, is_enough)
     turn = torch.linalg.qr(noise(4, 4))[0]
     of_x, of_y = turn @ torch.diag(torch.tensor([1.0, 1.0, 1.0, smallest]).double()) @ turn.T, torch.eye(3).double()
     x, y = (
-        Scatter(1000, torch.zeros(len(p)), p, 1.0, far * p.diagonal())
+        Scatter(1000, torch.zeros(len(p)).double(), p, 1.0, far * p.diagonal(), 1.0)
         for p, far in zip((of_x, of_y), distances, strict=True)
     )
-    unrelated = CentredMoments(x, y, torch.zeros(4, 3, dtype=torch.float64), 1.0, doubt=lambda: lambda: unrelated)
+    unrelated = CentredMoments(x, y, torch.zeros(4, 3, dtype=torch.float64), 1.0, 1.0, doubt=lambda: lambda: unrelated)
     if is_enough:
         assert regression("in_sample").value(unrelated) == 0
     else:
