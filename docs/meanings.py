@@ -117,9 +117,10 @@ COLUMNS |= {
 LEADERBOARD = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
     "capture_seconds": "Seconds of the forward pass that all methods share.",
-    "tier": "Tier by the first evaluation's quality, among methods of equal sparsity; needs two seeds. Methods that "
-    "can't be told apart share one.",
-    "matched_l0": "Number of the group of methods whose sparsity, such as L0, is equal within 10 %.",
+    "tier": "Tier by the first evaluation's quality, among the methods of the same budget whose sparsity, such as L0, "
+    "is within 10 % of this one's; needs two seeds. Methods that can't be told apart share one.",
+    "matched_l0": "Number of the board: methods of one budget whose sparsity is within 10 % of each other share it, "
+    "and so do all that such methods link. `tier` compares a method with those within 10 % of its own sparsity only.",
     "pareto": "True if no other method here is both sparser and better.",
 }
 INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds."

@@ -15,7 +15,8 @@ from harness.registry.metric import Metric, ends
 from harness.storage.store import Store
 from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
 from harness.tables.declared import Declared
-from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
+from harness.tables.matching import boards, rivals
+from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, pareto, replicates, tiers
 from harness.tables.tidy import TABLES
 
 _PLACE = ["family", "model", "site"]
@@ -27,8 +28,9 @@ Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One line per model, site, fit budget and method; means over seeds.
 
-    Lines whose sparsity (the L0 that they came to) is within 10 % of each other share `matched_l0`; among these `tier`
-    ranks by quality, where there are several seeds. `pareto`: no other line at the place is sparser and better.
+    Where there are several seeds, `tier` ranks a line by quality among those of its budget whose sparsity (the L0 that
+    they came to) is within 10 % of its own: those that are within 10 % of each other share the number `matched_l0`, and
+    so do all that such lines link. `pareto`: no other line at the place is sparser and better.
     """
     declared = Declared.of(plan.suite)
     lines = _lines(tables, declared)
@@ -111,7 +113,10 @@ def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 
 def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame:
-    """The lines of one place with intervals, tiers and Pareto marks; sparse groups first, the best first in each."""
+    """The lines of one place with intervals, tiers and Pareto marks.
+
+    Small budgets come first, in each of them sparse boards, and in each of these the best line.
+    """
     keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
     drawn: dict[str, list[Any]] = {}
     for metric in declared.compared:
@@ -130,16 +135,21 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
 
 
 def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) -> None:
-    """Fill in `matched_l0`, the group of equal sparsity, `tier`, the rank within it, and `pareto`."""
+    """Fill in `matched_l0`, the number of the board, `tier`, the rank among lines that match, and `pareto`."""
     sign = 1 if ranked.higher_is_better else -1
     known = place.index[place[[ranked.name, sparsity]].notna().all(axis=1)]
     costs, values = place.loc[known, sparsity].tolist(), sign * place[ranked.name]
-    place.loc[known, "matched_l0"] = matched(costs)
+    place.loc[known, "matched_l0"] = boards(costs, place.loc[known, "fit_tokens"].tolist())
     place.loc[known, "pareto"] = pareto(costs, values[known].tolist())
-    for _, rivals in place.loc[known].groupby("matched_l0"):
-        if len(rivals) > 1:
-            own = [None if drawn[i] is None else sign * drawn[i] for i in rivals.index]
-            place.loc[rivals.index, "tier"] = np.array(tiers(values[rivals.index].tolist(), own), dtype=float)
+    compared = [i for i in known if drawn[i] is not None]
+    matching = rivals(place.loc[compared, sparsity].tolist(), place.loc[compared, "fit_tokens"].tolist())
+    found: dict[tuple[int, ...], list[int | None]] = {}  # lines of equal sparsity have the same rivals
+    for line, numbers in zip(compared, matching, strict=True):
+        own = tuple(compared[number] for number in numbers)
+        if len(own) > 1:
+            if own not in found:
+                found[own] = tiers(values[list(own)].tolist(), [sign * drawn[i] for i in own])
+            place.loc[line, "tier"] = found[own][own.index(line)]
 
 
 def _replicates(methods: list[Measured | None]) -> list[Any]:
