@@ -74,7 +74,10 @@ COLUMNS = {
     "fit_tokens": "Rows that the method learnt from, before masking.",
     "method": "Name of the method.",
     "method_config": "Its parameters, defaults included, as JSON.",
-    "seed": "Seed of the fit: of the order of the rows and of initial weights.",
+    "seed": "Seed of the fit: of the order of the rows and of initial weights; with `seeds_vary: documents` also of "
+    "the documents it learnt from, and the capture of these has it too.",
+    "seeds_vary": "`documents` if each seed learnt from documents of its own, so that intervals over seeds cover a new "
+    "draw of training texts; `order` if all learnt from the same, in another order.",
     "split": "For captures: the documents of `fit`, `evaluation` or `interp`.",
     "metric": "Name of the number; see below.",
     "value": "The number; null where there is none.",
@@ -116,7 +119,8 @@ COLUMNS |= {
 
 LEADERBOARD = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
-    "capture_seconds": "Seconds of the forward pass that all methods share.",
+    "capture_seconds": "Seconds of the forward pass that all methods share; mean over seeds, if each has its own.",
+    "seeds_vary": COLUMNS["seeds_vary"],
     "tier": "Tier by the first evaluation's quality, among the methods of the same budget whose sparsity, such as L0, "
     "is within 10 % of this one's; needs two seeds. Methods that can't be told apart share one.",
     "matched_l0": "Number of the board: methods of one budget whose sparsity is within 10 % of each other share it, "
@@ -152,6 +156,7 @@ INTERPRETABILITY = {
     "n_latents": "Number of latents scored, all seeds together.",
     "n_undefined": "Number of latents without a score, which are left out.",
     "n_seeds": "Number of seeds.",
+    "seeds_vary": COLUMNS["seeds_vary"],
     "dead_share": "Share of latents that are active on no row.",
     "rare_share": "Share of latents that are active too rarely to be scored.",
 }

@@ -104,6 +104,11 @@ class SuiteConfig:
     """The language model that scorers ask, such as `local`."""
     judge_budget: JudgeBudget = field(default_factory=JudgeBudget)
     seeds: list[int] = field(default_factory=lambda: [0])
+    seeds_vary: Literal["order", "documents"] = "order"
+    """What differs between seeds besides initial weights: `order`, that of the rows, which are the same for all seeds;
+    or `documents` too: each seed draws its own from the documents for fitting, so that intervals over seeds cover a new
+    draw of the training texts. Then there is a capture for every seed, which all sites and methods share, and masks are
+    those of the seed's own rows; representations are compared with the masks of the smallest seed."""
     context: int = 128
     evaluation_share: float = 0.1
     interp_share: float = 0.1

@@ -33,7 +33,7 @@ def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) ->
     so do all that such lines link. `pareto`: no other line at the place is sparser and better.
     """
     declared = Declared.of(plan.suite)
-    lines = _lines(tables, declared)
+    lines = _lines(tables, declared).assign(seeds_vary=plan.suite.config.seeds_vary)
     sums = _document_sums(plan, store, declared)
     places = [_ranked(place.reset_index(drop=True), sums, declared) for _, place in lines.groupby(_PLACE, sort=False)]
     return pd.concat(places, ignore_index=True) if places else lines
@@ -98,7 +98,8 @@ def _lines(tables: Mapping[str, pd.DataFrame], declared: Declared) -> pd.DataFra
     measured = pd.concat([table[(table["metric"] == name) & table["method"].notna()] for table, name in known])
     wide = _means(measured, [*declared.columns, *costs])
     captured = tables["cost"].query("metric == @CAPTURE_SECONDS.name and split == 'fit'")
-    seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename(CAPTURE_SECONDS.name)
+    of_draws = captured.groupby([*_PLACE, "fit_tokens"])["value"]
+    seconds = of_draws.agg(lambda values: values.mean(skipna=False)).rename(CAPTURE_SECONDS.name)
     wide = wide.join(seconds, on=[*_PLACE, "fit_tokens"])
     wide[TOTAL_SECONDS.name] = wide[CAPTURE_SECONDS.name] + wide[FIT_SECONDS.name]
     return wide
@@ -180,7 +181,9 @@ def ranking(place: pd.DataFrame, declared: Declared) -> str:
     if not declared.ranked or not declared.sparsity:
         return "no evaluation measures both quality and sparsity: no ranking"
     if place["tier"].notna().any():
-        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and seeds"
+        has_draws = bool((place["seeds_vary"] == "documents").any())
+        seeds = "seeds, each with training documents of its own" if has_draws else "seeds"
+        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and {seeds}"
     if place["seeds"].max() < 2:
         return "one seed: no intervals, no ranking"
     if place[ends(declared.ranked.name)[0]].isna().all():

@@ -45,13 +45,16 @@ class Results:
         tables, suite = build_tables(plan, store), plan.suite
         scores, declared = task_scores(plan, store), Declared.of(suite)
         found = evaluations(tables, declared)
+        scores_of_latents = interpretability(tables["interp"], floors_of(suite)).assign(
+            seeds_vary=suite.config.seeds_vary
+        )
         return cls(
             suite=suite,
             tables=tables,
             leaderboard=labelled(leaderboard(plan, store, tables), suite),
             similarities=labelled(similarities(tables), suite),
             model_similarities=labelled(model_similarities(plan, tables["similarity"]), suite),
-            interpretability=labelled(interpretability(tables["interp"], floors_of(suite)), suite),
+            interpretability=labelled(scores_of_latents, suite),
             evaluations={name: labelled(board, suite) for name, board in found.items()},
             task_scores=labelled(scores, suite),
             similarity_ranks=labelled(ranks(scores, plan, tables), suite),

@@ -16,7 +16,7 @@ from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
 from harness.tables.declared import Declared
-from harness.tables.leaderboard import evaluations, metrics_of
+from harness.tables.leaderboard import evaluations, metrics_of, ranking
 from harness.tables.results import Results
 from harness.tables.tidy import SIDE
 from harness.views.suite import views_of
@@ -155,6 +155,14 @@ def test_a_tier_is_among_lines_within_a_tenth_of_its_own_sparsity(
     found = {k: tier for k, tier in zip(_ks(place), place["tier"], strict=True) if not pd.isna(tier)}
     assert found == {1: 1, 2: 3, 3: 1}
     assert place["matched_l0"].tolist() == [0, 0, 0, 1] and _ks(place) == [3, 1, 2, 4]
+
+
+@pytest.mark.parametrize("seeds_vary", ["order", "documents"])
+def test_the_board_says_what_differs_between_seeds(tmp_path: Path, seeds_vary: str) -> None:
+    plan, board = _board(tmp_path, [0, 1, 2], seeds_vary=seeds_vary)
+    assert set(board["seeds_vary"]) == {seeds_vary} and set(board["capture_seconds"]) == {7.0}
+    note = ranking(board[board["site"] == "mlp_out.2"], Declared.of(plan.suite))
+    assert ("each with training documents of its own" in note) == (seeds_vary == "documents")
 
 
 def test_a_suite_without_a_result_has_an_empty_board(tmp_path: Path) -> None:
