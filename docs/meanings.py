@@ -211,6 +211,9 @@ MODEL_SIMILARITIES = {
     "model_b": "Label of the other model.",
     "value": "The score, mean over seeds of the fits; null if one of them has none.",
     "null": "The same score made of nulls: of values for shuffled rows, or by chance.",
+    "p_value": "Share of random pairings of the rows, the true one counted among them, under which the score is "
+    "at least as much alike; if the suite has `permutations`. A pairing is of all sites, so the best of many is fair.",
+    "calibrated": "The score on the scale where 95 % of the pairings are at 0 and the most alike there can be is 1.",
     "higher_is_better": "False where the similarity, and so the score, is a distance.",
     "seeds": "Number of seeds in the mean; 1 for representations.",
     "error": "Reason why there is no value.",
@@ -233,6 +236,13 @@ SIMILARITY = {
     "similarity": "The value; a distance where `higher_is_better` is false.",
     "similarity_reversed": "The value with the sides exchanged, if that matters.",
     "null_shuffled_rows": "The value for shuffled rows, which have nothing in common.",
+    "p_value": "Share of random pairings of the rows, the true one counted among them, that are at least as much "
+    "alike, where the suite has `permutations`; `n` is their number.",
+    "calibrated": "The value on the scale where the quantile is 0 and the most alike there can be is 1; below, 0 too.",
+    "null_quantile": "The value that 95 % of the pairings, the true one among them, are no more alike than.",
+    "p_value_reversed": "`p_value` with the sides exchanged, if that matters.",
+    "calibrated_reversed": "`calibrated` with the sides exchanged, if that matters.",
+    "null_quantile_reversed": "`null_quantile` with the sides exchanged, if that matters.",
     "overlap": "For `jaccard`: number of shared atoms over the smaller number of atoms.",
     "corrected": "For `jaccard`: 0 is the mean for atoms drawn at random, 1 is as much in common as possible.",
     "chance": "For decompositions: the value expected for random candidates, or for random directions.",

@@ -294,12 +294,14 @@ class _Planner:
         label: str,
         group: Mapping[str, Any],
     ) -> Cell:
+        n_permutations = 0 if metric.needs else self.suite.config.permutations
+        asked = {"permutations": n_permutations} if n_permutations else {}
         return self.add(
-            {"similarity": metric.inputs, **sides},
+            {"similarity": metric.inputs, **sides, **asked},
             kind="similarity",
             label=f"{metric.label} of {label}",
             group=content_key(group),
-            work={"similarity": metric.call, **sides},
+            work={"similarity": metric.call, **sides, **asked},
             columns={
                 **columns_a,
                 **{f"{name}_b": value for name, value in columns_b.items()},

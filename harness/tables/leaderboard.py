@@ -20,6 +20,8 @@ from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, pareto, repl
 from harness.tables.tidy import TABLES
 
 _PLACE = ["family", "model", "site"]
+CALIBRATED = ("p_value", "calibrated")
+"""Metrics of a similarity beside random pairings of its rows, which are also the names of columns."""
 _LINE = ["fit_tokens", "method", "method_config"]
 Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 """Sums by document for each line (place and method) and metric."""
@@ -42,18 +44,21 @@ def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) ->
 def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One line per metric and pair, with its null (shuffled rows, or the value expected by chance).
 
+    Where the suite asks for random pairings, also the p-value and the calibrated score.
+
     `side` and `side_b` name what is compared: sites, with their seeds where a site is compared with itself.
     """
     table = tables["similarity"]
     of_sites = ~is_whole(table["site"])  # `model_similarities` has the others
-    table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"]) & of_sites].copy()
+    shown = ["similarity", "null_shuffled_rows", "chance", *CALIBRATED]
+    table = table[table["metric"].isin(shown) & of_sites].copy()
     table["metric"] = table["metric"].replace({"null_shuffled_rows": "null", "chance": "null"})
     numbers = ["seed", "seed_b", "fit_tokens"]
     keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed", "seed_b"]
     table[numbers] = table[numbers].astype("string")
     filled = table.fillna(dict.fromkeys(keys, ""))
     wide = filled.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False)
-    known = wide.reindex(columns=["similarity", "null"]).dropna(how="all")
+    known = wide.reindex(columns=["similarity", "null", *CALIBRATED]).dropna(how="all")
     pairs = known.rename(columns={"similarity": "value"}).reset_index()
     is_one_site = (pairs["model"] == pairs["model_b"]) & (pairs["site"] == pairs["site_b"])
     with_itself = is_one_site & (pairs["seed"] == pairs["seed_b"])  # which only tasks ask for

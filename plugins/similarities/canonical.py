@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.similarities.moments import CentredMoments, Scatter
+from harness.plugins.similarities.centred_moments import CentredMoments, Scatter
 
 _EPS = torch.finfo(torch.float64).eps
 CLIP = 1e-6

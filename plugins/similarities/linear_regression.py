@@ -44,8 +44,9 @@ from torch import Tensor
 import harness
 from harness.plugins.similarities import LinearRegressionConfig
 from harness.plugins.similarities.canonical import whitener
+from harness.plugins.similarities.centred_moments import CentredMoments, Imprecise
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
+from harness.plugins.similarities.moments import MomentSimilarity
 
 _ROUNDING = 5e-7
 _LARGEST_ERROR = 1e-6

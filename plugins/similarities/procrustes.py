@@ -26,8 +26,9 @@ import math
 import torch
 
 from harness.plugins.similarities import ProcrustesConfig
+from harness.plugins.similarities.centred_moments import CentredMoments, Imprecise
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
+from harness.plugins.similarities.moments import MomentSimilarity
 
 _NEAR = 0.99
 

@@ -20,8 +20,9 @@ import torch
 
 from harness.plugins.similarities import SvccaConfig
 from harness.plugins.similarities.canonical import CLIP, clipped, whiteners
+from harness.plugins.similarities.centred_moments import CentredMoments
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, JointMoments, MomentSimilarity
+from harness.plugins.similarities.moments import JointMoments, MomentSimilarity
 
 _FLOAT_VARIANCE = 0.99
 # By how much rounding may raise a single correlation above 1; 3e-5 was seen.
