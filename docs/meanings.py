@@ -76,7 +76,10 @@ COLUMNS = {
     "method_config": "Its parameters, defaults included, as JSON.",
     "trained_at": "Model and place where it was trained before it came here, in the words of its own config; null for "
     "methods that learn here.",
-    "seed": "Seed of the fit: of the order of the rows and of initial weights.",
+    "seed": "Seed of the fit: of the order of the rows and of initial weights; with `seeds_vary: documents` also of "
+    "the documents it learnt from, and the capture of these has it too.",
+    "seeds_vary": "`documents` if each seed learnt from documents of its own, so that intervals over seeds cover a new "
+    "draw of training texts; `order` if all learnt from the same, in another order.",
     "split": "For captures: the documents of `fit`, `evaluation` or `interp`.",
     "metric": "Name of the number; see below.",
     "value": "The number; null where there is none.",
@@ -120,10 +123,12 @@ COLUMNS |= {
 
 LEADERBOARD = {
     **{name: COLUMNS[name] for name in ("family", "model", "site", "fit_tokens", "method", "method_config")},
-    "capture_seconds": "Seconds of the forward pass that all methods share.",
-    "tier": "Tier by the first evaluation's quality, among methods of equal sparsity; needs two seeds. Methods that "
-    "can't be told apart share one.",
-    "matched_l0": "Number of the group of methods whose sparsity, such as L0, is equal within 10 %.",
+    "capture_seconds": "Seconds of the forward pass that all methods share; mean over seeds, if each has its own.",
+    "seeds_vary": COLUMNS["seeds_vary"],
+    "tier": "Tier by the first evaluation's quality, among the methods of the same budget whose sparsity, such as L0, "
+    "is within 10 % of this one's; needs two seeds. Methods that can't be told apart share one.",
+    "matched_l0": "Number of the board: methods of one budget whose sparsity is within 10 % of each other share it, "
+    "and so do all that such methods link. `tier` compares a method with those within 10 % of its own sparsity only.",
     "pareto": "True if no other method here is both sparser and better.",
 }
 INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds."
@@ -165,6 +170,7 @@ INTERPRETABILITY = {
     "n_latents": "Number of latents scored, all seeds together.",
     "n_undefined": "Number of latents without a score, which are left out.",
     "n_seeds": "Number of seeds.",
+    "seeds_vary": COLUMNS["seeds_vary"],
     **UNSHOWN,
 }
 
@@ -218,6 +224,9 @@ MODEL_SIMILARITIES = {
     "model_b": "Label of the other model.",
     "value": "The score, mean over seeds of the fits; null if one of them has none.",
     "null": "The same score made of nulls: of values for shuffled rows, or by chance.",
+    "p_value": "Share of random pairings of the rows, the true one counted among them, under which the score is "
+    "at least as much alike; if the suite has `permutations`. A pairing is of all sites, so the best of many is fair.",
+    "calibrated": "The score on the scale where 95 % of the pairings are at 0 and the most alike there can be is 1.",
     "higher_is_better": "False where the similarity, and so the score, is a distance.",
     "seeds": "Number of seeds in the mean; 1 for representations.",
     "error": "Reason why there is no value.",
@@ -240,6 +249,13 @@ SIMILARITY = {
     "similarity": "The value; a distance where `higher_is_better` is false.",
     "similarity_reversed": "The value with the sides exchanged, if that matters.",
     "null_shuffled_rows": "The value for shuffled rows, which have nothing in common.",
+    "p_value": "Share of random pairings of the rows, the true one counted among them, that are at least as much "
+    "alike, where the suite has `permutations`; `n` is their number.",
+    "calibrated": "The value on the scale where the quantile is 0 and the most alike there can be is 1; below, 0 too.",
+    "null_quantile": "The value that 95 % of the pairings, the true one among them, are no more alike than.",
+    "p_value_reversed": "`p_value` with the sides exchanged, if that matters.",
+    "calibrated_reversed": "`calibrated` with the sides exchanged, if that matters.",
+    "null_quantile_reversed": "`null_quantile` with the sides exchanged, if that matters.",
     "overlap": "For `jaccard`: number of shared atoms over the smaller number of atoms.",
     "corrected": "For `jaccard`: 0 is the mean for atoms drawn at random, 1 is as much in common as possible.",
     "chance": "For decompositions: the value expected for random candidates, or for random directions.",

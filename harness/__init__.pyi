@@ -70,6 +70,7 @@ from harness.contracts.similarity import AnchoredStreaming as AnchoredStreaming
 from harness.contracts.similarity import ChanceCorrected as ChanceCorrected
 from harness.contracts.similarity import CountsSilentLatents as CountsSilentLatents
 from harness.contracts.similarity import JointStatistics as JointStatistics
+from harness.contracts.similarity import Permutable as Permutable
 from harness.contracts.similarity import PerSide as PerSide
 from harness.contracts.similarity import SharedStatistics as SharedStatistics
 from harness.contracts.similarity import Similarity as Similarity

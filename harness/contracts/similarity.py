@@ -5,7 +5,7 @@ Every ability is a protocol of its own. A metric has it by having its members; n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
@@ -182,6 +182,17 @@ class StreamingPerSide(Streaming, Protocol):
 
     def update_sides(self, of_x: Any, of_y: Any, /) -> None:
         """Add rows by what `of_side` made of them."""
+        ...
+
+
+@runtime_checkable
+class Permutable(Protocol):
+    """Ability to compare many pairings of the same rows for little: whatever is of one side is found once for all."""
+
+    def permuted(
+        self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"], orders: Iterable[Int[Tensor, " n"]], /
+    ) -> Iterable[float]:
+        """The value s(x, y[order]), up to rounding, for each order of the rows of y."""
         ...
 
 

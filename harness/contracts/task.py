@@ -42,10 +42,11 @@ class Comparisons:
     sites: Sequence[ComparedSite]
     """Models in the order of the suite, and each model's sites in its order."""
     alike: Float[np.ndarray, "s s"]
-    """Likeness of site i to site j, by their evaluation rows or by what was fitted at them. NaN where the similarity is
-    undefined, and for pairs that the task did not ask for."""
+    """Likeness of site i to site j, by their evaluation rows or by what was fitted at them; the calibrated score where
+    the suite has `calibrated: true`. NaN where the similarity is undefined, and for pairs that the task did not ask
+    for."""
     unrelated: Float[np.ndarray, "s s"]
-    """Likeness of site i to site j with rows in random order, or by chance."""
+    """Likeness of site i to site j with rows in random order, or by chance, on the same scale."""
     shared_rows: Callable[[int, int], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
     """The aligned unmasked evaluation rows of two sites."""
     compare: Callable[[Float[Tensor, "n d"], Float[Tensor, "n e"]], float]

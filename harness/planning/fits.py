@@ -25,6 +25,8 @@ class CapturedSite:
     fit_tokens: int
     captures: Mapping[str, Cell]
     max_norm_multiple: float
+    draw: int | None = None
+    """The seed that drew the documents for fitting; None where all seeds learn from the same ones."""
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -55,7 +55,12 @@ def build_plan(suite: Suite) -> Plan:
             f"{list(suite.config.seeds)}. Give more, such as seeds=[0,1]."
         )
     budgets = suite.config.tokens.fit_budgets
-    sites = [planner.captured(model, site, n) for model in suite.models for site in model.sites for n in budgets]
+    draws = planner.draws
+    sites = [
+        planner.captured(model, site, n, draw)
+        for model in suite.models
+        for site, n, draw in itertools.product(model.sites, budgets, draws)
+    ]
     fits = [fit for site in sites for fit in planner.fits(site)]
     for fit in fits:
         planner.evaluations(fit)
@@ -66,7 +71,7 @@ def build_plan(suite: Suite) -> Plan:
         for fields in latents.scores(explanations):
             planner.add(**fields)
     # Representations are compared on evaluation rows: the fit rows tell only which of them are masked.
-    compared = [site for site in sites if site.fit_tokens == budgets[-1]]
+    compared = [site for site in sites if (site.fit_tokens, site.draw) == (budgets[-1], draws[0])]
     planner.representation_pairs(compared)
     planner.decomposition_pairs(fits)
     if suite.config.whole_models:
@@ -92,18 +97,25 @@ class _Planner:
         """The reason why a cell can't be done because one that it rests on can't."""
         return next((self.cells[key].skipped for key in upstream if self.cells[key].skipped), None)
 
-    def captured(self, model: ModelEntry, site: str, fit_tokens: int) -> CapturedSite:
+    @property
+    def draws(self) -> list[int | None]:
+        """The seeds that draw documents for fitting, the smallest first; None alone where these are no seed's own."""
+        config = self.suite.config
+        return [*sorted(set(config.seeds))] if config.seeds_vary == "documents" else [None]
+
+    def captured(self, model: ModelEntry, site: str, fit_tokens: int, draw: int | None) -> CapturedSite:
         """A site with the captures of all splits that the suite uses."""
         config = self.suite.config.tokens
-        tokens = {"fit": fit_tokens, "evaluation": config.evaluation, "interp": config.interp}
-        captures = {split: self.capture(model, site, split, n) for split, n in tokens.items() if n}
-        return CapturedSite(model, site, fit_tokens, captures, self.suite.config.max_norm_multiple)
+        tokens = {"evaluation": config.evaluation, "interp": config.interp}
+        captures = {"fit": self.capture(model, site, "fit", fit_tokens, draw)}
+        captures |= {split: self.capture(model, site, split, n) for split, n in tokens.items() if n}
+        return CapturedSite(model, site, fit_tokens, captures, self.suite.config.max_norm_multiple, draw)
 
     def budget_note(self, fit_tokens: int) -> str:
         """The budget as part of a label, where the suite has several."""
         return f", {fit_tokens:,} tokens" if len(self.suite.config.tokens.fit_budgets) > 1 else ""
 
-    def capture(self, model: ModelEntry, site: str, split: str, tokens: int) -> Cell:
+    def capture(self, model: ModelEntry, site: str, split: str, tokens: int, draw: int | None = None) -> Cell:
         config = self.suite.config
         corpus = None if model.has_own_rows else self.suite.corpus
         source = {
@@ -113,25 +125,25 @@ class _Planner:
             "documents": config.share_of(split),
             "tokens": tokens,
             "context": config.context if corpus else None,
+            **({} if draw is None else {"draw": draw}),
         }
-        work = {
-            "model": model.entry.call,
-            "corpus": corpus and corpus.call,
-            "max_disk_gb": config.max_disk_gb,
-            **{key: source[key] for key in ("split", "documents", "tokens", "context")},
-        }
+        models = {"model": model.entry.call, "corpus": corpus and corpus.call}
+        work = {**source, **models, "max_disk_gb": config.max_disk_gb}
         layer = parse_site(site).layer
         n_layers = model.shape["n_layers"] if model.shape else None
+        of_fit = self.budget_note(tokens) if split == "fit" else ""
+        of_fit += "" if draw is None else f", seed {draw}"
         too_deep = f"{model.label} has {n_layers} blocks, 0 to {n_layers - 1}" if n_layers else None
         return self.add(
             {**source, "site": site},
             kind="capture",
-            label=f"capture {model.label} {site} ({split}{self.budget_note(tokens) if split == 'fit' else ''})",
+            label=f"capture {model.label} {site} ({split}{of_fit})",
             group=content_key({"pass": source}),
             work={**work, "site": site},
             columns={
                 **{"family": model.family, "model": model.label, "site": site, "split": split},
                 "fit_tokens": tokens if split == "fit" else None,
+                "seed": draw,
                 "plugin_version": model.entry.version,
             },
             skipped=too_deep if n_layers is not None and layer >= n_layers else None,
@@ -139,7 +151,7 @@ class _Planner:
 
     def fits(self, site: CapturedSite) -> list[Fit]:
         """The fits of every method with every seed at a site."""
-        seeds = self.suite.config.seeds
+        seeds = self.suite.config.seeds if site.draw is None else [site.draw]
         return [self.fit(site, method, seed) for method, seed in itertools.product(self.suite.methods, seeds)]
 
     def fit(self, site: CapturedSite, method: Entry, seed: int) -> Fit:
@@ -227,7 +239,8 @@ class _Planner:
                 continue
             is_one_seed = a.seed == b.seed
             kinds = {"atoms", "codes"} if is_one_seed and self.is_asked(a.site, b.site) else set()
-            kinds |= {"dictionary", "codes"} if not is_one_seed and a.site is b.site else set()
+            is_one_site = a.site.label == b.site.label
+            kinds |= {"dictionary", "codes"} if not is_one_seed and is_one_site else set()
             for metric in metrics:
                 if kinds & set(metric.needs) and set(metric.needs) - {"codes"} <= set(a.method.provides):
                     self.fits_compared(metric, a, b)
@@ -282,12 +295,14 @@ class _Planner:
         label: str,
         group: Mapping[str, Any],
     ) -> Cell:
+        n_permutations = 0 if metric.needs else self.suite.config.permutations
+        asked = {"permutations": n_permutations} if n_permutations else {}
         return self.add(
-            {"similarity": metric.inputs, **sides},
+            {"similarity": metric.inputs, **sides, **asked},
             kind="similarity",
             label=f"{metric.label} of {label}",
             group=content_key(group),
-            work={"similarity": metric.call, **sides},
+            work={"similarity": metric.call, **sides, **asked},
             columns={
                 **columns_a,
                 **{f"{name}_b": value for name, value in columns_b.items()},

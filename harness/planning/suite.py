@@ -16,6 +16,8 @@ from harness.registry.specs import CAPABILITIES
 
 JUDGE = "judge"
 """The value of a suite's `encoder` that stands for its judge."""
+MIN_PERMUTATIONS = 19
+"""Fewest random pairings with which a value can be above the 95 % quantile of itself and theirs."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -97,6 +99,13 @@ class SuiteConfig:
     whole_models: bool = False
     """Compare every two models by all their sites together, too, whatever tasks ask for. Metrics that stream then hold
     sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
+    permutations: int = 0
+    """Number of random pairings of rows that each similarity of representations is set beside, at least 19, such as
+    200; 0: one, without a p-value. From them come a p-value and a calibrated score of every value, and of the scores of
+    whole models."""
+    calibrated: bool = False
+    """Let tasks read the calibrated scores of similarities of representations in place of their values; needs
+    permutations."""
     latents: int = 20
     """Number of poles of latents that are sampled, shown and scored, for each decomposition."""
     encoder: str | dict | None = None  # type: ignore[type-arg]
@@ -105,6 +114,11 @@ class SuiteConfig:
     """The language model that scorers ask, such as `local`."""
     judge_budget: JudgeBudget = field(default_factory=JudgeBudget)
     seeds: list[int] = field(default_factory=lambda: [0])
+    seeds_vary: Literal["order", "documents"] = "order"
+    """Difference between seeds besides initial weights: `order`, that of the rows, which are the same for all seeds;
+    or `documents` too: each seed draws its own from the documents for fitting, so that intervals over seeds cover a new
+    draw of the training texts. Then there is a capture for every seed, which all sites and methods share, and masks are
+    those of the seed's own rows; representations are compared with the masks of the smallest seed."""
     context: int = 128
     evaluation_share: float = 0.1
     interp_share: float = 0.1
@@ -138,6 +152,13 @@ class SuiteConfig:
             raise ValueError(f"latents is {self.latents}; give how many of each decomposition are sampled.")
         if self.tasks and not self.similarities:
             raise ValueError("tasks: there are no similarities to rank; name some, such as similarities=[cka,svcca].")
+        if 0 != self.permutations < MIN_PERMUTATIONS:
+            raise ValueError(
+                f"permutations is {self.permutations}, with which no value can be above 95 % of random ones: give at "
+                f"least {MIN_PERMUTATIONS}, such as 200, or 0."
+            )
+        if self.calibrated and not self.permutations:
+            raise ValueError("calibrated: permutations is 0, so there are no calibrated scores; give permutations=200.")
         if self.scorers and not self.tokens.interp:
             raise ValueError(
                 "scorers: tokens.interp is 0, so there are no latents to score. Say how many tokens they are read on, "

@@ -97,7 +97,8 @@ class TaskWork:
     given: Mapping[str, Any]
     """The sites, and for each pair of their numbers i, j the values or the rows that the task is given.
 
-    Values are `cells`: [i, j, key of a similarity cell]. Rows are `rows`: [i, j], and `of`: the captures of site i.
+    Values are `cells`: [i, j, key of a similarity cell], and `calibrated` where calibrated scores are read. Rows are
+    `rows`: [i, j], and `of`: the captures of site i.
     """
 
     @property
@@ -157,6 +158,8 @@ def task_cells(
         takes_values = "values" in task.needs
         for contender in contenders(suite, with_budgets=takes_values):
             given = _values(contender, pairs, comparisons) if takes_values else _rows(pairs, rows)
+            if takes_values and suite.config.calibrated and not contender.similarity.needs:
+                given["calibrated"] = True
             yield TaskWork(task, contender, {"sites": [asdict(site) for site in sites], **given})
 
 

@@ -19,7 +19,7 @@ _FAMILY = re.compile(r"\w*\*\w*")
 _WITH_INTERVAL = ("quality", "compared", "effect")
 TAKEN_NAMES = (
     *("family", "model", "site", "fit_tokens", "method", "method_config", "method_label", "seed", "seeds"),
-    *("trained_at", "matched_l0", "pareto", "tier"),
+    *("trained_at", "seeds_vary", "matched_l0", "pareto", "tier"),
     *("capture_seconds", "fit_seconds", "fit_cpu_seconds", "total_seconds", "parameters"),
 )
 """Columns that tables and leaderboards have themselves, beside those of metrics."""

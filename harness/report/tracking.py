@@ -99,8 +99,8 @@ def sync(plan: Plan, results: Results, folder: Path, mode: str | None, warn: War
 def summary(results: Results) -> dict[str, float | str]:
     """Numbers under the same name in all runs, `<metric>/<model>/<site>/<method>`, and who leads where.
 
-    A name has letters, digits and `_` only: W&B can't sort by others. Leaders are the first tier at each matched L0,
-    so that there are none without several seeds. `results` are redacted already.
+    A name has letters, digits and `_` only: W&B can't sort by others. Leaders are those in the first tier, so
+    that there are none without several seeds. `results` are redacted already.
     """
     found: dict[str, float | str] = {}
     leaders: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from safetensors import safe_open
 from torch import Tensor
 
 from harness.capturing.capture import BATCH_WINDOWS, read
+from harness.capturing.draws import Draw, drawn_place
 from harness.capturing.splits import documents_in_split, in_split
-from harness.contracts.corpus import Corpus
+from harness.contracts.corpus import Corpus, Document
 from harness.contracts.model import Capture, HasOwnRows, Model, RunsTexts
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
 from harness.running.session import Session
-from harness.storage.activation_store import shard_name, write_shard
+from harness.storage.activation_store import n_documents, shard_name, write_shard
 from harness.storage.records import cost
 
 _MAX_CHUNK_BATCHES = 64
+_MOST_IN_COMMON = 0.25
+"""The share of the documents, all in a draw, from which on draws of two seeds are too much alike."""
 
 
 def run(cells: list[Cell], session: Session) -> None:
@@ -64,6 +69,7 @@ class _Pass:
         self.cells, self.session, self.work, self.model = cells, session, cells[0].work, model
         self.n_tokens = int(self.work["tokens"])
         self.folders = {cell.work["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
+        self.n_drawn_from: Callable[[], int] = lambda: 0
 
     def run(self) -> None:
         self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
@@ -83,13 +89,19 @@ class _Pass:
         if totals.n_rows < self.n_tokens:
             label = self.cells[0].label
             self.session.warn(f"{label}: the corpus ended after {totals.n_rows} of {self.n_tokens} tokens")
+        self.check_draw(totals)
         for cell in self.cells:
             self.commit(cell, totals, memory.read())
 
     def chunks(self, skip_chunks: int) -> Iterator[Capture]:
         work = self.work
         if isinstance(self.model, HasOwnRows):
-            yield from _stored_chunks(self.model.stored_capture(list(self.folders)), work, skip_chunks)
+            stored = self.model.stored_capture(list(self.folders))
+            names = stored.rows["document"].astype(str)
+            places = _stored_places(names, work)
+            if work.get("draw") is not None:
+                self.n_drawn_from = names.iloc[places].nunique
+            yield from _stored_chunks(stored, places, skip_chunks)
             return
         if not isinstance(self.model, RunsTexts):
             raise PluginError(
@@ -97,7 +109,10 @@ class _Pass:
                 "needs the first two to run texts (harness.RunsTexts), or the last (harness.HasOwnRows)."
             )
         corpus: Corpus = self.session.create("corpus", work["corpus"])
-        documents = documents_in_split(corpus.documents(), work["documents"])
+        documents: Iterable[Document] = documents_in_split(corpus.documents(), work["documents"])
+        if work.get("draw") is not None:
+            documents = draw = Draw(documents, work["draw"], self.n_tokens)
+            self.n_drawn_from = lambda: draw.n_documents
         yield from read(
             self.model,
             documents,
@@ -106,6 +121,16 @@ class _Pass:
             skip_chunks=skip_chunks,
             chunk_windows=chunk_windows(self.n_tokens, work["context"]),
         )
+
+    def check_draw(self, totals: _Totals) -> None:
+        """Warn if draws of two seeds have so much in common that they vary less than new texts would."""
+        n_pool = self.n_drawn_from()
+        n_drawn = n_documents(next(iter(self.folders.values())), totals.n_shards) if n_pool else 0
+        if n_drawn > _MOST_IN_COMMON * n_pool:
+            self.session.warn(
+                f"{self.cells[0].label}: {n_drawn} of the {n_pool} documents there are were drawn. Other seeds have "
+                "many of them too, so intervals over seeds are too short: use a larger corpus, or fewer tokens."
+            )
 
     def take_up(self) -> _Totals:
         """Count the shards of an interrupted run that the work folders of all sites hold."""
@@ -182,10 +207,23 @@ def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[di
     ]
 
 
-def _stored_chunks(capture: Capture, work: Any, skip_chunks: int, chunk_rows: int = 65536) -> Iterator[Capture]:
-    """The user's own rows, split by document like any corpus."""
-    chosen = [in_split(str(name), work["documents"]) for name in capture.rows["document"]]
-    places = pd.Series(chosen).to_numpy().nonzero()[0]
+def _stored_places(names: pd.Series[str], work: Any) -> Int[np.ndarray, " n"]:
+    """The places of the user's own rows that a split has, split by document like any corpus, in the order of a draw.
+
+    Args:
+        names: the document of each row.
+        work: what the capture is of.
+    """
+    places = np.flatnonzero([in_split(name, work["documents"]) for name in names])
+    if work.get("draw") is None:
+        return places
+    order = np.array([drawn_place(name, work["draw"]) for name in names.iloc[places]], dtype=np.uint64)
+    return places[np.argsort(order, kind="stable")]
+
+
+def _stored_chunks(
+    capture: Capture, places: Int[np.ndarray, " n"], skip_chunks: int, chunk_rows: int = 65536
+) -> Iterator[Capture]:
     for start in range(skip_chunks * chunk_rows, len(places), chunk_rows):
         part = places[start : start + chunk_rows]
         x: dict[str, Tensor] = {site: rows[part] for site, rows in capture.x.items()}

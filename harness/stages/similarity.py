@@ -14,6 +14,7 @@ from typing import Any
 from harness.comparing.joined import JoinedAtoms
 from harness.comparing.pair_values import PairValue, pair_value
 from harness.comparing.pairing import Pair, Pairing, SharedRows
+from harness.comparing.permutations import Permutations
 from harness.comparing.reading import read
 from harness.comparing.sides import SIDES_BYTES, Sides
 from harness.comparing.values import SimilarityValue
@@ -137,10 +138,12 @@ def _of_representations(reading: dict[SharedRows, list[Cell]], session: Session)
     all_values = list(itertools.chain(*values.values()))
     read(all_values, _BLOCK_ROWS, session.device, partial(session.progress, "rows compared"))
     for shared, cells in reading.items():
+        permutations = Permutations(shared.pair, cells[0].work.get("permutations", 0))
         for cell in cells:
             if cell.key in values:
                 with session.alone(cell):
-                    session.done(cell, [value.end() for value in values[cell.key]] + _kept_shares(shared))
+                    rows = [value.end() for value in values[cell.key]]
+                    session.done(cell, rows + _permuted(cell, rows, permutations, session) + _kept_shares(shared))
 
 
 def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> list[PairValue]:
@@ -154,6 +157,17 @@ def _values(cell: Cell, shared: SharedRows, sides: Sides, session: Session) -> l
         pair_value(name, session.create("similarity", call), canonical_json(call), pair, sides)
         for name, pair in pairs.items()
     ]
+
+
+def _permuted(
+    cell: Cell, rows: list[dict[str, Any]], permutations: Permutations, session: Session
+) -> list[dict[str, Any]]:
+    """Set the values of a cell beside those of random pairings, if its suite asks for such."""
+    if not permutations.n_permutations:
+        return []
+    metric: Similarity = session.create("similarity", cell.work["similarity"])
+    observed = [row for row in rows if row["metric"] in ("similarity", "similarity_reversed")]
+    return list(itertools.chain.from_iterable(permutations.rows(metric, row) for row in observed))
 
 
 def _kept_shares(shared: SharedRows) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.api import fit
+from harness.comparing.calibration import calibrated
 from harness.comparing.pairing import Pairing
 from harness.contracts.decomposition import Decomposition
 from harness.contracts.rows import make_rows
@@ -52,10 +53,13 @@ def _comparisons(work: Any, compare: _Compare, session: Session) -> Comparisons:
     alike, unrelated = (np.full((len(sites), len(sites)), np.nan) for _ in range(2))
     for i, j, key in work.get("cells", ()):
         values = _values(key, session)
-        alike[i, j] = compare.scale(values["similarity"])
-        alike[j, i] = compare.scale(values.get("similarity_reversed", values["similarity"]))
+        name, scale = ("calibrated", float) if work.get("calibrated") else ("similarity", compare.scale)
+        alike[i, j] = scale(values[name])
+        alike[j, i] = scale(values.get(f"{name}_reversed", values[name]))
         null = values.get("null_shuffled_rows", values.get("chance", math.nan))
-        unrelated[i, j] = unrelated[j, i] = compare.scale(null)
+        if work.get("calibrated"):
+            null = compare.calibrated(null, values["null_quantile"])
+        unrelated[i, j] = unrelated[j, i] = scale(null)
     return Comparisons(sites, alike, unrelated, _shared_rows(work, session), compare)
 
 
@@ -108,6 +112,12 @@ class _Compare:
         if not math.isfinite(value):
             raise Undefined(f"the similarity returned {value}")
         return self.scale(value)
+
+    def calibrated(self, value: float, quantile: float) -> float:
+        """A value on the scale of calibrated scores; NaN if it or the quantile is, or if there is no such scale."""
+        best = self.metric.range[1 if self.metric.higher_is_more_similar else 0]
+        found = calibrated(value, quantile, best) if not math.isnan(value + quantile) else None
+        return math.nan if found is None else found
 
     def _fit(self, x: Float[Tensor, "n d"]) -> Decomposition:
         """Let the method learn from rows that have no more identity than their order."""

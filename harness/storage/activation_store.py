@@ -46,6 +46,15 @@ def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.Dat
         temporary.replace(folder / shard_name(number))
 
 
+def n_documents(folder: Path, n_shards: int) -> int:
+    """The number of documents that the rows of the first shards in a folder are of."""
+    found: set[str] = set()
+    for number in range(n_shards):
+        with safe_open(folder / shard_name(number), framework="pt") as shard:
+            found.update(json.loads(shard.metadata()["documents"]))
+    return len(found)
+
+
 class StoredActivations:
     """The rows of one site and split, in the order of their documents."""
 

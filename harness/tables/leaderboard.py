@@ -15,10 +15,13 @@ from harness.registry.metric import Metric, ends
 from harness.storage.store import Store
 from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
 from harness.tables.declared import Declared
-from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
+from harness.tables.matching import boards, rivals
+from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, pareto, replicates, tiers
 from harness.tables.tidy import TABLES
 
 _PLACE = ["family", "model", "site"]
+CALIBRATED = ("p_value", "calibrated")
+"""Metrics of a similarity beside random pairings of its rows, which are also the names of columns."""
 _LINE = ["fit_tokens", "method", "method_config"]
 Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 """Sums by document for each line (place and method) and metric."""
@@ -27,11 +30,12 @@ Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One line per model, site, fit budget and method; means over seeds.
 
-    Lines whose sparsity (the L0 that they came to) is within 10 % of each other share `matched_l0`; among these `tier`
-    ranks by quality, where there are several seeds. `pareto`: no other line at the place is sparser and better.
+    Where there are several seeds, `tier` ranks a line by quality among those of its budget whose sparsity (the L0 that
+    they came to) is within 10 % of its own: those that are within 10 % of each other share the number `matched_l0`, and
+    so do all that such lines link. `pareto`: no other line at the place is sparser and better.
     """
     declared = Declared.of(plan.suite)
-    lines = _lines(tables, declared)
+    lines = _lines(tables, declared).assign(seeds_vary=plan.suite.config.seeds_vary)
     sums = _document_sums(plan, store, declared)
     places = [_ranked(place.reset_index(drop=True), sums, declared) for _, place in lines.groupby(_PLACE, sort=False)]
     return pd.concat(places, ignore_index=True) if places else lines
@@ -40,18 +44,21 @@ def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) ->
 def similarities(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One line per metric and pair, with its null (shuffled rows, or the value expected by chance).
 
+    Where the suite asks for random pairings, also the p-value and the calibrated score.
+
     `side` and `side_b` name what is compared: sites, with their seeds where a site is compared with itself.
     """
     table = tables["similarity"]
     of_sites = ~is_whole(table["site"])  # `model_similarities` has the others
-    table = table[table["metric"].isin(["similarity", "null_shuffled_rows", "chance"]) & of_sites].copy()
+    shown = ["similarity", "null_shuffled_rows", "chance", *CALIBRATED]
+    table = table[table["metric"].isin(shown) & of_sites].copy()
     table["metric"] = table["metric"].replace({"null_shuffled_rows": "null", "chance": "null"})
     numbers = ["seed", "seed_b", "fit_tokens"]
     keys = ["similarity", "similarity_config", "model", "site", "model_b", "site_b", *_LINE, "seed", "seed_b"]
     table[numbers] = table[numbers].astype("string")
     filled = table.fillna(dict.fromkeys(keys, ""))
     wide = filled.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False)
-    known = wide.reindex(columns=["similarity", "null"]).dropna(how="all")
+    known = wide.reindex(columns=["similarity", "null", *CALIBRATED]).dropna(how="all")
     pairs = known.rename(columns={"similarity": "value"}).reset_index()
     is_one_site = (pairs["model"] == pairs["model_b"]) & (pairs["site"] == pairs["site_b"])
     with_itself = is_one_site & (pairs["seed"] == pairs["seed_b"])  # which only tasks ask for
@@ -96,7 +103,8 @@ def _lines(tables: Mapping[str, pd.DataFrame], declared: Declared) -> pd.DataFra
     measured = pd.concat([table[(table["metric"] == name) & table["method"].notna()] for table, name in known])
     wide = _means(measured, [*declared.columns, *costs])
     captured = tables["cost"].query("metric == @CAPTURE_SECONDS.name and split == 'fit'")
-    seconds = captured.groupby([*_PLACE, "fit_tokens"])["value"].first().rename(CAPTURE_SECONDS.name)
+    of_draws = captured.groupby([*_PLACE, "fit_tokens"])["value"]
+    seconds = of_draws.agg(lambda values: values.mean(skipna=False)).rename(CAPTURE_SECONDS.name)
     wide = wide.join(seconds, on=[*_PLACE, "fit_tokens"])
     wide[TOTAL_SECONDS.name] = wide[CAPTURE_SECONDS.name] + wide[FIT_SECONDS.name]
     return wide
@@ -111,7 +119,10 @@ def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 
 def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame:
-    """The lines of one place with intervals, tiers and Pareto marks; sparse groups first, the best first in each."""
+    """The lines of one place with intervals, tiers and Pareto marks.
+
+    Small budgets come first, in each of them sparse boards, and in each of these the best line.
+    """
     keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
     drawn: dict[str, list[Any]] = {}
     for metric in declared.compared:
@@ -130,16 +141,21 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
 
 
 def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) -> None:
-    """Fill in `matched_l0`, the group of equal sparsity, `tier`, the rank within it, and `pareto`."""
+    """Fill in `matched_l0`, the number of the board, `tier`, the rank among lines that match, and `pareto`."""
     sign = 1 if ranked.higher_is_better else -1
     known = place.index[place[[ranked.name, sparsity]].notna().all(axis=1)]
     costs, values = place.loc[known, sparsity].tolist(), sign * place[ranked.name]
-    place.loc[known, "matched_l0"] = matched(costs)
+    place.loc[known, "matched_l0"] = boards(costs, place.loc[known, "fit_tokens"].tolist())
     place.loc[known, "pareto"] = pareto(costs, values[known].tolist())
-    for _, rivals in place.loc[known].groupby("matched_l0"):
-        if len(rivals) > 1:
-            own = [None if drawn[i] is None else sign * drawn[i] for i in rivals.index]
-            place.loc[rivals.index, "tier"] = np.array(tiers(values[rivals.index].tolist(), own), dtype=float)
+    compared = [i for i in known if drawn[i] is not None]
+    matching = rivals(place.loc[compared, sparsity].tolist(), place.loc[compared, "fit_tokens"].tolist())
+    found: dict[tuple[int, ...], list[int | None]] = {}  # lines of equal sparsity have the same rivals
+    for line, numbers in zip(compared, matching, strict=True):
+        own = tuple(compared[number] for number in numbers)
+        if len(own) > 1:
+            if own not in found:
+                found[own] = tiers(values[list(own)].tolist(), [sign * drawn[i] for i in own])
+            place.loc[line, "tier"] = found[own][own.index(line)]
 
 
 def _replicates(methods: list[Measured | None]) -> list[Any]:
@@ -170,7 +186,9 @@ def ranking(place: pd.DataFrame, declared: Declared) -> str:
     if not declared.ranked or not declared.sparsity:
         return "no evaluation measures both quality and sparsity: no ranking"
     if place["tier"].notna().any():
-        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and seeds"
+        has_draws = bool((place["seeds_vary"] == "documents").any())
+        seeds = "seeds, each with training documents of its own" if has_draws else "seeds"
+        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and {seeds}"
     if place["seeds"].max() < 2:
         return "one seed: no intervals, no ranking"
     if place[ends(declared.ranked.name)[0]].isna().all():

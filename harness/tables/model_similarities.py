@@ -16,24 +16,31 @@ both directions. A score of a distance is a distance.
 
 The null of a score is the same score of the nulls: of shuffled rows in the one direction there is, or of what chance
 gives. A score that needs a pair of sites without a value has none, and says why.
+
+Where the suite asks for random pairings, a score is also calibrated as one number (`comparing/calibration.py`): its
+k-th null is the same score of all values under the k-th pairing of the rows of both models, which is one for all their
+sites. So what the choice of the best of many layers adds is in the null, too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from harness.comparing.calibration import Calibrated, calibrate
 from harness.contracts.sites import parse_site
 from harness.planning.plan import Plan
 from harness.planning.suite import ModelEntry
 from harness.planning.whole_models import is_whole
+from harness.tables.permuted import Permuted, PermutedOfCell
 from harness.tables.task_board import CONTENDER
 
 SCORES = ("union", "best_layer", "same_depth")
@@ -44,6 +51,8 @@ MODEL_SIMILARITY_COLUMNS = [
     "model_b",
     "value",
     "null",
+    "p_value",
+    "calibrated",
     "higher_is_better",
     "seeds",
     "error",
@@ -64,6 +73,8 @@ class _Compared:
     sites: tuple[Sequence[str], Sequence[str]]
     numbers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """Numbers by metric and both sites; NaN for an undefined one."""
+    permuted: dict[tuple[str, str, str], Permuted] = field(default_factory=dict)
+    """Values of the same under random pairings of the rows."""
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     """Reasons why two sites have no value."""
     whole: tuple[str, str] | None = None
@@ -78,6 +89,15 @@ class _Compared:
     def matrix(self, metrics: Sequence[str]) -> Matrix:
         """The mean of the given metrics for every pair of sites; NaN for a pair that has none."""
         return np.array([[self.of(metrics, a, b) for b in self.sites[1]] for a in self.sites[0]])
+
+    def under(self, k: int, a: str, b: str) -> float:
+        """The mean over both directions of the values of two sites under pairing k; NaN if they have none."""
+        known = [self.permuted[metric, a, b].values[k] for metric in _VALUES if (metric, a, b) in self.permuted]
+        return sum(known) / len(known) if known else np.nan
+
+    def matrix_under(self, k: int) -> Matrix:
+        """The values of every pair of sites under pairing k; NaN for a pair that has none."""
+        return np.array([[self.under(k, a, b) for b in self.sites[1]] for a in self.sites[0]])
 
     def why(self, needed: Near) -> str | None:
         """The reason why a score that needs these pairs has no value; None if they all have one."""
@@ -96,18 +116,21 @@ class _Score:
     null: float
     reason: str | None = None
     """Reason why there is no value."""
+    calibrated: Calibrated | None = None
+    """The value beside those of random pairings, where there are any."""
 
 
-def model_similarities(plan: Plan, similarity: pd.DataFrame) -> pd.DataFrame:
+def model_similarities(plan: Plan, similarity: pd.DataFrame, permuted: Mapping[str, PermutedOfCell]) -> pd.DataFrame:
     """One line per similarity (and method, budget), score and two models; means over seeds, null where one has none.
 
     Args:
         plan: the plan whose models are compared.
         similarity: the table `similarity`.
+        permuted: values under random pairings, by cell.
     """
     order = {model.label: place for place, model in enumerate(plan.suite.models)}
     scored: dict[tuple[Any, ...], list[_Score]] = defaultdict(list)
-    directions, compared = _compared(similarity, plan.suite.models, order)
+    directions, compared = _compared(similarity, plan.suite.models, order, permuted)
     for (subject, _, a, b), known in compared.items():
         models = plan.suite.models[order[a]], plan.suite.models[order[b]]
         for name, score in _scores(known, models, directions.get(subject, True)):
@@ -122,9 +145,10 @@ def model_similarities(plan: Plan, similarity: pd.DataFrame) -> pd.DataFrame:
     for subject, name, a, b in sorted(scored, key=place):
         found = scored[subject, name, a, b]
         rest = directions.get(subject, True), len(found), next((each.reason for each in found if each.reason), None)
-        lines.append((*subject, name, a, b, *_means(found), *rest))
+        lines.append((*subject, name, a, b, *_means(found), *_beside(found), *rest))
     board = pd.DataFrame(lines, columns=MODEL_SIMILARITY_COLUMNS)
-    types = {"fit_tokens": "Int64", "value": "float64", "null": "float64", "higher_is_better": "boolean"}
+    numbers = dict.fromkeys(("value", "null", "p_value", "calibrated"), "float64")
+    types = {"fit_tokens": "Int64", **numbers, "higher_is_better": "boolean"}
     return board.astype(types)
 
 
@@ -177,30 +201,49 @@ def _depths(model: ModelEntry, by_layers: bool) -> list[Depth]:
 def _scores(
     known: _Compared, models: tuple[ModelEntry, ModelEntry], higher_is_better: bool
 ) -> Iterator[tuple[str, _Score]]:
+    beside = partial(_calibrated, known, higher_is_better)
     if known.whole:
-        value, null = known.of(_VALUES, *known.whole), known.of(_NULLS, *known.whole)
-        yield "union", _Score(value, null, known.reasons.get(known.whole))
+        whole = known.whole
+        value, null = known.of(_VALUES, *whole), known.of(_NULLS, *whole)
+        yield "union", _Score(value, null, known.reasons.get(whole), beside(value, lambda k: known.under(k, *whole)))
     if not known.has_pairs:
         return
     values, nulls = known.matrix(_VALUES), known.matrix(_NULLS)
     best = best_layer(values, higher_is_better), best_layer(nulls, higher_is_better)
-    yield "best_layer", _Score(*best, known.why(np.ones(values.shape, dtype=bool)))
+    of_best = beside(best[0], lambda k: best_layer(known.matrix_under(k), higher_is_better))
+    yield "best_layer", _Score(*best, known.why(np.ones(values.shape, dtype=bool)), of_best)
     of_a, of_b = depths(*models)
     near, near_b = nearest(of_a, of_b), nearest(of_b, of_a).T
     if not (near.any(axis=1).all() and near_b.any(axis=0).all()):
         yield "same_depth", _Score(np.nan, np.nan, "one has sites of a kind that the other lacks")
         return
     same = same_depth(values, near, near_b), same_depth(nulls, near, near_b)
-    yield "same_depth", _Score(*same, known.why(near | near_b))
+    of_same = beside(same[0], lambda k: same_depth(known.matrix_under(k), near, near_b))
+    yield "same_depth", _Score(*same, known.why(near | near_b), of_same)
+
+
+def _calibrated(
+    known: _Compared, higher_is_better: bool, value: float, under: Callable[[int], float]
+) -> Calibrated | None:
+    """A score beside the same score under each pairing; None if there are none, or one of them is not known."""
+    some = next(iter(known.permuted.values()), None)
+    permuted = [under(k) for k in range(len(some.values))] if some else []
+    if some is None or not np.isfinite([value, *permuted]).all():
+        return None
+    return calibrate(value, permuted, higher_is_better, some.best)
 
 
 def _compared(
-    table: pd.DataFrame, models: Sequence[ModelEntry], order: Mapping[str, int]
+    table: pd.DataFrame,
+    models: Sequence[ModelEntry],
+    order: Mapping[str, int],
+    permuted: Mapping[str, PermutedOfCell],
 ) -> tuple[dict[Any, bool], dict[Any, _Compared]]:
     """True if higher is more alike, by similarity; and the numbers, by similarity, seed and both models in order."""
     is_known = table["metric"].isin([*_VALUES, *_NULLS]) | table["metric"].isna()
     wanted = table[is_known & (table["model"] != table["model_b"])]
-    names = [*CONTENDER, "seed", "model", "model_b", "site", "site_b", "metric", "value", "error", "higher_is_better"]
+    sides = ["model", "model_b", "site", "site_b"]
+    names = ["cell", *CONTENDER, "seed", *sides, "metric", "value", "error", "higher_is_better"]
     wanted = wanted[names].assign(whole=is_whole(wanted["site"])).astype(object)
     directions: dict[Any, bool] = {}
     found: dict[Any, _Compared] = {}
@@ -214,6 +257,8 @@ def _compared(
         known = found.setdefault((subject, line.seed, a, b), _Compared(both))
         if line.metric is not None:
             known.numbers[(line.metric, *pair)] = np.nan if line.value is None else line.value
+        for metric, values in permuted.get(line.cell, {}).items():
+            known.permuted[(metric, *pair)] = values
         if line.value is None and line.metric not in _NULLS:
             known.reasons[pair] = line.error
         if line.metric == "similarity" and line.higher_is_better is not None:
@@ -222,6 +267,14 @@ def _compared(
             known.whole = pair
         known.has_pairs |= not line.whole
     return directions, found
+
+
+def _beside(scores: Sequence[_Score]) -> tuple[float, float]:
+    """The p-value and the calibrated score; NaN where there are none, and for several seeds, whose fits have none."""
+    found = scores[0].calibrated if len(scores) == 1 else None
+    if found is None:
+        return np.nan, np.nan
+    return found.p_value, np.nan if found.score is None else found.score
 
 
 def _means(scores: Sequence[_Score]) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from harness.tables.interpretability import interpretability
 from harness.tables.labels import labelled
 from harness.tables.leaderboard import evaluations, leaderboard, metrics_of, similarities
 from harness.tables.model_similarities import model_similarities
+from harness.tables.permuted import permuted_values
 from harness.tables.task_board import ranks, task_scores
 from harness.tables.tidy import build_tables, write_tables
 from harness.tables.verdicts import Verdicts
@@ -45,13 +46,17 @@ class Results:
         tables, suite = build_tables(plan, store), plan.suite
         scores, declared = task_scores(plan, store), Declared.of(suite)
         found = evaluations(tables, declared)
+        scores_of_latents = interpretability(tables["interp"], floors_of(suite)).assign(
+            seeds_vary=suite.config.seeds_vary
+        )
+        of_models = model_similarities(plan, tables["similarity"], permuted_values(plan, store))
         return cls(
             suite=suite,
             tables=tables,
             leaderboard=labelled(leaderboard(plan, store, tables), suite),
             similarities=labelled(similarities(tables), suite),
-            model_similarities=labelled(model_similarities(plan, tables["similarity"]), suite),
-            interpretability=labelled(interpretability(tables["interp"], floors_of(suite)), suite),
+            model_similarities=labelled(of_models, suite),
+            interpretability=labelled(scores_of_latents, suite),
             evaluations={name: labelled(board, suite) for name, board in found.items()},
             task_scores=labelled(scores, suite),
             similarity_ranks=labelled(ranks(scores, plan, tables), suite),

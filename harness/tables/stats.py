@@ -109,20 +109,6 @@ def pareto(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
     return [not any(other != own and other[0] <= own[0] and other[1] >= own[1] for other in points) for own in points]
 
 
-def matched(costs: Sequence[float], tolerance: float = 0.1) -> list[int]:
-    """A number for each cost, equal for those that lie within `tolerance` of the smallest of their group.
-
-    Groups are formed from the smallest cost up.
-    """
-    order = sorted(range(len(costs)), key=lambda i: costs[i])
-    groups, first, number = [0] * len(costs), None, -1
-    for i in order:
-        if first is None or costs[i] > first * (1 + tolerance):
-            first, number = costs[i], number + 1
-        groups[i] = number
-    return groups
-
-
 @dataclass(frozen=True)
 class OfModels:
     """A score as a ratio of sums over ordered pairs of models; what belongs to one model stands on the diagonal."""

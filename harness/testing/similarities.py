@@ -21,6 +21,7 @@ from harness.contracts.rows import bare_rows
 from harness.contracts.similarity import (
     Anchored,
     AnchoredStreaming,
+    Permutable,
     PerSide,
     SharedStatistics,
     Similarity,
@@ -249,6 +250,21 @@ def gives_in_a_run_what_it_gives_alone(similarity: SimilarityUnderTest) -> None:
         )
 
 
+def gives_each_pairing_its_own_value(similarity: SimilarityUnderTest) -> None:
+    """permuted() gives s(x, y[order]) for each order of the rows of y, to 1e-5."""
+    metric = similarity.make()
+    if not isinstance(metric, Permutable):
+        raise NotChecked("it has no permuted()")
+    x, y = similarity.rows("x"), similarity.rows("y")
+    orders = [torch.randperm(len(y), generator=_generator(seed)) for seed in range(3)]
+    found = [float(value) for value in metric.permuted(x.clone(), y.clone(), orders)]
+    if len(found) != len(orders):
+        raise Broken(f"permuted() gives {len(found)} values for {len(orders)} orders; give one for each.")
+    for order, got in zip(orders, found, strict=True):
+        alone = similarity.value(x.clone(), y[order])
+        _equal(alone, got, "s(x, y[order])", "the value of permuted()", "both must pair alike", _RUN_TOLERANCE)
+
+
 def _pair_value(
     similarity: SimilarityUnderTest, sides: dict[str, Tensor], kept: Sides, one: str, other: str
 ) -> PairValue:
@@ -308,4 +324,5 @@ CHECKS: list[Check] = [
     repeats_itself,
     has_no_number_for_rows_that_are_all_the_same,
     gives_in_a_run_what_it_gives_alone,
+    gives_each_pairing_its_own_value,
 ]

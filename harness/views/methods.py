@@ -72,7 +72,8 @@ def evaluation_views(results: Results) -> Iterator[View]:
 def _fields(lines: pd.DataFrame, declared: Declared) -> Iterator[Field]:
     ranked, sparsity = declared.ranked, declared.sparsity
     if ranked and sparsity and lines["tier"].notna().any():
-        meaning = f"rank by {ranked.heading} among methods of equal {sparsity.heading} (within 10 %)"
+        own = f"whose {sparsity.heading} is within 10 % of its own"
+        meaning = f"rank by {ranked.heading} among methods of the same budget {own}"
         yield number("tier", "tier", meaning, "{:.0f}".format, spare=TIER)
     for metric in declared.shown:
         if lines[metric.name].notna().any():

@@ -30,6 +30,8 @@ MODEL_SCORES = {
     "best_layer": "each site with the best of the other model",
     "same_depth": "each site with that of equal depth",
 }
+_P_VALUE = "share of random pairings of rows, itself counted, that are at least as much alike"
+_CALIBRATED = "0 up to where 95 % of random pairings are, 1 for the most alike there can be"
 _BYTES = "the most that one comparison took above what was held before"
 _SECONDS = "of one comparison of rows; where it learns from them, with learning"
 _RANK = "over the main metrics of all tasks, untrained controls apart; 1 is best"
@@ -56,6 +58,9 @@ def pairs_view(title: str, lines: pd.DataFrame) -> View:
     fields.append(
         number("null", "null", "of shuffled rows, or the value that chance gives", "{:.4f}".format, spare=REST)
     )
+    if lines["p_value"].notna().any():
+        fields.append(number("p_value", "p", _P_VALUE, "{:.3g}".format))
+        fields.append(number("calibrated", "calibrated", _CALIBRATED, "{:.4f}".format))
     return view(title, fields, lines.to_dict("records"))
 
 
@@ -71,6 +76,9 @@ def models_view(title: str, lines: pd.DataFrame) -> View:
         heading = str(score).replace("_", " ")
         fields.append(number(f"{score} value", heading, MODEL_SCORES[str(score)], "{:.4f}".format))
         fields.append(number(f"{score} null", f"{heading} null", "of nulls", "{:.4f}".format, spare=REST + i))
+        if lines.loc[lines["score"] == score, "p_value"].notna().any():
+            fields.append(number(f"{score} p_value", f"{heading} p", _P_VALUE, "{:.3g}".format))
+            fields.append(number(f"{score} calibrated", f"{heading} calibrated", _CALIBRATED, "{:.4f}".format))
     if lines["error"].notna().any():
         fields.append(Field(Column("why a value is missing", is_reason=True), lambda line: Item(line["why"])))
     return view(title, fields, _by_pair(lines))
@@ -81,7 +89,8 @@ def _by_pair(lines: pd.DataFrame) -> Iterator[Line]:
     keys = [*CONTENDER[2:], "model", "model_b"]
     for _, pair in lines.groupby(keys, sort=False, dropna=False):
         scores = pair.to_dict("records")
-        found = {f"{line['score']} {column}": line[column] for line in scores for column in ("value", "null")}
+        columns = ("value", "null", "p_value", "calibrated")
+        found = {f"{line['score']} {column}": line[column] for line in scores for column in columns}
         why = "; ".join(dict.fromkeys(pair["error"].dropna()))
         yield {**scores[0], **found, "why": why or None}
 

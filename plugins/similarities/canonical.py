@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.similarities.moments import CentredMoments, Scatter
+from harness.plugins.similarities.centred_moments import CentredMoments, Scatter
 from harness.plugins.similarities.rounding import ROUNDING_64, check_error, rounding_of, size
 
 _EPS = torch.finfo(torch.float64).eps

@@ -22,23 +22,28 @@ Estimators of HSIC (the same for all three):
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
 from harness.plugins.similarities import CkaConfig
+from harness.plugins.similarities.centred_moments import CentredMoments, Scatter
 from harness.plugins.similarities.float_moments import FloatMoments
 from harness.plugins.similarities.inputs import check_aligned, check_n_rows
 from harness.plugins.similarities.minibatch import KernelProducts, MinibatchKernels, u_centre
-from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity, Scatter
+from harness.plugins.similarities.moments import MomentSimilarity
 from harness.plugins.similarities.rounding import ROUNDING_64, check_error, rounding_of, size
 
 # A self-HSIC that is smaller than this share of the terms it is the difference of is rounding error.
 _ROUNDING = 1e-12
 # Products from which on float64 has all of its digits.
 _SMALLEST = 1e-290
+_Self: TypeAlias = tuple[float, float]
+"""The HSIC of a side with itself, and the level of its rounding error."""
 
 
 def make(config: CkaConfig) -> LinearCka | MinibatchCka | RbfCka:
@@ -136,6 +141,20 @@ class RbfCka(_Cka):
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
+        kernel_x, kernel_y, *of_sides = self._kernels(x, y)
+        return _ratio(_dot(kernel_x, kernel_y), *of_sides)
+
+    @torch.no_grad()
+    def permuted(
+        self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"], orders: Iterable[Int[Tensor, " n"]]
+    ) -> Iterator[float]:
+        """The value for each order of the rows of y, whose kernel is made once."""
+        kernel_x, kernel_y, *of_sides = self._kernels(x, y)
+        for order in orders:
+            yield _ratio(_dot(kernel_x, kernel_y[order][:, order]), *of_sides)
+
+    def _kernels(self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> tuple[Tensor, Tensor, _Self, _Self]:
+        """The centred kernels of both sides, and the HSIC of each with itself."""
         check_aligned(x, y)
         n = len(x)
         check_n_rows("cka with kernel='rbf'", n, self.max_rows, "Give it fewer rows, or use kernel='linear'.")
@@ -143,7 +162,7 @@ class RbfCka(_Cka):
         kernel_x, kernel_y = (self._centred_kernel(side, rows) for side, rows in (("x", x), ("y", y)))
         # Entries of the kernels are at most 1, so this is the square of their rounding error.
         floor = (_ROUNDING * n) ** 2
-        return _ratio(_dot(kernel_x, kernel_y), (_dot(kernel_x, kernel_x), floor), (_dot(kernel_y, kernel_y), floor))
+        return kernel_x, kernel_y, (_dot(kernel_x, kernel_x), floor), (_dot(kernel_y, kernel_y), floor)
 
     def _centred_kernel(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
         n = len(rows)
@@ -174,7 +193,7 @@ def _dot(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
     return torch.dot(a.flatten(), b.flatten()).item()
 
 
-def _ratio(xy: float, xx_and_floor: tuple[float, float], yy_and_floor: tuple[float, float]) -> float:
+def _ratio(xy: float, xx_and_floor: _Self, yy_and_floor: _Self) -> float:
     """HSIC(x, y) over the geometric mean of the two self-HSICs, each given with the level of its rounding error."""
     for side, (hsic, floor) in (("x", xx_and_floor), ("y", yy_and_floor)):
         if not hsic > floor:

@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import harness
-from harness.plugins.similarities.moments import CentredMoments, JointMoments, features_around
+from harness.plugins.similarities.centred_moments import CentredMoments
+from harness.plugins.similarities.moments import JointMoments, features_around
 
 # Of rows, rounding in float32 averages out over many only, and over many columns: sums of few values round one way.
 _FEW_ROWS = 512

@@ -38,8 +38,9 @@ from torch import Tensor
 import harness
 from harness.plugins.similarities import LinearRegressionConfig
 from harness.plugins.similarities.canonical import whitener
+from harness.plugins.similarities.centred_moments import CentredMoments
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
+from harness.plugins.similarities.moments import MomentSimilarity
 from harness.plugins.similarities.rounding import ROUNDING_64, check_error, rounding_of, size
 
 

@@ -20,14 +20,16 @@ for 50,000 rows of 576.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
 from harness.plugins.similarities import MutualKnnConfig
 from harness.plugins.similarities.inputs import check_aligned, check_finite, check_n_rows
-from harness.plugins.similarities.neighbours import Members, neighbours, overlap, unit_rows
+from harness.plugins.similarities.neighbours import Members, neighbours, overlap, reordered, unit_rows
 
 
 class MutualKnn:
@@ -65,6 +67,15 @@ class MutualKnn:
     def of_sides(self, of_x: Members, of_y: Members) -> float:
         """The share of each row's neighbours that it has on both sides."""
         return overlap(of_x, of_y)
+
+    @torch.no_grad()
+    def permuted(
+        self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"], orders: Iterable[Int[Tensor, " n"]]
+    ) -> Iterator[float]:
+        """The value for each order of the rows of y, whose neighbours are found once and named anew."""
+        check_aligned(x, y)
+        of_x, of_y = self.of_side("x", x), self.of_side("y", y)
+        return (overlap(of_x, reordered(of_y, order)) for order in orders)
 
     def _directions(self, side: str, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         rows = rows.double()

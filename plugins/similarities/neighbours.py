@@ -67,6 +67,13 @@ def overlap(x: Members, y: Members) -> float:
     return float(torch.minimum(x.degrees[shared], y.degrees[found[shared]]).sum()) / n_k
 
 
+def reordered(members: Members, order: Int[Tensor, " n"]) -> Members:
+    """The neighbours of the rows in another order: row i is what row order[i] was."""
+    n, place = len(order), order.argsort()  # of row i, in the new order
+    places, found = (place[members.places // n] * n + place[members.places % n]).sort()
+    return Members(places, members.degrees[found])
+
+
 def mean_reciprocal_rank(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> float:
     """The mean over i of 1/rank of row i of y, when all rows of y are sorted by their cosine to row i of x.
 

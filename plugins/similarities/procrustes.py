@@ -27,8 +27,9 @@ import math
 import torch
 
 from harness.plugins.similarities import ProcrustesConfig
+from harness.plugins.similarities.centred_moments import CentredMoments, Imprecise
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, Imprecise, MomentSimilarity
+from harness.plugins.similarities.moments import MomentSimilarity
 from harness.plugins.similarities.rounding import LARGEST_ERROR, ROUNDING_32, size
 
 

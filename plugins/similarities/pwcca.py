@@ -22,7 +22,8 @@ from __future__ import annotations
 import harness
 from harness.plugins.similarities import PwccaConfig
 from harness.plugins.similarities.canonical import Correlations
-from harness.plugins.similarities.moments import CentredMoments, MomentSimilarity
+from harness.plugins.similarities.centred_moments import CentredMoments
+from harness.plugins.similarities.moments import MomentSimilarity
 
 # The choice of variates moves the value by less than the range of the correlations.
 _SAME = 1e-6

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.similarities.moments import CentredMoments, Imprecise, Scatter
+from harness.plugins.similarities.centred_moments import CentredMoments, Imprecise, Scatter
 
 ROUNDING_64 = 1e-14
 ROUNDING_32 = 5e-7

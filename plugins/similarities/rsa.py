@@ -21,8 +21,10 @@ a parameter `n_rows` stands beside it in every table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
@@ -70,6 +72,23 @@ class Rsa:
     def of_sides(self, of_x: Float[Tensor, " p"], of_y: Float[Tensor, " p"]) -> float:
         """The correlation of the dissimilarities, or ranks, of both sides."""
         return max(-1.0, min(1.0, float(of_x.dot(of_y))))
+
+    @torch.no_grad()
+    def permuted(
+        self, x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"], orders: Iterable[Int[Tensor, " n"]]
+    ) -> Iterator[float]:
+        """The value for each order of the rows of y, whose dissimilarities are found once; not of a sample of rows."""
+        check_aligned(x, y)
+        n_rows = self.config.n_rows
+        if n_rows is not None and n_rows < len(x):
+            yield from (self(x, y[order]) for order in orders)
+            return
+        of_x, of_y = self.of_side("x", x), self.of_side("y", y)
+        upper = torch.ones(len(y), len(y), dtype=torch.bool, device=y.device).triu_(1)
+        square = of_y.new_zeros(len(y), len(y)).masked_scatter_(upper, of_y)
+        square += square.T.clone()
+        for order in orders:
+            yield self.of_sides(of_x, square[order][:, order][upper])
 
     def _drawn(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "s d"]:
         n_rows = self.config.n_rows

@@ -20,8 +20,9 @@ import torch
 
 from harness.plugins.similarities import SvccaConfig
 from harness.plugins.similarities.canonical import Correlations
+from harness.plugins.similarities.centred_moments import CentredMoments
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, JointMoments, MomentSimilarity
+from harness.plugins.similarities.moments import JointMoments, MomentSimilarity
 
 _FLOAT_VARIANCE = 0.99
 

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.report.plots import styles_of
+from harness.tables.matching import rivals
 
 HERE = Path(__file__).parent
 WIDTH = 576
@@ -70,7 +71,7 @@ def with_interval(line: pd.Series, metric: str, digits: int = 3) -> str:
 
 
 def budgets_table(board: pd.DataFrame, target: int) -> str:
-    """By site and budget: each method's best line near one L0."""
+    """By site and budget: each method's best line near one L0; † where it is not within 10 % of that."""
     lines = [
         "| site | tokens | method | latents | L0 | explained variance | CE increase | fit CPU s | with capture |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -80,7 +81,9 @@ def budgets_table(board: pd.DataFrame, target: int) -> str:
         place = near[(near["site"] == site) & (near["fit_tokens"] == budget)]
         tops = [place.loc[of_name["explained_variance"].idxmax()] for _, of_name in place.groupby("name")]
         for line in sorted(tops, key=lambda line: -line["explained_variance"]):
-            cells = [site, f"{budget:,}", line["name"], f"{line['latents']:,.0f}", f"{line['l0']:.1f}"]
+            is_matched = len(rivals([line["l0"], target], [budget, budget])[0]) == 2
+            l0 = f"{line['l0']:.1f}" + ("" if is_matched else " †")
+            cells = [site, f"{budget:,}", line["name"], f"{line['latents']:,.0f}", l0]
             cells += [with_interval(line, "explained_variance"), with_interval(line, "ce_increase", 2)]
             cells += [f"{line[seconds]:.3g}" for seconds in ("fit_cpu_seconds", "cpu_seconds_in_all")]
             lines.append("| " + " | ".join(cells) + " |")

@@ -57,6 +57,16 @@ STATISTICS: tuple[type[harness.JointStatistics], ...] = (moments.JointMoments, F
 ANCHORED: tuple[type[harness.Anchored], ...] = (relative.Relative, relative.RelativeAllPairs)
 ANCHORED_STREAMING: tuple[type[harness.AnchoredStreaming], ...] = (relative.Relative,)
 PER_SIDE: tuple[type[harness.PerSide], ...] = (mutual_knn.MutualKnn, rsa.Rsa)
+PERMUTABLE: tuple[type[harness.Permutable], ...] = (
+    cka.LinearCka,
+    cka.RbfCka,
+    linear_regression.LinearRegression,
+    mutual_knn.MutualKnn,
+    procrustes.Procrustes,
+    pwcca.Pwcca,
+    rsa.Rsa,
+    svcca.Svcca,
+)
 STREAMING_PER_SIDE: tuple[type[harness.StreamingPerSide], ...] = (relative.Relative,)
 WITH_CHANCE: tuple[type[harness.WithChance], ...] = (jaccard.Jaccard, latent_matching.CosineMatching)
 CHANCE_CORRECTED: tuple[type[harness.ChanceCorrected], ...] = (jaccard.Jaccard,)
@@ -69,6 +79,7 @@ ABILITIES: Mapping[type, tuple[type, ...]] = {
     harness.Anchored: ANCHORED,
     harness.AnchoredStreaming: ANCHORED_STREAMING,
     harness.PerSide: PER_SIDE,
+    harness.Permutable: PERMUTABLE,
     harness.StreamingPerSide: STREAMING_PER_SIDE,
     harness.WithChance: WITH_CHANCE,
     harness.ChanceCorrected: CHANCE_CORRECTED,

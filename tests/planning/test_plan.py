@@ -112,6 +112,50 @@ def test_budgets_are_swept_and_share_what_does_not_depend_on_them(tmp_path: Path
         assert cell.columns.get("fit_tokens") == cell.columns.get("fit_tokens_b")
 
 
+def test_random_pairings_are_part_of_what_they_are_asked_of(tmp_path: Path) -> None:
+    """Similarities of rows, and the tasks that read them; nothing else, and nothing where none are asked for."""
+    raw = raw_suite(tmp_path, similarities=["angle", "overlap"], whole_models=True)
+    before, plan = plan_of(raw), plan_of(raw | {"permutations": 200})
+    assert _keys(plan_of(raw | {"permutations": 0})) == _keys(before)
+    changed = [plan.cells[key] for key in _keys(plan) - _keys(before)]
+    assert len(plan.cells) == len(before.cells) and {cell.columns["similarity"] for cell in changed} == {"angle"}
+    assert len(changed) == 4 * 3 // 2 + 1 and all(cell.work["permutations"] == 200 for cell in changed)
+    for words, message in (
+        ({"permutations": 18}, "permutations is 18, .*at least 19"),
+        ({"permutations": -1}, "permutations is -1"),
+        ({"calibrated": True}, "calibrated: permutations is 0"),
+    ):
+        with pytest.raises(harness.ConfigError, match=message):
+            plan_of(raw | words)
+
+
+def test_seeds_may_draw_documents_of_their_own(tmp_path: Path) -> None:
+    """A pass over the model for each seed, which all sites and methods share; all else is captured once."""
+    raw = raw_suite(tmp_path, similarities=["angle", "overlap", "stability"])
+    order, documents = plan_of(raw), plan_of(raw | {"seeds_vary": "documents"})
+    assert _keys(plan_of(raw | {"seeds_vary": "order"})) == _keys(order)
+    captures = documents.of_kind("capture")
+    n_models, n_sites, n_seeds = 2, 2, 2
+    assert len({cell.group for cell in captures}) == n_models * (n_seeds + 1)
+    assert len(captures) == n_models * n_sites * (n_seeds + 1)
+    assert _labels(documents, _keys(documents) & _keys(order)) == {
+        cell.label for cell in order.of_kind("capture") if cell.work["split"] == "evaluation"
+    }
+    by_key = {cell.key: cell for cell in captures}
+    for fit in documents.of_kind("fit"):
+        assert (
+            by_key[fit.work["capture"]].work["draw"] == by_key[fit.work["capture"]].columns["seed"] == fit.work["seed"]
+        )
+    for kind in ("fit", "evaluation", "similarity"):
+        labels = [sorted(cell.label for cell in plan.of_kind(kind)) for plan in (order, documents)]
+        assert labels[0] == labels[1], kind
+    assert len(_labels(documents, _keys(documents))) == len(documents.cells)
+    turned = plan_of(raw | {"seeds_vary": "documents", "seeds": raw["seeds"][::-1]})
+    assert _keys(turned) == _keys(documents)
+    more = plan_of(raw | {"seeds_vary": "documents", "seeds": [*raw["seeds"], 9]})
+    assert _keys(documents) < _keys(more)
+
+
 def _scored_suite(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     encoder = {"model": "toy", "path": model_folder(tmp_path / "e", "e"), "label": "encoder"}
     scored: dict[str, Any] = {"tokens": {"fit": 1000, "evaluation": 200, "interp": 300}, "encoder": encoder}

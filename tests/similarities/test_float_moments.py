@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import harness
+from harness.plugins.similarities.centred_moments import CentredMoments
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, JointMoments, Moments
+from harness.plugins.similarities.moments import JointMoments, Moments
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])

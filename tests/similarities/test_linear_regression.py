@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import harness
+from harness.plugins.similarities.centred_moments import CentredMoments, Imprecise, Scatter
 from harness.plugins.similarities.float_moments import FloatMoments
-from harness.plugins.similarities.moments import CentredMoments, Imprecise, JointMoments, Scatter
+from harness.plugins.similarities.moments import JointMoments
 from tests.support.representations import moved, related, rows
 
 

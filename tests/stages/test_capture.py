@@ -105,6 +105,42 @@ def test_splits_are_fair_and_decided_by_the_document_alone() -> None:
     assert [i for i, name in enumerate(ids[:8]) if capture.in_split(name, [0, 0.5])] == [2, 4]
 
 
+def test_a_seed_draws_documents_of_its_own_from_all_of_the_split(tmp_path: Path) -> None:
+    """Not those that the corpus begins with: the rows of a draw are the same whatever the site, and in order."""
+    session = _session(tmp_path, "a")
+    corpus = {"name": "synthetic", "params": {"n_documents": 200}}
+    cells = [_cell(site, tokens=600, corpus=corpus, draw=draw) for draw in (0, 1) for site in SITES]
+    for cell in cells:
+        object.__setattr__(cell, "key", f"{cell.key}-{cell.work['draw']}")
+    rows = [stored.rows for draw in (cells[:2], cells[2:]) for stored in _capture(session, *draw)]
+    pd.testing.assert_frame_equal(rows[0], rows[1])
+    drawn = [table["document"].unique().tolist() for table in rows]
+    documents = load_catalog().create("corpus", "synthetic", corpus["params"]).documents()
+    split = [document.id for document in documents if capture.in_split(document.id, [0.3, 1])]
+    for ids, seed in ((drawn[0], 0), (drawn[2], 1)):
+        assert ids == sorted(split, key=lambda name, seed=seed: capture.drawn_place(name, seed))[: len(ids)]
+        assert 1 < len(ids) < len(split) / 4
+    assert len(set(drawn[0]) & set(drawn[2])) < len(drawn[0]) / 2
+
+
+def test_a_seed_draws_from_stored_rows_too() -> None:
+    """Document by document; the rows of each stay in their order."""
+    names = pd.Series([f"{i // 3}" for i in range(300)])
+    whole = capture._stored_places(names, {"documents": [0.3, 1]})
+    drawn = capture._stored_places(names, {"documents": [0.3, 1], "draw": 0})
+    assert sorted(drawn) == whole.tolist() == [i for i in range(300) if capture.in_split(names[i], [0.3, 1])]
+    documents = names.iloc[drawn].drop_duplicates().tolist()
+    assert documents == sorted(documents, key=lambda name: capture.drawn_place(name, 0)) != sorted(documents)
+    assert drawn.reshape(-1, 3).tolist() == [[int(name) * 3 + i for i in range(3)] for name in documents]
+
+
+def test_draws_that_have_much_in_common_are_warned_about(tmp_path: Path) -> None:
+    session, said = _session(tmp_path, "a"), list[str]()
+    session.warn = said.append  # type: ignore[method-assign]
+    _capture(session, _cell(SITES[0], tokens=5000, draw=0))
+    assert len(said) == 1 and "were drawn. Other seeds have many of them too" in said[0]
+
+
 class Interrupted(Exception):
     pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
@@ -65,7 +66,7 @@ class Mean:
         pass
 
     def __call__(self, x: Tensor, y: Tensor) -> float:
-        raise AssertionError("it streams")
+        return float((x[:, 0] * y[:, -1]).double().mean())
 
     def merge(self, other: Mean) -> None:
         raise AssertionError("all blocks come to one instance")
@@ -283,6 +284,57 @@ def test_the_null_pairs_rows_at_random_and_leaves_out_what_either_masks(session:
     x, y = _rows("a2")[kept[:, 0]], _rows("b1")[kept[:, 1]]
     wanted = harness.create("similarity", metric, **METRICS[metric])(x, y)
     assert _values(record)["null_shuffled_rows"] == (pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9)), len(x))
+
+
+def _paired(a: str, b: str, count: int) -> list[tuple[Tensor, Tensor]]:
+    """The rows of two places in the random pairings, worked out one row at a time."""
+    one, other, kept = _shared(a, b)
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(count):
+        order = torch.randperm(len(one), generator=generator).tolist()
+        partners = []
+        for i in kept.nonzero().flatten().tolist():
+            partner = order[i]
+            while not kept[partner]:
+                partner = order[partner]
+            partners.append(partner)
+        found.append((_rows(a)[one[kept]], _rows(b)[other[partners]]))
+    return found
+
+
+@pytest.mark.parametrize("metric", ["cka", "procrustes", "relative", "mutual_knn", "mean_product"])
+def test_a_value_is_set_beside_those_of_random_pairings(session: Session, metric: str) -> None:
+    """All of the rows that neither side masks; whether or not the metric has a way of its own to pair them."""
+    cell = _cell(metric, "a2", "b1")
+    cell = dataclasses.replace(cell, work={**cell.work, "permutations": 19})
+    before, record = (_run(session, [each])[each.key] for each in (_cell(metric, "a2", "b1"), cell))
+    rows = {row["metric"]: row for row in record.rows}
+    assert [row for row in record.rows if "permuted" not in row and row["metric"] in _values(before)] == before.rows
+    pairs = _paired("a2", "b1", 19)
+    if metric == "mean_product":
+        wanted = [float((x[:, 0] * y[:, -1]).double().mean()) for x, y in pairs]
+        of_reversed = [float((y[:, 0] * x[:, -1]).double().mean()) for x, y in pairs]
+        assert rows["p_value_reversed"]["permuted"] == pytest.approx(of_reversed)
+        assert rows["calibrated"]["value"] is None and "no value that is the most alike" in rows["calibrated"]["reason"]
+    else:
+        wanted = [harness.create("similarity", metric, **METRICS[metric])(x, y) for x, y in pairs]
+        assert rows["calibrated"]["value"] > 0.01 and "p_value_reversed" not in rows
+    assert rows["p_value"]["permuted"] == pytest.approx(wanted, abs=_TOLERANCE.get(metric, 1e-9))
+    assert (rows["p_value"]["value"], rows["p_value"]["n"]) == (1 / 20, 19)
+    assert (rows["null_quantile"]["value"] < rows["similarity"]["value"]) == (metric != "procrustes")
+
+
+def test_no_pairing_of_what_has_no_value(session: Session) -> None:
+    cell = _cell("svcca", "a1", "b2")
+    cell = dataclasses.replace(cell, work={**cell.work, "permutations": 19, "b": {**_side("b2"), "capture": "few"}})
+    work = session.store.work_folder("capture", "few")
+    work.mkdir(parents=True)
+    columns = {"document": [0] * 4, "window": [0] * 4, "position": range(4), "end": [0, 1, 2, 3]}
+    write_shard(work, 0, torch.ones(4, 4), harness.make_rows(columns))
+    session.store.commit("capture", "few", {"n_rows": 4, "width": 4, "tokenizer_hash": "b"})
+    rows = {row["metric"]: row for row in _run(session, [cell])[cell.key].rows}
+    assert rows["p_value"]["value"] is rows["calibrated"]["value"] is rows["similarity"]["value"] is None
+    assert rows["p_value"]["reason"] == rows["similarity"]["reason"] == "the rows of y are constant"
 
 
 def test_no_bit_of_a_value_depends_on_the_other_pairs(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

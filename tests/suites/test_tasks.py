@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.support.result_tables import read_tables
@@ -127,3 +128,32 @@ def test_the_published_experiment_on_small_models_of_our_own(harness_cli: Cli, t
         family, _, all_pairs, _, cross = (cell.strip() for cell in line.strip("| ").split("|"))
         # Of two models half of all ordered pairs are a model with itself.
         assert family == "gpt2-small" and float(all_pairs) == pytest.approx((1 + float(cross)) / 2, abs=0.006)
+
+
+def test_tasks_may_read_calibrated_scores(harness_cli: Cli, tmp_path: Path) -> None:
+    """Of similarities of rows; those of decompositions keep their values."""
+    words = (
+        *("suite=smoke", "name=calibrated", "sites=[resid_post.0,resid_post.1]", "scorers=[]", "evaluations=[]"),
+        "models=[{model: random_weights, n_layers: 2, width: 16, seed: [0, 1], family: narrow}]",
+        *("tokens={fit: 200, evaluation: 200, interp: 0}", "methods=[{method: itda, k: 2, max_atoms: 12}]"),
+        *("similarities=[procrustes,jaccard]", "tasks=[null_calibration]", "permutations=39", "calibrated=true"),
+    )
+    code, printed, errors = harness_cli("run", *words)
+    assert code == 0, errors
+    assert "calibrated" in printed
+    tables = read_tables(tmp_path / "results" / "calibrated")
+    pairs = tables["similarity"].query("model != model_b")
+    values = {
+        name: own.pivot(index=["site", "site_b"], columns="metric", values="value")
+        for name, own in pairs.groupby("similarity")
+    }
+    of_rows = values["procrustes"]
+    assert of_rows["p_value"].between(1 / 40, 1).all()
+    assert (pairs.query("metric == 'p_value'")["n"] == 39).all()
+    scaled = (of_rows["null_quantile"] - of_rows["null_shuffled_rows"]) / of_rows["null_quantile"]
+    bias = tables["tasks"].query("metric == 'bias'").set_index("similarity")["value"]
+    assert bias["procrustes"] == pytest.approx(scaled.clip(lower=0).mean())
+    assert bias["jaccard"] == pytest.approx(values["jaccard"]["chance"].mean())
+    models = pd.read_csv(tmp_path / "results" / "calibrated" / "model_similarities.csv")
+    rows = models[models["similarity"] == "procrustes"]
+    assert rows[["p_value", "calibrated"]].notna().all(axis=None) and set(rows["score"]) == {"best_layer", "same_depth"}

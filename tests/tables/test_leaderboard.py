@@ -16,7 +16,7 @@ from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
 from harness.tables.declared import Declared
-from harness.tables.leaderboard import evaluations, metrics_of
+from harness.tables.leaderboard import evaluations, metrics_of, ranking
 from harness.tables.results import Results
 from harness.tables.tidy import SIDE
 from harness.views.suite import views_of
@@ -133,9 +133,36 @@ def test_a_metric_that_is_undefined_in_one_seed_has_no_mean(tmp_path: Path) -> N
     assert board["explained_variance"].notna().sum() == 12
 
 
-def test_budgets_are_lines_of_one_place(tmp_path: Path) -> None:
-    _, board = _board(tmp_path, [0, 1], tokens={"fit": [50, 1000], "evaluation": 200})
-    assert len(board) == 4 * 4 * 2 and set(board["fit_tokens"]) == {50, 1000}
+def test_budgets_are_lines_of_one_place_and_are_ranked_apart(tmp_path: Path) -> None:
+    """What learnt from 50 rows is no rival of what learnt from 1,000."""
+    _, board = _board(tmp_path, [0, 1, 2], tokens={"fit": [50, 1000], "evaluation": 200})
+    assert len(board) == 4 * 4 * 2
+    place = board[(board["model"] == "model-b") & (board["site"] == "mlp_out.2")]
+    assert place["fit_tokens"].tolist() == [50] * 4 + [1000] * 4
+    assert place["matched_l0"].tolist() == [0, 0, 0, 1, 2, 2, 2, 3]
+    assert place["tier"].tolist()[:3] == place["tier"].tolist()[4:7] == [1, 2, 2]
+    assert place["tier"].isna().tolist() == [False, False, False, True] * 2
+
+
+def test_a_tier_is_among_lines_within_a_tenth_of_its_own_sparsity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """37 and 43.9 are both compared with 40, but not with each other."""
+    monkeypatch.setitem(globals(), "L0", {1: 37.0, 2: 40.0, 3: 43.9, 4: 80.0})
+    monkeypatch.setitem(globals(), "EXPLAINED", {1: 0.6, 2: 0.5, 3: 0.7, 4: 0.9})
+    _, board = _board(tmp_path, [0, 1, 2])
+    place = board[(board["model"] == "model-b") & (board["site"] == "mlp_out.2")]
+    found = {k: tier for k, tier in zip(_ks(place), place["tier"], strict=True) if not pd.isna(tier)}
+    assert found == {1: 1, 2: 3, 3: 1}
+    assert place["matched_l0"].tolist() == [0, 0, 0, 1] and _ks(place) == [3, 1, 2, 4]
+
+
+@pytest.mark.parametrize("seeds_vary", ["order", "documents"])
+def test_the_board_says_what_differs_between_seeds(tmp_path: Path, seeds_vary: str) -> None:
+    plan, board = _board(tmp_path, [0, 1, 2], seeds_vary=seeds_vary)
+    assert set(board["seeds_vary"]) == {seeds_vary} and set(board["capture_seconds"]) == {7.0}
+    note = ranking(board[board["site"] == "mlp_out.2"], Declared.of(plan.suite))
+    assert ("each with training documents of its own" in note) == (seeds_vary == "documents")
 
 
 def test_a_suite_without_a_result_has_an_empty_board(tmp_path: Path) -> None:

@@ -83,6 +83,40 @@ def _record(cell: Cell, plan: Plan, rows: Rows) -> Record:
     return Record("done", rows=made)
 
 
+def test_scores_are_calibrated_by_the_same_scores_of_random_pairings(tmp_path: Path) -> None:
+    """The best layers of each pairing, not the best of each layer's pairings, nor each layer by itself."""
+    generator = np.random.default_rng(0)
+    permuted = generator.uniform(0, 0.8, (39, 2, 3))
+    values = np.array(VALUES)
+
+    def rows(cell: Cell, i: int, j: int) -> list[dict[str, Any]]:
+        beside = row("similarity", "p_value", 0.1, 39, None) | {"permuted": permuted[:, i, j].tolist(), "best": 1.0}
+        return [row("similarity", "similarity", VALUES[i][j], 9, True), beside]
+
+    results = _results(tmp_path, rows, permutations=39)
+    lines = results.model_similarities.set_index("score")
+
+    def best(alike: np.ndarray) -> float:
+        return float((alike.max(axis=1).mean() + alike.max(axis=0).mean()) / 2)
+
+    nulls = sorted(best(one) for one in permuted)
+    own = best(values)
+    line = lines.loc["best_layer"]
+    assert line["value"] == pytest.approx(own)
+    assert line["p_value"] == (1 + sum(null >= own for null in nulls)) / 40
+    quantile = sorted([*nulls, own])[37]  # of 40, the 38th
+    assert line["calibrated"] == pytest.approx(max(0.0, (own - quantile) / (1 - quantile)))
+    assert own < max(nulls) and 0 < lines.loc["same_depth", "p_value"] <= 1
+    headings = [column.heading for shown in views_of(results) if "Models" in shown.title for column in shown.columns]
+    assert {"best layer p", "best layer calibrated"} <= set(headings)
+
+
+def test_there_is_no_calibrated_score_where_nobody_asked(tmp_path: Path) -> None:
+    results = _results(tmp_path, _rows())
+    assert results.model_similarities[["p_value", "calibrated"]].isna().all(axis=None)
+    assert results.similarities[["p_value", "calibrated"]].isna().all(axis=None)
+
+
 def _numbers(results: Results) -> dict[str, tuple[float, float]]:
     board = results.model_similarities
     return {line.score: (line.value, line.null) for line in board.itertuples()}

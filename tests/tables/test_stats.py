@@ -12,7 +12,6 @@ from harness.tables.stats import (
     Measured,
     OfModels,
     interval,
-    matched,
     model_replicates,
     pareto,
     replicates,
@@ -94,18 +93,6 @@ def test_pareto_points_are_those_that_none_beats(points: list[tuple[float, float
     for (cost, value), is_front in zip(points, pareto(costs, values), strict=True):
         beaten = [c <= cost and v >= value and (c, v) != (cost, value) for c, v in points]
         assert is_front == (not any(beaten))
-
-
-@given(st.lists(st.floats(0, 1000), min_size=1, max_size=12))
-def test_matched_costs_are_within_a_tenth(costs: list[float]) -> None:
-    groups = matched(costs)
-    for number in set(groups):
-        own = [cost for cost, group in zip(costs, groups, strict=True) if group == number]
-        assert max(own) <= min(own) * 1.1
-    smallest = costs.index(min(costs))
-    assert all(
-        (cost <= min(costs) * 1.1) == (group == groups[smallest]) for cost, group in zip(costs, groups, strict=True)
-    )
 
 
 def _of_pairs(effects: np.ndarray, noise: np.ndarray) -> OfModels:

@@ -194,6 +194,23 @@ class OfSides(Good):
         return float(torch.corrcoef(torch.stack([of_x.norm(dim=1), (of_y - 1).norm(dim=1)]))[0, 1])
 
 
+class Pairs(Good):
+    """Conforms, and has a way of its own to compare many pairings."""
+
+    def permuted(self, x: Tensor, y: Tensor, orders: Sequence[Tensor]) -> list[float]:
+        return [self(x, y[order]) for order in orders]
+
+
+class PairsTheOtherWay(Good):
+    def permuted(self, x: Tensor, y: Tensor, orders: Sequence[Tensor]) -> list[float]:
+        return [self(x[order], y) for order in orders]
+
+
+class ForgetsAPairing(Good):
+    def permuted(self, x: Tensor, y: Tensor, orders: Sequence[Tensor]) -> list[float]:
+        return [self(x, y[order]) for order in list(orders)[1:]]
+
+
 BROKEN: dict[type, tuple[str, str]] = {
     FalseInvariance: ("keeps_each_invariance", "after the map 'invertible' of x .*take 'invertible' out"),
     UnknownInvariance: ("says_what_it_is", "'rotation'.*orthogonal"),
@@ -211,6 +228,8 @@ BROKEN: dict[type, tuple[str, str]] = {
     SaysThatItStreams: ("streams_as_it_says", "lacks one of update, merge, compute and reset"),
     IsContentWithLittle: ("gives_in_a_run_what_it_gives_alone", r"s\(x, y\) is .*its value in a run is"),
     OfSides: ("gives_in_a_run_what_it_gives_alone", "follow one definition"),
+    PairsTheOtherWay: ("gives_each_pairing_its_own_value", "both must pair alike"),
+    ForgetsAPairing: ("gives_each_pairing_its_own_value", "2 values for 3 orders"),
 }
 
 
@@ -223,7 +242,7 @@ def test_it_is_found(make: Any) -> None:
     assert re.search(message, found.problem, re.DOTALL), found.problem
 
 
-@pytest.mark.parametrize("make", [Good, Streams, Shares, ReadsAgain])
+@pytest.mark.parametrize("make", [Good, Streams, Shares, ReadsAgain, Pairs])
 def test_what_conforms_passes(make: Any) -> None:
     assert not [finding for finding in check_similarity(make) if finding.outcome == "fails"]
 
