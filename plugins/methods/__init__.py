@@ -122,7 +122,7 @@ class ICAConfig(PCAConfig):
 SPECS: list[harness.MethodSpec] = [
     harness.MethodSpec(
         name="itda",
-        version=2,
+        version=3,
         summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
         config=ITDAConfig,
         factory="harness.plugins.methods.itda:ITDA",
@@ -130,7 +130,7 @@ SPECS: list[harness.MethodSpec] = [
     ),
     harness.MethodSpec(
         name="itda_paper",
-        version=2,
+        version=3,
         summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
         config=ITDAPaperConfig,
         factory="harness.plugins.methods.itda_paper:ITDAPaper",
