@@ -97,7 +97,7 @@ class RandomDictionaryConfig:
 
 @dataclass
 class SizedBaselineConfig:
-    """As many random rows or k-means centroids as ITDA, with these parameters, takes atoms from the same stream."""
+    """Random rows or k-means centroids, as many as ITDA with these parameters takes atoms from the same stream."""
 
     k: int
     """Steps of matching pursuit: the most active codes per row."""
