@@ -76,11 +76,14 @@ class Stream:
 
     def blocks(self, pass_number: int) -> Iterator[tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]]:
         """(rows, their places in the activations) in stream order."""
-        order = self.keep
-        if not (self.in_given_order and pass_number == 0):
-            order = self.keep[stream_order(self.activations.rows.iloc[self.keep.numpy()], self.seed, pass_number)]
-        for index in order.split(BLOCK_ROWS):
+        for index in self.order(pass_number).split(BLOCK_ROWS):
             yield self.activations.take(index), index
+
+    def order(self, pass_number: int) -> Int[Tensor, " n"]:
+        """The places in the activations in the order in which a pass reads them."""
+        if self.in_given_order and pass_number == 0:
+            return self.keep
+        return self.keep[stream_order(self.activations.rows.iloc[self.keep.numpy()], self.seed, pass_number)]
 
 
 def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor, " n"]:

@@ -79,7 +79,11 @@ class Decomposition(ABC):
     latents are not rows of the data."""
     candidates: pd.DataFrame | None = None
     """Set by the engine where there are atoms: the rows that could have become one, as
-    `document, window, position, end`."""
+    `document, window, position, end`. Those of several sites joined have a number `pool` too, equal where they were
+    candidates at the same sites."""
+    rows_until_full: int | None = None
+    """Rows of the first pass, from its start, after which none could become an atom; None where all could. The engine
+    counts no later row among the candidates."""
     tokenizer_hash: str | None = None
     """Set by the engine: positions of two decompositions can be compared only if it is equal."""
 

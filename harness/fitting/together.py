@@ -133,7 +133,7 @@ def _end(feed: Feed) -> dict[str, Fitted]:
         ended[name] = own.fitted
         decomposition = own.fitted.decomposition
         if decomposition is not None and decomposition.atoms is not None:
-            decomposition.candidates = _candidates(feed.streams[name])
+            decomposition.candidates = _candidates(feed.streams[name], decomposition.rows_until_full)
     return ended
 
 
@@ -156,9 +156,10 @@ def _finish(learner: Learner, fitted: Fitted) -> None:
     fitted.decomposition = decomposition
 
 
-def _candidates(stream: Stream) -> pd.DataFrame:
-    """The identities of the rows that could have become atoms."""
-    rows = stream.activations.rows.iloc[stream.keep.cpu().numpy()]
+def _candidates(stream: Stream, n_seen: int | None) -> pd.DataFrame:
+    """The identities of the rows that could have become atoms: the first `n_seen` of the stream, or all."""
+    places = stream.keep if n_seen is None else stream.order(0)[:n_seen].sort().values
+    rows = stream.activations.rows.iloc[places.cpu().numpy()]
     return rows[["document", "window", "position", "end"]].reset_index(drop=True)
 
 

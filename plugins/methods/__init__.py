@@ -19,11 +19,12 @@ class ITDAConfig:
     max_atoms: int
     """The most atoms that the dictionary takes."""
     threshold: float = 0.2
-    """A row becomes an atom if its relative squared error ‖x−x̂‖²/‖x‖² is above this."""
+    """A row x, less the mean if `centre`, becomes an atom if its relative squared error ‖x−x̂‖²/‖x‖² is above this."""
     batch_rows: int = 512
     """Number of rows that are encoded together before candidates are judged again; part of the definition."""
-    centre: bool = False
-    """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
+    centre: bool = True
+    """Subtract the mean of the fit rows and add it back at decoding; takes one more reading of the stream. Without it
+    errors are measured against the mean too: where that holds most of ‖x‖², few rows become atoms."""
     pursuit: Literal["matching", "orthogonal"] = "matching"
     """Variant of the pursuit that judges rows and encodes. `orthogonal` fits the coefficients of all atoms taken anew
     by least squares after each step, and takes none twice; it takes 4 times as long with k 10, and 11 times with k 40
@@ -68,8 +69,9 @@ class KMeansConfig:
     """Number of centroids, each a latent."""
     k: int
     """Steps of matching pursuit: the most active codes per row. Not the number of clusters, which is n_latents."""
-    centre: bool = False
-    """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
+    centre: bool = True
+    """Subtract the mean of the fit rows and add it back at decoding, as `itda` does; takes one more reading of the
+    stream."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "n_latents", "k")
@@ -85,11 +87,37 @@ class RandomDictionaryConfig:
     """Steps of matching pursuit: the most active codes per row."""
     source: Literal["rows", "gaussian"] = "rows"
     """Source of the atoms: rows of the stream, drawn uniformly without replacement, or Gaussian directions."""
-    centre: bool = False
-    """Subtract the mean of the fit rows and add it back at decoding; takes one more pass over the stream."""
+    centre: bool = True
+    """Subtract the mean of the fit rows and add it back at decoding, as `itda` does; takes one more reading of the
+    stream."""
 
     def __post_init__(self) -> None:
         at_least_one(self, "n_latents", "k")
+
+
+@dataclass
+class SizedBaselineConfig:
+    """Random rows or k-means centroids, as many as ITDA with these parameters takes atoms from the same stream."""
+
+    k: int
+    """Steps of matching pursuit: the most active codes per row."""
+    max_atoms: int
+    """The most atoms that ITDA takes."""
+    source: Literal["rows", "kmeans"] = "rows"
+    """Source of the latents: rows of the stream, drawn uniformly without replacement, or centroids of k-means."""
+    threshold: float = 0.2
+    """ITDA's threshold, which decides how many latents there are."""
+    batch_rows: int = 512
+    """ITDA's rows of a block."""
+    centre: bool = True
+    """Subtract the mean of the fit rows and add it back at decoding, for ITDA and for these latents."""
+
+    def __post_init__(self) -> None:
+        self.itda  # noqa: B018  # checks what it is made of
+
+    @property
+    def itda(self) -> ITDAConfig:
+        return ITDAConfig(self.k, self.max_atoms, self.threshold, self.batch_rows, self.centre)
 
 
 @dataclass
@@ -122,7 +150,7 @@ class ICAConfig(PCAConfig):
 SPECS: list[harness.MethodSpec] = [
     harness.MethodSpec(
         name="itda",
-        version=2,
+        version=3,
         summary="Dictionary of activations that matching pursuit could not yet explain (arXiv 2505.17769), one pass",
         config=ITDAConfig,
         factory="harness.plugins.methods.itda:ITDA",
@@ -130,7 +158,7 @@ SPECS: list[harness.MethodSpec] = [
     ),
     harness.MethodSpec(
         name="itda_paper",
-        version=2,
+        version=3,
         summary="ITDA as published, quirks included (arXiv 2505.17769): a batch's candidates enter all at once",
         config=ITDAPaperConfig,
         factory="harness.plugins.methods.itda_paper:ITDAPaper",
@@ -151,6 +179,15 @@ SPECS: list[harness.MethodSpec] = [
         config=RandomDictionaryConfig,
         factory="harness.plugins.methods.random_dictionary:RandomDictionary",
         # Not "atoms": which rows it draws depends on the stream alone, so comparing them would say nothing of models.
+        provides=("dictionary",),
+    ),
+    harness.MethodSpec(
+        name="sized_baseline",
+        version=1,
+        summary="Baseline: random rows or k-means centroids, as many as ITDA takes atoms from the same stream",
+        config=SizedBaselineConfig,
+        factory="harness.plugins.methods.sized_baseline:SizedBaseline",
+        # As for random_dictionary.
         provides=("dictionary",),
     ),
     *SAE_SPECS,

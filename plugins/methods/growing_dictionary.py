@@ -15,6 +15,8 @@ from harness.plugins.methods.matching_pursuit import ATOM_COLUMNS, MatchingPursu
 
 # A cap that is hit before this share of the stream has left enough of it unseen to be worth a word.
 _EARLY = 0.9
+# A mean that holds more than this share of ‖x‖² hides the variance around it from errors that are relative to ‖x‖².
+_MOST = 0.5
 
 
 class GrowingDictionary:
@@ -27,6 +29,8 @@ class GrowingDictionary:
         self.pursuit = MatchingPursuit(no_atoms, config.k, config.max_atoms + config.batch_rows, **variant)
         self._identities: list[pd.DataFrame] = []
         self._n_seen = 0
+        self._sum = torch.zeros(info.width, dtype=torch.float64, device=info.device)
+        self._sum_of_squares = torch.zeros((), dtype=torch.float64, device=info.device)
         self._n_seen_before_cut: int | None = None
         """Number of rows seen before the first block from which the cap kept a row out."""
         self.rows_until_full: int | None = None
@@ -45,9 +49,12 @@ class GrowingDictionary:
             self.pursuit.extend(unit[entering])
             self._identities.append(batch.rows.iloc[entering.tolist()][ATOM_COLUMNS])
 
-    def end_block(self, n_rows: int) -> None:
+    def end_block(self, x: Float[Tensor, "b d"]) -> None:
         """Count the rows of a block, whether or not they taught anything."""
-        self._n_seen += n_rows
+        if self.rows_until_full is None:
+            self._sum += x.sum(dim=0, dtype=torch.float64)
+            self._sum_of_squares += x.double().square().sum()
+        self._n_seen += len(x)
         if self.is_full and self.rows_until_full is None:
             self.rows_until_full = self._n_seen
 
@@ -55,12 +62,35 @@ class GrowingDictionary:
     def identities(self) -> pd.DataFrame:
         return pd.concat(self._identities, ignore_index=True)
 
-    def check(self) -> None:
-        """Raise where nothing could be learnt; warn where most of the stream taught nothing."""
+    @property
+    def mean_share(self) -> float:
+        """The share of the squared norm of rows that their mean holds, ‖mean x‖² over the mean of ‖x‖², up to the block
+        that filled the dictionary.
+        """
+        n_rows = self._n_seen if self.rows_until_full is None else self.rows_until_full
+        return float(self._sum.square().sum() / (n_rows * self._sum_of_squares))
+
+    def check(self, advice: str) -> None:
+        """Raise where nothing could be learnt; warn where most of the stream taught nothing, or the mean hides it.
+
+        `advice` says what to do against the mean.
+        """
         if not self.pursuit.n_atoms:
             raise harness.ConfigError(
-                f"{self._method}: every row of the stream has norm 0, so there is nothing to learn from."
+                f"{self._method}: every row of the stream has norm 0 (less the mean, where that is subtracted), so "
+                "there is nothing to learn from."
             )
+        self._warn_of_early_end()
+        if self.mean_share > _MOST:
+            warnings.warn(
+                f"{self._method}: the mean of the rows holds {self.mean_share:.0%} of their squared norm, and errors "
+                "are relative to all of that, so rows count as explained whose difference from the mean is not "
+                f"({self.pursuit.n_atoms} atoms). {advice}.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _warn_of_early_end(self) -> None:
         full, cut = self.rows_until_full, self._n_seen_before_cut
         if full is not None and (full if cut is None else cut) < _EARLY * self._n_rows:
             n_left = self._n_rows - full

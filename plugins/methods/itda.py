@@ -23,7 +23,7 @@ from harness.plugins.methods.matching_pursuit import MatchingPursuit, PursuitDec
 
 
 class ITDA:
-    """ITDA in one pass over the rows; with `centre` one more first, for their mean, which is then subtracted."""
+    """ITDA in one pass over the rows; with `centre` their mean is taken before it, and subtracted."""
 
     passes = 1
 
@@ -40,12 +40,13 @@ class ITDA:
         self._dictionary = GrowingDictionary("itda", self.config, info, **self._variant)
 
     def partial_fit(self, batch: harness.Batch) -> None:
+        x = centred(batch.x, self._mean)
         if not self._dictionary.is_full:
-            self._learn(unit_rows(centred(batch.x, self._mean)), batch)
-        self._dictionary.end_block(len(batch.x))
+            self._learn(unit_rows(x), batch)
+        self._dictionary.end_block(x)
 
     def finish(self) -> harness.Decomposition:
-        self._dictionary.check()
+        self._dictionary.check("Give centre: true, which subtracts the mean first")
         return ITDADecomposition(self._dictionary, self.config.k, self._mean, **self._variant)
 
     def _learn(self, unit: Float[Tensor, "b d"], batch: harness.Batch) -> None:

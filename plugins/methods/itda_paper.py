@@ -1,5 +1,7 @@
 """ITDA as published (Leask, Nanda & Al Moubayed 2025, arXiv 2505.17769, and its code), quirks included.
 
+Equal to the published code where that keeps the order of ties: it sorts by `torch.sort`, which does not promise to.
+
 Until there are d atoms, a batch's distinct rows become atoms, most frequent first; ties go by the raw coordinates, in
 lexicographic order, so the result depends on the basis. Then the batch (the same one too) is encoded by plain
 matching pursuit, and every row whose error is above the threshold becomes an atom, all at once: near-duplicates of one
@@ -47,10 +49,10 @@ class ITDAPaper:
     def partial_fit(self, batch: harness.Batch) -> None:
         if not self._dictionary.is_full:
             self._learn(unit_rows(batch.x), batch)
-        self._dictionary.end_block(len(batch.x))
+        self._dictionary.end_block(batch.x)
 
     def finish(self) -> harness.Decomposition:
-        self._dictionary.check()
+        self._dictionary.check("As published, this method keeps the mean; method itda subtracts it")
         return ITDADecomposition(self._dictionary, self.config.k)
 
     def _learn(self, unit: Float[Tensor, "b d"], batch: harness.Batch) -> None:

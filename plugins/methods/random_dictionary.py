@@ -53,8 +53,9 @@ class RandomDictionary:
             directions = torch.randn(shape, generator=self._generator, dtype=torch.float64)
             return PursuitDecomposition(unit_rows(directions).to(self._rows), self.config.k, self._mean)
         self._require(len(self._rows))
-        decomposition = PursuitDecomposition(unit_rows(self._rows), self.config.k, self._mean)
-        decomposition.atoms = self._identities.reset_index(drop=True)
+        n = self.config.n_latents
+        decomposition = PursuitDecomposition(unit_rows(self._rows[:n]), self.config.k, self._mean)
+        decomposition.atoms = self._identities[:n].reset_index(drop=True)
         return decomposition
 
     def _insert(self, keys: Tensor, rows: Float[Tensor, "b d"], identities: pd.DataFrame) -> None:

@@ -167,7 +167,7 @@ SPECS: list[harness.SimilaritySpec] = [
     ),
     harness.SimilaritySpec(
         name="jaccard",
-        version=2,
+        version=3,
         summary="Share of dictionary atoms that two decompositions chose from the same places in the text",
         config=JaccardConfig,
         factory="harness.plugins.similarities.jaccard:Jaccard",

@@ -21,6 +21,15 @@ the M, where |A ∩ B| is hypergeometric; and max J has the smaller side inside 
 drawn at random have 0 on average, whatever the sizes, and as much in common as sizes allow is 1. Undefined where all
 draws have the same J, as where a side has no candidate or all of them. `chance`, the J of E|A ∩ B|, lies a little below
 E[J], since J is convex in |A ∩ B|.
+
+Candidates are the rows that a fit saw before it was full: no later one could become an atom. Where sites are joined
+whose fits were full after different numbers of rows, a row that all of them saw is more likely an atom of the union
+than one that few did. So luck draws from each pool, of candidates at the same sites, as many as became atoms there, and
+|A ∩ B| is a sum of hypergeometric numbers, one for each pair of pools that share candidates.
+
+Within a pool all draws count as equally likely. A growing dictionary takes more of the first rows than of later ones,
+and the streams of two models begin alike: what exceeds chance is a choice in common only so far as it also exceeds
+what a control has, such as an untrained model.
 """
 
 from __future__ import annotations
@@ -29,6 +38,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 import harness
 from harness.plugins.similarities import JaccardConfig
@@ -42,8 +53,9 @@ class _Counts:
     b: int
     both: int
     both_by_luck: float | None
-    shared: tuple[int, int, int] | None
-    """Numbers of shared candidates, and of those of them that each side chose (None as above)."""
+    shared: list[tuple[int, int, int]] | None
+    """Numbers of shared candidates, and of those of them that each side chose; for each pair of pools (None as above).
+    """
 
 
 class Jaccard:
@@ -73,7 +85,8 @@ class Jaccard:
     def chance(self, a: harness.Decomposition, b: harness.Decomposition) -> float:
         """J with E|A ∩ B| for |A ∩ B|, where A and B are drawn at random from their own candidates.
 
-        E|A ∩ B| = |A| |B| M / (M_a M_b), M of the M_a and M_b candidates being shared; for one pool |A| |B| / M.
+        E|A ∩ B| = |A| |B| M / (M_a M_b), M of the M_a and M_b candidates being shared: |A| |B| / M if all are, and
+        |A| |B| / M_b if b's hold all of a's. With key `end` A and B are those at shared ends, and all are.
         """
         counts = self._count(a, b)
         if counts.both_by_luck is None:
@@ -87,18 +100,16 @@ class Jaccard:
             raise harness.ConfigError(
                 "jaccard: corrected needs the candidates of both sides, which harness.fit records."
             )
-        m, in_a, in_b = counts.shared
-        least, most = max(0, in_a + in_b - m), min(in_a, in_b)
-        if least == most:
+        least, chances = _in_common_by_luck(counts.shared)
+        if len(chances) == 1:
+            m, in_a, in_b = map(sum, zip(*counts.shared, strict=True))
             raise harness.Undefined(
                 f"of {m} shared candidates one side has {in_a} as atoms and the other {in_b}: whatever they are, as "
                 "many are in common"
             )
-        both = torch.arange(least, most + 1, dtype=torch.float64)
-        counted = (both, in_a - both, in_b - both, m - in_a - in_b + both)
-        log_ways = -sum((torch.lgamma(count + 1) for count in counted), torch.zeros_like(both))
+        both = torch.arange(least, least + len(chances), dtype=torch.float64)
         indices = both / (counts.a + counts.b - both)
-        expected = float(torch.softmax(log_ways, dim=0) @ indices)
+        expected = float(chances @ indices)
         value = counts.both / (counts.a + counts.b - counts.both)
         return (value - expected) / (float(indices[-1]) - expected)
 
@@ -108,6 +119,26 @@ class Jaccard:
         if counts.a + counts.b == 0:
             raise harness.Undefined("neither side has an atom among the candidates that can be compared")
         return counts
+
+
+def _in_common_by_luck(pools: list[tuple[int, int, int]]) -> tuple[int, Float[Tensor, " n"]]:
+    """The least number of atoms in common, and the chance of this number and of each larger one that can be.
+
+    A sum of hypergeometric numbers: of m candidates, one side draws in_a and the other in_b.
+    """
+    least, parts = 0, []
+    for m, in_a, in_b in pools:
+        own_least = max(0, in_a + in_b - m)
+        both = torch.arange(own_least, min(in_a, in_b) + 1, dtype=torch.float64)
+        counted = (both, in_a - both, in_b - both, m - in_a - in_b + both)
+        log_ways = -sum((torch.lgamma(count + 1) for count in counted), torch.zeros_like(both))
+        least += own_least
+        parts.append(torch.softmax(log_ways, dim=0))
+    if len(parts) == 1:
+        return least, parts[0]
+    n = sum(map(len, parts)) - len(parts) + 1
+    spectrum = torch.stack([torch.fft.rfft(part, n) for part in parts]).prod(dim=0)
+    return least, torch.fft.irfft(spectrum, n)
 
 
 def _atoms(a: harness.Decomposition, b: harness.Decomposition) -> list[pd.DataFrame]:
@@ -134,33 +165,34 @@ def _count_tokens(a: harness.Decomposition, b: harness.Decomposition, atoms: lis
     n_a, n_b, n_both = len(atoms_a), len(atoms_b), len(atoms_a.intersection(atoms_b))
     if a.candidates is None or b.candidates is None:
         return _Counts(n_a, n_b, n_both, None, None)
-    pool_a, pool_b = _places(a.candidates, columns), _places(b.candidates, columns)
-    shared = pool_a.intersection(pool_b)
-    if len(shared) == 0:
+    side_a, side_b = _candidates(a.candidates, atoms_a, columns), _candidates(b.candidates, atoms_b, columns)
+    shared = _shared(side_a, side_b)
+    if shared.empty:
         raise harness.Undefined("no token was a candidate on both sides")
-    in_a, in_b = (len(own.intersection(shared)) for own in (atoms_a, atoms_b))
-    by_luck = n_a * n_b * len(shared) / (len(pool_a) * len(pool_b))
-    return _Counts(n_a, n_b, n_both, by_luck, (len(shared), in_a, in_b))
+    by_luck = shared["m"]
+    for level, side in (("pool_a", side_a), ("pool_b", side_b)):
+        by_luck = by_luck.mul(side.groupby("pool")["is_atom"].mean().rename_axis(level), level=level)
+    return _Counts(n_a, n_b, n_both, float(by_luck.sum()), _numbers(shared))
 
 
 def _count_ends(a: harness.Decomposition, b: harness.Decomposition, atoms: list[pd.DataFrame]) -> _Counts:
-    chosen, pools = [], []
+    sides = []
     for side, decomposition, own in zip("ab", (a, b), atoms, strict=True):
         if decomposition.candidates is None:
             raise harness.ConfigError(f"jaccard: key='end' needs the candidates of {side}, which harness.fit records.")
-        pools.append(_places(decomposition.candidates, ["document", "end"]))
-        chosen.append(_places(own, ["document", "end"]))
-        if len(pools[-1]) == 0:
+        columns = ["document", "end"]
+        sides.append(_candidates(decomposition.candidates, _places(own, columns), columns))
+        if sides[-1].empty:
             raise harness.ConfigError(
                 f"jaccard: the candidates of {side} have no ends in the text (bare tensors and slow tokenizers give "
                 "none). Use key='token'."
             )
-    shared = pools[0].intersection(pools[1])
-    if len(shared) == 0:
+    shared = _shared(*sides)
+    if shared.empty:
         raise harness.Undefined("no end of a token was a candidate on both sides")
-    in_a, in_b = (side_atoms.intersection(shared) for side_atoms in chosen)
-    n_a, n_b, m = len(in_a), len(in_b), len(shared)
-    return _Counts(n_a, n_b, len(in_a.intersection(in_b)), n_a * n_b / m, (m, n_a, n_b))
+    n_a, n_b, n_both = (int(shared[name].sum()) for name in ("in_a", "in_b", "both"))
+    numbers = _numbers(shared)
+    return _Counts(n_a, n_b, n_both, sum(in_a * in_b / m for m, in_a, in_b in numbers), numbers)
 
 
 def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:
@@ -183,3 +215,24 @@ def _token_columns(tables: list[pd.DataFrame | None]) -> list[str]:
 
 def _places(rows: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(rows[columns].dropna().drop_duplicates())
+
+
+def _candidates(rows: pd.DataFrame, atoms: pd.MultiIndex, columns: list[str]) -> pd.DataFrame:
+    """The distinct places of candidates, each with its pool (0 where a side has but one), and whether it is an atom."""
+    named = rows.assign(pool=rows.get("pool", 0)).dropna(subset=columns).drop_duplicates(columns)
+    places = pd.MultiIndex.from_frame(named[columns])
+    return pd.DataFrame({"pool": named["pool"].to_numpy(), "is_atom": places.isin(atoms)}, index=places)
+
+
+def _shared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Counts by pools of the two sides: of shared candidates (m), those each chose (in_a, in_b), and those both did."""
+    places = a.index.intersection(b.index)
+    of_a, of_b = a.iloc[a.index.get_indexer(places)], b.iloc[b.index.get_indexer(places)]
+    in_a, in_b = of_a["is_atom"].to_numpy(), of_b["is_atom"].to_numpy()
+    counted = pd.DataFrame({"m": 1, "in_a": in_a, "in_b": in_b, "both": in_a & in_b}, index=range(len(places)))
+    pools = {"pool_a": of_a["pool"].to_numpy(), "pool_b": of_b["pool"].to_numpy()}
+    return counted.assign(**pools).groupby(list(pools)).sum()
+
+
+def _numbers(shared: pd.DataFrame) -> list[tuple[int, int, int]]:
+    return list(shared[["m", "in_a", "in_b"]].astype(int).itertuples(index=False, name=None))

@@ -62,6 +62,7 @@ def scorer_table(lines: pd.DataFrame) -> str:
 def main() -> None:
     lines = read([Path(argument) for argument in sys.argv[1:]])
     lines.drop(columns=["part"]).to_csv(HERE / "autointerp.csv", index=False, float_format="%.5g")
+    lines = pd.read_csv(HERE / "autointerp.csv")  # the page says what the committed table says, to its last digit
     for (name, metric), own in lines.groupby(["name", "metric"], sort=False):
         print(f"\n### {name}: {metric}, chance {own['chance'].iloc[0]:g}\n\n{scorer_table(own)}")
 

@@ -90,21 +90,31 @@ def budgets_table(board: pd.DataFrame, target: int) -> str:
     return "\n".join(lines)
 
 
-def at_equal_size(board: pd.DataFrame) -> pd.DataFrame:
-    """ITDA beside random rows and k-means of as many atoms: theirs is read off a line in log m between sizes."""
-    lines = []
-    itda = board[(board["method"] == "itda") & (board["l0_target"] == 40)]
-    for line in itda.to_dict("records"):
-        row = {key: line[key] for key in ("site", "fit_tokens", "name", "latents", "explained_variance")}
-        for rival in ("random_dictionary", "kmeans"):
-            same = board["name"].str.endswith("removed") == line["name"].endswith("removed")
-            place = (board["site"] == line["site"]) & (board["fit_tokens"] == line["fit_tokens"])
-            sizes = board[same & place & (board["method"] == rival) & (board["l0_target"] == 40)].sort_values("latents")
-            known = len(sizes) > 1 and sizes["latents"].min() <= line["latents"] <= sizes["latents"].max()
-            curve = np.log(sizes["latents"]), sizes["explained_variance"]
-            row[rival] = float(np.interp(np.log(line["latents"]), *curve)) if known else None
-        lines.append(row)
-    return pd.DataFrame(lines)
+def short_table(board: pd.DataFrame) -> str:
+    """By method: explained variance of its best line near L0 40 at both sites, with the least and the most L0 of these.
+
+    The table of the README.
+    """
+    near = board[(board["l0_target"] == 40) & ~board["name"].str.startswith("untrained")]
+    budgets = sorted(near["fit_tokens"].unique())
+    lines = [
+        f"| explained variance at `{SITES[0]}` / `.{SITES[1].split('.')[1]}` | {budgets[0]} tokens | "
+        + " | ".join(f"{budget:,}" for budget in budgets[1:])
+        + " | L0 | fit CPU seconds then |",
+        "|---" * (len(budgets) + 3) + "|",
+    ]
+    tops = near.loc[near.groupby(["name", "site", "fit_tokens"])["explained_variance"].idxmax()]
+    last = tops[tops["fit_tokens"] == budgets[-1]].groupby("name")["explained_variance"].max()
+    for name in last.sort_values(ascending=False).index:
+        own = tops[tops["name"] == name].set_index(["fit_tokens", "site"])
+        values = own["explained_variance"].map(lambda value: f"{value:.3f}".removeprefix("0"))
+        cells = [" / ".join(values.get((budget, site), "–") for site in SITES) for budget in budgets]
+        cells = ["–" if set(cell) <= set("–/ ") else cell for cell in cells]
+        seconds = [own.loc[(budgets[-1], site), "fit_cpu_seconds"] for site in SITES]
+        seconds = " / ".join(f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in seconds)
+        cells += [f"{own['l0'].min():.0f} to {own['l0'].max():.0f}", seconds]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
 
 
 def plot(board: pd.DataFrame) -> Figure:
@@ -138,11 +148,11 @@ def plot(board: pd.DataFrame) -> Figure:
 def main() -> None:
     board = read(Path(sys.argv[1]))
     board.to_csv(HERE / "itda_vs_sae.csv", index=False, float_format="%.5g")
+    board = pd.read_csv(HERE / "itda_vs_sae.csv")  # pages say what the committed table says, to its last digit
     plot(board).savefig(HERE / "itda_vs_sae.svg")
+    print(short_table(board))
     for target in L0_TARGETS:
         print(f"\n### L0 near {target}\n\n{budgets_table(board, target)}")
-    print("\n### At ITDA's own size\n")
-    print(at_equal_size(board).to_string(index=False, float_format="%.3f"))
 
 
 if __name__ == "__main__":

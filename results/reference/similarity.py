@@ -101,9 +101,10 @@ def ranks_table(folder: Path) -> str:
 
 def main() -> None:
     folders = [Path(argument) for argument in sys.argv[1:]]
-    parts = {folder: read(folder) for folder in folders}
-    pd.concat(parts.values()).to_csv(HERE / "similarity.csv", index=False, float_format="%.5g")
-    for folder, scores in parts.items():
+    pd.concat(map(read, folders)).to_csv(HERE / "similarity.csv", index=False, float_format="%.5g")
+    committed = pd.read_csv(HERE / "similarity.csv")  # pages say what it says, to its last digit
+    for folder in folders:
+        scores = committed[committed["part"] == folder.name]
         print(f"\n## {folder.name}")
         for family in scores.loc[scores["task"] == "layer_matching", "family"].unique():
             print(f"\n### Layer matching: {family}\n\n{matching_table(scores, family)}")

@@ -14,7 +14,7 @@ from harness.plugins.corpora import packaged as packaged_texts
 from harness.plugins.evaluations import dictionary_health, downstream, ground_truth, reconstruction, sparse_probing
 from harness.plugins.explainers import judge_written, token_statistics
 from harness.plugins.judges import local, openai_http, replay
-from harness.plugins.methods import baselines, ica, itda, itda_paper, kmeans, pca, random_dictionary
+from harness.plugins.methods import baselines, ica, itda, itda_paper, kmeans, pca, random_dictionary, sized_baseline
 from harness.plugins.methods.sae import batch_topk, gated, jumprelu, matryoshka, pretrained, relu, topk, untrained
 from harness.plugins.models import hf, packaged, random_weights, seedling, stored, superposition
 from harness.plugins.scorers import (
@@ -66,6 +66,7 @@ METHODS: Makers[harness.Learner] = {
     "pca": pca.PCA,
     "pretrained_sae": pretrained.PretrainedSAE,
     "random_dictionary": random_dictionary.RandomDictionary,
+    "sized_baseline": sized_baseline.SizedBaseline,
     "relu_sae": relu.ReLUSAE,
     "topk_sae": topk.StackableTopKSAE,
     "untrained_sae": untrained.UntrainedSAE,

@@ -19,10 +19,10 @@ from tests.support import literal
 
 
 def fit(x: torch.Tensor, rows: pd.DataFrame | None = None, **params: Any) -> harness.Decomposition:
-    """A fit whose cap may be hit early; what the warning says has a test of its own."""
+    """A fit of rows as they are, whose cap may be hit early; what warnings say has tests of their own."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="itda: the dictionary was full")
-        return harness.fit(harness.create("method", "itda", **params), x, rows)
+        warnings.filterwarnings("ignore", message="itda: the (dictionary was full|mean of the rows)")
+        return harness.fit(harness.create("method", "itda", **({"centre": False} | params)), x, rows)
 
 
 def places(decomposition: harness.Decomposition) -> list[int]:
@@ -165,7 +165,8 @@ def test_beats_pca_and_gaussian_directions() -> None:
     x, held_out = literal.mixture(2000), literal.mixture(500, seed=1)
     itda = fit(x, k=6, max_atoms=300, threshold=0.02)
     pca = harness.fit(harness.create("method", "pca", n_components=32, k=6), x)
-    gaussian = harness.create("method", "random_dictionary", n_latents=itda.n_latents, k=6, source="gaussian")
+    same = {"n_latents": itda.n_latents, "k": 6, "centre": False}
+    gaussian = harness.create("method", "random_dictionary", source="gaussian", **same)
     assert explained(itda, held_out) > explained(pca, held_out) + 0.02
     assert explained(itda, held_out) > explained(harness.fit(gaussian, x), held_out) + 0.1
 
@@ -178,6 +179,34 @@ def test_a_cap_that_is_hit_early_is_a_warning() -> None:
     assert decomposition.n_latents == 20
 
 
+def _offset(n: int, d: int = 64, seed: int = 0) -> torch.Tensor:
+    """Rows of many directions around a mean that holds 90 % of their squared norm."""
+    generator = torch.Generator().manual_seed(seed)
+    few = torch.randn(60, d, generator=generator, dtype=torch.float64)
+    weights = torch.rand(n, 60, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64) ** 8
+    x = weights @ few - (weights @ few).mean(dim=0)
+    return x + 3 * float(x.square().sum(dim=1).mean().sqrt()) * torch.nn.functional.one_hot(torch.tensor(0), d)
+
+
+def test_the_default_explains_rows_far_from_the_origin() -> None:
+    """Without centring few atoms pass for an explanation, and the fit says so."""
+    fit_rows, held_out = _offset(1200)[:900], _offset(1200)[900:]
+    default = harness.fit(harness.create("method", "itda", k=10, max_atoms=500), fit_rows)
+    learner = harness.create("method", "itda", k=10, max_atoms=500, centre=False)
+    with pytest.warns(RuntimeWarning, match=r"itda: the mean of the rows holds 9\d% .*Give centre: true"):
+        uncentred = harness.fit(learner, fit_rows)
+    assert uncentred.n_latents < 30 < default.n_latents
+    assert explained(uncentred, held_out) < 0.6 and explained(default, held_out) > 0.75
+    same = harness.create("method", "random_dictionary", n_latents=default.n_latents, k=10)
+    assert torch.allclose(harness.fit(same, fit_rows).mean, default.mean)  # its baseline is centred alike
+
+
+def test_a_small_mean_is_no_warning() -> None:
+    x = _offset(600)
+    x[:, 0] /= 4
+    harness.fit(harness.create("method", "itda", k=10, max_atoms=500, centre=False), x)
+
+
 def test_a_cap_that_is_not_hit_is_none() -> None:
     decomposition = harness.fit(harness.create("method", "itda", k=4, max_atoms=1000), literal.mixture(100))
     assert decomposition.rows_until_full is None
@@ -185,9 +214,9 @@ def test_a_cap_that_is_not_hit_is_none() -> None:
 
 def test_centring_is_all_that_differs_and_the_mean_is_added_back() -> None:
     x = literal.mixture(500) + 50
-    learner = harness.create("method", "itda", k=6, max_atoms=1000, threshold=0.3, centre=True)
-    decomposition = harness.fit(learner, x)
-    plain = harness.fit(harness.create("method", "itda", k=6, max_atoms=1000, threshold=0.3), x - x.mean(dim=0))
+    params = {"k": 6, "max_atoms": 1000, "threshold": 0.3}
+    decomposition = harness.fit(harness.create("method", "itda", **params), x)
+    plain = harness.fit(harness.create("method", "itda", centre=False, **params), x - x.mean(dim=0))
     assert places(decomposition) == places(plain)
     assert torch.allclose(decomposition.mean, x.mean(dim=0), rtol=1e-12)
     sources = x[places(decomposition)] - x.mean(dim=0)
@@ -200,7 +229,7 @@ def test_fed_with_others_the_result_is_bit_equal(tmp_path: Path) -> None:
     x = literal.mixture(500).float()
     params: dict[str, Any] = {"k": 4, "max_atoms": 1000, "threshold": 0.05}
     names = {
-        "itda": harness.create("method", "itda", batch_rows=70, **params),
+        "itda": harness.create("method", "itda", batch_rows=70, centre=False, **params),
         "centred": harness.create("method", "itda", batch_rows=128, centre=True, **params),
         "pca": harness.create("method", "pca", n_components=8),
     }

@@ -17,9 +17,9 @@ from tests.support import literal
 
 
 def fit(x: torch.Tensor, method: str = "itda_paper", **params: Any) -> Any:
-    """A fit whose cap may be hit early; what the warning says has a test of its own."""
+    """A fit whose cap may be hit early; what warnings say has tests of their own."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=f"{method}: the dictionary was full")
+        warnings.filterwarnings("ignore", message=f"{method}: the (dictionary was full|mean of the rows)")
         return harness.fit(harness.create("method", method, **params), x)
 
 
@@ -159,3 +159,9 @@ def test_only_zero_rows_is_an_error() -> None:
 def test_bad_values_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(harness.ConfigError, match=next(iter(wrong))):
         harness.create("method", "itda_paper", **({"k": 4, "max_atoms": 10} | wrong))
+
+
+def test_a_mean_that_holds_most_of_the_rows_is_a_warning() -> None:
+    learner = harness.create("method", "itda_paper", k=4, max_atoms=1000)
+    with pytest.warns(RuntimeWarning, match=r"itda_paper: the mean of the rows holds .*method itda subtracts it"):
+        harness.fit(learner, literal.mixture(300) + 50)

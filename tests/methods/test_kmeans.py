@@ -18,7 +18,7 @@ from tests.support import literal
 
 
 def fit(x: torch.Tensor, seed: int = 0, **params: Any) -> harness.Decomposition:
-    return harness.fit(harness.create("method", "kmeans", **params), x, seed=seed)
+    return harness.fit(harness.create("method", "kmeans", **({"centre": False} | params)), x, seed=seed)
 
 
 def fvu(decomposition: harness.Decomposition, x: torch.Tensor) -> float:

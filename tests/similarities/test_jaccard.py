@@ -155,6 +155,43 @@ def test_chance_with_pools_that_differ():
     assert jaccard().chance(a, b) == pytest.approx(by_luck / (30 - by_luck))
 
 
+@pytest.mark.parametrize(("n_a", "n_b"), [(80, 400), (80, 80), (400, 400)])
+def test_chance_where_one_fit_was_full_before_the_other_is_what_a_simulation_gives(n_a, n_b):
+    """40 of the first n_a rows against 60 of the first n_b: |A ∩ B| is hypergeometric in the larger number."""
+    generator = np.random.default_rng(0)
+
+    def drawn(n, n_atoms) -> Stub:
+        return stub([POOL[i] for i in generator.choice(n, n_atoms, replace=False)], POOL[:n])
+
+    s = jaccard()
+    pairs = [(drawn(n_a, 40), drawn(n_b, 60)) for _ in range(25)]
+    values = np.array([[s(*pair), s.chance(*pair), s.corrected(*pair)] for pair in pairs])
+    expected = sum(
+        comb(60, i) * comb(max(n_a, n_b) - 60, 40 - i) * Fraction(i, 100 - i) for i in range(41) if 40 - i <= n_b - 60
+    ) / comb(max(n_a, n_b), 40)
+    assert values[:, 1].mean() == pytest.approx(float(expected), abs=0.004)  # of E|A ∩ B|, not of J
+    assert values[:, 0].mean() == pytest.approx(float(expected), abs=0.015)
+    assert values[:, 2].mean() == pytest.approx(0, abs=0.08)
+
+
+def test_rows_that_came_after_a_fit_was_full_are_no_candidates():
+    """Of 400 rows two fits see but the first 50, and take 20 of these: that they share many is luck."""
+    x = torch.randn(len(POOL), 12, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(len(POOL), 12, generator=torch.Generator().manual_seed(1))
+    rows = harness.make_rows({**table(POOL), "special": None})
+    fits = []
+    for side in (x, y):
+        for name, params in (("itda", {}), ("itda_paper", {"threshold": 1e-6})):
+            learner = harness.create("method", name, k=2, max_atoms=20, batch_rows=50, **params)
+            with pytest.warns(RuntimeWarning, match="full"):
+                fits.append(harness.fit(learner, side, rows))
+    for fit in fits:
+        assert fit.rows_until_full == fit.n_candidates == 50
+        pd.testing.assert_frame_equal(fit.candidates, rows[["document", "window", "position", "end"]].iloc[:50])
+    s = jaccard()
+    assert s.chance(fits[0], fits[2]) == pytest.approx((20 * 20 / 50) / (40 - 20 * 20 / 50))
+
+
 def test_windows_tell_positions_apart():
     a, b = stub([("a", 5)], POOL), stub([("a", 133)], POOL)
     assert (a.atoms["position"] == b.atoms["position"]).all()

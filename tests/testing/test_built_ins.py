@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "itda_paper": {"k": 3, "max_atoms": 40, "threshold": 2e-3},
     "kmeans": {"n_latents": 12, "k": 3},
     "random_dictionary": {"n_latents": 32, "k": 3},
+    "sized_baseline": {"k": 3, "max_atoms": 64},
     "pca": {"n_components": 6},
     "ica": {"n_components": 6},
     "topk_sae": {**_QUICK, "k": 4},
