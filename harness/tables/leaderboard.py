@@ -11,10 +11,11 @@ import pandas as pd
 
 from harness.planning.plan import Plan
 from harness.planning.whole_models import is_whole
-from harness.registry.metric import Metric, ends
+from harness.registry.metric import Metric, ends, interval_columns
 from harness.storage.store import Store
 from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
 from harness.tables.declared import Declared
+from harness.tables.intervals import Replicates
 from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, matched, pareto, replicates, tiers
 from harness.tables.tidy import TABLES
 
@@ -113,14 +114,19 @@ def _means(measured: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame:
     """The lines of one place with intervals, tiers and Pareto marks; sparse groups first, the best first in each."""
     keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
-    drawn: dict[str, list[Any]] = {}
+    drawn: dict[str, list[Replicates | None]] = {}
     for metric in declared.compared:
         # A mean that is null because one seed has no value gets no interval from the others.
         has_mean = place[metric.name].notna()
         known = [sums.get((key, metric.name)) if has_mean[i] else None for i, key in enumerate(keys)]
         drawn[metric.name] = _replicates(known)
-        bounds = [(None, None) if values is None else interval(values) for values in drawn[metric.name]]
-        place[list(ends(metric.name))] = np.array(bounds, dtype=float).reshape(-1, 2)
+        found = [
+            (None, None, None) if values is None or of is None else (*interval(values), of.n_documents)
+            for values, of in zip(drawn[metric.name], known, strict=True)
+        ]
+        columns = list(interval_columns(metric.name))
+        place[columns] = np.array(found, dtype=float).reshape(-1, 3)
+        place[columns[-1]] = place[columns[-1]].astype("Int64")
     place["matched_l0"], place["pareto"], place["tier"] = np.nan, None, np.nan
     if declared.ranked and declared.sparsity:
         _rank(place, declared.sparsity.name, declared.ranked, drawn[declared.ranked.name])
@@ -129,21 +135,21 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
     return place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
 
 
-def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) -> None:
+def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Replicates | None]) -> None:
     """Fill in `matched_l0`, the group of equal sparsity, `tier`, the rank within it, and `pareto`."""
     sign = 1 if ranked.higher_is_better else -1
     known = place.index[place[[ranked.name, sparsity]].notna().all(axis=1)]
     costs, values = place.loc[known, sparsity].tolist(), sign * place[ranked.name]
     place.loc[known, "matched_l0"] = matched(costs)
     place.loc[known, "pareto"] = pareto(costs, values[known].tolist())
-    for _, rivals in place.loc[known].groupby("matched_l0"):
-        if len(rivals) > 1:
-            own = [None if drawn[i] is None else sign * drawn[i] for i in rivals.index]
-            place.loc[rivals.index, "tier"] = np.array(tiers(values[rivals.index].tolist(), own), dtype=float)
+    rivals = place.loc[known].groupby("matched_l0").filter(lambda group: len(group) > 1)
+    own = [drawn[i] for i in rivals.index]
+    found = tiers(values[rivals.index].tolist(), own, rivals["matched_l0"].tolist())
+    place.loc[rivals.index, "tier"] = np.array(found, dtype=float)
 
 
-def _replicates(methods: list[Measured | None]) -> list[Any]:
-    """The bootstrap's values of each method that has sums by document; None for the others."""
+def _replicates(methods: list[Measured | None]) -> list[Replicates | None]:
+    """The value and errors of each method that has sums by document; None for the others."""
     known = [method for method in methods if method is not None]
     drawn = iter(replicates(known))
     return [None if method is None else next(drawn) for method in methods]
@@ -170,7 +176,8 @@ def ranking(place: pd.DataFrame, declared: Declared) -> str:
     if not declared.ranked or not declared.sparsity:
         return "no evaluation measures both quality and sparsity: no ranking"
     if place["tier"].notna().any():
-        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and seeds"
+        n = place[interval_columns(declared.ranked.name)[-1]].max()
+        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over {n} documents and seeds"
     if place["seeds"].max() < 2:
         return "one seed: no intervals, no ranking"
     if place[ends(declared.ranked.name)[0]].isna().all():
