@@ -59,7 +59,7 @@ SPECS: list[harness.EvaluationSpec] = [
     ),
     harness.EvaluationSpec(
         name="sparse_probing",
-        version=1,
+        version=2,
         summary="How well a few latents tell what a document is about, against as many raw channels and all of them",
         config=SparseProbingConfig,
         factory="harness.plugins.evaluations.sparse_probing:SparseProbing",
