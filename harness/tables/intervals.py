@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 
 LEVEL = 0.95
 _TAIL = (1 - LEVEL) / 2
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """Differences below this share of a value are those of sums in another order."""
 
 
@@ -54,7 +54,7 @@ class Replicates:
     def is_constant(self) -> bool:
         """True if no unit and no seed differs from the others."""
         spread = np.sqrt((self.parts**2).sum() + self.seed_variance)
-        return bool(spread <= _ROUNDING * max(1.0, abs(self.value)))
+        return bool(spread <= ROUNDING * max(1.0, abs(self.value)))
 
 
 def interval(values: Replicates) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def skewness_of(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"
         weights = np.ones(len(values))
     from_mean = values - values.mean()
     spread = np.sqrt(np.mean(from_mean**2))
-    if not spread > _ROUNDING * np.abs(values).max(initial=0.0):
+    if not spread > ROUNDING * np.abs(values).max(initial=0.0):
         return 0.0
     own = np.mean((from_mean / spread) ** 3)
     return float(own * (weights**3).sum() / (weights**2).sum() ** 1.5)
@@ -123,8 +123,8 @@ def _bent(t: float, skewness: float) -> float:
 def _around_a_bound(values: Replicates) -> tuple[float, float]:
     (lowest, highest), value = values.bounds, values.value
     reach = (highest - lowest) * (1 - _TAIL ** (1 / values.n_units))
-    if np.isfinite(reach) and np.isclose(value, highest, rtol=0, atol=_ROUNDING):
+    if np.isfinite(reach) and np.isclose(value, highest, rtol=0, atol=ROUNDING):
         return highest - reach, highest
-    if np.isfinite(reach) and np.isclose(value, lowest, rtol=0, atol=_ROUNDING):
+    if np.isfinite(reach) and np.isclose(value, lowest, rtol=0, atol=ROUNDING):
         return lowest, lowest + reach
     return value, value

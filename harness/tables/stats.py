@@ -6,12 +6,7 @@ makes Σ parts² unbiased where documents' own ratios n_d/d_d vary alike, howeve
 1985, HC2). Its degrees of freedom are 1/Σw² − 1, the number of documents of equal length that tell as much, less one.
 `intervals` makes intervals of it. One seed gives no interval.
 
-Tiers rest on all pairs of rivals at once. The error of a difference has the parts of both methods on the same
-documents, so what documents do to both cancels (Koehn 2004), made Student's t, and for each method σ/√s times a
-Student's t with s − 1 degrees of freedom, on its own. Two methods are told apart if their difference is beyond c times
-the half-width of its own 95 % interval, with the one c that in 97 of 100 draws of all errors together no pair reaches
-(the maximum over pairs, as Tukey's and Hsu's comparisons have it). So if nothing differs in truth, at least 95 boards
-of 100 have one tier: two of a hundred are left to errors that are not as normal as those drawn.
+Tiers rest on which methods `comparisons` can tell apart.
 """
 
 from __future__ import annotations
@@ -20,17 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from harness.tables.intervals import LEVEL, Replicates, kish, skewness_of
+from harness.tables.comparisons import apart
+from harness.tables.intervals import Replicates, kish, skewness_of
 from harness.tables.intervals import interval as interval
 
-N_DRAWS = 5000
-FAMILY_LEVEL = 0.97
-"""Share of draws in which no pair of equals is told apart."""
 MIN_DOCUMENTS = 10
 MIN_MODELS = 3
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -107,8 +99,7 @@ def tiers(
     """Tiers: 1 for the largest mean and all that can't be told from it, 2 for the best of the rest, and so on.
 
     So whatever can't be told from the best is in tier 1, and no member of a tier can be told from its best. A method
-    without replicates has no tier. All pairs of a group are one family of comparisons, and so are those of all groups
-    together: no two equals are told apart on 95 boards of 100.
+    without replicates has no tier. The pairs of all groups are judged together.
 
     Args:
         means: the larger the better.
@@ -129,43 +120,6 @@ def tiers(
                 found[ranked[k]] = tier
             rest = [k for k in rest if k not in members]
     return found
-
-
-def apart(values: Sequence[Replicates], groups: Sequence[int]) -> Bool[np.ndarray, "k k"]:
-    """True for two of one group that can be told apart, all pairs of all groups being judged together."""
-    k = len(values)
-    found = np.zeros((k, k), dtype=bool)
-    pairs = [(i, j) for i in range(k) for j in range(i) if groups[i] == groups[j]]
-    if not pairs:
-        return found
-    one, other = np.array(pairs).T
-    away = np.abs(_drawn(values, one, other))
-    half_widths = np.quantile(away, LEVEL, axis=0)
-    scaled = np.divide(away, half_widths, out=np.zeros_like(away), where=half_widths > 0)
-    reach = np.quantile(scaled.max(axis=1), FAMILY_LEVEL) * half_widths
-    level = np.array([own.value for own in values])
-    rounding = 1e-12 * np.abs(level).max()
-    found[one, other] = found[other, one] = np.abs(level[one] - level[other]) > reach + rounding
-    return found
-
-
-def _drawn(
-    values: Sequence[Replicates], one: Int[np.ndarray, " pairs"], other: Int[np.ndarray, " pairs"]
-) -> Float[np.ndarray, "draws pairs"]:
-    """Draws of what errors of units and seeds make of each difference that is 0 in truth."""
-    generator = np.random.default_rng(_SEED)
-    axes, lengths, _ = np.linalg.svd(np.stack([own.parts for own in values]), full_matrices=False)
-    of_units = generator.standard_normal((N_DRAWS, len(lengths))) @ (axes * lengths).T
-    freedom = np.array([own.freedom for own in values])
-    # Each pair's variance is estimated from residuals of its own, so each has a denominator of its own.
-    of_pairs = np.minimum(freedom[one], freedom[other])
-    drawn = (of_units[:, one] - of_units[:, other]) * np.sqrt(
-        of_pairs / generator.chisquare(of_pairs, size=(N_DRAWS, len(one)))
-    )
-    last_seed = [max(1, own.n_seeds - 1) for own in values]
-    of_seeds = generator.standard_t(last_seed, size=(N_DRAWS, len(values)))
-    of_seeds *= np.sqrt([own.seed_variance for own in values])
-    return np.asarray(drawn + of_seeds[:, one] - of_seeds[:, other])
 
 
 def pareto(costs: Sequence[float], values: Sequence[float]) -> list[bool]:

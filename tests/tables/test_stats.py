@@ -213,10 +213,11 @@ def test_groups_are_one_family_of_comparisons() -> None:
     assert tiers(means, [*pair, *others], [0, 0] + [1] * 8)[:2] == [1, 1]
 
 
-def test_what_differs_is_told_apart() -> None:
-    """Eight methods seven standard errors of a difference apart, with three seeds."""
+@pytest.mark.parametrize(("gap", "spread_of_seeds"), [(0.08, 0.002), (0.2, 0.01)])
+def test_what_differs_is_told_apart(gap: float, spread_of_seeds: float) -> None:
+    """Eight methods, each seven standard errors of a difference from the next or more, with three seeds."""
     generator = np.random.default_rng(1)
-    board = _rivals(generator, [0.9 - 0.08 * i for i in range(8)], 0.002)
+    board = _rivals(generator, [0.9 - gap * i for i in range(8)], spread_of_seeds)
     assert tiers([one.value for one in board], replicates(board)) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
