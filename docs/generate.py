@@ -22,7 +22,7 @@ import yaml
 
 from harness.cli import main as cli
 from harness.planning.suite import JudgeBudget, SuiteConfig, Tokens, Wandb
-from harness.registry.metric import Metric
+from harness.registry.metric import Metric, interval_columns
 from harness.registry.parameters import describe, in_yaml
 from harness.registry.plugin_manager import BUILT_IN, load_catalog
 from harness.registry.specs import KINDS, PluginSpec
@@ -236,6 +236,7 @@ def _leaderboard() -> dict[str, str]:
     for metric in declared.compared:
         for end, side in zip(ends(metric.name), ("Lower", "Higher"), strict=True):
             found[end] = f"{side} {meanings.INTERVAL.format(metric.name)}"
+        found[interval_columns(metric.name)[-1]] = meanings.DOCUMENTS.format(metric.name)
     return found | {name: meaning for name, meaning in known.items() if name not in found}
 
 

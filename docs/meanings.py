@@ -126,12 +126,16 @@ LEADERBOARD = {
     "capture_seconds": "Seconds of the forward pass that all methods share; mean over seeds, if each has its own.",
     "seeds_vary": COLUMNS["seeds_vary"],
     "tier": "Tier by the first evaluation's quality, among the methods of the same budget whose sparsity, such as L0, "
-    "is within 10 % of this one's; needs two seeds. Methods that can't be told apart share one.",
+    "is within 10 % of this one's; needs two seeds. 1 is the best and all that can't be told from it, 2 the best of "
+    "the rest and all of these that can't be told from it. All pairs of methods at the model and site that are so near "
+    "to each other are judged together, on the same documents: where no two differ in truth, 95 boards of 100 or more "
+    "have one tier.",
     "matched_l0": "Number of the board: methods of one budget whose sparsity is within 10 % of each other share it, "
     "and so do all that such methods link. `tier` compares a method with those within 10 % of its own sparsity only.",
     "pareto": "True if no other method here is both sparser and better.",
 }
-INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds."
+INTERVAL = "end of the 95 % interval of `{}`, over documents and seeds; none for one seed or under ten documents."
+DOCUMENTS = "Number of documents that the interval of `{}` rests on."
 
 UNSHOWN = {
     "dead_share_of_latents": "Share of latents whose code is 0 on every row.",
@@ -148,7 +152,9 @@ INTERPRETABILITY = {
     **{name: COLUMNS[name] for name in ("scorer", "scorer_config", "judge", "explainer", "metric", "chance")},
     "value": "Mean over latents, weighted by how many each stands for (Horvitz-Thompson), so that all of the "
     "dictionary count the same; mean over seeds.",
-    "low": "Lower end of its 95 % interval. Two seeds say little; intervals are cut off where the metric's range ends.",
+    "low": "Lower end of its 95 % interval over latents and seeds. Two seeds say little; intervals are cut off where "
+    "the metric's range ends. Where all latents have its lowest or highest value, an interval ends where 1 of 40 "
+    "samples of latents would still agree.",
     "high": "Higher end of it.",
     "interval_over": "`latents`, or `latents and seeds`.",
     "density_weighted": "Mean weighted by density: latents count by weight × density, as often as their code is not 0.",
@@ -195,9 +201,11 @@ TASK_SCORES = {
     "metric": "Name of the score; the task defines it.",
     **{name: COLUMNS[name] for name in ("similarity", "similarity_config", "method", "method_config", "fit_tokens")},
     "value": "The score, over seeds of the fits together.",
-    "low": "Lower end of its 95 % interval, over models; none for fewer than three.",
+    "low": "Lower end of its 95 % interval, over models; none for fewer than three, or if one is in all pairs. Where "
+    "all have the lowest or highest score there is, it ends where 1 of 40 samples of models would still agree.",
     "high": "Higher end of it.",
-    "tier": "Tier by the task's main metric on this family; similarities that can't be told apart share one.",
+    "tier": "Tier by the task's main metric on this family. 1 is the best and all that can't be told from it, 2 the "
+    "best of the rest and all of these that can't be told from it; all pairs are judged together, on the same models.",
     "difference_to_best": "Value minus that of the best similarity on this family by the task's main metric.",
     "difference_to_best_low": "Lower end of its 95 % interval, on the same models.",
     "difference_to_best_high": "Higher end of it.",
@@ -205,6 +213,7 @@ TASK_SCORES = {
     "difference_to_control_low": "Lower end of its 95 % interval.",
     "difference_to_control_high": "Higher end of it.",
     "n": "Number of answers that were judged.",
+    "n_models": "Number of models that the interval rests on.",
     "higher_is_better": COLUMNS["higher_is_better"],
     "is_main": "True for the task's main metric.",
 }

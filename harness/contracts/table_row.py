@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # `harness plan` asks scorers what they would ask, and does w
 class DocumentSums:
     """A metric as a ratio of sums over documents: its value is Σ numerator / Σ denominator.
 
-    Intervals come from drawing documents anew.
+    Intervals come from how documents differ; where all numbers are counts, they are those of a share.
     """
 
     numerator: list[float]

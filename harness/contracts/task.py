@@ -64,7 +64,7 @@ class TaskScore:
     """A score as a ratio of sums over ordered pairs of models: Σ numerator / Σ denominator.
 
     Rows and columns are the models of the comparisons, in their order; what belongs to one model alone stands on the
-    diagonal. Intervals come from drawing models anew.
+    diagonal. Intervals come from leaving out one model after the other.
     """
 
     metric: str

@@ -95,6 +95,11 @@ def ends(metric: str) -> tuple[str, str]:
     return f"{metric}_low", f"{metric}_high"
 
 
+def interval_columns(metric: str) -> tuple[str, str, str]:
+    """The columns that leaderboards have beside a metric with an interval: its ends, and the number of documents."""
+    return *ends(metric), f"{metric}_documents"
+
+
 def check_metrics(metrics: object, where: str) -> None:
     """Raise a PluginError where these are not metrics, or two of them want one column of a table."""
     if not isinstance(metrics, tuple) or not all(isinstance(metric, Metric) for metric in metrics):
@@ -104,11 +109,13 @@ def check_metrics(metrics: object, where: str) -> None:
     names = [metric.name for metric in metrics]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PluginError(f"{where}: metrics declares {', '.join(twice)} twice.")
-    intervals = {end: metric.name for metric in metrics if metric.has_interval for end in ends(metric.name)}
+    intervals = {
+        name: metric.name for metric in metrics if metric.has_interval for name in interval_columns(metric.name)
+    }
     for metric in metrics:
         if metric.is_on_leaderboard and metric.name in intervals:
             raise PluginError(
-                f"{where}: Metric {metric.name!r} is called as an end of the interval that leaderboards have of "
+                f"{where}: Metric {metric.name!r} is called as a column of the interval that leaderboards have of "
                 f"{intervals[metric.name]!r}; give it another name, or the role 'detail'."
             )
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from harness.planning.suite import Suite
-from harness.registry.metric import Metric, Role, ends, metric_named
+from harness.registry.metric import Metric, Role, interval_columns, metric_named
 from harness.tables.costs import FIT_SECONDS, PARAMETERS, SEEDS, TOTAL_SECONDS
 
 _ON_LEADERBOARD: tuple[Role, ...] = ("sparsity", "quality", "compared", "effect", "listed", "cost")
@@ -20,7 +20,7 @@ _MAIN: tuple[Role, ...] = ("quality", "sparsity", "effect", "cost")
 class Declared:
     """The metrics of a suite; where two evaluations declare one name, the first has the leaderboard's column.
 
-    A metric that is called as an end of another one's interval has no column there: it is in its own table.
+    A metric that is called as a column of another one's interval has none there: it is in its own table.
     """
 
     by_evaluation: Mapping[str, tuple[Metric, ...]]
@@ -34,11 +34,11 @@ class Declared:
         """The leaderboard's metrics, each with its evaluation, by name and in the order of their roles."""
         found: dict[str, tuple[str, Metric]] = {}
         declared = [metric for metrics in self.by_evaluation.values() for metric in metrics]
-        bounds = {end for metric in declared if metric.has_interval for end in ends(metric.name)}
+        taken = {name for metric in declared if metric.has_interval for name in interval_columns(metric.name)}
         for role in _ON_LEADERBOARD:
             for evaluation, metrics in self.by_evaluation.items():
                 for metric in metrics:
-                    if metric.role == role and metric.name not in bounds:
+                    if metric.role == role and metric.name not in taken:
                         found.setdefault(metric.name, (evaluation, metric))
         return found
 

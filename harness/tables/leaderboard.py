@@ -11,10 +11,11 @@ import pandas as pd
 
 from harness.planning.plan import Plan
 from harness.planning.whole_models import is_whole
-from harness.registry.metric import Metric, ends
+from harness.registry.metric import Metric, ends, interval_columns
 from harness.storage.store import Store
 from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
 from harness.tables.declared import Declared
+from harness.tables.intervals import Replicates
 from harness.tables.matching import boards, rivals
 from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, pareto, replicates, tiers
 from harness.tables.tidy import TABLES
@@ -124,14 +125,19 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
     Small budgets come first, in each of them sparse boards, and in each of these the best line.
     """
     keys = list(place[[*_PLACE, *_LINE]].itertuples(index=False, name=None))
-    drawn: dict[str, list[Any]] = {}
+    drawn: dict[str, list[Replicates | None]] = {}
     for metric in declared.compared:
         # A mean that is null because one seed has no value gets no interval from the others.
         has_mean = place[metric.name].notna()
         known = [sums.get((key, metric.name)) if has_mean[i] else None for i, key in enumerate(keys)]
         drawn[metric.name] = _replicates(known)
-        bounds = [(None, None) if values is None else interval(values) for values in drawn[metric.name]]
-        place[list(ends(metric.name))] = np.array(bounds, dtype=float).reshape(-1, 2)
+        found = [
+            (None, None, None) if values is None or of is None else (*interval(values), of.n_documents)
+            for values, of in zip(drawn[metric.name], known, strict=True)
+        ]
+        columns = list(interval_columns(metric.name))
+        place[columns] = np.array(found, dtype=float).reshape(-1, 3)
+        place[columns[-1]] = place[columns[-1]].astype("Int64")
     place["matched_l0"], place["pareto"], place["tier"] = np.nan, None, np.nan
     if declared.ranked and declared.sparsity:
         _rank(place, declared.sparsity.name, declared.ranked, drawn[declared.ranked.name])
@@ -140,7 +146,7 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
     return place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
 
 
-def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) -> None:
+def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Replicates | None]) -> None:
     """Fill in `matched_l0`, the number of the board, `tier`, the rank among lines that match, and `pareto`."""
     sign = 1 if ranked.higher_is_better else -1
     known = place.index[place[[ranked.name, sparsity]].notna().all(axis=1)]
@@ -148,18 +154,15 @@ def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Any]) 
     place.loc[known, "matched_l0"] = boards(costs, place.loc[known, "fit_tokens"].tolist())
     place.loc[known, "pareto"] = pareto(costs, values[known].tolist())
     compared = [i for i in known if drawn[i] is not None]
-    matching = rivals(place.loc[compared, sparsity].tolist(), place.loc[compared, "fit_tokens"].tolist())
-    found: dict[tuple[int, ...], list[int | None]] = {}  # lines of equal sparsity have the same rivals
-    for line, numbers in zip(compared, matching, strict=True):
-        own = tuple(compared[number] for number in numbers)
-        if len(own) > 1:
-            if own not in found:
-                found[own] = tiers(values[list(own)].tolist(), [sign * drawn[i] for i in own])
-            place.loc[line, "tier"] = found[own][own.index(line)]
+    own = place.loc[compared]
+    matching = rivals(own[sparsity].tolist(), own["fit_tokens"].tolist())
+    found = tiers(values[compared].tolist(), [drawn[i] for i in compared], matching)
+    has_rivals = [len(lines) > 1 for lines in matching]
+    place.loc[compared, "tier"] = np.where(has_rivals, np.array(found, dtype=float), np.nan)
 
 
-def _replicates(methods: list[Measured | None]) -> list[Any]:
-    """The bootstrap's values of each method that has sums by document; None for the others."""
+def _replicates(methods: list[Measured | None]) -> list[Replicates | None]:
+    """The value and errors of each method that has sums by document; None for the others."""
     known = [method for method in methods if method is not None]
     drawn = iter(replicates(known))
     return [None if method is None else next(drawn) for method in methods]
@@ -186,9 +189,10 @@ def ranking(place: pd.DataFrame, declared: Declared) -> str:
     if not declared.ranked or not declared.sparsity:
         return "no evaluation measures both quality and sparsity: no ranking"
     if place["tier"].notna().any():
+        n = place[interval_columns(declared.ranked.name)[-1]].max()
         has_draws = bool((place["seeds_vary"] == "documents").any())
-        seeds = "seeds, each with training documents of its own" if has_draws else "seeds"
-        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over documents and {seeds}"
+        over = f"{n} documents and seeds" + (", each with training documents of its own" if has_draws else "")
+        return f"tiers among methods of equal {declared.sparsity.heading}; 95 % intervals over {over}"
     if place["seeds"].max() < 2:
         return "one seed: no intervals, no ranking"
     if place[ends(declared.ranked.name)[0]].isna().all():

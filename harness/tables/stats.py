@@ -1,26 +1,28 @@
 """Intervals and tiers: how much of a difference between methods is more than luck with documents and seeds.
 
-A metric of one method is the mean over seeds of a ratio of sums over documents. Each replicate of the bootstrap
-(Efron 1979) draws documents anew, the same for all methods, so that differences are paired (Koehn 2004). Seeds are too
-few to be drawn anew: from three, the interval would cover the truth 80 times in 100. To each replicate is added what
-the mean of s seeds with standard deviation σ may be off by: σ/√s times a number of Student's t with s−1 degrees of
-freedom, drawn for each method on its own. One seed gives no interval.
+A metric of one method is the mean over seeds of a ratio of sums over documents, R = Σ n_d / Σ d_d. A document's part in
+its error is (n_d − R d_d) / Σ d_d, the mean over seeds, divided by √(1 − 2 w_d + Σ w²) with w its share of Σ d: that
+makes Σ parts² unbiased where documents' own ratios n_d/d_d vary alike, however uneven their lengths (MacKinnon & White
+1985, HC2). Its degrees of freedom are 1/Σw² − 1, the number of documents of equal length that tell as much, less one.
+`intervals` makes intervals of it. One seed gives no interval.
+
+Tiers rest on which methods `comparisons` can tell apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-N_REPLICATES = 2000
-LEVEL = 0.95
+from harness.tables.comparisons import apart
+from harness.tables.intervals import Replicates, kish, skewness_of
+from harness.tables.intervals import interval as interval
+
 MIN_DOCUMENTS = 10
 MIN_MODELS = 3
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -35,72 +37,97 @@ class Measured:
         return len(self.numerators)
 
     @property
+    def n_documents(self) -> int:
+        """The number of documents that hold rows."""
+        return int(self.denominators.any(axis=0).sum())
+
+    @property
     def value(self) -> float:
         """The metric: the mean over seeds of its ratio of sums."""
         return float((self.numerators.sum(axis=1) / self.denominators.sum(axis=1)).mean())
 
 
-Replicates: TypeAlias = Float[np.ndarray, " replicates"]
-
-
 def replicates(methods: Sequence[Measured]) -> list[Replicates | None]:
-    """The bootstrap's values of each method, replicate by replicate on the same documents.
+    """The value of each method, with its errors by document and seed.
 
     None for one seed, and for all where fewer than `MIN_DOCUMENTS` documents hold rows: too few to stand for others.
+    Whole numbers from 0 to the denominators are counts, and their ratios shares between 0 and 1.
     """
     if not methods:
         return []
-    held = np.vstack([method.denominators for method in methods]).astype(bool).max(axis=0)
-    n_documents = int(held.sum())
-    if n_documents < MIN_DOCUMENTS:
+    held = np.asarray(np.vstack([one.denominators for one in methods]).astype(bool).any(axis=0))
+    if held.sum() < MIN_DOCUMENTS:
         return [None] * len(methods)
-    shares = np.full(n_documents, 1 / n_documents)
-    drawn = np.random.default_rng(_SEED).multinomial(n_documents, shares, N_REPLICATES).astype(float)
-    return [_replicates(method, held, drawn, np.random.default_rng([_SEED, i])) for i, method in enumerate(methods)]
+    bounds = _bounds([(one.numerators, one.denominators) for one in methods])
+    return [_replicates(one, held, bounds) if one.n_seeds > 1 else None for one in methods]
 
 
-def _replicates(
-    method: Measured,
-    held: Bool[np.ndarray, " documents"],
-    drawn: Float[np.ndarray, "replicates held_documents"],
-    generator: np.random.Generator,
-) -> Replicates | None:
-    n = method.n_seeds
-    if n < 2:
-        return None
-    by_seed = (drawn @ method.numerators[:, held].T) / (drawn @ method.denominators[:, held].T)
-    error = by_seed.std(axis=1, ddof=1) / np.sqrt(n) * generator.standard_t(n - 1, size=N_REPLICATES)
-    return np.asarray(by_seed.mean(axis=1) + error)
+def _bounds(sums: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """The range of shares if these are numbers of things counted among a whole number of others, else none."""
+    for part, whole in sums:
+        if not ((part == np.round(part)) & (whole == np.round(whole)) & (part >= 0) & (part <= whole)).all():
+            return -np.inf, np.inf
+    return 0.0, 1.0
 
 
-def interval(values: Replicates) -> tuple[float, float]:
-    """The ends of the central interval that holds a share `LEVEL` of the replicates."""
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+def _replicates(method: Measured, held: Bool[np.ndarray, " documents"], bounds: tuple[float, float]) -> Replicates:
+    n, numerators, denominators = method.n_seeds, method.numerators[:, held], method.denominators[:, held]
+    totals = denominators.sum(axis=1, keepdims=True)
+    by_seed = numerators.sum(axis=1, keepdims=True) / totals
+    error = (numerators - by_seed * denominators) / totals
+    weights = (denominators / totals).mean(axis=0)
+    leverage = 1 - 2 * weights + (weights**2).sum()
+    apart_from_mean = ((error - error.mean(axis=0)) ** 2 / leverage).sum()
+    n_units = kish(weights)
+    own_ratios = numerators.sum(axis=0) / denominators.sum(axis=0)
+    return Replicates(
+        value=float(by_seed.mean()),
+        parts=error.mean(axis=0) / np.sqrt(leverage),
+        n_units=n_units,
+        freedom=max(1.0, n_units - 1),
+        skewness=skewness_of(own_ratios, weights),
+        n_seeds=n,
+        seed_variance=float(by_seed.var(ddof=1) / n),
+        residual_variance=float(apart_from_mean / (n * (n - 1))),
+        bounds=bounds,
+    )
 
 
-def tiers(means: Sequence[float], values: Sequence[Replicates | None]) -> list[int | None]:
+def tiers(
+    means: Sequence[float], values: Sequence[Replicates | None], rivals: Sequence[Sequence[int]] | None = None
+) -> list[int | None]:
     """Tiers: 1 for the largest mean and all that can't be told from it, 2 for the best of the rest, and so on.
 
-    Two methods can be told apart if the interval of their paired difference leaves out 0. A method without
-    replicates has no tier.
+    So whatever can't be told from the best is in tier 1, and no member of a tier can be told from its best. A method
+    without replicates has no tier. The pairs of all rivals are judged together.
+
+    Args:
+        means: the larger the better.
+        values: of the same methods; which of two is the larger does not matter here.
+        rivals: for each method the numbers of those that it is ranked among, its own too; all if None.
     """
-    ranked = [i for i, own in enumerate(values) if own is not None]
-    ranked.sort(key=lambda i: means[i], reverse=True)
-    found: list[int | None] = [None] * len(means)
-    leader, tier = None, 0
-    for i in ranked:
-        if leader is None or _differ(values[leader], values[i]):
-            leader, tier = i, tier + 1
-        found[i] = tier
+    every = range(len(means))
+    boards = [
+        tuple(sorted((j for j in (rivals[i] if rivals else every) if values[j] is not None), key=lambda j: -means[j]))
+        for i in every
+    ]
+    ranked = [i for i in every if values[i] is not None]
+    place = {i: k for k, i in enumerate(ranked)}
+    pairs = sorted({(place[i], place[j]) for board in set(boards) for i in board for j in board if i < j})
+    are_apart = apart([own for own in values if own is not None], pairs)
+    found = {board: _tiers(board, lambda i, j: bool(are_apart[place[i], place[j]])) for board in set(boards)}
+    return [found[board].get(i) for i, board in enumerate(boards)]
+
+
+def _tiers(board: Sequence[int], are_apart: Callable[[int, int], bool]) -> dict[int, int]:
+    """The tier of each method of a board, the best first."""
+    found: dict[int, int] = {}
+    rest, tier = list(board), 0
+    while rest:
+        tier += 1
+        found |= {i: tier for i in rest if not are_apart(rest[0], i)}
+        rest = [i for i in rest if i not in found]
     return found
-
-
-def _differ(a: Replicates | None, b: Replicates | None) -> bool:
-    assert a is not None and b is not None  # only methods with replicates are ranked
-    low, high = interval(a - b)
-    return low > 0 or high < 0
 
 
 def pareto(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
@@ -115,32 +142,39 @@ class OfModels:
 
     numerator: Float[np.ndarray, "models models"]
     denominator: Float[np.ndarray, "models models"]
+    bounds: tuple[float, float] | None = None
+    """The lowest and the highest score there can be; None: those of shares where sums are counts, else none."""
 
     @property
     def value(self) -> float:
         return float(self.numerator.sum() / self.denominator.sum())
 
+    @property
+    def has_part(self) -> Bool[np.ndarray, " models"]:
+        """True for models that anything was asked about."""
+        return np.asarray(self.denominator.any(axis=0) | self.denominator.any(axis=1))
+
 
 def model_replicates(score: OfModels) -> Replicates | None:
-    """The values of a score on models drawn anew with replacement; the same draws for every score of the same models.
+    """A score with its errors by model: the jackknife's, with m − 1 degrees of freedom (Tukey 1958).
 
-    A pair counts as often as both its models were drawn, a model paired with itself as often as it was. Drawing m
-    models from m spreads too little, and few models say little of their spread: deviations are multiplied by √(m/(m−1))
-    and by √((m−1)/χ²) with χ² of m−1 degrees of freedom, drawn for each replicate, which makes Student's t of them. In
-    simulated families of 5 or 10 models 95 % intervals then held the truth 90 to 99 times in 100; 3 models that all
-    agree still give an interval of no width. None for fewer than `MIN_MODELS` models.
+    Without a model a score loses all pairs that it is in, so what pairs have in common counts in full. Of m numbers,
+    one for each model, this is Student's interval of their mean. Where pairs differ more by luck of their own than by
+    their models, the jackknife's variance is too large (Efron & Stein 1981), up to four times for three models: they
+    can't tell one from the other. None for fewer than `MIN_MODELS` models, and where a model is in all pairs: nothing
+    then says what another in its place would give.
     """
-    has_part = score.denominator.any(axis=0) | score.denominator.any(axis=1)
-    m = int(has_part.sum())
+    m = int(score.has_part.sum())
     if m < MIN_MODELS:
         return None
-    drawn = np.random.default_rng(_SEED).multinomial(m, np.full(m, 1 / m), N_REPLICATES).astype(float)
     sums = []
     for matrix in (score.numerator, score.denominator):
-        own = matrix[np.ix_(has_part, has_part)]
-        between = own - np.diag(own.diagonal())
-        sums.append(((drawn @ between) * drawn).sum(axis=1) + drawn @ own.diagonal())
-    # A draw of one model alone has no pairs; the value over all models stands in for its own.
-    values = np.divide(sums[0], sums[1], out=np.full(N_REPLICATES, score.value), where=sums[1] > 0)
-    chi_squared = np.random.default_rng([_SEED, 1]).chisquare(m - 1, size=N_REPLICATES)
-    return np.asarray(score.value + np.sqrt(m / chi_squared) * (values - values.mean()))
+        own = matrix[np.ix_(score.has_part, score.has_part)]
+        sums.append(own.sum() - own.sum(axis=0) - own.sum(axis=1) + own.diagonal())
+    if not sums[1].all():
+        return None
+    without = sums[0] / sums[1]
+    parts = np.zeros(len(score.has_part))
+    parts[score.has_part] = (without.mean() - without) * np.sqrt((m - 1) / m)
+    bounds = _bounds([(score.numerator, score.denominator)]) if score.bounds is None else score.bounds
+    return Replicates(score.value, parts, m, m - 1, skewness_of(parts[score.has_part]), bounds=bounds)

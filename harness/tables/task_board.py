@@ -15,7 +15,8 @@ import pandas as pd
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.storage.store import Store
-from harness.tables.stats import OfModels, Replicates, interval, model_replicates, tiers
+from harness.tables.intervals import Replicates, contrast
+from harness.tables.stats import OfModels, interval, model_replicates, tiers
 
 CONTENDER = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
 QUESTION = ["task", "task_config", "family", "metric"]
@@ -36,16 +37,16 @@ class _Answer:
     higher_is_better: bool
     is_main: bool
     """True for the task's main metric."""
-    bounds: tuple[float, float]
     replicates: Replicates | None
 
 
 def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
     """One line per task, family, metric and similarity.
 
-    `low` and `high` are a 95 % interval over models, `tier` ranks similarities that can be told apart by a task's main
-    metric on one family, `difference_to_best` is the value less that of the similarity which is best there, on the same
-    models, and `difference_to_control` the value less that of the family's untrained control.
+    `low` and `high` are a 95 % interval over `n_models` models, `tier` ranks similarities that can be told apart by a
+    task's main metric on one family, all pairs of similarities being judged together, `difference_to_best` is the value
+    less that of the similarity which is best there, on the same models, and `difference_to_control` the value less that
+    of the family's untrained control.
     """
     answers = _answers(plan, store)
     controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
@@ -62,17 +63,15 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
                 "is_main": answer.is_main,
                 "tier": ranked.get(subject),
             }
-            line |= _ends("", answer.replicates, answer.bounds)
+            line |= {"n_models": int(answer.sums.has_part.sum()), **_ends("", answer.replicates)}
             if best is not None and answer.is_main:
-                line |= _difference("difference_to_best", answer, best, best.replicates)
+                line |= _difference("difference_to_best", answer, best)
             if (untrained := control.get(subject)) is not None:
-                # Drawn apart, but from one sequence of draws; in reverse order they are independent.
-                drawn = None if untrained.replicates is None else untrained.replicates[::-1]
-                line |= _difference("difference_to_control", answer, untrained, drawn)
+                line |= _difference("difference_to_control", answer, untrained, is_paired=False)
             lines.append(line)
     columns = [*QUESTION, *CONTENDER, "value", "low", "high", "tier"]
     columns += [f"difference_to_{other}{end}" for other in ("best", "control") for end in ("", "_low", "_high")]
-    columns += ["n", "higher_is_better", "is_main"]
+    columns += ["n", "n_models", "higher_is_better", "is_main"]
     return pd.DataFrame(lines, columns=columns).astype({"tier": "Int64", "fit_tokens": "Int64"})
 
 
@@ -98,6 +97,7 @@ def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) 
 
 def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]:
     """All answers, by question and similarity."""
+    names = [model.label for model in plan.suite.models]
     found: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for cell in plan.of_kind("task"):
         record = store.record(cell.key)
@@ -106,7 +106,9 @@ def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]
                 question = (cell.columns["task"], cell.columns["task_config"], row["family"], row["metric"])
                 for subject in _subjects(cell, plan):
                     found[question][subject].append(row)
-    return {question: {subject: _answer(rows) for subject, rows in own.items()} for question, own in found.items()}
+    return {
+        question: {subject: _answer(rows, names) for subject, rows in own.items()} for question, own in found.items()
+    }
 
 
 def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
@@ -116,27 +118,25 @@ def _subjects(cell: Cell, plan: Plan) -> list[Subject]:
     return [(similarity, config, method, method_config, budget) for budget in budgets]
 
 
-def _answer(rows: list[dict[str, Any]]) -> _Answer:
-    """An answer made from the rows of all seeds, which need not be about the same models."""
-    names = list(dict.fromkeys(name for row in rows for name in row["models"]["names"]))
+def _answer(rows: list[dict[str, Any]], names: list[str]) -> _Answer:
+    """An answer made from the rows of all seeds, which need not be about the same models.
+
+    Sums are by the suite's models, so that answers of two similarities are paired by model.
+    """
     numerator, denominator = np.zeros((2, len(names), len(names)))
     for row in rows:
         places = np.ix_(*[[names.index(name) for name in row["models"]["names"]]] * 2)
         numerator[places] += row["models"]["numerator"]
         denominator[places] += row["models"]["denominator"]
-    sums, first, (low, high) = OfModels(numerator, denominator), rows[0], rows[0]["bounds"]
+    first, (low, high) = rows[0], rows[0]["bounds"]
     bounds = (-np.inf if low is None else low, np.inf if high is None else high)
-    return _Answer(sums, first["n"], first["higher_is_better"], first["is_main"], bounds, model_replicates(sums))
+    sums = OfModels(numerator, denominator, bounds)
+    return _Answer(sums, first["n"], first["higher_is_better"], first["is_main"], model_replicates(sums))
 
 
 def _tiers(found: Mapping[Subject, _Answer]) -> dict[Subject, int | None]:
-    signs = [1 if answer.higher_is_better else -1 for answer in found.values()]
-    means = [sign * answer.sums.value for sign, answer in zip(signs, found.values(), strict=True)]
-    drawn = [
-        None if answer.replicates is None else sign * answer.replicates
-        for sign, answer in zip(signs, found.values(), strict=True)
-    ]
-    return dict(zip(found, tiers(means, drawn), strict=True))
+    means = [answer.sums.value if answer.higher_is_better else -answer.sums.value for answer in found.values()]
+    return dict(zip(found, tiers(means, [answer.replicates for answer in found.values()]), strict=True))
 
 
 def _best(found: Mapping[Subject, _Answer]) -> _Answer | None:
@@ -145,13 +145,13 @@ def _best(found: Mapping[Subject, _Answer]) -> _Answer | None:
     )
 
 
-def _difference(name: str, answer: _Answer, other: _Answer, drawn: Replicates | None) -> dict[str, float | None]:
-    """The answer less another one, with an interval; `drawn` has the other's replicates, paired with the answer's."""
-    both = None if answer.replicates is None or drawn is None else answer.replicates - drawn
-    span = answer.bounds[1] - answer.bounds[0]
-    return {name: answer.sums.value - other.sums.value, **_ends(f"{name}_", both, (-span, span))}
+def _difference(name: str, answer: _Answer, other: _Answer, is_paired: bool = True) -> dict[str, float | None]:
+    """The answer less another one, with an interval; paired if both are about the same models."""
+    a, b = answer.replicates, other.replicates
+    between = None if a is None or b is None else contrast(a, b, is_paired)
+    return {name: answer.sums.value - other.sums.value, **_ends(f"{name}_", between)}
 
 
-def _ends(prefix: str, drawn: Replicates | None, bounds: tuple[float, float]) -> dict[str, float | None]:
-    low, high = (None, None) if drawn is None else np.clip(interval(drawn), *bounds)
+def _ends(prefix: str, values: Replicates | None) -> dict[str, float | None]:
+    low, high = (None, None) if values is None else interval(values)
     return {f"{prefix}low": low, f"{prefix}high": high}

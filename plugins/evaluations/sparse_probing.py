@@ -17,7 +17,8 @@ have no part in the scores: a latent whose codes are c times as large, on a row 
 probed alike, and a loud channel is not taken for one that tells. Metrics are those of the test documents, averaged over
 tasks. Documents with and without the label weigh the same, as in sets with equally many of either, so that rare labels
 are no easier: guesses have accuracy and AUC .5. The intervals come from drawing the test documents of each label anew,
-1,000 times and the same for all probes; they do not say what other training documents would have given.
+1,000 times and the same for all probes, as the module `probe_intervals` says; they do not say what other training
+documents would have given.
 
     tasks         number of different questions
     accuracy_x    share of documents that are classified rightly; x is latents_K, channels_K or all_channels
@@ -42,9 +43,9 @@ from jaxtyping import Bool, Float, Int
 
 import harness
 from harness.plugins.evaluations import SparseProbingConfig
+from harness.plugins.evaluations.probe_intervals import interval_of_share
 
 N_REPLICATES = 1000
-LEVEL = 0.95
 SCORES = ("accuracy", "f1", "auc")
 _MAX_BYTES = 8e9
 _DECIMALS = 4
@@ -64,6 +65,11 @@ class Task(NamedTuple):
     has_label: Bool[Array, " documents"]
     drawn: Float[Array, "replicates+1 q"]
     """Number of times that each replicate counts each test document; the first line counts all once."""
+
+    @property
+    def sizes(self) -> Int[Array, 2]:
+        """The numbers of test documents without the label and with it."""
+        return np.bincount(self.has_label[self.test].astype(int), minlength=2)
 
 
 class SparseProbing:
@@ -85,7 +91,9 @@ class SparseProbing:
         codes = _mean_codes(decomposition, context)
         latents = {f"latents_{k}": self._probe(tasks, codes, k) if k <= m else f"there are {m} latents" for k in ks}
         n_tasks = harness.TableRow("tasks", len(tasks), n_test)
-        return [n_tasks, *(row for x, found in (latents | channels).items() for row in _table_rows(x, found, n_test))]
+        rarest = min(int(task.sizes.min()) for task in tasks)
+        found = (latents | channels).items()
+        return [n_tasks, *(row for x, scores in found for row in _table_rows(x, scores, n_test, rarest))]
 
     def _without_decomposition(
         self, context: harness.EvaluationContext
@@ -188,14 +196,13 @@ def _scores(task: Task, odds: Float[Array, " q"]) -> Scores:
     return np.stack([(true_rate + 1 - false_rate) / 2, 2 * true_rate / (1 + true_rate + false_rate), auc], axis=1)
 
 
-def _table_rows(x: str, found: Scores | str, n_test: int) -> Iterator[harness.TableRow]:
-    tail = (1 - LEVEL) / 2
+def _table_rows(x: str, found: Scores | str, n_test: int, rarest: int) -> Iterator[harness.TableRow]:
     for i, score in enumerate(SCORES):
         names = f"{score}_{x}", f"{score}_{x}_low", f"{score}_{x}_high"
         if isinstance(found, str):
             values: Sequence[Any] = (None, None, None)
         else:
-            values = (found[0, i], *np.quantile(found[1:, i], [tail, 1 - tail]))
+            values = (found[0, i], *interval_of_share(found[0, i], found[1:, i].std(), max(2, rarest)))
         for name, value, better in zip(names, values, (True, None, None), strict=True):
             reason = found if isinstance(found, str) else None
             yield harness.TableRow(name, None if value is None else float(value), n_test, better, reason)

@@ -64,7 +64,9 @@ def test_a_latent_that_marks_the_label_is_found() -> None:
     x[documents % 3 == 0, 17] += 50
     found = values(x, documents, labels, ks=[1, 2])
     assert found["auc_latents_1"] == found["accuracy_latents_1"] == found["f1_latents_1"] == 1
-    assert found["auc_latents_1_low"] == found["auc_latents_1_high"] == 1 and found["tasks"] == 1
+    # All of 12 test documents on cookery are right: that is no more than Clopper and Pearson allow.
+    low = pytest.approx(0.025 ** (1 / 12))
+    assert (found["auc_latents_1_low"], found["auc_latents_1_high"], found["tasks"]) == (low, 1, 1)
     for score in sparse_probing.SCORES:
         assert found[f"{score}_latents_2"] == pytest.approx(found[f"{score}_channels_2"])  # these latents are channels
 

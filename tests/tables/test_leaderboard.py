@@ -11,7 +11,7 @@ import pytest
 
 from harness import Metric
 from harness.planning.plan import Plan
-from harness.registry.metric import TAKEN_NAMES, ends
+from harness.registry.metric import TAKEN_NAMES, interval_columns
 from harness.report.sheets import sheet
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
@@ -62,7 +62,7 @@ def test_the_names_of_its_own_columns_are_taken(tmp_path: Path) -> None:
     """Else an evaluation could declare a metric of that name, and one of the two would be lost."""
     plan, board = _board(tmp_path, [0])
     metrics = Declared.of(plan.suite).columns
-    own = set(board) - set(metrics) - {end for name in metrics for end in ends(name)}
+    own = set(board) - set(metrics) - {column for name in metrics for column in interval_columns(name)}
     assert own <= set(TAKEN_NAMES) and {"method", "tier", "total_seconds", "method_label"} <= own
     assert set(SIDE) <= set(TAKEN_NAMES)
 
@@ -82,6 +82,7 @@ def test_methods_are_ranked_where_their_l0_is_equal(tmp_path: Path) -> None:
     assert by_k[2] and not by_k[4]
     for line in place.itertuples():
         assert line.explained_variance_low < line.explained_variance < line.explained_variance_high
+        assert line.explained_variance_documents == N_DOCUMENTS
         assert (line.fit_seconds, line.total_seconds, line.seeds) == (3.0, 10.0, 3)
 
 
@@ -119,7 +120,7 @@ def test_a_metric_called_value_is_shown_with_its_own_interval() -> None:
 def test_one_seed_ranks_nobody(tmp_path: Path) -> None:
     _, board = _board(tmp_path, [0])
     assert board["tier"].isna().all() and board["explained_variance_low"].isna().all()
-    assert board["explained_variance"].notna().all()
+    assert board["explained_variance"].notna().all() and board["explained_variance_documents"].isna().all()
 
 
 def test_a_metric_that_is_undefined_in_one_seed_has_no_mean(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Intervals of values that rest on few units: documents, models or latents, and seeds.
+
+The error of a value is Σ_u parts_u over its units, so Σ parts² estimates its variance, with `freedom` degrees of
+freedom; seeds, where there are several, add σ²/s, of which the units' own luck explains a part. The 95 % interval is
+
+    value − √v · b(±t),   v = Σ parts² + v_seeds,   b(t) = 3/g · ((1 + g (t − g/6))^⅓ − 1)
+
+b bends Student's t by the skewness g of the value's error (Hall 1992, "On the removal of skewness by transformation",
+JRSS B 54); without skewness the interval is value ± t √v. t has the degrees of freedom of both parts (Satterthwaite
+1946), and the interval is never narrower than seeds alone would make it. v_seeds is what the values of the seeds vary
+by, beyond what units explain; two seeds can't tell one from the other, so all of it counts.
+
+Where all units agree on the lowest or the highest value that there can be, as shares of 0 and 1 do, nothing is seen of
+how they vary. The interval then ends where n units would still agree one time in 40: at 1 − .025^(1/n) of the range
+from the value (Clopper & Pearson 1934), with n the number of units that weigh the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+_TAIL = (1 - LEVEL) / 2
+ROUNDING = 1e-12
+"""Differences below this share of a value are those of sums in another order."""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A value, and by how much it would differ on other units and with other seeds."""
+
+    value: float
+    parts: Float[np.ndarray, " units"]
+    """Part of each unit in the error of the value, widened so that Σ parts² is its variance."""
+    n_units: float
+    """Number of units that weigh the same and tell as much: 1/Σw² of those with shares w (Kish 1965)."""
+    freedom: float
+    """Degrees of freedom of Σ parts²."""
+    skewness: float
+    """Skewness of the error that units bring."""
+    n_seeds: int = 1
+    seed_variance: float = 0.0
+    """Variance of a mean over as many seeds, by how their values vary."""
+    residual_variance: float = 0.0
+    """Part of `seed_variance` that comes from units which differ from seed to seed."""
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    """The lowest and the highest value that there can be."""
+
+    @property
+    def is_constant(self) -> bool:
+        """True if no unit and no seed differs from the others."""
+        spread = np.sqrt((self.parts**2).sum() + self.seed_variance)
+        return bool(spread <= ROUNDING * max(1.0, abs(self.value)))
+
+
+def interval(values: Replicates) -> tuple[float, float]:
+    """The ends of the 95 % interval, within the bounds of what there can be."""
+    if values.is_constant:
+        return _around_a_bound(values)
+    of_units, of_seeds, last_seed = float((values.parts**2).sum()), 0.0, max(1, values.n_seeds - 1)
+    if values.n_seeds > 1:
+        explained = values.residual_variance if values.n_seeds > 2 else 0.0
+        of_seeds = max(0.0, values.seed_variance - explained)
+    variance = of_units + of_seeds
+    uncertain = of_units**2 / values.freedom + (values.seed_variance**2 / last_seed if of_seeds else 0.0)
+    deviation = np.sqrt(variance)
+    t = max(_student(variance**2 / uncertain), _student(last_seed) * np.sqrt(of_seeds) / deviation)
+    skewness = values.skewness * (of_units / variance) ** 1.5
+    ends = [values.value - deviation * _bent(end, skewness) for end in (t, -t)]
+    low, high = np.clip(ends, *values.bounds)
+    return float(low), float(high)
+
+
+def contrast(a: Replicates, b: Replicates, is_paired: bool = True) -> Replicates:
+    """The value of a less that of b, on the same units or on others; of values without seeds."""
+    span = max(a.bounds[1] - b.bounds[0], b.bounds[1] - a.bounds[0])
+    value, bounds = a.value - b.value, (-span, span)
+    if is_paired:
+        parts, freedom = a.parts - b.parts, min(a.freedom, b.freedom)
+    else:
+        variances = (a.parts**2).sum(), (b.parts**2).sum()
+        parts = np.concatenate([a.parts, -b.parts])
+        uncertain = variances[0] ** 2 / a.freedom + variances[1] ** 2 / b.freedom
+        freedom = float(sum(variances) ** 2 / uncertain) if uncertain else min(a.freedom, b.freedom)
+    return Replicates(value, parts, min(a.n_units, b.n_units), freedom, skewness_of(parts), bounds=bounds)
+
+
+def skewness_of(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"] | None = None) -> float:
+    """Skewness of Σ w v, with v as skewed as the given values: theirs times Σ w³ / (Σ w²)^1.5.
+
+    The values count alike, whatever their weights: by few heavy ones it would be no better than a guess.
+    """
+    if weights is None:
+        weights = np.ones(len(values))
+    from_mean = values - values.mean()
+    spread = np.sqrt(np.mean(from_mean**2))
+    if not spread > ROUNDING * np.abs(values).max(initial=0.0):
+        return 0.0
+    own = np.mean((from_mean / spread) ** 3)
+    return float(own * (weights**3).sum() / (weights**2).sum() ** 1.5)
+
+
+def kish(weights: Float[np.ndarray, " n"]) -> float:
+    """The number of units of equal weight that tell as much as these: (Σ w)² / Σ w² (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _student(freedom: float) -> float:
+    return float(stdtrit(freedom, 1 - _TAIL))
+
+
+def _bent(t: float, skewness: float) -> float:
+    """Hall's transformation, inverted."""
+    if abs(skewness) < 1e-6:
+        return t
+    return float(3 / skewness * (np.cbrt(1 + skewness * (t - skewness / 6)) - 1))
+
+
+def _around_a_bound(values: Replicates) -> tuple[float, float]:
+    (lowest, highest), value = values.bounds, values.value
+    reach = (highest - lowest) * (1 - _TAIL ** (1 / values.n_units))
+    if np.isfinite(reach) and np.isclose(value, highest, rtol=0, atol=ROUNDING):
+        return highest - reach, highest
+    if np.isfinite(reach) and np.isclose(value, lowest, rtol=0, atol=ROUNDING):
+        return lowest, lowest + reach
+    return value, value
