@@ -197,27 +197,43 @@ class _Resolver:
             if len(set(values)) < len(values):
                 twice = next(model.label for model, value in zip(found, values, strict=True) if values.count(value) > 1)
                 self.problems.append(f"models: two entries have the {name} of {twice!r}; give each model one entry.")
+        self.sites(found)
         families = {model.family for model in found}
         for control in {model.control_of for model in found} - {None, *families}:
             self.problems.append(f"models: control_of names {control!r}; there are {', '.join(sorted(families))}.")
         return found
 
+    def sites(self, models: list[ModelEntry]) -> None:
+        """Check that of every site some model has the block, as far as that is known without loading them."""
+        for site in dict.fromkeys(site for model in models for site in model.sites):
+            asked = [model for model in models if site in model.sites]
+            if all(model.lacks(site) for model in asked):
+                lacking = "; ".join(str(model.lacks(site)) for model in asked[:3])
+                self.problems.append(f"sites: no model has {site}: {lacking}.")
+
     def model(self, item: Mapping[str, Any], config: SuiteConfig, where: str) -> Iterator[ModelEntry]:
         params = dict(item)
         label, family, sites = params.pop("label", None), params.pop("family", None), params.pop("sites", None)
         control_of = params.pop("control_of", None)
+        for key, value in (("label", label), ("family", family), ("control_of", control_of)):
+            if value is not None and not (isinstance(value, str) and value):  # YAML reads 007 and no as 7 and false
+                self.problems.append(f"{where}.{key}: {value!r} is no name; write it in quotes.")
+                return
         sites = sites or config.sites
         if not sites or not isinstance(sites, list):
             self.problems.append(f"{where}.sites: name at least one site, such as [resid_post.6], here or as sites.")
             return
+        n_problems = len(self.problems)
         for site in sites:
             with self.collecting(where):
                 parse_site(site)
+        if len(self.problems) > n_problems:
+            return
         for entry in self.expand("model", params, where, {"dtype": config.dtype, _DEVICE: config.device}):
             name = str(label or entry.params.get("path") or entry.label)
             with self.collecting(where):
                 sites = tuple(dict.fromkeys(sites))
-                yield ModelEntry(entry, name, str(family or name), sites, self.shape(entry), control_of)
+                yield ModelEntry(entry, name, family or name, sites, self.shape(entry), control_of)
 
     def shape(self, entry: Entry) -> Mapping[str, int] | None:
         config = self.catalog.config("model", entry.name, dict(entry.params))
