@@ -2,8 +2,8 @@
 
 SUITES = """
 A suite says what to compare with what. It is one of those below, or a file `conf/suite/NAME.yaml` in the working
-folder (`suite=FOLDER/NAME` in a folder there), whose first line is `# @package _global_`. Every key can be overridden on
-the command line: `harness run suite=smoke 'seeds=[0,1]'`.
+folder (`suite=FOLDER/NAME` in a folder there), whose first line is `# @package _global_`. Every key can be overridden
+on the command line: `harness run suite=smoke 'seeds=[0,1]'`.
 """.strip()
 
 KEYS = {
