@@ -55,7 +55,9 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
     """The package with the only version that is accepted."""
-    return {"package": PACKAGES[config.name].requirement, "dtype": config.dtype, **_drawn(config)}
+    package = PACKAGES[config.name]
+    rows = {} if package.rows_version == 1 else {"rows_version": package.rows_version}
+    return {"package": package.requirement, "dtype": config.dtype, **_drawn(config), **rows}
 
 
 def _drawn(config: HFConfig | PackagedConfig) -> dict[str, int]:
