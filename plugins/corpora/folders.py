@@ -28,11 +28,11 @@ def listed(names: Sequence[str]) -> str:
 
 @dataclass
 class Found:
-    """What paths lead to."""
+    """The files that paths lead to, and the others that lie there."""
 
     files: list[Path] = field(default_factory=list)
     left_out: list[Path] = field(default_factory=list)
-    """What folders hold that is not read: hidden, broken or of another format."""
+    """Entries of folders that are not read: hidden, broken or of another format."""
 
     @property
     def omission(self) -> str:
