@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.contracts.sites import parse_site
 from harness.contracts.spending import PRICES, Prices
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, suggest
 from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.metric import Metric
@@ -136,6 +136,7 @@ class _Resolver:
         """The model that a scorer or explainer asks for embeddings; where none asks, it is not looked up."""
         asking = [asker.name for asker in askers if "embed" in asker.needs]
         if not asking or config.encoder == JUDGE:
+            self.unasked("model", config.encoder, "encoder")
             return None
         if config.encoder is None:
             self.problems.append(
@@ -153,6 +154,7 @@ class _Resolver:
         """The judge, where a scorer or explainer asks one; it must be able to answer all of them."""
         needs = {need: asker.name for asker in askers for need in asker.needs if need in config.asked_of_judge}
         if not needs:
+            self.unasked("judge", config.judge, "judge")
             return None
         judges = {name: self.catalog.find("judge", name).spec.provides for name in self.catalog.names("judge")}
         able = [name for name, provided in judges.items() if needs.keys() <= set(provided)]
@@ -179,6 +181,16 @@ class _Resolver:
         if params.get(_DEVICE) == "auto":  # set only now, so that the label, a column of tables, does not name it
             params[_DEVICE] = config.device
         return dataclasses.replace(found[0], params=params)
+
+    def unasked(self, kind: str, item: Any, where: str) -> None:
+        """Check the words of an entry that nothing in the suite asks, but not what they lead to."""
+        item = {kind: item} if isinstance(item, str) and item != JUDGE else item
+        if isinstance(item, Mapping) and isinstance(item.get(kind), str):
+            with self.collecting(where):
+                config = self.catalog.find(kind, item[kind]).spec.config
+                known = parameters.field_types(config) if config else {}
+                for key in item.keys() - {kind, "label", "family", "control_of", *known}:
+                    self.problems.append(f"{where}.{key}: unknown key.{suggest(key, known)}")
 
     def models(self, config: SuiteConfig) -> list[ModelEntry]:
         own = [isinstance(item, Mapping) and bool(item.get("sites")) for item in config.models]

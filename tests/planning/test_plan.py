@@ -163,7 +163,7 @@ def test_a_judge_is_part_of_the_scores_that_ask_it_and_of_no_others(tmp_path: Pa
     assert lost == {"asking"}
     unjudged = plan_of(_scored_suite(tmp_path, scorers=scorers[:2]))
     assert _keys(unjudged) < _keys(plans[0])  # a judge makes nothing stale
-    assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="nobody"))) == _keys(unjudged)
+    assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="talker"))) == _keys(unjudged)
 
 
 def test_a_judge_that_is_the_encoder_is_part_of_the_scores_that_ask_for_embeddings(tmp_path: Path) -> None:
