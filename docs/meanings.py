@@ -2,8 +2,8 @@
 
 SUITES = """
 A suite says what to compare with what. It is one of those below, or a file `conf/suite/NAME.yaml` in the working
-folder, whose first line is `# @package _global_`. Every key can be overridden on the command line:
-`harness run suite=smoke 'seeds=[0,1]'`.
+folder (`suite=FOLDER/NAME` in a folder there), whose first line is `# @package _global_`. Every key can be overridden
+on the command line: `harness run suite=smoke 'seeds=[0,1]'`.
 """.strip()
 
 KEYS = {
@@ -21,7 +21,7 @@ KEYS = {
     "context": "Length of a window in tokens; documents are cut into windows.",
     "evaluation_share": "Share of the documents for evaluation; no document is in two splits.",
     "interp_share": "Share of the documents for scoring latents.",
-    "max_norm_multiple": "Rows whose norm is above this multiple of the median are masked.",
+    "max_norm_multiple": "Rows whose norm is above this multiple of the median (rows of zeros left out) are masked.",
     "max_disk_gb": "Most disk that a run may take; one that would take more is refused before it starts.",
     "dtype": "Precision in which models run and rows are stored. Methods learn in float32.",
     "device": "Device to compute on; `auto` takes cuda, then mps, then cpu.",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.capturing.activations import TensorActivations
 from harness.capturing.capture import capture
+from harness.capturing.masking import typical_norm
 from harness.capturing.replays import Replays, number_documents
 from harness.contracts.corpus import Document
 from harness.contracts.evaluation import EvaluationContext
@@ -60,7 +60,8 @@ def evaluation_context(
         site: where the decomposition was fitted, such as `"resid_post.6"`.
         context: tokens in a window.
         fit_x: the rows that it was fitted on. Their mean is what mean-ablation puts in; without them there is none.
-        max_norm_multiple: rows with a norm above this multiple of the median norm of `fit_x` are masked.
+        max_norm_multiple: rows with a norm above this multiple of the median norm of `fit_x`, its rows of zeros left
+            out, are masked.
         labels: of each text, such as `{"topic": "law"}`.
     """
     if labels is not None and len(labels) != len(texts):
@@ -90,6 +91,6 @@ def _beyond(x: Float[Tensor, "n d"], fit_x: Float[Tensor, "m d"] | None, multipl
     """
     if fit_x is None:
         return torch.zeros(len(x), dtype=torch.bool)
-    typical = float(np.median(fit_x.norm(dim=1, dtype=torch.float64).cpu().numpy()))
-    found: Tensor = x.norm(dim=1, dtype=torch.float64) <= multiple * typical
-    return ~found
+    typical = typical_norm(fit_x.norm(dim=1, dtype=torch.float64))
+    norms: Tensor = x.norm(dim=1, dtype=torch.float64)
+    return ~((norms <= multiple * typical) & torch.isfinite(norms))

@@ -1,6 +1,6 @@
 """Benchmarks decompositions of language-model activations. Every `key=value` is a Hydra override of a suite.
 
-Exit codes: 0 all done, 1 some cells failed, 2 usage or config error.
+Exit codes: 0 all done, 1 some cells failed or all were skipped, 2 usage or config error.
 """
 
 from __future__ import annotations

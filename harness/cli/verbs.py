@@ -165,12 +165,12 @@ def _store(name: str) -> Store:
 
 def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
     """The plan that the last run of a suite wrote down, unless overrides ask for another."""
-    from harness.planning.config import compose, load_resolved
+    from harness.planning.config import compose, default_name, load_resolved
     from harness.planning.plan import build_plan
     from harness.storage.store import RESOLVED
 
     named = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("suite", "name")}
-    store = _store(named.get("name") or named.get("suite") or "")
+    store = _store(named.get("name") or default_name(named.get("suite", "")))
     stored = store.results / RESOLVED
     if len(named) == len(words) > 0 and stored.exists():
         suite, catalog = load_resolved(stored)
@@ -247,6 +247,9 @@ def _summary(plan: Plan, store: Store, ended: Outcome) -> int:
         record = store.record(cell.key)
         log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
         complain(f"failed: {cell.label}: {state.reason}{log}")
+    if ended.skipped and not ended.has_answers:
+        complain("nothing that the suite asks could be done: what it rests on was skipped, for the reasons above.")
+        return SOME_FAILED
     return SOME_FAILED if ended.failed or ended.counts["to do"] else ALL_DONE
 
 

@@ -26,7 +26,7 @@ class Site(NamedTuple):
 
 def parse_site(text: str) -> Site:
     """`resid_post.15` as a Site."""
-    match = re.fullmatch(r"([a-z_]+)\.(\d+)", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"([a-z_]+)\.(0|[1-9][0-9]*)", text) if isinstance(text, str) else None
     if match is None:
         raise ConfigError(f"site {text!r}: write <kind>.<layer>, such as resid_post.6. Kinds: {', '.join(SITE_KINDS)}.")
     kind, layer = match[1], int(match[2])

@@ -6,7 +6,6 @@ Configs come with the package; a `conf/` folder in the working folder adds to th
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,32 +14,32 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError, suggest
+from harness.planning import overrides as own_overrides
+from harness.planning import own_configs
 from harness.planning.resolver import resolve
 from harness.planning.suite import Suite, SuiteConfig
 from harness.registry.plugin_manager import Catalog, load_catalog
-
-_CORPUS_NAME = re.compile(r"corpus=[\w.-]+")
-_KEY_VALUE = re.compile(r"[^=]+=")
 
 
 def compose(overrides: Sequence[str]) -> tuple[Suite, Catalog]:
     """The suite that `suite=S key=value ...` describes, and the plugins it was checked against."""
     with _hydra():
-        # To Hydra `corpus=NAME` would be a choice from the group conf/corpus/, merged into what the suite has.
-        corpora = [text.partition("=")[2] for text in overrides if _CORPUS_NAME.fullmatch(text)]
         suite = _choice(overrides)
-        raw = _compose_raw([text for text in overrides if not _CORPUS_NAME.fullmatch(text)], suite)
-        raw.setdefault("name", suite)
-        return _resolve(raw | {"corpus": corpora[-1]} if corpora else raw)
+        raw = _compose_raw([text for text in overrides if not text.startswith("suite=")], suite)
+        raw.setdefault("name", default_name(suite))
+        return _resolve(raw)
+
+
+def default_name(suite: str) -> str:
+    """The name of a suite's results where none is given; one in a folder, `sub/deep`, is `sub.deep`."""
+    return suite.replace("/", ".")
 
 
 def load_resolved(path: Path) -> tuple[Suite, Catalog]:
@@ -51,7 +50,7 @@ def load_resolved(path: Path) -> tuple[Suite, Catalog]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} can't be read: {reason}. `harness run` writes it anew.") from None
@@ -84,20 +83,9 @@ def _resolve(raw: Any) -> tuple[Suite, Catalog]:
     return resolve(raw, catalog, _preset), catalog
 
 
-class _WorkingFolder(SearchPathPlugin):
-    """Adds `conf/` of the working folder to the places where configs are found."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = Path.cwd() / "conf"
-        is_package = (own / "config.yaml").exists()  # the harness's own checkout
-        if own.is_dir() and not is_package:
-            search_path.append(provider="working folder", path=f"file://{own}")
-
-
 @contextmanager
 def _hydra() -> Iterator[None]:
-    if _WorkingFolder not in Plugins.instance().discover(SearchPathPlugin):
-        Plugins.instance().register(_WorkingFolder)
+    own_configs.register()
     GlobalHydra.instance().clear()
     with initialize_config_module("harness.conf", version_base="1.3"):
         yield
@@ -105,60 +93,72 @@ def _hydra() -> Iterator[None]:
 
 def _choice(overrides: Sequence[str]) -> str:
     """The chosen suite, or an error that lists the choices."""
-    names = [text.partition("=")[2] for text in overrides if text.startswith("suite=")]
-    choices = GlobalHydra.instance().config_loader().get_group_options("suite")
+    names = list(dict.fromkeys(text.partition("=")[2] for text in overrides if text.startswith("suite=")))
+    choices = _options("suite")
     if not names:
         raise ConfigError(f"which suite? Give suite=NAME. Valid: {', '.join(choices)}.")
-    if names[-1] not in choices:
-        raise ConfigError(f"suite: unknown suite {names[-1]!r}.{suggest(names[-1], choices)}")
-    return names[-1]
+    if len(names) > 1:
+        raise ConfigError(f"suite: {' and '.join(names)} are given; give one.")
+    try:
+        _check(names[0], "suite", choices)
+    except ConfigError as error:
+        raise ConfigError(f"suite: {error}") from None
+    return names[0]
+
+
+def _options(group: str) -> list[str]:
+    """The configs of a group, those in folders below it as `folder/name`."""
+    loader = GlobalHydra.instance().config_loader()
+    folders = loader.get_group_options(group, ObjectType.GROUP)
+    below = [f"{folder}/{name}" for folder in folders for name in _options(f"{group}/{folder}")]
+    return [*loader.get_group_options(group), *below]
+
+
+def _check(name: str, group: str, choices: Sequence[str]) -> None:
+    """Raise a ConfigError if a config does not exist, or is not the one that a user means."""
+    if name not in choices:
+        raise ConfigError(f"unknown {group} {name!r}.{own_configs.unread(group, name)}{suggest(name, choices)}")
+    own_configs.refuse_hidden(group, name)
 
 
 def _compose_raw(overrides: Sequence[str], suite: str) -> dict[str, Any]:
-    rest = [_lenient(text) for text in overrides if not text.startswith("suite=")]
-    try:
-        raw = _to_dict("config", [f"suite={suite}", *rest])
-    except ConfigError:
-        _to_dict("config", [f"suite={suite}"])  # raises if the suite itself is at fault
-        raise ConfigError([problem for text in rest if (problem := _problem(suite, text))]) from None
-    if "suite" in raw:
+    config = _composed("config", [f"suite={suite}"])
+    if "suite" in config:
         raise ConfigError(f"conf/suite/{suite}.yaml: its first line must be `# @package _global_`.")
-    return raw
+    own_overrides.apply(overrides, config, _options)
+    return _resolved(config, f"suite {suite}")
 
 
-def _to_dict(name: str, overrides: list[str]) -> dict[str, Any]:
-    """Compose a config with Hydra; a ConfigError says what is wrong with the files or the overrides."""
+def _composed(name: str, chosen: list[str]) -> DictConfig:
+    """Compose a config with Hydra; a ConfigError says what is wrong with the files."""
+    with _refusing(", ".join([name, *chosen])):
+        return hydra_compose(name, overrides=chosen)
+
+
+def _resolved(config: DictConfig, where: str) -> dict[str, Any]:
+    """A config as plain values, which may refer to each other as `${key}`."""
+    with _refusing(where):
+        values = OmegaConf.to_container(config, resolve=True)
+    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+
+
+@contextmanager
+def _refusing(where: str) -> Iterator[None]:
+    """Turn errors of Hydra and of the files it reads into a ConfigError."""
     try:
-        composed = OmegaConf.to_container(hydra_compose(name, overrides=overrides), resolve=True)
+        yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        reason = " ".join(str(cause).split())
-        raise ConfigError(f"{', '.join([name, *overrides])}: can't be composed: {reason}") from error
-    return {str(key): value for key, value in composed.items()} if isinstance(composed, dict) else {}
-
-
-def _lenient(override: str) -> str:
-    """Let unknown keys through Hydra, so that they are reported with all other problems, and with suggestions."""
-    if not _KEY_VALUE.match(override) or override[0] in "+~" or override.startswith("hydra."):
-        return override
-    return f"++{override}"
-
-
-def _problem(suite: str, override: str) -> str | None:
-    try:
-        _to_dict("config", [f"suite={suite}", override])
-    except ConfigError as error:
-        reason = str(error).partition("can't be composed: ")[2]
-        return f"override {override.removeprefix('++')!r}: {reason} Write key=value, quoted for the shell."
-    return None
+        raise ConfigError(f"{where}: can't be composed: {' '.join(str(cause).split())}") from error
 
 
 def _preset(group: str, name: str) -> dict[str, Any]:
     """The entry in `conf/<group>/<name>.yaml`."""
-    options = GlobalHydra.instance().config_loader().get_group_options(group)
-    if name not in options:
-        raise ConfigError(f"unknown {group} {name!r}.{suggest(name, options)}")
-    composed = _to_dict(f"{group}/{name}", [])
-    if not isinstance(composed.get(group), dict):
-        raise ConfigError(f"conf/{group}/{name}.yaml is not a mapping of a {group} and its parameters.")
-    return dict(composed[group])
+    _check(name, group, _options(group))
+    where = f"conf/{group}/{name}.yaml"
+    entry: Any = _resolved(_composed(f"{group}/{name}", []), where)
+    for part in f"{group}/{name}".split("/")[:-1]:  # Hydra puts what a file holds below the names of its folders
+        entry = entry.get(part) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where} is not a mapping of a {group} and its parameters.")
+    return entry

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.contracts.sites import parse_site
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
 from harness.planning.fits import CapturedSite, Fit
@@ -129,11 +128,8 @@ class _Planner:
         }
         models = {"model": model.entry.call, "corpus": corpus and corpus.call}
         work = {**source, **models, "max_disk_gb": config.max_disk_gb}
-        layer = parse_site(site).layer
-        n_layers = model.shape["n_layers"] if model.shape else None
         of_fit = self.budget_note(tokens) if split == "fit" else ""
         of_fit += "" if draw is None else f", seed {draw}"
-        too_deep = f"{model.label} has {n_layers} blocks, 0 to {n_layers - 1}" if n_layers else None
         return self.add(
             {**source, "site": site},
             kind="capture",
@@ -146,7 +142,7 @@ class _Planner:
                 "seed": draw,
                 "plugin_version": model.entry.version,
             },
-            skipped=too_deep if n_layers is not None and layer >= n_layers else None,
+            skipped=model.lacks(site),
         )
 
     def fits(self, site: CapturedSite) -> list[Fit]:

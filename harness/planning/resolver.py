@@ -17,7 +17,7 @@ from typing import Any
 from harness.contracts.origin import Origin
 from harness.contracts.sites import parse_site
 from harness.contracts.spending import PRICES, Prices
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, suggest
 from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.metric import Metric
@@ -137,6 +137,7 @@ class _Resolver:
         """The model that a scorer or explainer asks for embeddings; where none asks, it is not looked up."""
         asking = [asker.name for asker in askers if "embed" in asker.needs]
         if not asking or config.encoder == JUDGE:
+            self.unasked("model", config.encoder, "encoder")
             return None
         if config.encoder is None:
             self.problems.append(
@@ -154,6 +155,7 @@ class _Resolver:
         """The judge, where a scorer or explainer asks one; it must be able to answer all of them."""
         needs = {need: asker.name for asker in askers for need in asker.needs if need in config.asked_of_judge}
         if not needs:
+            self.unasked("judge", config.judge, "judge")
             return None
         judges = {name: self.catalog.find("judge", name).spec.provides for name in self.catalog.names("judge")}
         able = [name for name, provided in judges.items() if needs.keys() <= set(provided)]
@@ -181,6 +183,16 @@ class _Resolver:
             params[_DEVICE] = config.device
         return dataclasses.replace(found[0], params=params)
 
+    def unasked(self, kind: str, item: Any, where: str) -> None:
+        """Check the words of an entry that nothing in the suite asks, but not what they lead to."""
+        item = {kind: item} if isinstance(item, str) and item != JUDGE else item
+        if isinstance(item, Mapping) and isinstance(item.get(kind), str):
+            with self.collecting(where):
+                config = self.catalog.find(kind, item[kind]).spec.config
+                known = parameters.field_types(config) if config else {}
+                for key in item.keys() - {kind, "label", "family", "control_of", *known}:
+                    self.problems.append(f"{where}.{key}: unknown key.{suggest(key, known)}")
+
     def models(self, config: SuiteConfig) -> list[ModelEntry]:
         own = [isinstance(item, Mapping) and bool(item.get("sites")) for item in config.models]
         if config.sites and all(own):
@@ -198,27 +210,43 @@ class _Resolver:
             if len(set(values)) < len(values):
                 twice = next(model.label for model, value in zip(found, values, strict=True) if values.count(value) > 1)
                 self.problems.append(f"models: two entries have the {name} of {twice!r}; give each model one entry.")
+        self.sites(found)
         families = {model.family for model in found}
         for control in {model.control_of for model in found} - {None, *families}:
             self.problems.append(f"models: control_of names {control!r}; there are {', '.join(sorted(families))}.")
         return found
 
+    def sites(self, models: list[ModelEntry]) -> None:
+        """Check that of every site some model has the block, as far as that is known without loading them."""
+        for site in dict.fromkeys(site for model in models for site in model.sites):
+            asked = [model for model in models if site in model.sites]
+            if all(model.lacks(site) for model in asked):
+                lacking = "; ".join(str(model.lacks(site)) for model in asked[:3])
+                self.problems.append(f"sites: no model has {site}: {lacking}.")
+
     def model(self, item: Mapping[str, Any], config: SuiteConfig, where: str) -> Iterator[ModelEntry]:
         params = dict(item)
         label, family, sites = params.pop("label", None), params.pop("family", None), params.pop("sites", None)
         control_of = params.pop("control_of", None)
+        for key, value in (("label", label), ("family", family), ("control_of", control_of)):
+            if value is not None and not (isinstance(value, str) and value):  # YAML reads 007 and no as 7 and false
+                self.problems.append(f"{where}.{key}: {value!r} is no name; write it in quotes.")
+                return
         sites = sites or config.sites
         if not sites or not isinstance(sites, list):
             self.problems.append(f"{where}.sites: name at least one site, such as [resid_post.6], here or as sites.")
             return
+        n_problems = len(self.problems)
         for site in sites:
             with self.collecting(where):
                 parse_site(site)
+        if len(self.problems) > n_problems:
+            return
         for entry in self.expand("model", params, where, {"dtype": config.dtype, _DEVICE: config.device}):
             name = str(label or entry.params.get("path") or entry.label)
             with self.collecting(where):
                 sites = tuple(dict.fromkeys(sites))
-                yield ModelEntry(entry, name, str(family or name), sites, self.shape(entry), control_of)
+                yield ModelEntry(entry, name, family or name, sites, self.shape(entry), control_of)
 
     def shape(self, entry: Entry) -> Mapping[str, int] | None:
         config = self.catalog.config("model", entry.name, dict(entry.params))

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from harness.contracts.origin import Origin
+from harness.contracts.sites import parse_site
 from harness.contracts.task import ComparedSite
 from harness.planning.keys import canonical_json
 from harness.registry.metric import Metric
@@ -220,6 +221,13 @@ class ModelEntry:
     def has_own_rows(self) -> bool:
         """True for a model that brings activation rows of its own, and so needs no corpus."""
         return "rows" in self.entry.provides
+
+    def lacks(self, site: str) -> str | None:
+        """The reason why it has no such block, where that is known without loading it."""
+        n_layers = self.shape["n_layers"] if self.shape else None
+        if n_layers is None or parse_site(site).layer < n_layers:
+            return None
+        return f"{self.label} has {n_layers} blocks, 0 to {n_layers - 1}"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,14 @@ import importlib
 import json
 import os
 import sys
+import sysconfig
 import threading
 import time
 import traceback
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +27,9 @@ from harness.planning.suite import JudgeBudget
 from harness.registry.plugin_manager import load_catalog
 from harness.running.session import Session
 from harness.storage.store import Store
+
+_HARNESS = Path(__file__).parents[1]
+_LIBRARIES = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
 
 
 def main() -> None:
@@ -61,6 +68,22 @@ def _take_pipes() -> tuple[TextIO, TextIO]:
 
 
 def _run(cells: list[Cell], session: Session) -> None:
+    with warnings.catch_warnings():
+        warnings.showwarning = partial(_show_warning, session, warnings.showwarning)
+        _run_stage(cells, session)
+
+
+def _show_warning(session: Session, log: Callable[..., None], message: Warning, category: Any, *where: Any) -> None:
+    """Tell the user what the harness or a plugin file warns of; what libraries warn of is for the log."""
+    file = Path(where[0])
+    is_library = any(file.is_relative_to(folder) for folder in _LIBRARIES) and not file.is_relative_to(_HARNESS)
+    if issubclass(category, UserWarning) and file.is_file() and not is_library:
+        session.warn(str(message))
+    else:
+        log(message, category, *where)
+
+
+def _run_stage(cells: list[Cell], session: Session) -> None:
     try:
         importlib.import_module(f"harness.stages.{cells[0].kind}").run(cells, session)
     except KeyboardInterrupt:

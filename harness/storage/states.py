@@ -36,6 +36,9 @@ class Outcome:
     failed: list[tuple[Cell, State]]
     skipped: dict[str, list[Cell]]
     """Skipped cells by the reason."""
+    has_answers: bool
+    """True if a cell is done that answers what the suite asks: captures do it only in a suite that has nothing else,
+    fits only where nothing rests on them."""
 
 
 def outcome(plan: Plan, store: Store, before: Mapping[str, State] | None = None) -> Outcome:
@@ -49,15 +52,19 @@ def outcome(plan: Plan, store: Store, before: Mapping[str, State] | None = None)
     counts: Counter[str] = Counter()
     skipped: dict[str, list[Cell]] = {}
     failed = []
+    done: set[str] = set()
     for key, state in states(plan, store, before).items():
         # The next run takes up a cell whose upstream failed; to whoever reads the outcome of this one it was skipped.
         name = "skipped" if state.upstream_failed is not None else state.name
         counts[name] += 1
+        done |= {plan.cells[key].kind} if name == "done" else set()
         if name == "skipped":
             skipped.setdefault(state.reason or state.upstream_failed or "", []).append(plan.cells[key])
         elif name == "failed":
             failed.append((plan.cells[key], state))
-    return Outcome(counts, failed, skipped)
+    kinds = {cell.kind for cell in plan.cells.values()}
+    asked = kinds - {"capture", "fit"} or kinds - {"capture"} or kinds
+    return Outcome(counts, failed, skipped, has_answers=bool(done & asked))
 
 
 def states(plan: Plan, store: Store, before: Mapping[str, State] | None = None) -> dict[str, State]:

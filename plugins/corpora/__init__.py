@@ -33,7 +33,9 @@ class FilesConfig:
     """
 
     paths: list[str]
-    """Files, folders (searched through) and globs. Documents come in their order, and sorted within each of them."""
+    """Files, folders and globs. Documents come in their order, and sorted within each of them. Folders are searched
+    through, those behind links too; hidden files are no texts, packed ones are refused, and what else is not read is
+    named."""
     text_field: str = "text"
     """The field of `.jsonl`, or the column of `.parquet`, that holds the text."""
     label_fields: list[str] = field(default_factory=list)

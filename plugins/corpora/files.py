@@ -5,14 +5,14 @@ Invariant: the documents depend on the contents and relative order of the files,
 
 from __future__ import annotations
 
-import glob
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import harness
-from harness.plugins.corpora import FilesConfig
+from harness.plugins.corpora import FilesConfig, folders
 from harness.plugins.corpora.documents import Labelled, distinct_documents, read_record
 
 _PARQUET_BATCH_ROWS = 1024
@@ -23,53 +23,21 @@ class FilesCorpus:
 
     def __init__(self, config: FilesConfig) -> None:
         self._config = config
-        self._files = find_files(config.paths)
+        found = folders.find(config.paths)
+        self._files = found.files
+        if found.omission:
+            warnings.warn(f"corpus/files: {found.omission}", stacklevel=2)
 
     def documents(self) -> Iterator[harness.Document]:
         yield from distinct_documents(
-            labelled for path in self._files for labelled in _READERS[path.suffix](path, self._config)
+            labelled for path in self._files for labelled in _READERS[folders.format_of(path)](path, self._config)
         )
 
 
 def identity(config: FilesConfig) -> dict[str, Any]:
     """Checksums in order, with what decides how the files are read."""
-    files = [[path.suffix, harness.file_digest(path)] for path in find_files(config.paths)]
+    files = [[folders.format_of(path), harness.file_digest(path)] for path in folders.find(config.paths).files]
     return {"files": files, "text_field": config.text_field, "label_fields": config.label_fields}
-
-
-def find_files(entries: list[str]) -> list[Path]:
-    """The files behind paths, folders and globs: sorted within each entry, each file once.
-
-    Raises:
-        harness.ConfigError: an entry leads to no file, or to one of an unknown format.
-    """
-    found: dict[Path, None] = {}
-    problems = []
-    for number, entry in enumerate(entries):
-        files = _expand(Path(entry).expanduser())
-        if not files:
-            problems.append(
-                f"corpus/files.paths[{number}]: {entry!r} matches no file that ends in {', '.join(_READERS)} "
-                f"(working folder: {Path.cwd()})."
-            )
-        problems += [
-            f"corpus/files.paths[{number}]: {str(path)!r} ends in none of {', '.join(_READERS)}. Convert or rename it."
-            for path in files
-            if path.suffix not in _READERS
-        ]
-        found |= dict.fromkeys(path.absolute() for path in files)
-    if problems:
-        raise harness.ConfigError(problems)
-    return list(found)
-
-
-def _expand(path: Path) -> list[Path]:
-    if path.is_file():  # asked first: a file's name may hold the characters of a glob
-        return [path]
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in _READERS)
-    matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob refuses absolute patterns
-    return sorted(match for match in matches if match.is_file())
 
 
 def _read_txt(path: Path, config: FilesConfig) -> Iterator[Labelled]:

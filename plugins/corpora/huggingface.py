@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.plugins.corpora import HuggingFaceConfig
+from harness.plugins.corpora import HuggingFaceConfig, folders
 from harness.plugins.corpora.documents import Labelled, distinct_documents, read_record
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def identity(config: HuggingFaceConfig) -> dict[str, Any]:
     if folder.is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         parameters["path"] = [[str(path.relative_to(folder)), harness.file_digest(path)] for path in files]
+        if any(path.suffix == ".csv" for path in files):
+            parameters["csv"] = "texts"  # once numbers and missing values were found among them
     return parameters
 
 
@@ -50,12 +53,24 @@ def _open(config: HuggingFaceConfig) -> datasets.IterableDataset:
     except ImportError as error:
         raise harness.ConfigError(f"corpus/huggingface: {error}. Run: pip install datasets") from error
     try:
-        return datasets.load_dataset(
-            config.path, config.name, split=config.split, revision=config.revision, streaming=True
-        )
+        builder = datasets.load_dataset_builder(config.path, config.name, revision=config.revision)
+        if hasattr(builder.config, "converters"):  # a CSV file, in which pandas would find numbers and missing values
+            builder.config.converters = dict.fromkeys((config.text_field, *config.label_fields), str)
+            builder.config.keep_default_na, builder.config.na_values = False, [""]
+        _name_unread(config, builder.config.data_files or {})
+        return builder.as_streaming_dataset(split=config.split)
     except (OSError, ValueError) as error:  # no network, or no such dataset; no such configuration or split
         raise harness.ConfigError(
             f"corpus/huggingface: cannot open {config.path!r}: {error}\n"
             "Check path, name, split and revision, and the network (HF_ENDPOINT names a mirror); "
             "without one, use corpus/files or corpus/packaged."
         ) from error
+
+
+def _name_unread(config: HuggingFaceConfig, data_files: Mapping[Any, Sequence[str]]) -> None:
+    """Warn of files in a local folder that `datasets` passes over: behind links, or of endings it does not know."""
+    read = {Path(file).resolve() for files in data_files.values() for file in files}
+    found = folders.below(Path(config.path)) if Path(config.path).is_dir() else ()
+    unread = [str(path) for path in found if path.is_file() and path.resolve() not in read and path.suffix != ".md"]
+    if unread:
+        warnings.warn(f"corpus/huggingface: not read by datasets: {folders.listed(unread)}.", stacklevel=4)

@@ -62,8 +62,8 @@ class PackagedConfig:
 class StoredConfig:
     """The user's own rows: a folder with `<site>.safetensors` (tensor `x`) or `<site>.npy` for each site, `[n, d]`.
 
-    Beside them `rows.parquet` or `rows.csv` with the column `document`, and `window, position, start, end, special` if
-    known; and, if wanted, `stored.json` with `n_layers` and `tokenizer_hash`.
+    Beside them `rows.parquet` or `rows.csv` with the column `document`, whose ids are texts as they stand, and `window,
+    position, start, end, special` if known; and, if wanted, `stored.json` with `n_layers` and `tokenizer_hash`.
     """
 
     path: str
@@ -192,7 +192,7 @@ class SuperpositionConfig:
 SPECS: list[harness.ModelSpec] = [
     harness.ModelSpec(
         name="hf",
-        version=1,
+        version=2,
         summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
         config=HFConfig,
         factory="harness.plugins.models.hf:load",
@@ -210,7 +210,7 @@ SPECS: list[harness.ModelSpec] = [
     ),
     harness.ModelSpec(
         name="stored",
-        version=1,
+        version=2,
         summary="your own rows: safetensors or npy, with a rows table",
         config=StoredConfig,
         factory="harness.plugins.models.stored:Stored",

@@ -17,6 +17,7 @@ from harness import ConfigError
 from harness.plugins.models import HFConfig
 from harness.plugins.models.placement import load_as_nan
 from harness.plugins.models.planning import find_local
+from harness.plugins.models.tokenizer_rules import as_stated
 
 _WEIGHTLESS = (AutoConfig, AutoTokenizer)
 
@@ -42,7 +43,9 @@ def load_tokenizer(config: HFConfig) -> Any:
     # Where a folder has none of them, transformers makes up an empty tokenizer.
     if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in files):
         raise ConfigError(f"model hf: {folder} has no tokenizer. Save it there: tokenizer.save_pretrained(folder).")
-    return tokenizer
+    if config.path.endswith(".gguf"):
+        return tokenizer
+    return as_stated(tokenizer, config.path if folder is None else str(folder), folder, config.revision or "main")
 
 
 def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[PreTrainedModel, list[str]]:

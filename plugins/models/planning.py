@@ -55,7 +55,9 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
     """The package with the only version that is accepted."""
-    return {"package": PACKAGES[config.name].requirement, "dtype": config.dtype, **_drawn(config)}
+    package = PACKAGES[config.name]
+    rows = {} if package.rows_version == 1 else {"rows_version": package.rows_version}
+    return {"package": package.requirement, "dtype": config.dtype, **_drawn(config), **rows}
 
 
 def _drawn(config: HFConfig | PackagedConfig) -> dict[str, int]:
@@ -100,7 +102,13 @@ def stored_identity(config: StoredConfig) -> dict[str, Any]:
     folder = Path(config.path).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"model stored: no folder {config.path!r} (working folder: {Path.cwd()}).")
-    return {"files": _digests(folder, _STORED_FILES)}
+    files = [path for path in visible_files(folder) if path.suffix.lower() in _STORED_FILES]
+    return {"files": {path.name: file_digest(path) for path in files}}
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files of a folder without those that file systems and editors hide."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
 
 
 def find_local(path: str) -> Path | None:

@@ -15,8 +15,10 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from harness import SITE_KINDS, Capture, ConfigError, file_digest, make_rows, parse_site
+from harness import SITE_KINDS, Capture, ConfigError, file_digest, parse_site
 from harness.plugins.models import StoredConfig
+from harness.plugins.models.planning import visible_files
+from harness.plugins.models.rows_table import read_rows
 
 _ROWS = ("rows.parquet", "rows.csv")
 _SUFFIXES = (".safetensors", ".npy")
@@ -29,15 +31,16 @@ class Stored:
         self._folder = Path(config.path).expanduser()
         if not self._folder.is_dir():
             raise ConfigError(f"model stored: no folder {config.path!r} (working folder: {Path.cwd()}).")
-        self._files = {
-            path.stem: path
-            for path in sorted(self._folder.iterdir())
-            if path.suffix in _SUFFIXES and path.stem.split(".")[0] in SITE_KINDS
-        }
+        files = [path for path in visible_files(self._folder) if _is_site(path)]
+        self._files = {path.stem: path for path in files}
+        if len(self._files) < len(files):
+            stems = [path.stem for path in files]
+            twice = ", ".join(path.name for path in files if stems.count(path.stem) > 1)
+            raise ConfigError(f"model stored: {self._folder} has {twice}. Keep one file for each site.")
         if not self._files:
             raise ConfigError(
                 f"model stored: {self._folder} has no activations. Name them by site, such as resid_post.6.safetensors "
-                "(tensor x) or resid_post.6.npy, [n, d]."
+                f"(tensor x) or resid_post.6.npy, [n, d].{_unread(self._folder, *SITE_KINDS)}"
             )
         described = self._read_description()
         layers = [parse_site(site).layer for site in self._files]
@@ -53,7 +56,7 @@ class Stored:
         if missing:
             raise ConfigError(
                 f"model stored: no activations at {', '.join(missing)} in {self._folder}. "
-                f"It has: {', '.join(self._files)}."
+                f"It has: {', '.join(self._files)}.{_unread(self._folder, *missing)}"
             )
         keep = ~self._rows["special"].to_numpy()
         x = {}
@@ -69,29 +72,19 @@ class Stored:
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
-        path = next((self._folder / name for name in _ROWS if (self._folder / name).is_file()), None)
-        if path is None:
-            raise ConfigError(f"model stored: {self._folder} has no rows table; add {' or '.join(_ROWS)}.")
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-        if "document" not in table:
-            raise ConfigError(f"model stored: {path} has no column 'document'. It has: {', '.join(table.columns)}.")
-        if table["document"].isna().any():
-            raise ConfigError(f"model stored: {path} has rows without a document. Give every row one.")
-        columns: dict[str, Any] = {
-            name: table[name].to_numpy() for name in table.columns if name in ("window", "special")
-        }
-        columns["document"] = table["document"].astype(str)
-        columns.setdefault("window", np.zeros(len(table)))
-        # Rows of a document are taken to be in order where nothing else is said.
-        in_order = table.groupby(["document", pd.Series(columns["window"])]).cumcount()
-        columns["position"] = table.get("position", in_order).to_numpy()
-        columns |= {name: table[name].astype("Int64").array for name in ("start", "end") if name in table}
-        return make_rows(columns)
+        tables = find_tables(self._folder)
+        if len(tables) != 1:
+            wrong = f"has {' and '.join(path.name for path in tables)}; keep one" if tables else "has no rows table"
+            raise ConfigError(
+                f"model stored: {self._folder} {wrong}. It is read from {' or '.join(_ROWS)}."
+                f"{_unread(self._folder, 'rows')}"
+            )
+        return read_rows(tables[0])
 
     def _read(self, site: str) -> Float[Tensor, "n d"]:
         path = self._files[site]
         try:
-            if path.suffix == ".npy":
+            if path.suffix.lower() == ".npy":
                 # Copy-on-write: torch asks for writable memory, and nothing reaches the file.
                 x = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
             else:
@@ -112,11 +105,34 @@ class Stored:
         if not path.is_file():
             return {}
         try:
-            return dict(json.loads(path.read_text()))
+            described = json.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ConfigError(f"model stored: {path} is not JSON: {error}.") from error
+        known = {"n_layers": int, "tokenizer_hash": str}
+        if not isinstance(described, dict):
+            raise ConfigError(f"model stored: {path} holds no object with {' and '.join(known)}.")
+        for name in known.keys() & described.keys():
+            if type(described[name]) is not known[name]:  # True is an int to isinstance
+                wanted = "a whole number" if known[name] is int else "a text"
+                raise ConfigError(f"model stored: {path}: {name} is {described[name]!r}; it must be {wanted}.")
+        return described
 
     def _unknown_tokenizer(self) -> str:
         """A hash that no other rows share: positions can't be compared without knowing the tokenizer."""
-        tables = [self._folder / name for name in _ROWS if (self._folder / name).is_file()]
-        return "unknown-" + "-".join(file_digest(path)[:16] for path in tables)
+        return "unknown-" + "-".join(file_digest(path)[:16] for path in find_tables(self._folder))
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """The tables of rows in a folder, of which there should be one."""
+    return [path for path in visible_files(folder) if path.name.lower() in _ROWS]
+
+
+def _is_site(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.stem.split(".")[0] in SITE_KINDS
+
+
+def _unread(folder: Path, *stems: str) -> str:
+    """A sentence about files with these beginnings of names that are packed or of another format."""
+    read = {path for path in visible_files(folder) if _is_site(path)} | set(find_tables(folder))
+    found = [path.name for path in visible_files(folder) if path not in read and path.name.lower().startswith(stems)]
+    return f" Not read: {', '.join(found)}; unpack or convert what should be." if found else ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from harness import ConfigError, Window
+from harness.plugins.models.tokenizer_rules import rules
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PROBES = ("a", "the", "1", ".")
@@ -41,18 +43,19 @@ class Tokens:
                 self._window(ids[first : first + n_content], offsets[first : first + n_content])
                 for first in range(0, len(ids), n_content)
             ]
-            for ids, offsets in map(self._warned, self._encode(texts))
+            for ids, offsets in self._encode(texts)
         ]
 
-    def _warned(self, encoded: Encoded) -> Encoded:
-        """The tokens as they are; a warning where they begin with what is put in front of them once more."""
-        if self.prefix and encoded[0][: len(self.prefix)] == self.prefix:
-            warnings.warn(
-                f"a text begins with {self._decode(self.prefix)!r}, which the tokenizer puts in front too: the model "
-                "sees it twice. Take it out of the texts.",
-                stacklevel=3,
-            )
-        return encoded
+    def _warn_of_doubles(self, ids: list[int]) -> None:
+        """Warn where tokens of a text stand beside the same ones that the tokenizer adds."""
+        doubles = {"begins": (ids[:1], self.prefix, "in front"), "ends": (ids[-1:], self.suffix, "behind")}
+        for verb, (own, added, side) in doubles.items():
+            if set(own) & set(added):
+                warnings.warn(
+                    f"a text {verb} with {self._decode(own)!r}, which the tokenizer puts {side} too: the model sees it "
+                    "twice. Take it out of the texts.",
+                    stacklevel=3,
+                )
 
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         if not texts:
@@ -70,10 +73,13 @@ class Tokens:
             return_token_type_ids=False,
             return_offsets_mapping=is_fast,
         )
-        offsets = encoded["offset_mapping"] if is_fast else [[(None, None)] * len(ids) for ids in encoded["input_ids"]]
+        if not is_fast:
+            return [(ids, [(None, None)] * len(ids)) for ids in encoded["input_ids"]]
+        offsets = map(_with_marks, texts, encoded["offset_mapping"])
         return list(zip(encoded["input_ids"], offsets, strict=True))
 
     def _window(self, ids: list[int], offsets: list[tuple[int | None, int | None]]) -> Window:
+        self._warn_of_doubles(ids)
         before, after = [None] * len(self.prefix), [None] * len(self.suffix)
         return Window(
             ids=[*self.prefix, *ids, *self.suffix],
@@ -95,14 +101,34 @@ class Tokens:
 
     def hash(self) -> str:
         """A hash that is equal for tokenizers that cut every text alike, wherever they were loaded from."""
-        if self._tokenizer.is_fast:
-            rules = json.loads(self._tokenizer.backend_tokenizer.to_str())
-            # Set anew by every call.
-            rules = {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
-        else:
-            rules = {"class": type(self._tokenizer).__name__, "vocabulary": self._tokenizer.get_vocab()}
-        behaviour = [rules, self.prefix, self.suffix, sorted(self._control)]
+        slow = {"class": type(self._tokenizer).__name__, "vocabulary": self._tokenizer.get_vocab()}
+        behaviour = [rules(self._tokenizer) or slow, self.prefix, self.suffix, sorted(self._control)]
         return hashlib.sha256(json.dumps(behaviour, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _with_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int | None, int | None]]:
+    """The offsets, with the marks that a tokenizer composed with a character, or dropped, as part of its token.
+
+    One that composes `e` and an accent gives the end of the `e`; but the token is both, and of a tokenizer that does
+    not compose it ends behind both.
+    """
+    if text.isascii():
+        return list(offsets)
+    covered = bytearray(len(text))
+    for start, end in offsets:
+        covered[start:end] = b"\1" * (end - start)
+
+    def reach(end: int) -> int:
+        while end < len(text) and not covered[end] and _continues(text[end]):
+            end += 1
+        return end
+
+    return [(start, reach(end) if end > start else end) for start, end in offsets]
+
+
+def _continues(character: str) -> bool:
+    """True for what can only follow: combining marks, and vowels and finals of Korean syllables in parts."""
+    return unicodedata.category(character).startswith("M") or "\u1160" <= character <= "\u11ff"
 
 
 def _added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

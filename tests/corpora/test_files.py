@@ -76,7 +76,7 @@ def test_blank_and_repeated_texts_are_dropped_across_files(tmp_path: Path) -> No
 
 def test_folders_and_globs_are_sorted_and_a_file_comes_once(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    for name in ("b.txt", "a.txt", "deep/c.txt", "readme.md"):
+    for name in ("b.txt", "a.txt", "deep/c.txt"):
         (tmp_path / name).write_text(name)
     assert texts(tmp_path) == ["a.txt", "b.txt", "deep/c.txt"]
     assert texts(tmp_path / "*.txt") == ["a.txt", "b.txt"]
@@ -131,6 +131,41 @@ def test_nothing_found_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.
         message
     )
     assert "paths is empty" in error_of()
+
+
+def test_what_a_folder_hides_is_no_text_and_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "._a.txt", ".ipynb_checkpoints/a-checkpoint.txt", "deep/.git/b.txt", "table.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "lost.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match="corpus/files: Not read, as hidden, no file, or of another") as said:
+        assert texts(tmp_path) == ["a.txt"]
+    unread = (".ipynb_checkpoints", "._a.txt", "deep/.git", "lost.txt", "table.csv")
+    assert str(said[0].message).endswith(": " + ", ".join(str(tmp_path / name) for name in sorted(unread)) + ".")
+    assert identity(tmp_path) == identity(tmp_path / "a.txt")
+    assert texts(tmp_path / "._a.txt", tmp_path / "deep" / ".git") == ["._a.txt", "deep/.git/b.txt"]  # asked for
+
+
+def test_folders_behind_links_and_in_globs_are_searched(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "top" / "inner").mkdir(parents=True)
+    (tmp_path / "real" / "b.txt").write_text("behind a link")
+    (tmp_path / "top" / "a.txt").write_text("beside it")
+    (tmp_path / "top" / "inner" / "c.TXT").write_text("upper case")
+    (tmp_path / "top" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "back").symlink_to(tmp_path / "top")  # a circle
+    assert texts(tmp_path / "top") == ["beside it", "upper case", "behind a link"]
+    assert texts(tmp_path / "t*") == texts(tmp_path / "top" / "*") == texts(tmp_path / "top")
+    (tmp_path / "real" / "b.txt").write_text("changed")
+    assert identity(tmp_path / "top") != identity(tmp_path / "top" / "a.txt", tmp_path / "top" / "inner" / "c.TXT")
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b.jsonl.zst", "b.txt.BZ2", "b.zip", "b.tar.gz"])
+def test_packed_files_are_refused_in_folders_as_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_text("plain")
+    (tmp_path / name).write_bytes(b"packed")
+    for path in (tmp_path, tmp_path / name, tmp_path / "*"):
+        assert f"{name}' is packed. Unpack it, or name the files beside it alone." in error_of(path)
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

@@ -99,3 +99,23 @@ def test_identity_is_the_contents_of_a_folder_and_the_parameters_of_a_hub_datase
 def test_a_negative_buffer_is_refused() -> None:
     with pytest.raises(harness.ConfigError, match="shuffle_buffer is -1; give 0"):
         harness.create("corpus", "huggingface", path="acme/texts", shuffle_buffer=-1)
+
+
+def test_cells_of_csv_are_texts_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text('text,id,year\nNA,007,2\n"one, two",1e5,1\n1.50,NA,\n,9,9\n')
+    corpus = harness.create("corpus", "huggingface", path=str(tmp_path), label_fields=["id", "year"], shuffle_buffer=0)
+    found = [(document.text, dict(document.labels)) for document in corpus.documents()]
+    assert found == [
+        ("NA", {"id": "007", "year": "2"}),
+        ("one, two", {"id": "1e5", "year": "1"}),
+        ("1.50", {"id": "NA"}),
+    ]
+
+
+def test_files_that_are_not_read_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.jsonl").write_text('{"text": "more", "topic": 1}\n')
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "README.md").write_text("a card")
+    with pytest.warns(UserWarning, match=r"not read by datasets: \S+/linked/more\.jsonl\."):
+        assert len(texts(folder)) == 200

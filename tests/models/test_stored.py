@@ -96,3 +96,132 @@ def test_identity_is_of_the_contents(tmp_path: Path) -> None:
     assert one == other
     _save(tmp_path / "other", x=X + 1)
     assert one != planning.stored_identity(StoredConfig(str(tmp_path / "other")))
+
+
+def _rows(folder: Path, name: str, content: str | bytes | pd.DataFrame, n: int) -> pd.DataFrame:
+    """The rows table as it is read, beside `n` activations."""
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "resid_post.0.npy", np.ones((n, 4), np.float32))
+    if isinstance(content, pd.DataFrame):
+        content.to_parquet(folder / name)
+    else:
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    model = harness.create("model", "stored", path=str(folder))
+    rows: pd.DataFrame = model.stored_capture(["resid_post.0"]).rows
+    return rows
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["007", "7", "07", "7.0"],
+        ["1e5", "100000", "1E5", "0x10"],
+        ["NA", "null", "None", "nan", "N/A", "<NA>", "inf"],
+        ["True", "true", "False", "TRUE"],
+        ["12345678901234567890", "12345678901234567891"],
+        [" a", "a", "a,b", 'a"b', "a\nb", "é"],
+    ],
+    ids=lambda ids: ids[0],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_ids_are_texts_as_they_stand(tmp_path: Path, ids: list[str], suffix: str) -> None:
+    table = pd.DataFrame({"document": ids})
+    written = table.to_csv(index=False, lineterminator="\r\n") if suffix == "csv" else table
+    for mark in ("", "\ufeff") if isinstance(written, str) else ("",):
+        content = mark + written if isinstance(written, str) else written
+        assert _rows(tmp_path, f"rows.{suffix}", content, len(ids))["document"].tolist() == ids
+
+
+def test_ids_of_parquet_may_be_whole_numbers_but_not_rounded_ones(tmp_path: Path) -> None:
+    large = [2**62, 2**62 + 1, 7]
+    rows = _rows(tmp_path, "rows.parquet", pd.DataFrame({"document": large}), 3)
+    assert rows["document"].tolist() == [str(number) for number in large]
+    with pytest.raises(harness.ConfigError, match=r"documents are floating-point numbers. Save them as texts"):
+        _rows(tmp_path, "rows.parquet", pd.DataFrame({"document": [1.0, 2.0]}), 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["false", "0", "no", "False", "n", "0.0"], [False] * 6),
+        (["True", "1", "yes", "FALSE", "Y", "1.0"], [True, True, True, False, True, True]),
+    ],
+)
+def test_flags_are_read_by_their_meaning(tmp_path: Path, flags: list[str], expected: list[bool]) -> None:
+    n = len(flags)
+    table = pd.DataFrame({"document": [f"d{i}" for i in range(n)], "special": flags})
+    kept = [f"d{i}" for i in range(n) if not expected[i]]
+    assert _rows(tmp_path, "rows.csv", table.to_csv(index=False), n)["document"].tolist() == kept
+    (tmp_path / "rows.csv").unlink()
+    for typed in (flags, expected, [int(flag) for flag in expected], [float(flag) for flag in expected]):
+        assert _rows(tmp_path, "rows.parquet", table.assign(special=typed), n)["document"].tolist() == kept
+
+
+def test_numbers_may_be_written_in_any_way_but_must_be_whole(tmp_path: Path) -> None:
+    rows = _rows(tmp_path, "rows.csv", "document,position,start,end\na,3,NA,4.0\nb,1.0,,\nNA,0,2,nan\n", 3)
+    assert rows["position"].tolist() == [3, 1, 0] and rows["document"].tolist() == ["a", "b", "NA"]
+    assert rows["start"].tolist() == [pd.NA, pd.NA, 2] and rows["end"].tolist() == [4, pd.NA, pd.NA]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('document\na\n""\n', "rows without a document"),
+        ("document,special\na,no\nb,maybe\n", r"rows.csv row 2: special is 'maybe'; it must be true or false"),
+        ("document,special\na,no\nb,\n", r"row 2: special is ''; it must be true or false"),
+        ("document,position\na,1.5\nb,0\n", r"row 1: position is '1.5'; it must be a whole number from 0 on"),
+        ("document,window\na,0\nb,\n", r"row 2: window is ''; it must be a whole number"),
+        ("document,start\na,-1\nb,0\n", r"row 1: start is '-1'; it must be a whole number"),
+        ("document,position\na,4294967297\nb,0\n", r"row 1: position is '4294967297'"),
+        ("document,window\na,0,\nb,0,\n", r"rows.csv line 2: 3 values for 2 columns"),  # pandas would shift them
+        ("document,window\na\nb,0\n", r"rows.csv line 2: 1 values for 2 columns"),
+        ("document,document\na,b\n", "two columns 'document'"),
+        ("document;window\na;0\nb;0\n", "no column 'document'. It has: document;window"),
+        ("", "no column 'document'"),
+        (b"document\n\xe9\nb\n", "rows.csv line 0: 'utf-8' codec"),
+    ],
+)
+def test_what_a_table_can_not_mean_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(harness.ConfigError, match=message.replace("rows.csv", r"rows\.csv")):
+        _rows(tmp_path, "rows.csv", content, 2)
+
+
+def test_files_as_people_have_them_are_read_or_named(tmp_path: Path) -> None:
+    def refused(message: str, sites: list[str]) -> None:
+        with pytest.raises(harness.ConfigError, match=message):
+            harness.create("model", "stored", path=str(tmp_path)).stored_capture(sites)
+
+    rows = _rows(tmp_path, "ROWS.CSV", "document\na\nb\n", 2)
+    (tmp_path / "resid_post.0.npy").rename(tmp_path / "resid_post.0.NPY")
+    (tmp_path / "._resid_post.1.npy").write_bytes(b"\0\5\26\7")
+    model = harness.create("model", "stored", path=str(tmp_path))
+    assert model.stored_capture(["resid_post.0"]).rows.equals(rows) and model.n_layers == 1
+    identity = planning.stored_identity(StoredConfig(str(tmp_path)))
+    assert list(identity["files"]) == ["ROWS.CSV", "resid_post.0.NPY"]
+    (tmp_path / "resid_post.1.npy.gz").write_bytes(b"")
+    refused(r"no activations at resid_post.1 .*Not read: resid_post.1.npy.gz; unpack or convert", ["resid_post.1"])
+    np.save(tmp_path / "resid_post.0.npy", np.ones((2, 4), np.float32))
+    refused(r"has resid_post.0.NPY, resid_post.0.npy. Keep one file for each site", ["resid_post.0"])
+    (tmp_path / "resid_post.0.npy").unlink()
+    pd.DataFrame({"document": ["a", "b"]}).to_parquet(tmp_path / "rows.parquet")
+    refused(r"has ROWS.CSV and rows.parquet; keep one", ["resid_post.0"])
+    (tmp_path / "rows.parquet").unlink()
+    (tmp_path / "ROWS.CSV").rename(tmp_path / "rows.csv.zip")
+    refused(r"has no rows table. .*Not read: rows.csv.zip", ["resid_post.0"])
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ('{"n_layers": "12"}', "n_layers is '12'; it must be a whole number"),
+        ('{"tokenizer_hash": 123}', "tokenizer_hash is 123; it must be a text"),
+        ("[1]", "holds no object"),
+    ],
+)
+def test_a_description_that_says_something_else_is_refused(tmp_path: Path, description: str, message: str) -> None:
+    _save(tmp_path)
+    (tmp_path / "stored.json").write_text('{"n_layers": 12}', encoding="utf-8-sig")
+    assert harness.create("model", "stored", path=str(tmp_path)).n_layers == 12
+    (tmp_path / "stored.json").write_text(description)
+    with pytest.raises(harness.ConfigError, match=message):
+        harness.create("model", "stored", path=str(tmp_path))

@@ -35,3 +35,16 @@ def test_a_suite_names_its_judge_as_encoder(is_file: bool, tmp_path: Path, monke
 def test_a_judge_that_cannot_embed_is_a_problem_of_the_suite() -> None:
     with pytest.raises(harness.ConfigError, match="local lacks 'embed', which embedding_intruder needs"):
         compose(["suite=smoke", "encoder=judge", SCORERS, "judge=local"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("judge=lokal", "judge: unknown judge 'lokal'. Did you mean 'local'"),
+        ("judge={judge: local, max_tokns: 7}", "judge.max_tokns: unknown key"),
+        ("encoder.dtpe=bfloat16", "encoder.dtpe: unknown key. Did you mean 'dtype'"),
+    ],
+)
+def test_what_nothing_asks_is_checked_all_the_same(word: str, message: str) -> None:
+    with pytest.raises(harness.ConfigError, match=message.replace(".", r"\.")):
+        compose(["suite=smoke", "scorers=[token_lookup]", word])

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
+from harness.errors import ConfigError
 from harness.planning.cells import Cell
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.plan import Plan
@@ -95,7 +96,9 @@ def test_whole_models_are_compared_besides(tmp_path: Path) -> None:
 
 
 def test_a_whole_model_with_a_site_that_it_lacks_is_skipped(tmp_path: Path) -> None:
-    plan = plan_of(raw_suite(tmp_path, sites=["resid_post.1", "resid_post.6"], whole_models=True))
+    raw = raw_suite(tmp_path, sites=["resid_post.1", "resid_post.6"], whole_models=True)
+    raw["models"][1]["n_layers"] = 7
+    plan = plan_of(raw)
     whole = [cell for cell in plan.of_kind("similarity") if cell.columns["site"] == "all 2 sites"]
     assert whole and all("has 6 blocks, 0 to 5" in str(cell.skipped) for cell in whole)
 
@@ -204,7 +207,7 @@ def test_a_judge_is_part_of_the_scores_that_ask_it_and_of_no_others(tmp_path: Pa
     assert lost == {"asking"}
     unjudged = plan_of(_scored_suite(tmp_path, scorers=scorers[:2]))
     assert _keys(unjudged) < _keys(plans[0])  # a judge makes nothing stale
-    assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="nobody"))) == _keys(unjudged)
+    assert _keys(plan_of(_scored_suite(tmp_path, scorers=scorers[:2], judge="talker"))) == _keys(unjudged)
 
 
 def test_a_judge_that_is_the_encoder_is_part_of_the_scores_that_ask_for_embeddings(tmp_path: Path) -> None:
@@ -441,12 +444,31 @@ def test_comparisons_of_rows_share_work_where_they_are_of_the_same_families(tmp_
 
 
 def test_a_site_too_deep_is_skipped_with_all_that_rests_on_it(tmp_path: Path) -> None:
-    plan = plan_of(raw_suite(tmp_path, sites=["resid_post.5", "resid_post.6"]))
+    raw = raw_suite(tmp_path, sites=["resid_post.5", "resid_post.6"])
+    raw["models"][1]["n_layers"] = 7
+    plan = plan_of(raw)
     skipped = {cell.label for cell in plan.cells.values() if cell.skipped}
-    assert skipped == {cell.label for cell in plan.cells.values() if "resid_post.6" in cell.label}
+    assert skipped == {cell.label for cell in plan.cells.values() if "model-a resid_post.6" in cell.label}
     assert {cell.skipped for cell in plan.cells.values() if "model-a resid_post.6 (" in cell.label} == {
         "model-a has 6 blocks, 0 to 5"
     }
+
+
+def test_a_site_that_no_model_has_is_refused(tmp_path: Path) -> None:
+    raw = raw_suite(tmp_path, sites=["resid_post.1", "resid_post.6"])
+    with pytest.raises(ConfigError, match=r"sites: no model has resid_post\.6: model-a has 6 blocks, 0 to 5; model-b"):
+        plan_of(raw)
+    raw["models"].append({"model": "own_rows", "label": "unknown"})  # may have it: its depth is not known yet
+    assert plan_of(raw).cells
+
+
+@pytest.mark.parametrize(("key", "value"), [("label", 7), ("family", False), ("control_of", 1.0), ("label", "")])
+def test_names_that_yaml_took_for_numbers_or_flags_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    """`label: 007` would be model 7, and `family: no` none at all."""
+    raw = raw_suite(tmp_path)
+    raw["models"][1][key] = value
+    with pytest.raises(ConfigError, match=rf"models\[1\].{key}: {value!r} is no name; write it in quotes"):
+        plan_of(raw)
 
 
 CODE = """

@@ -18,12 +18,12 @@ FAMILIES = "pythia pythia-deduped gpt2 crfm-gpt2 gemma-2 gemma-3 llama-3 qwen2.5
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    """One suite with all of them, each read at its first block and after its last (no model has 200)."""
+    """One suite with all of them, each read at its first block and at one that only deep models have."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a plan reached for the network")
 
-    models = ", ".join(f"{{preset: {name}, sites: [resid_post.0, resid_post.200]}}" for name in PRESETS)
+    models = ", ".join(f"{{preset: {name}, sites: [resid_post.0, resid_post.30]}}" for name in PRESETS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "socket", refuse)
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -43,9 +43,12 @@ def test_every_preset_composes_and_plans(plan: Plan) -> None:
 def test_sites_are_checked_and_disk_is_known_before_any_download(plan: Plan) -> None:
     captures = plan.of_kind("capture")
     assert len(captures) == 2 * 3 * len(PRESETS)  # sites and splits
+    n_layers = {model.label: model.shape["n_layers"] for model in plan.suite.models if model.shape}
+    assert len(n_layers) == len(PRESETS)
     for cell in captures:
-        assert (cell.skipped is None) == (cell.columns["site"] == "resid_post.0"), cell.label
-    assert all(model.shape for model in plan.suite.models)
+        is_there = cell.columns["site"] == "resid_post.0" or n_layers[cell.columns["model"]] > 30
+        assert (cell.skipped is None) == is_there, cell.label
+    assert {cell.skipped is None for cell in captures if cell.columns["site"] == "resid_post.30"} == {True, False}
 
 
 def test_shapes_fit_the_sizes_in_the_names(plan: Plan) -> None:

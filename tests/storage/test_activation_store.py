@@ -137,6 +137,17 @@ class TestMaskedRows:
         assert masked_rows(fit, fit, 10.0).tolist() == [False] * 4 + [True]
         assert masked_rows(fit, fit, 1.2).tolist() == [False] * 3 + [True] * 2
 
+    @pytest.mark.parametrize("n_zeros", [0, 2, 3, 40])
+    def test_rows_of_zeros_do_not_mask_the_others(self, tmp_path: Path, n_zeros: int) -> None:
+        """Of rows of one's own most may be zero; of five and three zeros the median is 1."""
+        fit = self.stored(tmp_path, [1, 10, 12, 14, 200] + [0] * n_zeros)  # median 12
+        assert masked_rows(fit, fit, 10.0).tolist() == [False] * 4 + [True] + [False] * n_zeros
+
+    def test_where_all_fit_rows_are_zero_only_what_is_not_finite_is_masked(self, tmp_path: Path) -> None:
+        fit = self.stored(tmp_path, [0, 0])
+        other = self.stored(tmp_path, [0, 1e6, float("inf"), float("nan")], "evaluation")
+        assert masked_rows(other, fit, 10.0).tolist() == [False, False, True, True]
+
     def test_masks_what_is_not_finite_and_does_not_let_it_move_the_median(self, tmp_path: Path) -> None:
         nan, inf = float("nan"), float("inf")
         fit = self.stored(tmp_path, [nan, inf, -inf, nan, 1, 2, 3])

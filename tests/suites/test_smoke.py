@@ -19,6 +19,13 @@ CONTRACT_COLUMNS = {
 }
 
 
+_FEW_AND_MANY = (
+    "models=[{model: random_weights, n_layers: 4, label: few}, {model: random_weights, n_layers: 10, label: many}]"
+)
+_QUICK = (
+    *("similarities=[]", "scorers=[]", "evaluations=[reconstruction]"),
+    "tokens={fit: 500, evaluation: 300, interp: 0}",
+)
 METHODS = {"identity", "mean", "pca", "itda", "random_dictionary", "topk_sae"}
 
 
@@ -181,11 +188,11 @@ def test_a_plan_says_how_many_readings_are_shared(harness_cli: Cli) -> None:
 
 
 def test_a_site_that_the_model_lacks_is_skipped_with_the_reason(harness_cli: Cli) -> None:
-    _, output, _ = harness_cli("plan", "suite=smoke", "models.0.sites=[resid_post.1,resid_post.9]", "--json")
+    _, output, _ = harness_cli("plan", "suite=smoke", _FEW_AND_MANY, "sites=[resid_post.1,resid_post.9]", "--json")
     cells = {cell["label"]: cell for cell in json.loads(output)["cells"]}
-    skipped = [cell for label, cell in cells.items() if "resid_post.9" in label]
+    skipped = [cell for label, cell in cells.items() if "few resid_post.9" in label]
     assert skipped and all(cell["state"] == "skipped" for cell in skipped)
-    assert skipped[0]["reason"] == "random-gpt2 has 4 blocks, 0 to 3"
+    assert skipped[0]["reason"] == "few has 4 blocks, 0 to 3"
 
 
 @pytest.mark.parametrize(
@@ -218,8 +225,20 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
 
 
 def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:
-    code, output, errors = harness_cli("run", "suite=smoke", "models.0.sites=[resid_post.9]", "methods=[mean]")
-    assert code == 0 and "9 skipped" in output
+    words = ["suite=smoke", _FEW_AND_MANY, "sites=[resid_post.9]", "methods=[mean]", *_QUICK]
+    code, output, errors = harness_cli("run", *words)
+    assert code == 0 and "4 done, 4 skipped" in output, errors
     (line,) = [line for line in errors.splitlines() if line.startswith("skipped")]
-    assert line.startswith("skipped 9: capture random-gpt2 resid_post.9 (fit), ")
-    assert line.endswith("and 1 more: random-gpt2 has 4 blocks, 0 to 3")
+    assert line.startswith("skipped 4: capture few resid_post.9 (fit), ")
+    assert line.endswith(", mean: few has 4 blocks, 0 to 3")
+
+
+def test_a_run_in_which_all_was_skipped_is_no_success(harness_cli: Cli) -> None:
+    too_large = "{method: random_dictionary, n_latents: 100000, k: 4}"
+    code, output, errors = harness_cli("run", "suite=smoke", f"methods=[{too_large}]", *_QUICK)
+    assert code == 1 and "4 done, 4 skipped" in output  # the captures are there, and nothing was made of them
+    assert "nothing that the suite asks could be done" in errors
+    code, _, errors = harness_cli("run", "suite=smoke", f"methods=[{too_large}]", *_QUICK, "evaluations=[]")
+    assert code == 1 and "nothing that the suite asks could be done" in errors
+    code, _, errors = harness_cli("run", "suite=smoke", f"methods=[mean,{too_large}]", *_QUICK)
+    assert code == 0 and "nothing that" not in errors

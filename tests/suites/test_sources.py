@@ -48,24 +48,27 @@ def test_a_suite_over_the_users_own_rows(harness_cli: Cli, tmp_path: Path) -> No
 
 
 def test_a_suite_over_files_by_its_own_config(harness_cli: Cli, tmp_path: Path) -> None:
-    """A suite file in the working folder; the corpus is found by a relative path."""
+    """A suite file in the working folder; the corpus is found by a relative path, and what is not read of it named."""
     lines = [json.dumps({"text": f"Document {i} speaks of {i * i} things, and of {i % 7} more."}) for i in range(400)]
-    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "all.jsonl").write_text("\n".join(lines))
+    (tmp_path / "texts" / "notes.md").write_text("no text")
     (tmp_path / "conf" / "suite").mkdir(parents=True)
     (tmp_path / "conf" / "suite" / "mine.yaml").write_text(
         "# @package _global_\n"
         "models: [{model: random_weights, n_layers: 2, width: 16, n_heads: 2, label: tiny}]\n"
         "sites: [mlp_out.1]\n"
-        "corpus: {corpus: files, paths: [texts.jsonl]}\n"
+        "corpus: {corpus: files, paths: [texts]}\n"
         "tokens: {fit: 3000, evaluation: 1000}\n"
         "methods: [mean]\n"
     )
     code, _, errors = harness_cli("run", "suite=mine")
     assert code == 0, errors
+    assert errors.count("warning: corpus/files: Not read") == 1 and "texts/notes.md." in errors
     cost = read_tables(tmp_path / "results" / "mine")["cost"].set_index(["split", "metric"])["value"]
     assert cost["fit", "capture_tokens"] == 3000 and cost["evaluation", "capture_tokens"] == 1000
     # Another text is another corpus, wherever it lies.
-    (tmp_path / "texts.jsonl").write_text("\n".join(lines[1:]))
+    (tmp_path / "texts" / "all.jsonl").write_text("\n".join(lines[1:]))
     _, output, _ = harness_cli("plan", "suite=mine", "--json")
     assert {cell["state"] for cell in json.loads(output)["cells"]} == {"to do"}
 

@@ -27,6 +27,7 @@ class ModelConfig:
     path: str
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
+    n_layers: int = 6
 
 
 @dataclass
@@ -54,7 +55,7 @@ def _identity(config: ModelConfig) -> dict[str, Any]:
 
 
 def _shape(config: ModelConfig) -> dict[str, int]:
-    return {"n_layers": 6, "width": 32}
+    return {"n_layers": config.n_layers, "width": 32}
 
 
 METRICS = (

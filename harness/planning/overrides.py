@@ -1,0 +1,118 @@
+"""Overrides of a suite in Hydra's grammar, applied so that every one of them counts.
+
+Hydra would take `corpus=NAME` for a choice from the group `conf/corpus/`, and lose what stands below a key that another
+override sets later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import ConfigError
+
+_PRESET = "preset"
+
+
+class _Place(NamedTuple):
+    """Keys that hold plugins: an entry each, or a list of entries."""
+
+    kind: str
+    is_list: bool
+    has_presets: bool
+
+
+_PLACES = {
+    "corpus": _Place("corpus", is_list=False, has_presets=True),
+    "encoder": _Place("model", is_list=False, has_presets=True),
+    "judge": _Place("judge", is_list=False, has_presets=False),
+    "models": _Place("model", is_list=True, has_presets=True),
+    "methods": _Place("method", is_list=True, has_presets=False),
+    "similarities": _Place("similarity", is_list=True, has_presets=False),
+    "evaluations": _Place("evaluation", is_list=True, has_presets=False),
+    "scorers": _Place("scorer", is_list=True, has_presets=False),
+    "explainers": _Place("explainer", is_list=True, has_presets=False),
+    "tasks": _Place("task", is_list=True, has_presets=False),
+}
+
+
+def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str], Sequence[str]]) -> None:
+    """Change a composed config by `key=value`, `key.below=value` and `~key`; a ConfigError lists all that are wrong.
+
+    Keys that the config lacks are added: who resolves it reports them with the near ones.
+
+    Args:
+        overrides: as the command line has them, in any order; of several for one key the last counts.
+        config: the config to change.
+        presets: the names of the presets of a kind.
+    """
+    parsed, problems = [], []
+    for text in overrides:
+        try:
+            parsed.append(_parse(text))
+        except (ConfigError, HydraException) as error:
+            problems.append(_problem(text, error) + " Write key=value, quoted for the shell.")
+    # What stands below a key comes after the key itself, wherever it was written.
+    for override in sorted(parsed, key=lambda override: len(_parts(override))):
+        try:
+            with open_dict(config):
+                _apply_one(override, config, presets)
+        except (ConfigError, OmegaConfBaseException, LookupError) as error:
+            problems.append(_problem(str(override.input_line), error))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _parse(text: str) -> Override:
+    override = OverridesParser.create().parse_override(text)
+    if override.is_sweep_override():
+        raise ConfigError("a sweep is a list here: [value1,value2]; a text with commas has quotes of its own.")
+    if override.package is not None or not all(_parts(override)):
+        raise ConfigError("no key of a suite.")
+    return override
+
+
+def _parts(override: Override) -> list[str]:
+    return str(override.key_or_group).split(".")
+
+
+def _apply_one(override: Override, config: DictConfig, presets: Callable[[str], Sequence[str]]) -> None:
+    parts = _parts(override)
+    place = _PLACES.get(parts[0])
+    depth = 1 + place.is_list if place else 0
+    entry = ".".join(parts[:depth])
+    if place and len(parts) > depth and isinstance(named := OmegaConf.select(config, entry), str):
+        OmegaConf.update(config, entry, _spelt_out(named, place, presets), merge=False)
+    if override.is_delete():
+        _delete(config, parts)
+        return
+    value = override.value()
+    # An entry that is named anew has nothing left of the one that stood there before.
+    is_new = place and len(parts) == depth and isinstance(value, dict) and (place.kind in value or _PRESET in value)
+    OmegaConf.update(config, override.key_or_group, value, merge=not is_new, force_add=True)
+
+
+def _spelt_out(name: str, place: _Place, presets: Callable[[str], Sequence[str]]) -> dict[str, str]:
+    """An entry that is only a name, as a mapping that takes parameters."""
+    is_preset = place.has_presets and name in presets(place.kind)
+    return {_PRESET if is_preset else place.kind: name}
+
+
+def _delete(config: DictConfig, parts: Sequence[str]) -> None:
+    holder: Any = OmegaConf.select(config, ".".join(parts[:-1])) if parts[1:] else config
+    if isinstance(holder, DictConfig) and parts[-1] in holder:
+        del holder[parts[-1]]
+    elif OmegaConf.is_list(holder) and parts[-1].isdigit() and int(parts[-1]) < len(holder):
+        del holder[int(parts[-1])]
+    else:
+        raise ConfigError("there is no such key to delete.")
+
+
+def _problem(text: str, error: Exception) -> str:
+    return f"override {text!r}: {' '.join(str(error).split())}"

@@ -1,0 +1,83 @@
+"""Configs in `conf/` of the working folder, which add to those of the package."""
+
+from __future__ import annotations
+
+import io
+from importlib.resources import files
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from harness.errors import ConfigError
+
+_SCHEME = "working-folder"
+
+
+class OwnConfigs(ConfigSource):
+    """Files as people have them: with a byte order mark in front, and beside hidden ones of their file system."""
+
+    @staticmethod
+    def scheme() -> str:
+        return _SCHEME
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        text = self._file(config_path).read_text(encoding="utf-8-sig")
+        header = self._get_header_dict(text)
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.load(io.StringIO(text)), header)
+
+    def available(self) -> bool:
+        return self.is_group("")
+
+    def is_group(self, config_path: str) -> bool:
+        return (Path(self.path) / config_path).is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        return self._file(config_path).is_file()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        found: list[str] = []
+        for path in sorted((Path(self.path) / config_path).iterdir()):
+            if not path.name.startswith("."):
+                self._list_add_result(found, f"{config_path}/{path.name}", path.name, results_filter)
+        return found
+
+    def _file(self, config_path: str) -> Path:
+        return Path(self.path) / self._normalize_file_name(config_path)
+
+
+class _WorkingFolder(SearchPathPlugin):
+    """Adds `conf/` of the working folder behind the package's: a `conf/config.yaml` there is another project's."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if _folder().is_dir():
+            search_path.append(provider="working folder", path=f"{_SCHEME}://{_folder()}")
+
+
+def register() -> None:
+    """Let Hydra find the configs of the working folder."""
+    for plugin in (OwnConfigs, _WorkingFolder):
+        if plugin not in Plugins.instance().discover(plugin.__base__):
+            Plugins.instance().register(plugin)
+
+
+def refuse_hidden(group: str, name: str) -> None:
+    """Raise a ConfigError if a file of the working folder would not be read, as the package has one of its name."""
+    own = _folder() / group / f"{name}.yaml"
+    package = Path(str(files("harness.conf"))) / group / f"{name}.yaml"
+    if own.is_file() and package.is_file() and own.read_bytes() != package.read_bytes():
+        raise ConfigError(f"conf/{group}/{name}.yaml: the harness comes with a {group} {name!r}. Rename yours.")
+
+
+def unread(group: str, name: str) -> str:
+    """A hint at a file that has the name but not the ending of a config; nothing where there is none."""
+    found = [path for path in _folder().glob(f"{group}/{name}.*") if path.suffix.lower() in (".yaml", ".yml")]
+    return f" conf/{group}/{found[0].relative_to(_folder() / group)} is not read: rename it to .yaml." if found else ""
+
+
+def _folder() -> Path:
+    return Path.cwd() / "conf"

@@ -1,0 +1,100 @@
+"""The table that identifies rows of one's own: ids are texts as they stand, flags and numbers are what they mean."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import ConfigError, make_rows
+
+_NUMBERS = ("window", "position", "start", "end")
+_MAY_LACK = ("start", "end")
+_COLUMNS = ("document", *_NUMBERS, "special")
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>"}
+"""Spellings of a number that there is none of. A document or a flag is never missing."""
+_FLAGS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
+}
+_MAX_NUMBER = 2**31 - 1
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The rows of a `.csv` or `.parquet` file with the column `document` and others of `make_rows`.
+
+    Raises:
+        ConfigError: a row has no document, or a value that its column can't have.
+    """
+    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    if "document" not in table:
+        raise ConfigError(f"model stored: {path} has no column 'document'. It has: {', '.join(table.columns)}.")
+    documents = table["document"]
+    if pd.api.types.is_float_dtype(documents):
+        raise ConfigError(f"model stored: {path}: documents are floating-point numbers. Save them as texts.")
+    if documents.isna().any() or (documents.astype(str) == "").any():
+        raise ConfigError(f"model stored: {path} has rows without a document. Give every row one.")
+    columns: dict[str, Any] = {"document": documents.astype(str), "window": np.zeros(len(table), np.int64)}
+    columns |= {name: _numbers(table[name], path) for name in _NUMBERS if name in table}
+    if "special" in table:
+        columns["special"] = _flags(table["special"], path)
+    if "position" not in columns:  # rows of a document are taken to be in order where nothing else is said
+        columns["position"] = table.groupby([columns["document"], pd.Series(columns["window"])]).cumcount().to_numpy()
+    return make_rows(columns)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The known columns as texts: pandas would make the ids `007` and `7` one number, and drop a document `NA`."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        try:
+            header = next(lines, [])
+            columns: dict[int, list[str]] = {index: [] for index, name in enumerate(header) if name in _COLUMNS}
+            for line in filter(None, lines):
+                if len(line) != len(header):
+                    raise csv.Error(f"{len(line)} values for {len(header)} columns")
+                for index, values in columns.items():
+                    values.append(line[index])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ConfigError(f"model stored: {path} line {lines.line_num}: {error}.") from error
+    if twice := next((name for name in _COLUMNS if header.count(name) > 1), None):
+        raise ConfigError(f"model stored: {path} has two columns {twice!r}. Take one out.")
+    if "document" not in header:
+        return pd.DataFrame(columns=header)
+    return pd.DataFrame({header[index]: pd.Series(values, dtype=object) for index, values in columns.items()})
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path).reset_index(drop=True)
+    except (OSError, ValueError) as error:  # pyarrow's errors are among the latter
+        raise ConfigError(f"model stored: can't read {path}: {error}.") from error
+
+
+def _numbers(values: pd.Series[Any], path: Path) -> Any:
+    """The whole numbers of a column; NA where there is none and there may be none."""
+    missing = values.isna() | values.astype(str).str.strip().str.lower().isin(_MISSING)
+    numbers = pd.to_numeric(values.mask(missing), errors="coerce").astype("Float64")
+    sound = (numbers >= 0) & (numbers <= _MAX_NUMBER) & (numbers % 1 == 0)
+    wrong = ~sound.fillna(False)
+    _refuse(values, wrong & ~missing if values.name in _MAY_LACK else wrong, path, "a whole number from 0 on")
+    whole = numbers.astype("Int64")
+    return whole.array if values.name in _MAY_LACK else whole.to_numpy(np.int64)
+
+
+def _flags(values: pd.Series[Any], path: Path) -> Any:
+    """The flags of a column, written as flags, numbers or words."""
+    flags = values.astype(str).str.strip().str.lower().map(_FLAGS)
+    _refuse(values, flags.isna(), path, "true or false")
+    return flags.to_numpy(bool)
+
+
+def _refuse(values: pd.Series[Any], wrong: pd.Series[Any], path: Path, wanted: str) -> None:
+    if wrong.any():
+        row = int(wrong.to_numpy(bool).argmax())
+        raise ConfigError(
+            f"model stored: {path} row {row + 1}: {values.name} is {values.iloc[row]!r}; it must be {wanted}."
+        )
