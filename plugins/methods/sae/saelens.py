@@ -77,25 +77,26 @@ def read_config(folder: Path) -> SAELensConfig:
         reason = _reason_against(config)
         if reason is not None:
             raise harness.Undefined(f"pretrained_sae: {folder}: {reason}.")
-        architecture = config["architecture"]
+        architecture, n_latents = config["architecture"], _count(config, "d_sae")
         return SAELensConfig(
             architecture=architecture,
-            width=int(config["d_in"]),
-            n_latents=int(config["d_sae"]),
-            k=int(config["k"]) if architecture == "topk" else None,
+            width=_count(config, "d_in"),
+            n_latents=n_latents,
+            k=_count(config, "k", at_most=n_latents) if architecture == "topk" else None,
             subtracts_decoder_bias=bool(config.get("apply_b_dec_to_input", True)),
             is_scaled_by_decoder_norm=architecture == "topk" and bool(config.get("rescale_acts_by_decoder_norm")),
-            activation_scale=float(_activation_scale(config) or 1),
+            activation_scale=_factor(_activation_scale(config) or 1),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise harness.ConfigError(
-            f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {type(error).__name__}: {error}."
+            f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {type(error).__name__}: {error}. "
+            "Save or download it again."
         ) from error
 
 
 def _modern(config: dict[str, Any]) -> dict[str, Any]:
     """A config in the names of version 6."""
-    version = config.get("sae_lens_version") or config.get("metadata", {}).get("sae_lens_version")
+    version = _stated(config, "sae_lens_version")
     if version and int(str(version).split(".")[0]) >= 6:
         return config
     config.setdefault("architecture", "standard")
@@ -149,7 +150,24 @@ def _activation_scale(config: dict[str, Any]) -> float | None:
 
 
 def _stated(config: dict[str, Any], name: str) -> Any:
-    return config.get(name) or config.get("metadata", {}).get(name)
+    return config.get(name) or (config.get("metadata") or {}).get(name)
+
+
+def _count(config: dict[str, Any], name: str, at_most: int | None = None) -> int:
+    """A number of things: whole, from 1 on."""
+    value = config[name]
+    if int(value) != value or value < 1 or value > (at_most or value):
+        raise ValueError(
+            f"{name} is {value!r}; it is to be a whole number from 1 {f'to {at_most}' if at_most else 'on'}"
+        )
+    return int(value)
+
+
+def _factor(value: Any) -> float:
+    factor = float(value)
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"norm_scaling_factor is {value!r}; it is to be a number above 0")
+    return factor
 
 
 def _from_hub(config: PretrainedSAEConfig) -> Path:
