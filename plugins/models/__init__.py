@@ -192,7 +192,7 @@ class SuperpositionConfig:
 SPECS: list[harness.ModelSpec] = [
     harness.ModelSpec(
         name="hf",
-        version=1,
+        version=2,
         summary="any decoder or encoder of transformers: hub id, folder or GGUF file",
         config=HFConfig,
         factory="harness.plugins.models.hf:load",
