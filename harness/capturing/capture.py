@@ -24,6 +24,8 @@ from harness.errors import ConfigError
 
 CHUNK_WINDOWS = 256
 BATCH_WINDOWS = 16
+LONG_TEXT = 1 << 16
+"""Characters of a text above which it is cut into tokens as far as its windows are asked for."""
 _DOCUMENTS_TOKENISED_TOGETHER = 64
 
 T = TypeVar("T")
@@ -112,13 +114,54 @@ def place(
     model: TextModel, documents: Iterable[Document], context: int, special: bool = False, first: bool = False
 ) -> Iterator[PlacedWindow]:
     """The windows of `documents`, in order, and which of their tokens become rows."""
-    for group in _batched(documents, _DOCUMENTS_TOKENISED_TOGETHER):
-        windows_of = model.windows([document.text for document in group], context)
+    for group in _grouped(documents):
+        if len(group[0].text) > LONG_TEXT:
+            windows_of: Sequence[Iterable[Window]] = [_cut_long(model, group[0], context)]
+        else:
+            windows_of = model.windows([document.text for document in group], context)
         for document, windows in zip(group, windows_of, strict=True):
             for number, window in enumerate(windows):
                 keep = np.ones(len(window.ids), dtype=bool) if special else ~np.asarray(window.special, dtype=bool)
                 keep[0] &= first
                 yield PlacedWindow(document.id, number, window, keep)
+
+
+def _grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents that are cut into tokens together, of about a long text's size in all; a long one is alone."""
+    group: list[Document] = []
+    for document in documents:
+        n_characters = sum(len(other.text) for other in group) + len(document.text)
+        if group and (n_characters > LONG_TEXT or len(group) == _DOCUMENTS_TOKENISED_TOGETHER):
+            yield group
+            group = []
+        group.append(document)
+    if group:
+        yield group
+
+
+def _cut_long(model: TextModel, document: Document, context: int) -> Iterator[Window]:
+    """The windows of a long text, of which ever longer beginnings are cut: what is not asked for costs nothing.
+
+    Tokens depend on the text after them only for some characters, so all but the last windows of a beginning are the
+    whole text's.
+    """
+    last: Window | None = None
+    n_given, n_characters = 0, LONG_TEXT
+    while True:
+        windows = model.windows([document.text[:n_characters]], context)[0]
+        is_whole = n_characters >= len(document.text)
+        settled = windows[n_given : None if is_whole else len(windows) * 3 // 4]
+        if last is not None and windows[n_given - 1] != last:
+            raise ConfigError(
+                f"document {document.id}: the model's tokenizer cuts the first {n_characters} characters otherwise "
+                "than fewer of them. Split the document."
+            )
+        yield from settled
+        if is_whole:
+            return
+        if settled:
+            last, n_given = settled[-1], n_given + len(settled)
+        n_characters *= 4
 
 
 def _run_chunk(model: TextModel, chunk: Sequence[PlacedWindow], sites: Sequence[str]) -> Chunk:

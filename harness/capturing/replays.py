@@ -1,7 +1,7 @@
 """The windows behind captured rows, run through their model again so that something else can stand in the rows' place.
 
-Windows of similar length share a batch, the shorter ones filled up on the right: a model that predicts next tokens
-does not see what follows.
+Windows of one length share a batch. A model that predicts next tokens does not see what follows, but what it computes
+may depend on how much that is (rotary tables that are scaled to the longest window).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Replays:
         windows = find_windows(self.activations.rows, place(self._model, self.documents(), self.context))
         batches: list[list[WindowRows]] = []
         for window in sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens):
-            if not batches or (len(batches[-1]) + 1) * _n_tokens(window) > BATCH_TOKENS:
+            is_other = not batches or _n_tokens(batches[-1][0]) != _n_tokens(window)
+            if is_other or (len(batches[-1]) + 1) * _n_tokens(window) > BATCH_TOKENS:
                 batches.append([])
             batches[-1].append(window)
         return batches
@@ -94,13 +95,13 @@ class Replays:
         return number_documents(self.activations.rows)
 
     def _replay(self, batch: Sequence[WindowRows]) -> ReplayedRows:
-        shape = len(batch), max(_n_tokens(window) for window in batch)
+        shape = len(batch), _n_tokens(batch[0])
         ids, numbers = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         places, is_text = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         for i, (placed, rows) in enumerate(batch):
-            n_tokens, unmasked = len(placed.window.ids), ~self.masked[rows]
-            ids[i, :n_tokens] = torch.tensor(placed.window.ids)
-            is_text[i, :n_tokens] = ~torch.tensor(placed.window.special)
+            unmasked = ~self.masked[rows]
+            ids[i] = torch.tensor(placed.window.ids)
+            is_text[i] = ~torch.tensor(placed.window.special)
             places[i, torch.from_numpy(np.flatnonzero(placed.keep))[: len(unmasked)][unmasked]] = True
             numbers[i] = self._document_numbers[rows.start]
         counted = places & nn.functional.pad(is_text[:, 1:], (0, 1))

@@ -24,7 +24,7 @@ TEXTS = (
 )
 """Texts that each begin with a word of their own; the second fills several windows."""
 CONTEXT = 24
-LONG_CONTEXT = 96
+LONG_CONTEXTS = (96, 400)
 _MAX_SITES = 3
 
 
@@ -67,10 +67,18 @@ class ModelUnderTest:
         return [window for windows in self.reader.windows(list(TEXTS), CONTEXT) for window in windows]
 
     @cached_property
-    def long_window(self) -> Window:
-        """One window of up to `LONG_CONTEXT` tokens."""
-        windows: list[Window] = self.reader.windows([" ".join(TEXTS)], LONG_CONTEXT)[0]
-        return windows[0]
+    def long_windows(self) -> list[Window]:
+        """A window of up to each of `LONG_CONTEXTS` tokens, as far as the model can take it."""
+        found: list[Window] = []
+        for context in LONG_CONTEXTS:
+            window = self.reader.windows([" ".join(TEXTS * 5)], context)[0][0]
+            if found:
+                try:
+                    self.read([window])
+                except Exception:  # positions end somewhere: it may raise anything
+                    break
+            found.append(window)
+        return found
 
     def read(
         self,

@@ -83,15 +83,18 @@ def does_not_see_padding(under_test: ModelUnderTest) -> None:
 
 
 def does_not_mind_the_texts_beside(under_test: ModelUnderTest) -> None:
-    """The rows of a window are the same alone, beside others, at another place, and beside a much longer one."""
+    """The rows of a window are the same alone, beside others, at another place, and beside much longer ones."""
     windows = sorted(under_test.windows, key=lambda window: len(window.ids))
     together = under_test.read(windows)
     for place in (0, len(windows) // 2, len(windows) - 1):
         alone = {site: x[place : place + 1] for site, x in together.items()}
         _same(under_test.read([windows[place]]), alone, "beside other windows", _ALONE)
     _same(_reversed(under_test.read(windows[::-1])), together, "at other places of the batch", _ALONE)
-    beside = under_test.read([*windows, under_test.long_window])
-    _same({site: x[:-1] for site, x in beside.items()}, together, "without a longer window in the batch", _ALONE)
+    for long in under_test.long_windows:
+        beside = under_test.read([*windows, long])
+        where = f"without one of {len(long.ids)} tokens in the batch"
+        _same({site: x[:-1] for site, x in beside.items()}, together, where, _ALONE)
+        _same({site: x[-1:] for site, x in beside.items()}, under_test.read([long]), "beside shorter windows", _ALONE)
 
 
 def does_not_mind_the_sites_asked_beside(under_test: ModelUnderTest) -> None:
@@ -111,11 +114,15 @@ def repeats_itself(under_test: ModelUnderTest) -> None:
     windows = under_test.windows
     seed_globally(1)
     before = under_test.read(windows)
-    under_test.read([under_test.long_window])
+    long = under_test.long_windows[-1:]
+    after_short = under_test.read(long)
     seed_globally(2)
     _equal(before, under_test.read(windows), "a second time", "set dropout off (eval()) and keep no state of a batch.")
-    fresh = under_test.read(windows, model=under_test.make())
-    _equal(before, fresh, "from a fresh instance", "draw weights with a generator of their own, seeded by a parameter.")
+    fresh = under_test.make()
+    afresh = under_test.read(long, model=fresh)
+    advice = "draw weights with a generator of their own, seeded by a parameter."
+    _equal(before, under_test.read(windows, model=fresh), "from a fresh instance", advice)
+    _equal(after_short, afresh, "after shorter windows", "what a batch changes in the model is to be undone.")
 
 
 def keeps_nothing_of_a_batch(under_test: ModelUnderTest) -> None:

@@ -77,7 +77,7 @@ class Local:
     def __init__(self, config: LocalConfig) -> None:
         path = str(find_folder(PACKAGED)) if config.path is None else config.path
         of_model = HFConfig(path, config.revision, config.dtype)
-        self._device = torch.device(find_device() if config.device == "auto" else config.device)
+        self._device = find_device(config.device)
         self._model, missing = load_module(AutoModelForCausalLM, of_model, {})
         if missing:
             raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(missing)}.")

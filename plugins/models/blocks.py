@@ -1,9 +1,9 @@
 """Finds a transformer's blocks, and what each sublayer adds, by watching small forward passes.
 
 No model is known by name. Blocks are the calls of a module list's members where each hands its output on as the input
-of the next (so layers shared by several blocks count as often as they are called). A sublayer is the module whose
-output, added to the residual stream, gives what the block gives: that is checked on numbers, and where nothing adds
-up the site is refused.
+of the next (so layers shared by several blocks count as often as they are called), as many as the config numbers. A
+sublayer is the module whose output, added to the residual stream, gives what the block gives: that is checked on
+numbers, and where nothing adds up the site is refused.
 """
 
 from __future__ import annotations
@@ -56,17 +56,40 @@ def find_blocks(model: nn.Module, forward: Callable[[], Any], n_tokens: int, n_e
     for call in watch(owners, forward):
         siblings.setdefault((call.parent, call.path), []).append(call)
     chains = [chain for calls in siblings.values() if (chain := _chain(calls, n_tokens))]
-    if not chains:
+
+    def rank(chain: Sequence[Block]) -> tuple[bool, int, int]:
+        return len(chain) == n_expected, -chain[0].call.depth, len(chain)
+
+    # What lies inside blocks may be a chain too: a T5 block is a list of two sublayers.
+    best = max(chains, key=rank, default=[])
+    # One call hands nothing on, so where several are alone any of them might be the one block.
+    if not best or (len(best) == 1 and sum(rank(chain) == rank(best) for chain in chains) > 1):
         raise ConfigError(
             f"{type(model).__name__}: found no blocks. Only models can be read that keep their blocks in a module list "
             "and hand a [batch, token, width] residual stream from each to the next."
         )
-    # What lies inside blocks may be a chain too: a T5 block is a list of two sublayers.
-    return max(chains, key=lambda chain: (len(chain) == n_expected, -chain[0].call.depth, len(chain)))
+    _check_numbers(model, best, n_expected, [call for calls in siblings.values() for call in calls])
+    return best
+
+
+def _check_numbers(model: nn.Module, blocks: Sequence[Block], n_expected: int | None, calls: Sequence[Call]) -> None:
+    """Refuse blocks that the model's config numbers otherwise, such as where a text passes some of them by, or where
+    others of their kind stand before or after them.
+    """
+    kinds, depth = {type(block.call.module) for block in blocks}, blocks[0].call.depth
+    n_alike = sum(type(call.module) in kinds and call.depth == depth for call in calls)
+    if n_expected not in (None, len(blocks)) or n_alike > len(blocks):
+        raise ConfigError(
+            f"{type(model).__name__}: its config numbers {n_expected} layers, and a text runs through {n_alike} of one "
+            f"kind, {len(blocks)} of which hand one stream on: sites would be named after other layers than they are "
+            "of. This model can't be read."
+        )
 
 
 def _chain(calls: Sequence[Call], n_tokens: int) -> list[Block]:
     """The calls as blocks; an empty list if they don't pass one tensor on from each to the next."""
+    if not all(any(call.module.children()) for call in calls):
+        return []  # a layer of weights is no block
     following = calls[1] if len(calls) > 1 else calls[0]
     for (leaves, output), (enters, x) in itertools.product(calls[0].outputs.items(), following.inputs.items()):
         if x.shape != output.shape or x.ndim != 3 or x.shape[0] != 1 or x.shape[1] < n_tokens:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
     AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoTokenizer,
     GgufConfig,
     PreTrainedModel,
 )
 
 from harness import ConfigError
-from harness.plugins.models import HFConfig
+from harness.plugins.models import HFConfig, adapters
 from harness.plugins.models.placement import load_as_nan
-from harness.plugins.models.planning import find_local
+from harness.plugins.models.planning import find_base, find_local
 from harness.plugins.models.tokenizer_rules import as_stated
 
 _WEIGHTLESS = (AutoConfig, AutoTokenizer)
-
+_HEADS: tuple[tuple[Any, Any], ...] = (
+    (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
+    (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoModelForImageTextToText),
+    (MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoModelForMultimodalLM),
+)
 
 _HUB_HINT = (
     " It is no local path, and the hub did not give it: check the id, and the connection or HF_HUB_OFFLINE, or give "
@@ -28,17 +40,25 @@ _HUB_HINT = (
 )
 
 
-def find_device() -> str:
-    """The device that `auto` stands for on this machine."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def find_device(name: str = "auto") -> torch.device:
+    """The device of this name; `auto` stands for the best one of this machine."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device {name!r} can't be used here. Give auto, or one that this machine has.\n{error}"
+        ) from error
 
 
 def load_tokenizer(config: HFConfig) -> Any:
-    """The tokenizer of a checkpoint that has one."""
+    """The tokenizer of a checkpoint that has one, or of the base of an adapter that has none."""
+    folder, base = find_local(config.path), find_base(config)
+    if folder is not None and base is not None and not any(folder.glob("tokenizer*")):
+        return load_tokenizer(base)
     tokenizer = load_checkpoint(AutoTokenizer, config)
-    folder = find_local(config.path)
     files = {"tokenizer.json", "tokenizer_config.json", *tokenizer.vocab_files_names.values()}
     # Where a folder has none of them, transformers makes up an empty tokenizer.
     if folder is not None and folder.is_dir() and not any((folder / name).exists() for name in files):
@@ -49,7 +69,24 @@ def load_tokenizer(config: HFConfig) -> Any:
 
 
 def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[PreTrainedModel, list[str]]:
-    """The model, or its encoder; and the weights that the checkpoint lacks, which are NaN, never random."""
+    """The model, or its encoder, with its adapter if there is one; and the weights that the checkpoint lacks, which are
+    NaN, never random.
+    """
+    adapter = adapters.find_adapter(config)
+    with nullcontext(config) if adapter is None else adapters.base_of(config) as base:
+        model, missing = _load_weights(auto_class, base, placement)
+    if adapter is not None:
+        adapters.apply(adapter, model)
+    for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
+        part.use_cache = False
+    if model.config.is_encoder_decoder:
+        whole, model = model, model.get_encoder()
+        if not hasattr(model, "config"):  # not all encoders keep it
+            model.config = whole.config
+    return model.eval().requires_grad_(False), missing
+
+
+def _load_weights(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[Any, list[str]]:
     options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
     model, info = load_checkpoint(auto_class, config, **options, **placement)
     missing = sorted(info["missing_keys"])
@@ -59,11 +96,25 @@ def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) ->
             load_as_nan(model.get_submodule(name.rpartition(".")[0]))
         else:
             weights[name].fill_(torch.nan)
-    for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
-        part.use_cache = False
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    return model.eval().requires_grad_(False), missing
+    return model, missing
+
+
+def find_named_class(config: HFConfig) -> Any:
+    """The class that the checkpoint says it is of; None if it says none that transformers has."""
+    return _named(load_checkpoint(AutoConfig, find_base(config) or config))
+
+
+def find_head_class(config: Any) -> Any:
+    """The class that predicts next tokens, for the config of a loaded model; None if there is none."""
+    named = _named(config)
+    if named is not None and named.can_generate():
+        return named
+    return next((auto_class for mapping, auto_class in _HEADS if type(config) in mapping), None)
+
+
+def _named(config: Any) -> Any:
+    names = config.architectures or ()
+    return next((found for name in names if (found := getattr(transformers, name, None)) is not None), None)
 
 
 def load_checkpoint(auto_class: Any, config: HFConfig, **options: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -10,21 +11,27 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoModel,
-    AutoModelForCausalLM,
-)
+from transformers import AutoModel
 
 from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
 from harness.plugins.models import HFConfig, blocks, hooks
-from harness.plugins.models.checkpoint import find_device, load_module, load_tokenizer
+from harness.plugins.models.checkpoint import (
+    find_device,
+    find_head_class,
+    find_named_class,
+    load_module,
+    load_tokenizer,
+)
+from harness.plugins.models.loaded_state import LoadedState
+from harness.plugins.models.padding import Padding, differ
 from harness.plugins.models.placement import Placement
 from harness.plugins.models.replay import Replay, Replayer
+from harness.plugins.models.token_rows import TokenRows
 from harness.plugins.models.tokens import Tokens
 
 _PROBE = "The quick brown fox jumps over the lazy dog, 12 times."
 _PROBE_TOKENS = 16
+_ERRORS_OF_MODELS = (IndexError, RuntimeError, ValueError, AssertionError, AttributeError, TypeError)
 
 
 def load(config: HFConfig) -> HF:
@@ -41,33 +48,55 @@ class HF:
 
     def __init__(self, config: HFConfig) -> None:
         self._config = config
-        self.device = torch.device(find_device() if config.device == "auto" else config.device)
+        self.device = find_device(config.device)
         self.tokenizer = load_tokenizer(config)
         self.tokens = Tokens(self.tokenizer)
         self.tokenizer_hash = self.tokens.hash()
-        self._probe = torch.tensor([self.windows([_PROBE], _PROBE_TOKENS)[0][0].ids])
-        missing_weights = self._take_up(AutoModel)
+        probe = self.windows([_PROBE], _PROBE_TOKENS)[0][0]
+        self._probe, self._is_special = torch.tensor([probe.ids]), torch.tensor(probe.special)
+        self._load_body()
         self.n_layers = len(self.blocks)
-        last = self.blocks[-1].after[:, : self._probe.shape[1]]
-        self.width = last.shape[-1]
-        if missing_weights and last.isnan().any():
-            raise ConfigError(
-                f"model hf: {config.path!r} lacks weights that activations depend on: {', '.join(missing_weights)}. "
-                f"Give a checkpoint of the whole {type(self.module).__name__}."
-            )
+        self.width = self.blocks[-1].after.shape[-1]
         for name in ("n_layers", "width"):
             stated, found = getattr(config, name), getattr(self, name)
             if stated not in (None, found):
                 raise ConfigError(f"model hf: {name} of {config.path!r} is {found}, not {stated}; correct it.")
-        self._padding_leaks = self._does_padding_leak(last)
+
+    def _load_body(self) -> None:
+        """Load the model without its head; or, where that can't be read or lacks weights, as the class that the
+        checkpoint is of, which may be only a part of the whole, or know which weights are tied or computed.
+        """
+        try:
+            return self._take_up_whole(AutoModel)
+        except ConfigError as error:
+            named = find_named_class(self._config)
+            if named is None:
+                raise
+            try:
+                self._take_up_whole(named)
+            except ConfigError:
+                raise error from None
+
+    def _take_up_whole(self, auto_class: Any) -> None:
+        missing_weights = self._take_up(auto_class)
+        if missing_weights and self.blocks[-1].after.isnan().any():
+            raise ConfigError(
+                f"model hf: {self._config.path!r} lacks weights that activations depend on: "
+                f"{', '.join(missing_weights)}. Give a checkpoint of the whole {type(self.module).__name__}."
+            )
 
     def _take_up(self, auto_class: Any) -> list[str]:
         """Load the model as this class and find its blocks; returns the weights that the checkpoint lacks."""
+        for name in ("module", "blocks", "_state", "_padding", "_rows", "_tap", "_replayer"):
+            vars(self).pop(name, None)  # two copies of the weights may not fit
         self._placement = Placement(self._config, self.device.type)
         self.module, missing_weights = load_module(auto_class, self._config, self._placement.options)
         if not self._placement.options:
             self.module.to(self.device)
+        self._state = LoadedState(self.module)
         self.blocks = self._find_blocks()
+        self._padding = Padding(self._try_out, self._text)
+        self._rows = TokenRows(self._entering, self._text)
         self._tap = cache(self._find_tap)
         self._replayer = cache(self._make_replayer)
         return missing_weights
@@ -81,7 +110,8 @@ class HF:
         self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
     ) -> dict[str, Float[Tensor, "b t d"]]:
         """The activations at every site; the forward pass goes no deeper than needed. False in `mask` is padding."""
-        if self._padding_leaks and not mask.all():
+        lengths = mask.sum(dim=1)
+        if not mask.all() and not self._padding.is_harmless(int(lengths.min()), ids.shape[1]):
             windows = [row[seen][None] for row, seen in zip(ids, mask, strict=True)]
             alone = [self._read(window, torch.ones_like(window).bool(), sites) for window in windows]
             return {site: pad_sequence([x[site][0] for x in alone], batch_first=True) for site in sites}
@@ -90,14 +120,11 @@ class HF:
     def _read(
         self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
     ) -> dict[str, Float[Tensor, "b t d"]]:
-        n, n_tokens = ids.shape
         taps = {site: self._tap(site) for site in sites}
-        try:
-            found = hooks.read(taps, lambda: self._forward(ids, mask))
-        except IndexError as error:  # learned positions end somewhere
-            raise ConfigError(f"the model can't take a window of {n_tokens} tokens: {error}. Lower context.") from error
-        # Some modules see all tokens of a batch in one row, and some models pad further.
-        return {site: found[site].reshape(n, -1, self.width)[:, :n_tokens] for site in sites}
+        found = hooks.read(taps, lambda: self._forward(ids, mask))
+        # Some modules see all tokens of a batch in one row, and some models have rows that are no token's.
+        rows = {site: x.reshape(len(ids), -1, self.width) for site, x in found.items()}
+        return {site: self._rows.of(rows[site], ids.shape[1]) for site in sites}
 
     @torch.no_grad()
     def replay(self, ids: Int[Tensor, "b t"], site: str) -> Replay:
@@ -145,35 +172,70 @@ class HF:
     def _no_head(self) -> str | None:
         """Why there is no head that predicts next tokens; None once it is loaded."""
         config = self.module.config
-        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or self._sees_ahead():
+        head_class = find_head_class(config)
+        if head_class is None or self._sees_ahead():
             return f"{config.model_type} has no language-model head that predicts next tokens"
-        del self.module, self.blocks, self._tap, self._replayer  # two copies of the weights may not fit
-        missing_weights = self._take_up(AutoModelForCausalLM)
+        missing_weights = self._take_up(head_class)
         if missing_weights and self._logits(self._probe).isnan().any():
             return f"{self._config.path!r} lacks the weights of the language-model head: {', '.join(missing_weights)}"
         return None
 
     def _make_replayer(self, site: str) -> Replayer:
         kind, layer = parse_site(site)
-        return Replayer(self._logits, self.blocks, self._tap(site), layer + (kind == "resid_post"), self.width)
+        n_ended = layer + (kind == "resid_post")
+        return Replayer(self._logits, self.blocks, self._tap(site), n_ended, self._rows)
 
     def _logits(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         logits: Tensor = self._forward(ids, torch.ones_like(ids, dtype=torch.bool)).logits
-        return logits[:, : ids.shape[1]]
+        return self._rows.of(logits, ids.shape[1])
 
     def _forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Any:
+        """One forward pass of the model as it was loaded."""
         ids = ids.masked_fill(~mask, self.tokenizer.pad_token_id or 0)
-        return self.module(input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device))
+        self._check_ids(ids)
+        self._state.restore()
+        try:
+            with _same_draws():
+                return self.module(input_ids=ids.to(self.device), attention_mask=mask.long().to(self.device))
+        except _ERRORS_OF_MODELS as error:
+            raise self._explained(error, ids.shape[1]) from error
+
+    def _check_ids(self, ids: Int[Tensor, "b t"]) -> None:
+        """Refuse ids without an embedding before an accelerator trips over them, which ends its process."""
+        embedding = None
+        with suppress(NotImplementedError, AttributeError):
+            embedding = self.module.get_input_embeddings()
+        if isinstance(embedding, nn.Embedding) and int(ids.max()) >= embedding.num_embeddings:
+            raise ConfigError(
+                f"model hf: the tokenizer of {self._config.path!r} gives the id {int(ids.max())}, and the model has "
+                f"embeddings of {embedding.num_embeddings} tokens: it is another model's. Save the right one there."
+            )
+
+    def _explained(self, error: Exception, n_tokens: int) -> Exception:
+        """A forward pass' error as one that says what to do."""
+        if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
+            return error
+        if n_tokens > self._probe.shape[1]:
+            return ConfigError(f"the model can't take a window of {n_tokens} tokens: {error}. Lower context.")
+        return ConfigError(
+            f"model hf: {self._config.path!r}, a {type(self.module).__name__}, can't be run in {self._config.dtype} on "
+            f"{self.device} on the ids of a text alone: {error}. Only models that need nothing else can be read."
+        )
 
     @torch.no_grad()
     def _find_blocks(self) -> list[blocks.Block]:
-        n_expected = getattr(self.module.config.get_text_config(), "num_hidden_layers", None)
+        config = self.module.config.get_text_config()
+        n_expected = getattr(config, "num_hidden_layers", None)
+        if getattr(config, "is_decoder", False) and not config.is_encoder_decoder:
+            n_expected = getattr(config, "decoder_layers", n_expected)  # the other number is of the encoder it had
         mask = torch.ones_like(self._probe, dtype=torch.bool)
         return blocks.find_blocks(self.module, lambda: self._forward(self._probe, mask), mask.shape[1], n_expected)
 
     @torch.no_grad()
     def _find_tap(self, site: str) -> hooks.Tap:
         wanted, layer = parse_site(site)
+        # Blocks are run once more on what they were given, so the model is to be as it was then.
+        self._forward(self._probe, torch.ones_like(self._probe).bool())
         tap = blocks.find_tap(self.blocks, wanted, layer)
         if tap is None:
             valid = [f"{kind}.{layer}" for kind in SITE_KINDS if blocks.find_tap(self.blocks, kind, layer)]
@@ -183,11 +245,21 @@ class HF:
             )
         return tap
 
-    def _does_padding_leak(self, alone: Float[Tensor, "1 t d"]) -> bool:
-        """True if padding changes the rows beside it: not all models that mix tokens obey the mask."""
-        n_tokens = self._probe.shape[1]
-        mask = torch.arange(n_tokens + 2)[None] < n_tokens
-        return _differ(self._read_last(nn.functional.pad(self._probe, (0, 2)), mask)[:, :n_tokens], alone)
+    @torch.no_grad()
+    def _try_out(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Any]:
+        """The last rows of a forward pass, and what it has changed in the model."""
+        return self._read_last(ids, mask), self._state.changes()
+
+    def _entering(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b r d"]:
+        """All that enters the first block, rows that are no token's too."""
+        tap = {"entering": self._tap("resid_pre.0")}
+        found = hooks.read(tap, lambda: self._forward(ids, torch.ones_like(ids).bool()))["entering"]
+        return found.reshape(len(ids), -1, self.width)
+
+    def _text(self, n_tokens: int) -> Int[Tensor, " t"]:
+        """The ids of a text of so many tokens, over and over if it is long."""
+        ids = self._probe[0][~self._is_special]
+        return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
 
     def _sees_ahead(self) -> bool:
         """True if later tokens change the rows of earlier ones: such a model does not predict the next token."""
@@ -195,7 +267,7 @@ class HF:
         changed = self._probe.clone()
         changed[:, half:] = (changed[:, half:] == 0).long()
         rows, others = (self._read_last(ids, torch.ones_like(ids).bool())[:, :half] for ids in (self._probe, changed))
-        return _differ(rows, others)
+        return differ(rows, others)
 
     @torch.no_grad()
     def _read_last(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
@@ -203,7 +275,9 @@ class HF:
         return self._read(ids, mask, [site])[site].cpu()
 
 
-def _differ(x: Float[Tensor, "1 t d"], other: Float[Tensor, "1 t d"]) -> bool:
-    """True if any row differs by more than rounding."""
-    error = (x - other).float().norm(dim=-1) / other.float().norm(dim=-1)
-    return bool((error > torch.finfo(other.dtype).eps ** 0.5).any())
+@contextmanager
+def _same_draws() -> Iterator[None]:
+    """Let a model that draws at random, as some hash tokens into buckets, draw alike each time."""
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+        torch.manual_seed(0)
+        yield

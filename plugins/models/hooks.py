@@ -106,14 +106,18 @@ def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[
 
 
 @contextmanager
-def write(tap: Tap, x: Float[Tensor, "b t d"]) -> Iterator[None]:
-    """Put `x` at `tap` in forward passes inside; the tensor there keeps its own values beyond t tokens."""
+def write(tap: Tap, x: Float[Tensor, "b t d"], find_first: Callable[[int, int], int]) -> Iterator[None]:
+    """Put `x` at `tap` in forward passes inside; the tensor there keeps its own values in rows that are no token's.
+
+    `find_first` gives the first row of a token, of so many tokens and rows.
+    """
     n_ended = 0
 
     def replaced(tensor: Tensor) -> Tensor:
         tensor = tensor.clone(memory_format=torch.contiguous_format)
-        # Some modules see all tokens of a batch in one row, and some models pad further.
-        tokens = tensor.view(x.shape[0], -1, x.shape[2])[:, : x.shape[1]]
+        rows = tensor.view(x.shape[0], -1, x.shape[2])  # some modules see all tokens of a batch in one row
+        first = find_first(x.shape[1], rows.shape[1])
+        tokens = rows[:, first : first + x.shape[1]]
         new = x.to(tokens)
         # Dividing by the scale would round what is to stay as it is.
         tokens.copy_(torch.where(new == tokens * tap.scale, tokens, new / tap.scale))

@@ -6,7 +6,7 @@ Results depend on contents, not on paths, and never on the device.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from harness.plugins.models import (
 from harness.plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
+ADAPTER_CONFIG = "adapter_config.json"
 _STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")
 
 
@@ -36,18 +37,37 @@ def hf_identity(config: HFConfig) -> dict[str, Any]:
         return {"path": config.path, "revision": config.revision, **read}
     if path.is_file():
         return {"file": file_digest(path), **read}
-    return {"files": _digests(path, _MODEL_FILES), **read}
+    base = find_base(config)
+    return {"files": _digests(path, _MODEL_FILES), **({"base": hf_identity(base)} if base else {}), **read}
+
+
+def find_base(config: HFConfig) -> HFConfig | None:
+    """The checkpoint that an adapter's folder names as its base; None where weights lie in the folder itself."""
+    folder = Path(config.path).expanduser()
+    if not (folder / ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
+        return None
+    adapter = _read_json(folder / ADAPTER_CONFIG)
+    path = adapter.get("base_model_name_or_path")
+    if not isinstance(path, str) or Path(path).expanduser().resolve() == folder.resolve():
+        raise ConfigError(
+            f"model hf: {folder / ADAPTER_CONFIG} names no base: base_model_name_or_path is {path!r}. Give the path or "
+            "hub id of the model that the adapter belongs to."
+        )
+    return replace(config, path=path, revision=adapter.get("revision"))
 
 
 def hf_shape(config: HFConfig) -> dict[str, int] | None:
     """Layers and width, as the config of a local folder states them under the usual names; else the parameters."""
     path = find_local(config.path)
+    base = None if path is None else find_base(config)
+    if base is not None:
+        return hf_shape(base)
     if path is None or not (path / "config.json").is_file():
         if config.n_layers is None or config.width is None:
             return None
         return {"n_layers": config.n_layers, "width": config.width}
-    described = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    described = described.get("text_config", described)
+    described = _read_json(path / "config.json")
+    described = described.get("text_config") or described
     if described.get("is_encoder_decoder") or not {"num_hidden_layers", "hidden_size"} <= described.keys():
         return None
     return {"n_layers": described["num_hidden_layers"], "width": described["hidden_size"]}
@@ -120,6 +140,16 @@ def find_local(path: str) -> Path | None:
     if local.is_absolute() or path.startswith((".", "~")) or len(local.parts) > n_parts:
         raise ConfigError(f"model hf: {path!r} does not exist (working folder: {Path.cwd()}).")
     return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"model hf: {path} is not JSON: {error}. Save the model anew.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"model hf: {path} holds no JSON object. Save the model anew.")
+    return found
 
 
 def _digests(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel, Aut
 from harness.plugins.models import HFConfig
 from harness.plugins.models.cached import made_once
 from harness.plugins.models.checkpoint import load_checkpoint, load_tokenizer
-from harness.plugins.models.planning import hf_identity
+from harness.plugins.models.planning import find_base, hf_identity
 
 
 def reinitialised(config: HFConfig) -> HFConfig:
@@ -28,7 +28,9 @@ def reinitialised(config: HFConfig) -> HFConfig:
 
     def make(folder: Path) -> None:
         load_tokenizer(config).save_pretrained(folder)
-        _drawn(load_checkpoint(AutoConfig, config), int(config.weights_seed or 0)).save_pretrained(folder)
+        _drawn(load_checkpoint(AutoConfig, find_base(config) or config), int(config.weights_seed or 0)).save_pretrained(
+            folder
+        )
 
     return dataclasses.replace(config, path=str(made_once(name, make)), revision=None, weights_seed=None)
 

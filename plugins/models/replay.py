@@ -22,16 +22,17 @@ from harness import ConfigError, Undefined
 from harness.plugins.models import hooks
 from harness.plugins.models.blocks import Block
 from harness.plugins.models.hooks import Tap
+from harness.plugins.models.token_rows import TokenRows
 
 
 class Replayer:
     """Runs windows so that they can be run again from one site on."""
 
     def __init__(
-        self, forward: Callable[[Tensor], Tensor], blocks: Sequence[Block], tap: Tap, n_ended: int, width: int
+        self, forward: Callable[[Tensor], Tensor], blocks: Sequence[Block], tap: Tap, n_ended: int, rows: TokenRows
     ) -> None:
         """Take a model's blocks and `forward`, which maps ids to logits; `n_ended` blocks end before `tap`."""
-        self.forward, self.blocks, self.tap, self.n_ended, self.width = forward, blocks, tap, n_ended, width
+        self.forward, self.blocks, self.tap, self.n_ended, self.rows = forward, blocks, tap, n_ended, rows
         last = blocks[-1]
         self._taps = {"site": tap, "last": Tap(last.call.module, last.call.number, "output", last.leaves)}
         if tap.module not in {block.call.module for block in blocks}:  # within a block, which has to run
@@ -66,6 +67,7 @@ class Replayer:
         if self._stream is None:
             replay = self.run(ids)
             self._stream = replay.device, replay.x.dtype
+            self._is_sound = bool(self._is_sound) and self.run(ids[:, :1]).n_rows == 1
         if not self._is_sound:
             raise Undefined("its head can't be run alone: more than the residual stream leads to it")
         stream = x[:, None].to(*self._stream)
@@ -76,7 +78,7 @@ class Replayer:
         replay = self.run(ids)
         others = replay.x.flip(1)
         whole = self.forward(ids)
-        with hooks.write(self.tap, others):
+        with hooks.write(self.tap, others, self.rows.first):
             whole_patched = self.forward(ids)
         self.forward(ids.flip(1))  # a block may have left in the model what a later one picks up
         try:
@@ -98,8 +100,9 @@ class Replay:
         self.device = found["last"].device
         self._last, site = found["last"].cpu(), found["site"].cpu()
         self._entering = found["entering"].cpu() if "entering" in found else site
-        # Some modules see all tokens of a batch in one row, and some models pad further.
-        self.x: Float[Tensor, "b t d"] = site.reshape(len(ids), -1, replayer.width)[:, : ids.shape[1]]
+        rows = site.reshape(len(ids), -1, site.shape[-1])  # some modules see all tokens of a batch in one row
+        self.n_rows = rows.shape[1]
+        self.x: Float[Tensor, "b t d"] = replayer.rows.of(rows, ids.shape[1])
         self.n_bytes = sum(tensor.nbytes for tensor in {site, self._last, self._entering})
 
     @torch.no_grad()
@@ -112,7 +115,7 @@ class Replay:
         """The logits with `x` at the site."""
         if x.shape != self.x.shape:
             raise ConfigError(f"replay: x has shape {tuple(x.shape)}; the activations have {tuple(self.x.shape)}.")
-        with hooks.write(self._replayer.tap, x):
+        with hooks.write(self._replayer.tap, x, self._replayer.rows.first):
             return self._replayer.rerun(self._ids, self._replayer.n_ended, self._entering.to(self.device))
 
 

@@ -99,7 +99,7 @@ def _train(config: SeedlingConfig, recipe: dict[str, Any], family: Path) -> None
     texts = load_texts(recipe["corpus"], config.vocabulary)
     model = _untrained(config, texts.tokenizer.eos_token_id)
     training = Pretraining(
-        model.to(find_device() if config.device == "auto" else config.device),
+        model.to(find_device(config.device)),
         cut_windows(texts.training, config.context),
         n_steps=config.n_steps,
         batch_windows=config.batch_windows,

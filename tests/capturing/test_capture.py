@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import harness
-from harness.capturing.capture import CHUNK_WINDOWS, read
+from harness.capturing.capture import CHUNK_WINDOWS, LONG_TEXT, place, read
 from harness.contracts.corpus import Document
 from harness.contracts.rows import COLUMNS
 from tests.support.tiny_models import TEXTS, save_tiny_model
@@ -157,3 +157,37 @@ def test_a_capture_is_shown_in_one_line(gpt2: Any) -> None:
     assert repr(c) == f"Capture({', '.join(SITES)}: {len(c.rows)} rows of width {width})"
     uneven = harness.Capture({"a.0": torch.ones(2, 3), "b.1": torch.ones(2, 5)}, c.rows.head(2))
     assert repr(uneven) == "Capture(a.0, b.1: 2 rows of width 3, 5)"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_long_documents_are_cut_as_far_as_they_are_read(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = request.getfixturevalue(name)
+    text = " ".join(TEXTS[i % 4] + f" {i * i}" for i in range(2_000))
+    whole = model.windows([text], 32)[0]
+    n_cut: list[int] = []
+
+    def counted(texts: list[str], context: int) -> Any:
+        n_cut.append(sum(map(len, texts)))
+        return type(model).windows(model, texts, context)
+
+    monkeypatch.setattr(model, "windows", counted)
+    documents = [Document("short", TEXTS[0]), Document("long", text), Document("last", TEXTS[1])]
+    placed = place(model, iter(documents), 32)
+    n_short = len(model.tokens.windows([TEXTS[0]], 32)[0])
+    first = list(itertools.islice(placed, n_short + 3))
+    assert len(text) > 2 * LONG_TEXT and n_cut == [len(TEXTS[0]), LONG_TEXT]
+    everything = [*first, *placed]
+    assert [own.window for own in everything if own.document == "long"] == whole
+    assert [own.number for own in everything if own.document == "long"] == list(range(len(whole)))
+    assert everything[-1].document == "last"
+
+
+def test_a_tokenizer_that_minds_how_long_the_text_is_is_told(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_length(texts: list[str], context: int) -> Any:
+        return gpt2.tokens.windows([text[len(text) % 7 :] for text in texts], context)
+
+    monkeypatch.setattr(gpt2, "windows", by_length)
+    with pytest.raises(harness.ConfigError, match=r"document long: .* cuts the first [0-9]+ .*Split the document"):
+        list(place(gpt2, [Document("long", TEXTS[1] * 2_000)], 32))

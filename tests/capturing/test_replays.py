@@ -32,3 +32,15 @@ def test_neither_is_one_without_unembedding_by_the_logit_lens(model: Any) -> Non
     with pytest.raises(harness.Undefined) as told:
         _ = Lens(lambda: OnlyRuns(model)).model
     assert told.value.reason == "its model, OnlyRuns, has no unembed() and token_texts(): see harness.HasUnembedding"
+
+
+def test_windows_of_one_length_share_a_batch_and_no_others(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    replay = model.replay
+    monkeypatch.setattr(model, "replay", lambda ids, site: shapes.append(tuple(ids.shape)) or replay(ids, site))
+    context = harness.evaluation_context(model, TEXTS, "resid_post.1", context=16)
+    assert context.replays is not None
+    n_rows = sum(len(batch.rows) for batch in context.replays())
+    lengths = [len(window.ids) for windows in model.windows(TEXTS, 16) for window in windows]
+    assert sum(n * n_tokens for n, n_tokens in shapes) == sum(lengths)
+    assert sorted(n_tokens for _, n_tokens in shapes) == sorted(set(lengths)) and n_rows == context.n_rows

@@ -173,6 +173,23 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
         read(write(tmp_path, {"architecture": "gated"}, weights))
     with pytest.raises(harness.ConfigError, match="not a config of SAELens: KeyError: 'k'"):
         read(write(tmp_path, {"architecture": "topk"}, weights))
+    modern = {"metadata": {"sae_lens_version": "6.20.0"}}
+    for config, reason in (
+        ({"architecture": "topk", "k": M + 1}, f"k is {M + 1}; it is to be a whole number from 1 to {M}"),
+        ({"architecture": "topk", "k": 0}, "k is 0"),
+        ({"architecture": "topk", "k": 2.5}, "k is 2.5"),
+        ({"architecture": "topk", "k": None}, "TypeError"),
+        ({"architecture": "standard", "d_sae": -1}, "d_sae is -1"),
+        ({"architecture": "standard", "d_in": float("inf")}, "OverflowError"),
+        ({"architecture": "standard", "metadata": ["6.20.0"]}, "metadata is no object"),
+        (
+            {"normalize_activations": "expected_average_only_in", "norm_scaling_factor": -1.0},
+            "norm_scaling_factor is -1.0; it is to be a number above 0",
+        ),
+    ):
+        with pytest.raises(harness.ConfigError, match=rf"cfg\.json is not a config of SAELens: .*{reason}"):
+            read(write(tmp_path, {"architecture": "standard"} | modern | config, weights))
+    read(write(tmp_path, {"architecture": "standard", "metadata": None}, weights))  # as versions before 6 have none
     with pytest.raises(harness.Undefined, match="fine-tuning scaled"):
         read(write(tmp_path, {"metadata": {}}, weights | {"scaling_factor": torch.full((M,), 2.0)}))
     (tmp_path / "sae_weights.safetensors").write_bytes(b"no weights")

@@ -200,16 +200,16 @@ def test_no_hook_is_left_behind(load: Any) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_changes_nothing(family: str, load: Any) -> None:
-    assert not load(family)._padding_leaks
     _assert_padding_changes_nothing(load(family))
+    assert not load(family)._padding.leaks
 
 
 def test_models_that_let_padding_leak_run_each_window_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = tiny_models._BERT | {"embedding_size": 32}
     monkeypatch.setitem(FAMILIES, "convbert", ("ConvBertConfig", small))
     model = harness.create("model", "hf", path=str(save_tiny_model("convbert", tmp_path)))
-    assert model._padding_leaks
     _assert_padding_changes_nothing(model)
+    assert model._padding.leaks
 
 
 def _assert_padding_changes_nothing(model: Any) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import harness
 from harness.plugins.models import blocks
 from harness.plugins.models.replay import Replayer
+from harness.plugins.models.token_rows import TokenRows
 from tests.support.tiny_models import (
     FAMILIES,
     TEXTS,
@@ -215,7 +216,8 @@ def test_stubs_are_used_where_blocks_see_the_residual_stream_alone(
     assert [block.call.number for block in found] == [0, 1, 2, 0]
     tap = blocks.find_tap(found, kind, layer)
     assert tap is not None
-    replayer = Replayer(model, found, tap, layer + (kind == "resid_post"), 8)
+    rows = TokenRows(model.embed, lambda n_tokens: IDS[0, :n_tokens])
+    replayer = Replayer(model, found, tap, layer + (kind == "resid_post"), rows)
     clean, replay = model(IDS), replayer.run(IDS)
     model(IDS.flip(0))
     assert replayer._is_sound is is_sound

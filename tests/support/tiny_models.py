@@ -209,11 +209,28 @@ def _randomised(auto_class: Any, family: str, changes: dict[str, Any]) -> Any:
     config = getattr(transformers, class_name)(**(special | {"vocab_size": VOCABULARY} | small | changes))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = auto_class.from_config(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.1 * torch.randn_like(parameter)
+        return _shaken(auto_class.from_config(config))
+
+
+def randomised(model: Any) -> Any:
+    """The model, its norms and biases random too."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return _shaken(model)
+
+
+def _shaken(model: Any) -> Any:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
     return model.eval()
+
+
+def save_model(model: Any, folder: Path) -> Any:
+    """Save any model of 300 tokens with the tokenizer; returns the model."""
+    tiny_tokenizer().save_pretrained(folder)
+    model.save_pretrained(folder)
+    return model
 
 
 @functools.cache

@@ -141,6 +141,24 @@ class TakesTheBatchsLength(Good):
         return super().block(x * torch.cos(0.1 * angle), mask, layer)
 
 
+class SwitchesFarOut(Good):
+    """A rotary table that is another one where the batch is long, padding counted, beyond what most texts have."""
+
+    def block(self, x: Tensor, mask: Tensor, layer: int) -> Tensor:
+        angle = torch.arange(x.shape[1])[:, None] / (4.0 if x.shape[1] > 200 else 1.0)
+        return super().block(x * torch.cos(0.1 * angle), mask, layer)
+
+
+class StaysWithTheShortWay(Good):
+    """Attention of a cheaper kind for long windows, until a short one comes."""
+
+    is_cheap = True
+
+    def block(self, x: Tensor, mask: Tensor, layer: int) -> Tensor:
+        self.is_cheap &= x.shape[1] > 200
+        return super().block(x if self.is_cheap else 0.9 * x, mask, layer)
+
+
 class NormsTheBatch(Good):
     def block(self, x: Tensor, mask: Tensor, layer: int) -> Tensor:
         return super().block(x / x[mask].norm(dim=1).mean(), mask, layer)
@@ -325,7 +343,9 @@ BROKEN: dict[type, tuple[str, str]] = {
     TakesTheLastForMissingOnes: ("refuses_layers_that_it_has_not_got", "gave something for resid_post.3"),
     SeesPadding: ("does_not_see_padding", "of its norm where padding"),
     SeesPaddingsId: ("does_not_see_padding", "padding has id"),
-    TakesTheBatchsLength: ("does_not_mind_the_texts_beside", "without a longer window in the batch"),
+    TakesTheBatchsLength: ("does_not_mind_the_texts_beside", "without one of 96 tokens in the batch"),
+    SwitchesFarOut: ("does_not_mind_the_texts_beside", "without one of 400 tokens in the batch"),
+    StaysWithTheShortWay: ("repeats_itself", "after shorter windows"),
     NormsTheBatch: ("does_not_mind_the_texts_beside", "beside other windows"),
     AddsUpSites: ("does_not_mind_the_sites_asked_beside", "asked for beside other sites"),
     DropsOut: ("repeats_itself", "dropout"),

@@ -90,18 +90,18 @@ def read_config(folder: Path) -> SAELensConfig:
         reason = _reason_against(config)
         if reason is not None:
             raise harness.Undefined(f"pretrained_sae: {folder}: {reason}.")
-        architecture = config["architecture"]
+        architecture, n_latents = config["architecture"], _count(config, "d_sae")
         return SAELensConfig(
             architecture=architecture,
-            width=int(config["d_in"]),
-            n_latents=int(config["d_sae"]),
-            k=int(config["k"]) if architecture == "topk" else None,
+            width=_count(config, "d_in"),
+            n_latents=n_latents,
+            k=_count(config, "k", at_most=n_latents) if architecture == "topk" else None,
             subtracts_decoder_bias=bool(config.get("apply_b_dec_to_input", True)),
             is_scaled_by_decoder_norm=architecture == "topk" and bool(config.get("rescale_acts_by_decoder_norm")),
-            activation_scale=float(_activation_scale(config) or 1),
+            activation_scale=_factor(_activation_scale(config) or 1),
             takes_centred_rows=_takes_centred_rows(config),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise _not_a_config(folder, error) from error
 
 
@@ -114,12 +114,17 @@ def stated(folder: Path) -> Callable[..., Any]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    config = dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    if not isinstance(config.get("metadata") or {}, dict):
+        raise TypeError("metadata is no object")
+    return config
 
 
 def _not_a_config(folder: Path, error: Exception) -> harness.ConfigError:
     told = f"{type(error).__name__}: {error}"
-    return harness.ConfigError(f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {told}.")
+    return harness.ConfigError(
+        f"pretrained_sae: {folder / CONFIG_FILE} is not a config of SAELens: {told}. Save or download it again."
+    )
 
 
 def _modern(config: dict[str, Any]) -> dict[str, Any]:
@@ -187,8 +192,25 @@ def _takes_centred_rows(config: dict[str, Any]) -> bool:
     return bool(loading.get("center_writing_weights")) and not _WITHOUT_MEAN.search(model)
 
 
+def _count(config: dict[str, Any], name: str, at_most: int | None = None) -> int:
+    """A number of things: whole, from 1 on."""
+    value = config[name]
+    if int(value) != value or value < 1 or value > (at_most or value):
+        raise ValueError(
+            f"{name} is {value!r}; it is to be a whole number from 1 {f'to {at_most}' if at_most else 'on'}"
+        )
+    return int(value)
+
+
+def _factor(value: Any) -> float:
+    factor = float(value)
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"norm_scaling_factor is {value!r}; it is to be a number above 0")
+    return factor
+
+
 def _stated(config: dict[str, Any], *names: str) -> Any:
     """The value under the first of the names that is in the config, or in its metadata; None if none is."""
-    places = [place for place in (config, config.get("metadata")) if isinstance(place, dict)]
+    places = (config, config.get("metadata") or {})
     found = (place[name] for name in names for place in places if place.get(name) is not None)
     return next(found, None)
