@@ -21,6 +21,15 @@ _EXTERNAL_PLUGIN = Path(__file__).parent / "external_plugin"
 
 
 @pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all test processes of this call."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def external_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the installed example plugin: put it on PYTHONPATH and the plugin is there."""
     source = tmp_path_factory.mktemp("source") / "external_plugin"

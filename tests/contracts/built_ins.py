@@ -66,8 +66,8 @@ METHODS: Makers[harness.Learner] = {
     "pca": pca.PCA,
     "pretrained_sae": pretrained.PretrainedSAE,
     "random_dictionary": random_dictionary.RandomDictionary,
-    "sized_baseline": sized_baseline.SizedBaseline,
     "relu_sae": relu.ReLUSAE,
+    "sized_baseline": sized_baseline.SizedBaseline,
     "topk_sae": topk.StackableTopKSAE,
     "untrained_sae": untrained.UntrainedSAE,
 }

@@ -339,7 +339,7 @@ def test_every_method_at_hand():
         "identity": {},
         "mean": {},
         "pca": {"n_components": 4, "k": 2},
-        "itda": {"k": 4, "max_atoms": 30},
+        "itda": {"k": 4, "max_atoms": 300},
         "random_dictionary": {"n_latents": 20, "k": 3},
     }.items():
         decomposition = harness.fit(harness.create("method", name, **params), x)

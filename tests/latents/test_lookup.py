@@ -18,6 +18,7 @@ from harness.cli import verbs
 from harness.cli.cards import draw_card, draw_window, sparkline
 from harness.latents.lookup import Explained
 from harness.wording import visible
+from tests.support.shared import once
 
 SUITE = (
     *("suite=smoke", "name=latents", "tokens.interp=4000", "tokens.fit=2000", "tokens.evaluation=500", "latents=8"),
@@ -29,14 +30,20 @@ HOSTILE = ["[red]x[/red]", "\x1b[31mred", ":apple:", "\\", "[/]", "\u202eabc", "
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(shared_folder: Path) -> Iterator[Path]:
     """Where the suite has run, as the working folder."""
-    folder = tmp_path_factory.mktemp("explain")
+    folder = shared_folder / "explain"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
+        once(folder, _run)
+        patch.chdir(folder)
+        yield folder
+
+
+def _run(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
         assert cli.main(["run", *SUITE]) == 0
-        yield folder
 
 
 @pytest.fixture

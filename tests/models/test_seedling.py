@@ -223,7 +223,7 @@ def test_every_architecture_is_read_as_any_model(architecture: Any, cache: Path,
 def test_a_plan_needs_no_torch_and_no_training(cache: Path) -> None:
     suite, _ = compose(["suite=smoke", "models=[{preset: seedling, sites: [resid_post.5]}]"])
     assert {cell.columns["site"] for cell in build_plan(suite).of_kind("capture")} == {"resid_post.5"}
-    with pytest.raises(ConfigError, match=r"no model has resid_post\.6: seedling has 6 blocks, 0 to 5"):
+    with pytest.raises(harness.ConfigError, match=r"no model has resid_post\.6: seedling has 6 blocks, 0 to 5"):
         compose(["suite=smoke", "models=[{preset: seedling, sites: [resid_post.6]}]"])
     assert [path.name for path in (cache / "models").iterdir() if "texts" not in path.name] == []
     code = (

@@ -5,24 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from harness.cli import main as cli
 from tests.support.result_tables import Finished
+from tests.support.shared import once
 
-
-@pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for all test processes of this call."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
-    folder.mkdir(exist_ok=True)
-    return folder
+PRINTED = "printed.json"
 
 
 @pytest.fixture(scope="session")
@@ -34,15 +26,11 @@ def shared_cache(shared_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def smoke_run(shared_folder: Path, shared_cache: Path) -> Finished:
     """`harness run suite=smoke` in an empty folder, W&B's offline log included, once for all who look at it."""
-    folder, printed = shared_folder / "smoke", shared_folder / "smoke.json"
-    with FileLock(shared_folder / "smoke.lock"):
-        if not printed.exists():
-            folder.mkdir()
-            printed.write_text(json.dumps(_smoke_run(folder, shared_cache)))
-    return Finished(folder, *json.loads(printed.read_text()))
+    made = once(shared_folder / "smoke", lambda folder: _smoke_run(folder, shared_cache))
+    return Finished(made, *json.loads((made / PRINTED).read_text()))
 
 
-def _smoke_run(folder: Path, cache: Path) -> tuple[int, str, str]:
+def _smoke_run(folder: Path, cache: Path) -> None:
     output, errors = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -53,7 +41,7 @@ def _smoke_run(folder: Path, cache: Path) -> tuple[int, str, str]:
         patch.setenv("HARNESS_CACHE", str(cache))
         patch.delenv("WANDB_MODE", raising=False)
         code = cli.main(["run", "suite=smoke"])
-    return code, output.getvalue(), errors.getvalue()
+    (folder / PRINTED).write_text(json.dumps([code, output.getvalue(), errors.getvalue()]))
 
 
 @pytest.fixture

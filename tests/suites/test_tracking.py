@@ -26,6 +26,7 @@ from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.results import Results
 from tests.support.result_tables import read_tables
+from tests.support.shared import once
 from tests.support.wandb_files import media_of, records_of, summary_of
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -59,9 +60,12 @@ class Fails:
 
 
 @pytest.fixture(scope="module")
-def ran(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ran(shared_folder: Path, shared_cache: Path) -> Path:
     """Where a suite ran with two seeds and a method that fails, telling secrets."""
-    folder = tmp_path_factory.mktemp("ran")
+    return once(shared_folder / "tracking", lambda folder: _run(folder, shared_cache))
+
+
+def _run(folder: Path, cache: Path) -> None:
     (folder / "home").mkdir()
     (folder / "acme_fails.py").write_text(PLUGIN)
     fails = f"{{method: acme_fails, passphrase: '{PASSPHRASE}'}}"
@@ -72,9 +76,8 @@ def ran(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("HOME", str(folder / "home"))
         patch.setenv("ACME_TOKEN", TOKEN)
-        patch.setenv("HARNESS_CACHE", str(shared_cache))
+        patch.setenv("HARNESS_CACHE", str(cache))
         assert cli.main(["run", "suite=smoke", *settings]) == 1
-    return folder
 
 
 @pytest.fixture

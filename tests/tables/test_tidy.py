@@ -13,7 +13,7 @@ from harness.planning.plan import Plan
 from harness.storage.records import Record, row
 from harness.storage.store import Store
 from harness.tables.tidy import build_tables, write_tables
-from tests.support.toy_suites import plan_of, raw_suite
+from tests.support.toy_suites import model_folder, plan_of, raw_suite
 
 CONTRACT_COLUMNS = {
     *("suite", "cell", "status", "error", "family", "model", "site", "method", "method_config", "seed", "metric"),
@@ -128,7 +128,9 @@ def test_a_cell_that_failed_or_was_skipped_is_a_row(
 
 
 def test_a_cell_skipped_by_the_plan_is_a_row_without_a_record(tmp_path: Path, store: Store) -> None:
-    plan = plan_of(raw_suite(tmp_path, sites=["resid_post.1", "resid_post.77"], seeds=[0]))
+    raw = raw_suite(tmp_path, sites=["resid_post.1", "resid_post.77"], seeds=[0])
+    deep = {"model": "toy", "path": model_folder(tmp_path / "deep", "c"), "label": "deep", "n_layers": 78}
+    plan = plan_of({**raw, "models": [*raw["models"], {**deep, "family": "toys"}]})
     tables = build_tables(plan, store)
     listed = pd.concat(tables.values())
     assert set(listed["cell"]) == {key for key, cell in plan.cells.items() if cell.skipped}
