@@ -50,16 +50,15 @@ class Measured:
 def replicates(methods: Sequence[Measured]) -> list[Replicates | None]:
     """The value of each method, with its errors by document and seed.
 
-    None for one seed, and for all where fewer than `MIN_DOCUMENTS` documents hold rows: too few to stand for others.
+    None for one seed, and where fewer than `MIN_DOCUMENTS` documents hold a method's rows: too few to stand for others.
     Whole numbers from 0 to the denominators are counts, and their ratios shares between 0 and 1.
     """
     if not methods:
         return []
     held = np.asarray(np.vstack([one.denominators for one in methods]).astype(bool).any(axis=0))
-    if held.sum() < MIN_DOCUMENTS:
-        return [None] * len(methods)
     bounds = _bounds([(one.numerators, one.denominators) for one in methods])
-    return [_replicates(one, held, bounds) if one.n_seeds > 1 else None for one in methods]
+    has_enough = [one.n_seeds > 1 and one.n_documents >= MIN_DOCUMENTS for one in methods]
+    return [_replicates(one, held, bounds) if enough else None for one, enough in zip(methods, has_enough, strict=True)]
 
 
 def _bounds(sums: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
@@ -79,13 +78,14 @@ def _replicates(method: Measured, held: Bool[np.ndarray, " documents"], bounds: 
     leverage = 1 - 2 * weights + (weights**2).sum()
     apart_from_mean = ((error - error.mean(axis=0)) ** 2 / leverage).sum()
     n_units = kish(weights)
-    own_ratios = numerators.sum(axis=0) / denominators.sum(axis=0)
+    own = weights != 0  # of the documents that some method has rows of, those that this one has too
+    own_ratios = numerators.sum(axis=0)[own] / denominators.sum(axis=0)[own]
     return Replicates(
         value=float(by_seed.mean()),
         parts=error.mean(axis=0) / np.sqrt(leverage),
         n_units=n_units,
         freedom=max(1.0, n_units - 1),
-        skewness=skewness_of(own_ratios, weights),
+        skewness=skewness_of(own_ratios, weights[own]),
         n_seeds=n,
         seed_variance=float(by_seed.var(ddof=1) / n),
         residual_variance=float(apart_from_mean / (n * (n - 1))),

@@ -298,3 +298,22 @@ def test_scores_of_the_same_models_are_paired() -> None:
     low, high = interval(contrast(other, one, is_paired=False))
     assert low < 0.5 - 1 and high > 0.5 + 1
     assert tiers([0.0, 0.5], [one, other]) == [2, 1]
+
+
+def test_documents_that_only_other_methods_have_rows_of_change_nothing() -> None:
+    numerators, denominators = np.random.default_rng(0).random((3, 12)), np.full((3, 12), 7.0)
+    has_rows = np.arange(12) != 3
+    partial = Measured(numerators * has_rows, denominators * has_rows)
+    (alone,) = replicates([partial])
+    beside = replicates([Measured(numerators, denominators), partial])[1]
+    assert alone is not None
+    assert beside is not None
+    assert interval(beside) == pytest.approx(interval(alone), rel=1e-12)
+
+
+def test_a_method_with_rows_of_one_document_has_no_interval_beside_others() -> None:
+    numerators, denominators = np.random.default_rng(0).random((3, 12)), np.full((3, 12), 7.0)
+    has_rows = np.arange(12) == 0
+    found = replicates([Measured(numerators, denominators), Measured(numerators * has_rows, denominators * has_rows)])
+    assert found[0] is not None
+    assert found[1] is None
