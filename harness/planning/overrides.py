@@ -48,7 +48,8 @@ def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str],
     Keys that the config lacks are added: who resolves it reports them with the near ones.
 
     Args:
-        overrides: as the command line has them, in any order; of several for one key the last counts.
+        overrides: as the command line has them, in any order; of several for one key the last counts. Numbers of list
+            entries are those of the suite: entries are deleted after all else, the last one first.
         config: the config to change.
         presets: the names of the presets of a kind.
     """
@@ -58,8 +59,7 @@ def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str],
             parsed.append(_parse(text))
         except (ConfigError, HydraException) as error:
             problems.append(_problem(text, error) + " Write key=value, quoted for the shell.")
-    # What stands below a key comes after the key itself, wherever it was written.
-    for override in sorted(parsed, key=lambda override: len(_parts(override))):
+    for override in sorted(parsed, key=_turn):
         try:
             with open_dict(config):
                 _apply_one(override, config, presets)
@@ -78,6 +78,17 @@ def _parse(text: str) -> Override:
     return override
 
 
+def _turn(override: Override) -> tuple[bool, int, int]:
+    """The place in the order of work: what stands below a key comes after the key itself, wherever it was written.
+
+    Entries of lists are deleted when all else is done, from the last one on: until then each has its number.
+    """
+    *above, last = _parts(override)
+    if override.is_delete() and last.isdigit():
+        return True, -len(above), -int(last)
+    return False, len(above), 0
+
+
 def _parts(override: Override) -> list[str]:
     return str(override.key_or_group).split(".")
 
@@ -90,6 +101,9 @@ def _apply_one(override: Override, config: DictConfig, presets: Callable[[str], 
     if place and len(parts) > depth and isinstance(named := OmegaConf.select(config, entry), str):
         OmegaConf.update(config, entry, _spelt_out(named, place, presets), merge=False)
     if override.is_delete():
+        if override.value_type is not None:
+            key = override.key_or_group
+            raise ConfigError(f"~ deletes a key whatever its value. Write ~{key}, or {key}=value to set it.")
         _delete(config, parts)
         return
     value = override.value()

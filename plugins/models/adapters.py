@@ -70,7 +70,8 @@ def apply(folder: Path, model: Any) -> None:
         info = model.load_adapter(str(folder))
     except Exception as error:  # peft raises almost anything where an adapter and a model don't go together
         raise ConfigError(
-            f"model hf: can't apply the adapter of {folder} to a {type(model).__name__}.\n{error}"
+            f"model hf: can't apply the adapter of {folder} to a {type(model).__name__}. Give the base that it was "
+            f"trained on, or the weights with the adapter merged into them.\n{error}"
         ) from error
     stray = sorted({*info.missing_keys, *info.unexpected_keys})
     if stray:

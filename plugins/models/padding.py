@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness import ConfigError
+
 Run: TypeAlias = Callable[[Int[Tensor, "b t"], Bool[Tensor, "b t"]], tuple[Float[Tensor, "b t d"], Any]]
 """A function that gives the rows of windows, and what the pass has changed in the model."""
 
@@ -50,7 +52,7 @@ class Padding:
         alone, state = self._run(ids[:, :n_tokens], mask[:, :n_tokens])
         try:
             filled, other_state = self._run(ids.where(mask, 0), mask)
-        except Exception:  # too long for the model: it may raise anything
+        except ConfigError:  # the model can't take it; anything else, such as memory that is short, says nothing of it
             return True
         return state != other_state or differ(filled[:, :n_tokens], alone)
 

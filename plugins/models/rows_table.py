@@ -51,7 +51,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
         try:
-            header = next(lines, [])
+            header = [_known(name) for name in next(lines, [])]
             columns: dict[int, list[str]] = {index: [] for index, name in enumerate(header) if name in _COLUMNS}
             for line in filter(None, lines):
                 if len(line) != len(header):
@@ -60,8 +60,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
                     values.append(line[index])
         except (UnicodeDecodeError, csv.Error) as error:
             raise ConfigError(f"model stored: {path} line {lines.line_num}: {error}.") from error
-    if twice := next((name for name in _COLUMNS if header.count(name) > 1), None):
-        raise ConfigError(f"model stored: {path} has two columns {twice!r}. Take one out.")
+    _check_once(header, path)
     if "document" not in header:
         return pd.DataFrame(columns=header)
     return pd.DataFrame({header[index]: pd.Series(values, dtype=object) for index, values in columns.items()})
@@ -69,9 +68,23 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path).reset_index(drop=True)
+        table = pd.read_parquet(path).reset_index(drop=True)
     except (OSError, ValueError) as error:  # pyarrow's errors are among the latter
         raise ConfigError(f"model stored: can't read {path}: {error}.") from error
+    table.columns = pd.Index([_known(str(name)) for name in table.columns])
+    _check_once(list(table.columns), path)
+    return table
+
+
+def _known(name: str) -> str:
+    """The column that a heading means: spaces around it and capitals are no reason to pass it over."""
+    plain = name.strip().lower()
+    return plain if plain in _COLUMNS else name
+
+
+def _check_once(header: list[str], path: Path) -> None:
+    if twice := next((name for name in _COLUMNS if header.count(name) > 1), None):
+        raise ConfigError(f"model stored: {path} has two columns {twice!r}. Take one out.")
 
 
 def _numbers(values: pd.Series[Any], path: Path) -> Any:

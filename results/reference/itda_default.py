@@ -1,4 +1,4 @@
-"""What ITDA's defaults give on three families: the lines of itda_default.csv, and the table of itda_default.md.
+"""Results of ITDA's defaults on three families: the lines of itda_default.csv, and the table of itda_default.md.
 
 python results/reference/itda_default.py [FOLDER_OR_GGUF_OF_GEMMA_3_270M]
 

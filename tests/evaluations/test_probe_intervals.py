@@ -24,7 +24,7 @@ def test_many_documents_have_wilson_s_interval() -> None:
 
 @pytest.mark.parametrize("distance", [0.0, 1.0, 3.3])
 def test_it_holds_the_auc_of_few_documents(distance: float) -> None:
-    """Of ten documents on either side; percentiles of documents drawn anew hold an AUC of .99 39 times in 100."""
+    """Ten documents are on either side; percentiles of documents drawn anew hold an AUC of .99 39 times in 100."""
     generator, held = np.random.default_rng(0), []
     for _ in range(200):
         high, low = generator.normal(distance, 1, 10), generator.normal(0, 1, 10)

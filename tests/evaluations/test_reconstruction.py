@@ -375,7 +375,7 @@ def _evaluate(x: torch.Tensor, masked: torch.Tensor | None = None) -> list[harne
 
 
 def test_codes_are_counted_as_they_were_encoded():
-    """What decode writes into them is none of theirs."""
+    """A decoder that writes into codes changes no count of them."""
 
     class InPlace(Predictor):
         def decode(self, codes):

@@ -138,3 +138,21 @@ def test_lengths_that_were_tried_are_not_tried_again() -> None:
     n_runs = len(runs)
     assert padding.is_harmless(10, 64) and padding.is_harmless(20, 50) and len(runs) == n_runs
     assert padding.is_harmless(20, 70) and sorted(runs[n_runs:]) == [64, 70]
+
+
+@pytest.mark.parametrize(("error", "told"), [(harness.ConfigError("too long"), None), (MemoryError(), MemoryError)])
+def test_only_a_model_that_can_not_take_padding_is_read_without(error: Exception, told: Any) -> None:
+    """Memory that is short for the trial is not held against padding, for the rest of the run and without a word."""
+
+    def run(ids: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
+        if not mask.all():
+            raise error
+        return torch.ones(*ids.shape, 1), None
+
+    padding = Padding(run, lambda n_tokens: torch.arange(n_tokens))
+    if told is None:
+        assert not padding.is_harmless(10, 64) and padding.leaks
+    else:
+        with pytest.raises(told):
+            padding.is_harmless(10, 64)
+        assert not padding.leaks

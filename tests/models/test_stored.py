@@ -163,6 +163,15 @@ def test_numbers_may_be_written_in_any_way_but_must_be_whole(tmp_path: Path) -> 
     assert rows["start"].tolist() == [pd.NA, pd.NA, 2] and rows["end"].tolist() == [4, pd.NA, pd.NA]
 
 
+def test_headings_count_however_they_are_spaced(tmp_path: Path) -> None:
+    """Else a column is passed over, and positions are counted instead."""
+    rows = _rows(tmp_path, "rows.csv", "Document, position, START\na, 3, 1\na, 5, 2\n", 2)
+    assert rows["position"].tolist() == [3, 5] and rows["start"].tolist() == [1, 2]
+    (tmp_path / "rows.csv").unlink()
+    rows = _rows(tmp_path, "rows.parquet", pd.DataFrame({"document ": ["a", "a"], "Position": [3, 5]}), 2)
+    assert rows["position"].tolist() == [3, 5]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -176,6 +185,7 @@ def test_numbers_may_be_written_in_any_way_but_must_be_whole(tmp_path: Path) -> 
         ("document,window\na,0,\nb,0,\n", r"rows.csv line 2: 3 values for 2 columns"),  # pandas would shift them
         ("document,window\na\nb,0\n", r"rows.csv line 2: 1 values for 2 columns"),
         ("document,document\na,b\n", "two columns 'document'"),
+        ("document,Document \na,b\n", "two columns 'document'"),
         ("document;window\na;0\nb;0\n", "no column 'document'. It has: document;window"),
         ("", "no column 'document'"),
         (b"document\n\xe9\nb\n", "rows.csv line 0: 'utf-8' codec"),

@@ -49,6 +49,10 @@ def applied(*words: str) -> dict[str, Any]:
         (["methods.0.k=8"], "methods", [{"method": "mean", "k": 8}, BASE["methods"][1]]),
         (["methods.1={method: itda, k: 3}"], "methods", ["mean", {"method": "itda", "k": 3}]),
         (["~methods.0"], "methods", BASE["methods"][1:]),
+        (["~methods.0", "~methods.1"], "methods", []),
+        (["~methods.0", "methods.1.k=3"], "methods", [{"method": "pca", "n_components": 4, "k": 3}]),
+        (["~methods.0", "~methods.1.k", "methods.1.n_components=3"], "methods", [{"method": "pca", "n_components": 3}]),
+        (["~methods.1", "methods=[mean,pca,itda]", "~methods.0"], "methods", ["itda"]),
         (["~corpus.n_documents"], "corpus", {"corpus": "synthetic"}),
         (["tokens.interp=7", "tokens={fit: 20}"], "tokens", {"fit": 20, "evaluation": 5, "interp": 7}),
         (["seeds=[1]", "seeds=[2]"], "seeds", [2]),
@@ -70,6 +74,12 @@ def test_every_override_counts(words: list[str], key: str, expected: object) -> 
         ("methods.7.k=3", "override 'methods.7.k=3': list index out of range"),
         ("~jugde", "override '~jugde': there is no such key to delete"),
         ("~methods.2", "there is no such key to delete"),
+        (
+            "~seeds=5",
+            "'~seeds=5': ~ deletes a key whatever its value. Write ~seeds, or seeds=value to set it.",
+        ),
+        ("~methods=[mean]", "Write ~methods, or methods=value"),
+        ("~seeds=", "Write ~seeds, or seeds=value"),
         ("corpus=[wikipedia]", "override 'corpus=[wikipedia]': "),
     ],
 )

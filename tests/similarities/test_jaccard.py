@@ -175,7 +175,7 @@ def test_chance_where_one_fit_was_full_before_the_other_is_what_a_simulation_giv
 
 
 def test_rows_that_came_after_a_fit_was_full_are_no_candidates():
-    """Of 400 rows two fits see but the first 50, and take 20 of these: that they share many is luck."""
+    """Two fits see but the first 50 of 400 rows, and take 20 of these: that they share many is luck."""
     x = torch.randn(len(POOL), 12, generator=torch.Generator().manual_seed(0))
     y = torch.randn(len(POOL), 12, generator=torch.Generator().manual_seed(1))
     rows = harness.make_rows({**table(POOL), "special": None})

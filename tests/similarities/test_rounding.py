@@ -112,7 +112,7 @@ def test_the_scale_of_a_column_of_x_does_not_matter(
 
 
 def pwcca_by_hand(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Of columns at norm 1, so that no scale makes directions vanish; but weighed as they are."""
+    """Columns are taken at norm 1, so that no scale makes directions vanish; but weighed as they are."""
     x, y = (side.numpy() - side.numpy().mean(axis=0) for side in (x, y))
     bases = [np.linalg.svd(side / np.linalg.norm(side, axis=0), full_matrices=False)[0] for side in (x, y)]
     _, correlations, b = np.linalg.svd(bases[0].T @ bases[1], full_matrices=False)

@@ -139,7 +139,7 @@ class TestMaskedRows:
 
     @pytest.mark.parametrize("n_zeros", [0, 2, 3, 40])
     def test_rows_of_zeros_do_not_mask_the_others(self, tmp_path: Path, n_zeros: int) -> None:
-        """Of rows of one's own most may be zero; of five and three zeros the median is 1."""
+        """Most rows of one's own may be zero; of five and three zeros the median is 1."""
         fit = self.stored(tmp_path, [1, 10, 12, 14, 200] + [0] * n_zeros)  # median 12
         assert masked_rows(fit, fit, 10.0).tolist() == [False] * 4 + [True] + [False] * n_zeros
 

@@ -131,7 +131,7 @@ def test_the_published_experiment_on_small_models_of_our_own(harness_cli: Cli, t
 
 
 def test_tasks_may_read_calibrated_scores(harness_cli: Cli, tmp_path: Path) -> None:
-    """Of similarities of rows; those of decompositions keep their values."""
+    """Similarities of rows are calibrated; those of decompositions keep their values."""
     words = (
         *("suite=smoke", "name=calibrated", "sites=[resid_post.0,resid_post.1]", "scorers=[]", "evaluations=[]"),
         "models=[{model: random_weights, n_layers: 2, width: 16, seed: [0, 1], family: narrow}]",

@@ -135,7 +135,7 @@ def test_a_metric_that_is_undefined_in_one_seed_has_no_mean(tmp_path: Path) -> N
 
 
 def test_budgets_are_lines_of_one_place_and_are_ranked_apart(tmp_path: Path) -> None:
-    """What learnt from 50 rows is no rival of what learnt from 1,000."""
+    """A method that learnt from 50 rows is no rival of one that learnt from 1,000."""
     _, board = _board(tmp_path, [0, 1, 2], tokens={"fit": [50, 1000], "evaluation": 200})
     assert len(board) == 4 * 4 * 2
     place = board[(board["model"] == "model-b") & (board["site"] == "mlp_out.2")]

@@ -97,7 +97,7 @@ def test_shares_have_honest_intervals_up_to_the_last_one(share: float) -> None:
 
 
 def test_shares_of_none_and_all_have_the_interval_of_clopper_and_pearson() -> None:
-    """Of documents: how many answers each has says nothing about other documents."""
+    """Shares vary by document: how many answers each has says nothing about other documents."""
     asked = np.full((2, 30), 4.0)
     for right, expected in ((asked, (0.025 ** (1 / 30), 1.0)), (0 * asked, (0.0, 1 - 0.025 ** (1 / 30)))):
         (values,) = replicates([Measured(right, asked)])
