@@ -34,8 +34,9 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "longrope": (
         transformers.Phi3Config,
         {
+            "original_max_position_embeddings": 32,  # which overrides that of the parameters
             "rope_parameters": ROPE
-            | {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0, 8, 16, 32]}
+            | {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0, 8, 16, 32]},
         },
     ),
     "dynamic": (
@@ -77,6 +78,11 @@ def test_no_row_depends_on_what_was_or_is_run_beside(name: str, tmp_path: Path) 
         fresh = harness.create("model", "hf", path=str(tmp_path), device="cpu")
         alone[n] = fresh.activations(ids[None, :n], torch.ones(1, n).bool(), sites)
     mask = torch.arange(96)[None] < torch.tensor(lengths)[:, None]
+    plain = transformers.AutoModel.from_pretrained(tmp_path, dtype=torch.float32)
+    filled = plain(input_ids=ids.where(mask, 7), attention_mask=mask.long()).last_hidden_state
+    own = [plain(input_ids=ids[None, :n], attention_mask=torch.ones(1, n).long()).last_hidden_state for n in lengths]
+    changed = [n for n, rows, x in zip(lengths, filled, own, strict=True) if differ(rows[None, :n], x)]
+    assert changed, "the model minds nothing: this tries nothing"
     for _ in range(2):
         found = model.activations(ids.where(mask, 7), mask, sites)
         for row, n in enumerate(lengths):
