@@ -97,6 +97,8 @@ def _apply_one(override: Override, config: DictConfig, presets: Callable[[str], 
     parts = _parts(override)
     place = _PLACES.get(parts[0])
     depth = 1 + place.is_list if place else 0
+    if place and place.is_list and parts[1:] and not OmegaConf.is_list(config.get(parts[0])):
+        raise ConfigError(f"{parts[0]} is no list here, so it has no entry {parts[1]}. Write {parts[0]}=[...] as well.")
     entry = ".".join(parts[:depth])
     if place and len(parts) > depth and isinstance(named := OmegaConf.select(config, entry), str):
         OmegaConf.update(config, entry, _spelt_out(named, place, presets), merge=False)

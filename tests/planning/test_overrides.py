@@ -72,6 +72,10 @@ def test_every_override_counts(words: list[str], key: str, expected: object) -> 
         ("=3", "override '=3': no key of a suite"),
         ("suite@x=3", "no key of a suite"),
         ("methods.7.k=3", "override 'methods.7.k=3': list index out of range"),
+        (
+            "tasks.0.k=3",
+            "override 'tasks.0.k=3': tasks is no list here, so it has no entry 0. Write tasks=[...] as well.",
+        ),
         ("~jugde", "override '~jugde': there is no such key to delete"),
         ("~methods.2", "there is no such key to delete"),
         (
