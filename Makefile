@@ -21,6 +21,9 @@ NEWEST := OMP_WAIT_POLICY=PASSIVE ONEDNN_MAX_CPU_ISA=DEFAULT TEST_THREADS=4
 CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v in ("3.11", "3.12", "3.13") else \
 	"decomp-harness needs Python 3.11 to 3.13, but $(PYTHON) is " + v + ". Choose one: make PYTHON=python3.12 ...")
 
+# Bytecode is kept, whatever the environment says: tests start a hundred processes, and each would compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test test-all lint bench docs
 
 quickstart: $(READY)

@@ -191,19 +191,31 @@ class NoParameters:
     """The config of a spec without parameters."""
 
 
-@functools.cache
 def load_catalog(plugin_files: tuple[str, ...] = (), entry_points: bool = True) -> Catalog:
-    """Built-ins, then installed distributions, then single files.
+    """Built-ins, then installed distributions, then single files; a file that has changed is read anew.
 
     `HARNESS_PLUGINS=off` leaves the installed distributions out, to find the one that misbehaves.
     """
+    # A name is relative to the folder one stands in, which notebooks and programs change.
+    states = tuple((str(Path(file).absolute()), _digest(Path(file))) for file in plugin_files)
+    return _load_catalog(plugin_files, states, entry_points and os.environ.get("HARNESS_PLUGINS") != "off")
+
+
+@functools.cache
+def _load_catalog(plugin_files: tuple[str, ...], states: tuple[object, ...], entry_points: bool) -> Catalog:
+    """The catalog of these files in these states, which nothing but the cache looks at."""
     catalog = Catalog()
     catalog.register(importlib.import_module(BUILTINS_MODULE), BUILT_IN, __version__)
-    if entry_points and os.environ.get("HARNESS_PLUGINS") != "off":
+    if entry_points:
         _load_entry_points(catalog)
     for path in plugin_files:
         _load_file(catalog, Path(path))
     return catalog
+
+
+def _digest(path: Path) -> str:
+    """The version of a file: that of its bytes; empty if it is none."""
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path.is_file() else ""
 
 
 def _collect(module: ModuleType) -> Sequence[PluginSpec]:
@@ -258,14 +270,14 @@ def _load_file(catalog: Catalog, path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up while the file runs
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader, which may take bytecode of an older file, as long and written in the same second.
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))  # noqa: S102
     except BaseException as error:  # the plugin's own import; it may even call sys.exit
         _reraise_interrupt(error)
         del sys.modules[name]
         catalog.problems.append(f"{path}: cannot import: {_told(error)}")
         return
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    catalog.register(module, str(path), f"sha256:{digest}")
+    catalog.register(module, str(path), _digest(path))
 
 
 def _told(error: BaseException) -> str:

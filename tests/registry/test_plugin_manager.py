@@ -78,6 +78,22 @@ def test_a_single_file_registers_and_its_stem_leads_to_its_factory(load: Callabl
     assert catalog.find("method", "acme").version.startswith("sha256:")
 
 
+def test_a_file_is_read_anew_where_it_or_the_folder_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and where the new file is as long as the old."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    versions = []
+    for folder, version in (("a", 1), ("b", 2), ("a", 3)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        Path("acme.py").write_text(dedent(_spec(version=str(version))))
+        found = load_catalog(("acme.py",), entry_points=False)
+        assert found is load_catalog(("acme.py",), entry_points=False)
+        versions.append(found.find("method", "acme").spec.version)
+    assert versions == [1, 2, 3]
+
+
 def test_a_file_named_like_a_standard_module_does_not_shadow_it(load: Callable[..., Catalog]) -> None:
     catalog = load(json=_good("acme", stem="json"))
     assert catalog.create("method", "acme", {}).k == 8
