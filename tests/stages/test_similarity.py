@@ -339,7 +339,7 @@ def test_no_pairing_of_what_has_no_value(session: Session) -> None:
 
 def test_no_bit_of_a_value_depends_on_the_other_pairs(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on which are there, nor on their order, nor on how many are read together."""
-    cells = [_cell(metric, a, b) for metric in [*METRICS, "mean_product"] for a, b in _pairs()]
+    cells = [_cell(metric, a, b) for metric in [*METRICS, "mean_product"] for a, b in _pairs()[::2]]
     together = {key: record.rows for key, record in _run(session, cells).items()}
     for cell in cells[::7]:
         assert _run(session, [cell])[cell.key].rows == together[cell.key]

@@ -26,6 +26,8 @@ class Piece:
     document: str
     topic: str | None
     tokens: tuple[str, ...]
+    half: str
+    """The half of the documents that its own is in."""
 
 
 Codes: TypeAlias = Callable[[Piece, np.random.Generator], Sequence[float] | np.ndarray]
@@ -44,11 +46,12 @@ def pieces() -> tuple[Piece, ...]:
     windows_of = encoder().windows([document.text for document in documents], context=100_000)
     found = []
     for document, (window,) in zip(documents, windows_of, strict=True):
+        half = "explain" if hashlib.sha256(document.id.encode()).digest()[0] % 2 else "test"
         ends = window.end[1:-1]  # without the special tokens
         tokens = [document.text[start:end] for start, end in itertools.pairwise([0, *ends])]
         for first in range(0, len(tokens) - MIN_TOKENS + 1, WINDOW_TOKENS):
             own = tuple(tokens[first : first + WINDOW_TOKENS])
-            found.append(Piece(document.id, document.labels.get("topic"), own))
+            found.append(Piece(document.id, document.labels.get("topic"), own, half))
     return tuple(found)
 
 
@@ -85,22 +88,24 @@ def signed(positive: Codes, negative: Codes) -> Codes:
 def plant(codes: Codes, index: int = 0, sign: int = 1, n_windows: int = 20) -> harness.Latent:
     """A pole with so many windows of each class in each half, drawn with its index as the seed."""
     generator = np.random.default_rng(index)
-    found: dict[tuple[str, bool], list[harness.LatentWindow]] = {
+    found: dict[tuple[str, bool], list[tuple[Piece, np.ndarray]]] = {
         key: [] for key in itertools.product(("explain", "test"), (True, False))
     }
     for piece in pieces():
         activations = np.maximum(0, sign * np.asarray(codes(piece, generator), dtype=float))
-        is_active = bool(activations.any())
-        half = "explain" if hashlib.sha256(piece.document.encode()).digest()[0] % 2 else "test"
-        sample = "random" if is_active else "silent"
-        found[half, is_active].append(
-            harness.LatentWindow(piece.document, piece.tokens, tuple(activations.tolist()), is_active, sample)
-        )
-    for key, windows in found.items():
-        found[key] = [windows[place] for place in generator.permutation(len(windows))[:n_windows]]
-    explain, test = (tuple(found[half, True] + found[half, False]) for half in ("explain", "test"))
+        found[piece.half, bool(activations.any())].append((piece, activations))
+    drawn = {
+        key: [_window(*pieces[place], is_active=key[1]) for place in generator.permutation(len(pieces))[:n_windows]]
+        for key, pieces in found.items()
+    }
+    explain, test = (tuple(drawn[half, True] + drawn[half, False]) for half in ("explain", "test"))
     latent = harness.Latent(index, sign, 0.0, explain, test)
     return dataclasses.replace(latent, explanation=explained(latent))
+
+
+def _window(piece: Piece, activations: np.ndarray, is_active: bool) -> harness.LatentWindow:
+    sample = "random" if is_active else "silent"
+    return harness.LatentWindow(piece.document, piece.tokens, tuple(activations.tolist()), is_active, sample)
 
 
 def explained(latent: harness.Latent) -> str | None:
