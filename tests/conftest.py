@@ -17,7 +17,17 @@ _THREADS = os.environ.get("TEST_THREADS", "1")
 os.environ["OMP_NUM_THREADS"] = _THREADS
 torch.set_num_threads(int(_THREADS))
 
+# Without a card Triton's kernels are interpreted, which is chosen when they are defined.
+_HAS_CUDA = torch.cuda.is_available()
+if not _HAS_CUDA:
+    os.environ["TRITON_INTERPRET"] = "1"
+
 _EXTERNAL_PLUGIN = Path(__file__).parent / "external_plugin"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not _HAS_CUDA:
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session")
