@@ -1,6 +1,6 @@
 """Benchmarks decompositions of language-model activations. Every `key=value` is a Hydra override of a suite.
 
-Exit codes: 0 all done, 1 some cells failed or all were skipped, 2 usage or config error.
+Exit codes: 0 all done, 1 some cells failed or all were skipped, or results differ, 2 usage or config error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import authoring, catalog, verbs
+from harness.cli import authoring, catalog, comparison, verbs
 from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.version import __version__
@@ -52,6 +52,7 @@ _VERBS = {
     "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
     "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
     "report": (verbs.report_verb, "the results as a page, results/NAME/report/index.html: harness report suite=NAME"),
+    "compare": (comparison.compare_verb, "whether two results are equal, and where not: harness compare A B [--json]"),
     "check": (
         authoring.check_verb,
         "what a plugin promises and does not keep: harness check KIND/NAME [key=value ...]",
@@ -59,9 +60,9 @@ _VERBS = {
     "new": (authoring.new_verb, "a plugin to start from, in the folder NAME: harness new KIND NAME"),
     "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
 }
-_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "check")
+_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "compare", "check")
 
-_WITH_WORDS = ("show", "check", "new")
+_WITH_WORDS = ("show", "compare", "check", "new")
 
 
 class _Parser(argparse.ArgumentParser):

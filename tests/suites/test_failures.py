@@ -242,7 +242,9 @@ def test_kill_and_resume_gives_the_tables_of_an_unbroken_run(
     last = _start(tmp_path, cache, *_FEW)
     _, errors = last.communicate()
     assert last.returncode == 0, errors
-    assert_equal_tables(*map(read_tables, [unbroken / "results" / "smoke", results]))
+    folders = unbroken / "results" / "smoke", results
+    assert_equal_tables(*map(read_tables, folders))
+    assert harness_cli("compare", *map(str, folders))[0] == 0
     assert not list(cache.rglob("*.partial"))
 
 
