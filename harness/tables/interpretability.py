@@ -162,13 +162,17 @@ def _seeds(units: pd.DataFrame, name: str, counts: str | None = None) -> list[Se
         name: column of the values.
         counts: column of per-unit multiplicities, applied on top of the weight; 1 for all if None.
     """
-    units = units.assign(counts=1.0 if counts is None else units[counts]).dropna(subset=[name, "counts"])
+    values, weights = (units[column].to_numpy(dtype=float) for column in (name, "weight"))
+    multiplicities = np.ones(len(units)) if counts is None else units[counts].to_numpy(dtype=float)
+    columns, is_counted = np.stack([weights, multiplicities, values]), ~np.isnan(values) & (multiplicities > 0)
+    seed_of, stratum_of = units["seed"].to_numpy(), units["stratum"].to_numpy()
     found: list[Seed] = []
-    for _, of_seed in units[units["counts"] > 0].groupby("seed"):
-        strata = [of_stratum for _, of_stratum in of_seed.groupby("stratum")]
-        if min(map(len, strata)) < MIN_IN_STRATUM:
-            strata = [of_seed]
-        found.append([of_stratum[["weight", "counts", name]].to_numpy(dtype=float).T for of_stratum in strata])
+    for seed in np.unique(seed_of[is_counted]):
+        own = is_counted & (seed_of == seed)
+        strata = [own & (stratum_of == stratum) for stratum in np.unique(stratum_of[own])]
+        if min(stratum.sum() for stratum in strata) < MIN_IN_STRATUM:
+            strata = [own]
+        found.append([columns[:, chosen] for chosen in strata])
     return found
 
 
