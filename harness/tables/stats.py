@@ -156,13 +156,14 @@ class OfModels:
 
 
 def model_replicates(score: OfModels) -> Replicates | None:
-    """A score with its errors by model: the jackknife's, with m − 1 degrees of freedom (Tukey 1958).
+    """A score with its errors by model: the jackknife's (Tukey 1958), with 1/Σw² − 1 degrees of freedom.
 
-    Without a model a score loses all pairs that it is in, so what pairs have in common counts in full. Of m numbers,
-    one for each model, this is Student's interval of their mean. Where pairs differ more by luck of their own than by
-    their models, the jackknife's variance is too large (Efron & Stein 1981), up to four times for three models: they
-    can't tell one from the other. None for fewer than `MIN_MODELS` models, and where a model is in all pairs: nothing
-    then says what another in its place would give.
+    w is a model's share of all denominators, half of a pair's being either model's: of m models that count alike these
+    are m − 1. Without a model a score loses all pairs that it is in, so what pairs have in common counts in full. Of m
+    numbers, one for each model, this is Student's interval of their mean. Where pairs differ more by luck of their own
+    than by their models, the jackknife's variance is too large (Efron & Stein 1981), up to four times for three models:
+    they can't tell one from the other. None for fewer than `MIN_MODELS` models, and where a model is in all pairs:
+    nothing then says what another in its place would give.
     """
     m = int(score.has_part.sum())
     if m < MIN_MODELS:
@@ -177,4 +178,8 @@ def model_replicates(score: OfModels) -> Replicates | None:
     parts = np.zeros(len(score.has_part))
     parts[score.has_part] = (without.mean() - without) * np.sqrt((m - 1) / m)
     bounds = _bounds([(score.numerator, score.denominator)]) if score.bounds is None else score.bounds
-    return Replicates(score.value, parts, m, m - 1, skewness_of(parts[score.has_part]), bounds=bounds)
+    numerators, denominators = (sums + sums.T for sums in (score.numerator, score.denominator))
+    weights = denominators.sum(axis=1)[score.has_part]
+    skewness = skewness_of(numerators.sum(axis=1)[score.has_part] / weights, weights)
+    n_units = kish(weights)
+    return Replicates(score.value, parts, n_units, max(1.0, n_units - 1), skewness, bounds=bounds)

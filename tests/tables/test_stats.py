@@ -249,6 +249,26 @@ def test_intervals_over_models_hold_the_truth(n_models: int, spread: float) -> N
     assert 0.92 <= np.mean(held) <= 0.985
 
 
+@pytest.mark.parametrize("n_questions", [[6, 6, 6, 6, 48], [4, 8, 12, 16, 20, 24, 28, 32]])
+def test_intervals_over_models_that_count_unequally_hold_the_truth(n_questions: list[int]) -> None:
+    """With as many degrees of freedom as for equal models they held it 87 and 92 times in 100."""
+    generator, asked = np.random.default_rng(0), np.array(n_questions, dtype=float)
+    held = []
+    for _ in range(1000):
+        drawn = model_replicates(OfModels(np.diag(asked * generator.normal(0.7, 0.1, len(asked))), np.diag(asked)))
+        assert drawn is not None
+        low, high = interval(drawn)
+        held.append(low <= 0.7 <= high)
+    assert np.mean(held) >= 0.93
+
+
+def test_a_pair_counts_for_both_of_its_models() -> None:
+    between = np.array([[0, 6, 2], [6, 0, 4], [2, 4, 0]], dtype=float)
+    drawn = model_replicates(OfModels(between / 3, between))
+    assert drawn is not None and drawn.n_units == pytest.approx(24**2 / (8**2 + 10**2 + 6**2))
+    assert drawn.freedom == pytest.approx(drawn.n_units - 1)
+
+
 def test_of_one_number_for_each_model_it_is_student_s_interval() -> None:
     numbers = np.array([1.0, 2.0, 6.0, 1.0, -3.0, 6.0, -1.0, 4.0])  # 2 ± 1, 4, 0, 5, 3: without skewness
     numbers = np.concatenate([numbers, 4 - numbers])
