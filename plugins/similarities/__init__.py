@@ -197,7 +197,7 @@ SPECS: list[harness.SimilaritySpec] = [
     ),
     harness.SimilaritySpec(
         name="pwcca",
-        version=2,
+        version=3,
         summary="Mean canonical correlation, weighted by how much of one side each direction accounts for",
         config=PwccaConfig,
         factory="harness.plugins.similarities.pwcca:Pwcca",

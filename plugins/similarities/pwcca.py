@@ -13,11 +13,15 @@ sum to 1 from the side of larger rank too. The weights are of one side, so s(x, 
 where they are equal, unless `side` names one. It is a similarity; the paper plots the distance 1 − PWCCA.
 
 Invertible maps of the other side change nothing. On the side that weighs, rotations do: α_i sums over columns.
-With kx + ky > n two or more correlations are 1 whatever the rows are; which variates stand for them is then anyone's
-choice, and the weights with it: there is no value, unless all correlations are 1.
+Where correlations are equal, which variates stand for them is anyone's choice, and the weights with it: there is no
+value, unless all are equal. So it is where both sides have directions in common, such as columns that one has copied
+from the other, and with kx + ky > n, where two or more correlations are 1 whatever the rows are.
 """
 
 from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
 
 import harness
 from harness.plugins.similarities import PwccaConfig
@@ -27,6 +31,8 @@ from harness.plugins.similarities.moments import MomentSimilarity
 
 # The choice of variates moves the value by less than the range of the correlations.
 _SAME = 1e-6
+# Largest difference of correlations that are equal but for rounding.
+_EQUAL = 1e-8
 
 
 class Pwcca(MomentSimilarity):
@@ -45,14 +51,29 @@ class Pwcca(MomentSimilarity):
         """PWCCA from sums over the centred rows."""
         found = Correlations.of(moments)
         rank_x, rank_y = found.white_x.shape[1], found.white_y.shape[1]
-        if rank_x + rank_y > moments.n_rows and found.values.min() < 1 - _SAME:
-            raise harness.Undefined(
-                f"{moments.n_rows} rows are too few for {rank_x} and {rank_y} directions: two or more correlations are "
-                "1 whatever the rows are, and their weights are arbitrary; take more rows than both have directions"
-            )
+        _check_distinct(found.values, rank_x, rank_y, moments.n_rows)
         if self.side == "x" or (self.side == "smaller" and rank_x <= rank_y):
             projections = (found.white_x @ found.a).T @ moments.x.products
         else:
             projections = (found.white_y @ found.b).T @ moments.y.products
         weights = projections.abs().sum(dim=1)
         return found.mean(weights / weights.sum())
+
+
+def _check_distinct(values: Float[Tensor, " k"], rank_x: int, rank_y: int, n_rows: int) -> None:
+    """Refuse correlations, largest first, of which some are equal and others are not."""
+    if values[0] - values[-1] < _SAME:
+        return
+    if rank_x + rank_y > n_rows:
+        raise harness.Undefined(
+            f"{n_rows} rows are too few for {rank_x} and {rank_y} directions: two or more correlations are 1 whatever "
+            "the rows are, and their weights are arbitrary; take more rows than both have directions"
+        )
+    are_equal = values[:-1] - values[1:] < _EQUAL
+    if are_equal.any():
+        first = values[:-1][are_equal][0]
+        n_equal = int(((values - first).abs() < _EQUAL).sum())
+        raise harness.Undefined(
+            f"{n_equal} of {len(values)} correlations are equal ({first:.6g}), so their weights are arbitrary: the "
+            "sides have directions in common, or rows that repeat; leave these out, or take svcca, where all weigh 1"
+        )

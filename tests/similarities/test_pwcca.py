@@ -151,6 +151,26 @@ class TestUndefined:
             pwcca("x")(x, wider)
         assert pwcca()(x, x) == pytest.approx(1.0, abs=1e-9)  # whatever the weights are
 
+    def test_directions_that_both_sides_have(self):
+        """Whatever basis of them is taken, the columns of the other side can be put together to give it."""
+        x, y = related(200, 12, 8)
+        mixed = torch.cat([x[:, :5], y], dim=1)
+        correlations, variates, _ = correlations_and_variates(x, mixed)
+        assert np.sum(correlations > 1 - 1e-9) == 5
+        turned = variates.copy()
+        turned[:, :5] = variates[:, :5] @ np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+        values = [weighted(correlations, h, centred(x)) for h in (variates, turned)]
+        assert abs(values[0] - values[1]) > 1e-4  # both are right
+        with pytest.raises(harness.Undefined, match="5 of 12 correlations are equal"):
+            pwcca()(x, mixed)
+        one = torch.cat([x[:, :1], y], dim=1)
+        assert pwcca("x")(x, one) == pytest.approx(literal(x, one, "x"), abs=1e-8)
+
+    def test_repeated_rows_count_once(self):
+        x, y = (side.repeat(4, 1) for side in related(30, 16, 15))
+        with pytest.raises(harness.Undefined, match="2 of 15 correlations are equal"):
+            pwcca()(x, y)
+
     def test_side_is_checked(self):
         with pytest.raises(harness.ConfigError, match="side"):
             pwcca("larger")
