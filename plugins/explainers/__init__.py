@@ -28,7 +28,7 @@ SPECS: list[harness.ExplainerSpec] = [
     ),
     harness.ExplainerSpec(
         name="judge_written",
-        version=1,
+        version=2,
         summary="A judge says in a phrase what the tokens that a latent is active on have in common",
         config=JudgeWrittenConfig,
         factory="harness.plugins.explainers.judge_written:JudgeWritten",

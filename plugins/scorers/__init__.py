@@ -89,7 +89,7 @@ SPECS: list[harness.ScorerSpec] = [
     ),
     harness.ScorerSpec(
         name="detection",
-        version=2,
+        version=3,
         summary="A judge writes for a few texts at a time in which of them an explanation holds",
         config=WrittenDetectionConfig,
         factory="harness.plugins.scorers.generated_detection:GeneratedDetection",
@@ -97,7 +97,7 @@ SPECS: list[harness.ScorerSpec] = [
     ),
     harness.ScorerSpec(
         name="fuzzing",
-        version=2,
+        version=3,
         summary="A judge writes for a few texts at a time in which of them the right tokens are marked",
         config=WrittenConfig,
         factory="harness.plugins.scorers.generated_fuzzing:GeneratedFuzzing",

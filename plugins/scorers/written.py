@@ -1,18 +1,22 @@
 """Written answers of a judge: 1, 0 or null for each of n texts, perhaps amid some reasoning.
 
-What stands before </think>, as some models mark their reasoning, is no part of the answer; where it breaks off after
-<think> there is none. The answer is read where it was asked for, which is the first of these that there is:
+What stands between <think> and </think>, or before the latter alone, is reasoning and no part of the answer; where it
+breaks off after <think> there is none. Models also write [THINK], <thinking>, <thought> and <reasoning>. The answer is
+read where it was asked for, which is the first of these that there is:
 
-1. The value of the key "answers", where it is a list or an object.
-2. A list or an object that has lines to itself, perhaps after a label such as `Answer:`, in a code fence or not.
+1. The value of the key "answers", where it is a list or an object; or one answer, if n is 1.
+2. A list or an object that has lines to itself, perhaps after a label such as `Answer:`, in a code fence or not; but
+   not after one that says that it is something else, such as `Confidence:`.
 3. A list or an object in running text.
-4. Lines that are numbered from 1 to n and begin with an answer.
+4. One answer that is all there is, perhaps after a label, if n is 1.
+5. Lines that are numbered from 1 to n and begin with an answer.
 
 Of several of one kind the last counts. An object has one key for each text, with its number. 1, 1.0, true and "yes" are
-one answer, and so on; a list of them may end in a comma. Where anything else is in the place of an answer, their number
-is not n, a later list of answers has another number, or the text breaks off in a later list, all of the answer is
-unreadable. A list of one number in running text, such as [1], may name a text: it is an answer if it is the only one
-and n is 1. (delphi reads the first brackets that it finds, and drops every last prompt since it has fewer texts.)
+one answer, and so on, also as the value of the key "answer" of an object for each text; a list of them may end in a
+comma, and have comments after // or #. Where anything else is in the place of an answer, their number is not n, a later
+list of answers has another number, or the text breaks off in a later list, all of the answer is unreadable. A list of
+one number in running text, such as [1], may name a text: it is an answer if it is the only one and n is 1. (delphi
+reads the first brackets that it finds, and drops every last prompt since it has fewer texts.)
 """
 
 from __future__ import annotations
@@ -26,18 +30,30 @@ YES, NO = "yes", "no"
 ABSTAINED, UNREADABLE = "the judge abstained", "the answer could not be read"
 _WORDS = {YES: ("1", "1.0", "true", "yes"), NO: ("0", "0.0", "false", "no"), ABSTAINED: ("null", "none")}
 _MEANT = {word: meaning for meaning, words in _WORDS.items() for word in words}
-_OPENED, _CLOSED = "<think>", "</think>"
+_ANY_WORD = "|".join(map(re.escape, sorted(_MEANT, key=len, reverse=True)))
+_TAG = r"(?:<{0}(?:think|thinking|thought|reasoning)>|\[{0}THINK\])"
+_OPENED, _CLOSED = (re.compile(_TAG.format(slash), re.IGNORECASE) for slash in ("", "/"))
+_REASONING = re.compile(f"{_OPENED.pattern}.*?{_CLOSED.pattern}", re.IGNORECASE | re.DOTALL)
 _KEY = re.compile(r"""["']answers?["']\s*:\s*(?=[\[{])""", re.IGNORECASE)
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_KEY_OF_ONE = re.compile(rf"""["']answers?["']\s*:\s*["']?({_ANY_WORD})["']?\s*(?=[,}}]|$)""", re.IGNORECASE)
 _UNCLOSED = re.compile(r"\[[^\[\]]*$")
-# What JSON has not and judges write: constants as in Python, text between ' and ', a comma after the last.
-_NOT_JSON = re.compile(r"""'([^'"]*)'|\b(None|True|False)\b|,(?=\s*[\]}])""")
+# What JSON has not and judges write: comments, constants as in Python, text between ' and ', a comma after the last.
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_COMMENT = re.compile(rf"({_TEXT})|(?://|#)[^\n]*")
+_BRACKETS = re.compile(rf"{_COMMENT.pattern}|[\[\]{{}}]")
+_NOT_JSON = re.compile(rf"""({_TEXT})|'([^'"]*)'|\b(None|True|False)\b|,(?=\s*[\]}}])""")
 _LABEL = re.compile(r"[\W_]*(?:\w[\w ]*\W*[:=])?[\W_]*")
+_LABEL_OF_ELSE = re.compile("confiden|certain|sure|probab|likel|score|rating|weight|strength|example", re.IGNORECASE)
+_MARKS = " \t\n`*_.\"'"
+_SINGLE = re.compile(
+    rf"(?:json\s+)?(?:[a-z ]{{0,40}}answer[a-z ]{{0,20}}(?:\W*[:=]\W*| is\W+))?({_ANY_WORD})", re.IGNORECASE
+)
 _NOTHING = re.compile(r"[\s.;*`]*")
 _NUMBER = re.compile(r"\D*(\d+)\D*")
+_KEYS_OF_NUMBERS = ("text", "number", "id", "index")
 _NUMBERED = re.compile(
     r"""^[\s>*_-]*(?:text\s*)?\[?(\d+)\]?\s*[.):=-]+[\s*"'`]*"""
-    rf"""({"|".join(map(re.escape, sorted(_MEANT, key=len, reverse=True)))})"""
+    rf"""({_ANY_WORD})"""
     r"""["'`*]*(?:\s*[,.;:](?:\s.*)?|\s+[(—–-].*|\s*)$""",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -52,14 +68,14 @@ def schema_of(n: int) -> str:
 
 def spoken(answer: str) -> str | None:
     """The answer without the reasoning before it; None if it breaks off within the reasoning."""
-    rest = answer.rpartition(_CLOSED)[2]
-    return None if _OPENED in rest else rest
+    rest = _CLOSED.split(_REASONING.sub("", answer))[-1]
+    return None if _OPENED.search(rest) else rest
 
 
 def read_answers(answer: str, n: int) -> list[str]:
     """The answers about n texts in what a judge wrote; all are unreadable if they are not n."""
     text = spoken(answer) or ""
-    return _keyed(text, n) or _bare(text, n) or _numbered(text, n) or [UNREADABLE] * n
+    return _keyed(text, n) or _bare(text, n) or _single(text, n) or _numbered(text, n) or [UNREADABLE] * n
 
 
 class _Found(NamedTuple):
@@ -74,7 +90,8 @@ def _keyed(text: str, n: int) -> list[str] | None:
     """The answers under the last key; all are unreadable if these are not n. None without the key."""
     places = [match.end() for match in _KEY.finditer(text)]
     if not places:
-        return None
+        of_one = _KEY_OF_ONE.findall(text)
+        return [_MEANT[of_one[-1].casefold()]] if of_one and n == 1 else None
     answers = _answers(_parsed(text, places[-1])[0])
     return answers if answers and len(answers) == n else [UNREADABLE] * n
 
@@ -89,6 +106,12 @@ def _bare(text: str, n: int) -> list[str] | None:
     if not others or len(others[-1].answers) != n or (n == 1 and not alone and len(others) > 1):
         return [UNREADABLE] * n if others else None
     return others[-1].answers
+
+
+def _single(text: str, n: int) -> list[str] | None:
+    """The answer about one text, where there is nothing else; None otherwise."""
+    match = _SINGLE.fullmatch(text.strip(_MARKS)) if n == 1 else None
+    return [_MEANT[match[1].casefold()]] if match else None
 
 
 def _numbered(text: str, n: int) -> list[str] | None:
@@ -109,7 +132,8 @@ def _lists(text: str) -> Iterator[_Found]:
         place = end if answers is not None or isinstance(value, list) else match.start() + 1
         if answers is not None:
             before, after = text[: match.start()].rpartition("\n")[2], text[end:].partition("\n")[0]
-            yield _Found(answers, bool(_LABEL.fullmatch(before) and _NOTHING.fullmatch(after)))
+            is_alone = _LABEL.fullmatch(before) and not _LABEL_OF_ELSE.search(before) and _NOTHING.fullmatch(after)
+            yield _Found(answers, bool(is_alone))
     if _UNCLOSED.search(text):
         yield _Found([], is_alone=False)
 
@@ -121,14 +145,17 @@ def _parsed(text: str, start: int) -> tuple[Any, int]:
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
         if depth == 0:
             try:
-                return json.loads(_NOT_JSON.sub(_as_json, text[start : match.end()])), match.end()
+                written = _COMMENT.sub(r"\1", text[start : match.end()])
+                return json.loads(_NOT_JSON.sub(_as_json, written)), match.end()
             except (ValueError, RecursionError):
                 break
     return None, start
 
 
 def _as_json(match: re.Match[str]) -> str:
-    quoted, constant = match.groups()
+    text, quoted, constant = match.groups()
+    if text is not None:
+        return str(text)
     if quoted is not None:
         return json.dumps(quoted)
     return {"None": "null", "True": "true", "False": "false"}.get(constant, "")
@@ -145,12 +172,17 @@ def _answers(value: Any) -> list[str] | None:
         return None
     if len(value) == 1 and isinstance(value[0], list):
         return _answers(value[0])
-    found = [_meaning(item) for item in value]
+    found = [_meaning(item, number) for number, item in enumerate(value, start=1)]
     return [item for item in found if item is not None] if found and None not in found else None
 
 
-def _meaning(item: Any) -> str | None:
-    """The answer that a value stands for; None if it stands for none."""
+def _meaning(item: Any, number: int) -> str | None:
+    """The answer that a value stands for as that about the text of this number; None if it stands for none."""
     if isinstance(item, list) and len(item) == 1:
-        return _meaning(item[0])
+        return _meaning(item[0], number)
+    if isinstance(item, dict):
+        named = {key.casefold(): value for key, value in item.items()}
+        numbers = [str(named[key]) for key in _KEYS_OF_NUMBERS if key in named]
+        is_of_another = any(own.isdecimal() and int(own) != number for own in numbers)
+        return None if is_of_another or "answer" not in named else _meaning(named["answer"], number)
     return _MEANT.get(("null" if item is None else str(item)).strip().casefold())

@@ -91,6 +91,8 @@ def test_levels_are_rounded_up() -> None:
         ("<think>\nRivers, or banks?\n</think>\n\nnames of rivers", "names of rivers"),
         ("Rivers, or banks?\n</think>names of rivers", "names of rivers"),
         ("<think>\nRivers, or", None),
+        ("[THINK]Rivers, or banks?[/THINK]names of rivers", "names of rivers"),
+        ("<reasoning>\nRivers, or", None),
         ("...", None),
         ("", None),
         ("x" * (MAX_CHARACTERS + 1), None),

@@ -148,6 +148,9 @@ def test_a_last_prompt_with_fewer_texts_counts(name: str) -> None:
         ('{"answers": [1,0,\n1]}', "101"),
         ("The first [it has [a] mark] does. So: [1, 0, 0]. See [note].", "100"),
         ("<think>[0, 0, 0]?</think>[1, 0, 0]", "100"),
+        ("[0, 0, 0]?</thinking>\n[1, 0, 0]", "100"),
+        ("[THINK][0, 0, 0][/THINK][1, 0, 0]", "100"),
+        ("[1, 0, 0]\n<reasoning>Not\n[0, 0, 0]\n</reasoning>", "100"),
         ("[0, 0, 0] at first, but on second thoughts [1, 1, 0]", "110"),
         ("[true, false, null]", "10-"),
         ("[True, False, None]", "10-"),
@@ -166,6 +169,12 @@ def test_a_last_prompt_with_fewer_texts_counts(name: str) -> None:
         ("Draft:\n[0, 0, 0]\n\n**Answers:** [1, 0, 1]\nNot [1, 1, 1], since it is no fruit.", "101"),
         ('{"answers": [1, 0, 1]}\nWith "all" it were [1, 1, 1]. See text [1', "101"),
         ('{"why": "as [1] and [0, 0, 0]", "answers": [1, 0, 1], "doubts": [0, 1, 0]}', "101"),
+        ("[1, 0, 1]\n\n**Confidence:** [1, 1, 1]", "101"),
+        ("Example: [0, 0, 0]\nAnswers: [1, 0, 1]\nScores: [1, 1, 1]", "101"),
+        ('{"answers": [\n  1, // it\'s an [apple\n  0,\n  1  # another\n]}', "101"),
+        ('{"answers": [{"text": 1, "answer": 1}, {"text": 2, "answer": false}, {"text": 3, "answer": "yes"}]}', "101"),
+        ('[{"Answer": 1, "why": "it\'s \'[0, 0, 0]\'"}, {"answer": null}, {"text": "a dog", "answer": 0}]', "1-0"),
+        ('{"1": {"answer": 1}, "3": {"answer": 0}, "2": {"answer": 1, "why": "// and # [0]"}}', "110"),
         ('{"answers": [0, 0, 0]}, or rather {"answers": [1, 0, 1]}', "101"),
         ("1. Yes\n2. no - a dog\n3) **null**", "10-"),
         ("Text 1: true\nText 2: false, it says.\nText 3: 1.0", "101"),
@@ -183,6 +192,9 @@ def test_answers_are_read(answer: str, expected: str) -> None:
         *("[]", "[0.9, 0.1, 1]", '["maybe", 0, 1]', "[NaN, 0, 1]", "[1 0 1]", "[" * 5000, "[[1, 0, 1], [0, 0, 0]]"),
         *('{"answers": [1, 0, 1', "If all had it: [1, 1, 1]. But [1, 0,", "[1, 0, 1]? No: [1, 1, 0, 0]"),
         *('{"answers": [1, 0]} [1, 0, 1]', '{"0": 1, "1": 0, "2": 1}', '{"1": 1, "2": 0}', '{"1": 1, "01": 0, "2": 1}'),
+        *("<thinking>\n[1, 0, 1]\n", "[THINK] [1, 0, 1]", '{"answers": 1}', "Answer: 1"),
+        '[{"id": 2, "answer": 1}, {"id": 1, "answer": 0}, {"id": 3, "answer": 1}]',
+        '[{"answer": 1}, {"answer": 0}, {"why": "unclear"}]',
         *("1. yes\n2. no", "1. 0.7\n2. 0\n3. 1", "1. 1 apple\n2. 0\n3. 1", "1. no\n2. no\n3. no\n3. yes"),
     ],
 )
@@ -198,9 +210,23 @@ def test_what_is_no_answer_to_every_text_is_none_to_any(answer: str) -> None:
         ("[0]\nText [1] has it not.", NO),
         ('{"answers": [0]} [1]', NO),
         ("It has it [it], so [1].", YES),
+        ("1.0", YES),
+        ("1. 0", NO),
+        ("1.", YES),
+        ("0", NO),
+        ("-1", UNREADABLE),
+        ("0.5", UNREADABLE),
+        ("**Yes**.", YES),
+        ("Answer: null", ABSTAINED),
+        ("The answer is **no**.", NO),
+        ("```json\ntrue\n```", YES),
+        ('{"answers": 0}', NO),
+        ('```json\n{"answers": "Yes", "why": "text 1"}\n```', YES),
+        ('{"answers": 0.5}', UNREADABLE),
+        ("Yes, or no", UNREADABLE),
     ],
 )
-def test_the_number_of_a_text_is_no_answer(answer: str, expected: str) -> None:
+def test_one_answer_is_told_from_the_number_of_a_text(answer: str, expected: str) -> None:
     assert read_answers(answer, 1) == [expected]
 
 
