@@ -76,8 +76,11 @@ def _log_probability(value: Any) -> float:
 
 
 def text(answer: Any) -> str:
-    """The text of a chat answer."""
+    """The text of a chat answer; of parts, which some answer in, those that are text and not what it thought."""
     content = answer["message"]["content"]
+    if isinstance(content, list):
+        texts = [part["text"] for part in content if part["type"] == "text"]
+        content = "".join(texts) if texts else None
     if not isinstance(content, str):
         raise ValueError("no text")
     return content

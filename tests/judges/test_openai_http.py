@@ -246,6 +246,15 @@ def test_texts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(judge.generate([harness.Generate("s", "no usage", 5)])) == ["about no usage"]
 
 
+def test_an_answer_in_parts_is_its_text_without_its_thoughts() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "[1, 0]"}]
+    assert answers.text({"message": {"content": parts}}) == "[1, 0]"
+    assert answers.text({"message": {"content": "[1]"}}) == "[1]"
+    for content in (None, parts[:1], ["[1]"]):
+        found = answers.read({"choices": [{"message": {"content": content}}]}, answers.text)
+        assert isinstance(found, harness.Failure) and not found.transient
+
+
 LIKELY = [harness.Likelihood("The river", " is long"), harness.Likelihood("start of it", " is long")]
 
 
