@@ -129,6 +129,8 @@ def test_float16_is_read_and_saved_again_as_a_decomposition(tmp_path: Path) -> N
         ({}, {"architecture": "standard"}),
         ({"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 5}}, CONFIGS["topk"]),
         ({"activation_fn": "topk", "activation_fn_kwargs": {"k": 5}, "normalize_activations": False}, CONFIGS["topk"]),
+        ({"activation_fn": None, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 5}}, CONFIGS["topk"]),
+        ({"architecture": None, "activation_fn": None, "activation_fn_kwargs": None}, {"architecture": "standard"}),
     ],
 )
 def test_configs_from_before_version_6(old: dict[str, Any], meant: dict[str, Any], tmp_path: Path) -> None:
@@ -136,6 +138,12 @@ def test_configs_from_before_version_6(old: dict[str, Any], meant: dict[str, Any
     ones = {"scaling_factor": torch.ones(M)}
     sae = read(write(tmp_path, {"metadata": {}, "hook_point": "blocks.1.hook_resid_pre", **old}, weights | ones))
     assert_same(sae, x, *definition(x, meant, weights), atol=5e-5)
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write(tmp_path, CONFIGS["standard"])
+    (tmp_path / "cfg.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "cfg.json").read_bytes())
+    assert read(tmp_path).n_latents == M
 
 
 @pytest.mark.parametrize(
@@ -190,8 +198,10 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
         with pytest.raises(harness.ConfigError, match=rf"cfg\.json is not a config of SAELens: .*{reason}"):
             read(write(tmp_path, {"architecture": "standard"} | modern | config, weights))
     read(write(tmp_path, {"architecture": "standard", "metadata": None}, weights))  # as versions before 6 have none
-    with pytest.raises(harness.Undefined, match="fine-tuning scaled"):
-        read(write(tmp_path, {"metadata": {}}, weights | {"scaling_factor": torch.full((M,), 2.0)}))
+    for name in ("scaling_factor", "finetuning_scaling_factor"):
+        read(write(tmp_path, {"metadata": {}}, weights | {name: torch.ones(M)}))
+        with pytest.raises(harness.Undefined, match="fine-tuning scaled"):
+            read(write(tmp_path, {"metadata": {}}, weights | {name: torch.full((M,), 2.0)}))
     (tmp_path / "sae_weights.safetensors").write_bytes(b"no weights")
     with pytest.raises(harness.ConfigError, match="can't be read"):
         read(tmp_path)

@@ -20,6 +20,7 @@ from harness.plugins.methods.sae.topk import TopKDecomposition
 _ROUNDING = 1e-12
 _CENTRED = 1e-6
 """Share of the squares of centred rows that their mean over features may have by rounding, in bfloat16 too."""
+_OF_FINE_TUNING = ("scaling_factor", "finetuning_scaling_factor")
 _SHAPES = {"W_enc": "dm", "W_dec": "md", "b_dec": "d"}
 _OWN_SHAPES = {
     "standard": {"b_enc": "m"},
@@ -77,9 +78,12 @@ def _read_weights(folder: Path, config: saelens.SAELensConfig) -> dict[str, Tens
         weights = {name: tensor.double() for name, tensor in load_file(folder / hub.WEIGHTS_FILE).items()}
     except SafetensorError as error:
         raise harness.ConfigError(f"{where} can't be read: {error}. Save or download it again.") from error
-    ones = weights.pop("scaling_factor", None)  # of fine-tuning; versions before 6 saved it unused
-    if ones is not None and not torch.allclose(ones, torch.ones_like(ones)):
-        raise harness.Undefined(f"{where}: a fine-tuning scaled its codes, which SAELens no longer knows how to do.")
+    for name in _OF_FINE_TUNING:
+        ones = weights.pop(name, None)  # versions before 6 saved them unused
+        if ones is not None and not torch.allclose(ones, torch.ones_like(ones)):
+            raise harness.Undefined(
+                f"{where}: a fine-tuning scaled its codes, which SAELens no longer knows how to do."
+            )
     sizes = {"d": config.width, "m": config.n_latents}
     expected = {name: [sizes[size] for size in shape] for name, shape in _shapes(config.architecture).items()}
     found = {name: list(weight.shape) for name, weight in weights.items()}

@@ -114,7 +114,7 @@ def stated(folder: Path) -> Callable[..., Any]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    config = dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    config = dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8-sig")))
     if not isinstance(config.get("metadata") or {}, dict):
         raise TypeError("metadata is no object")
     return config
@@ -132,8 +132,8 @@ def _modern(config: dict[str, Any]) -> dict[str, Any]:
     version = _stated(config, "sae_lens_version")
     if version and int(str(version).split(".")[0]) >= 6:
         return config
-    config.setdefault("architecture", "standard")
-    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    config["architecture"] = config.get("architecture") or "standard"
+    activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
     kwargs = config.get("activation_fn_kwargs") or {}
     if activation == "topk":
         config |= {"architecture": "topk", "k": kwargs["k"]}
