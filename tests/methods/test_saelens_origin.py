@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,27 @@ def test_rows_that_were_to_be_centred_are_or_are_refused(where: str, tmp_path: P
     for rounded in (centred, centred.bfloat16().float()):
         fit(rounded)
     fit(x, "gemma-2-2b")  # whose norms take no mean, so that TransformerLens leaves its weights
+
+
+def test_configs_that_do_not_say_whether_rows_were_centred(tmp_path: Path) -> None:
+    """The most used SAEs of GPT-2 are such ones; SAELens knows by their names that they were."""
+    old = {"metadata": {}, "hook_point": "blocks.1.hook_resid_pre"}
+    centred = rows() - rows().mean(dim=1, keepdim=True)
+
+    def said(x: torch.Tensor, **own: Any) -> list[str]:
+        folder = write(tmp_path, old | own, random_weights("standard"))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            harness.fit(harness.create("method", "pretrained_sae", path=str(folder)), x)
+        return [str(warning.message) for warning in caught]
+
+    (told,) = said(rows(), model_name="gpt2-small")
+    assert "took the mean over features" in told and "% of their squares" in told
+    assert not said(centred, model_name="gpt2-small")
+    assert not said(rows(), model_name="gemma-2b")
+    assert not said(rows(), model_name="gpt2-small", model_from_pretrained_kwargs={})
+    assert not said(rows(), model_name="gpt2", metadata={"sae_lens_version": "6.1.0"}, architecture="standard")
+    assert not said(rows())
 
 
 def test_folders_of_other_libraries_are_told_apart(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -56,17 +57,26 @@ class PretrainedSAE:
         self._squares, self._squares_of_mean = 0.0, 0.0
 
     def partial_fit(self, batch: harness.Batch) -> None:
-        if self._takes_centred_rows:
+        if self._takes_centred_rows is not False:
             x = batch.x.double()
             self._squares += float(x.square().sum())
             self._squares_of_mean += float(x.mean(dim=1).square().sum()) * x.shape[1]
 
     def finish(self) -> harness.Decomposition:
         if self._squares_of_mean > _CENTRED * self._squares:
-            raise harness.Undefined(
-                "pretrained_sae: its config asks for rows less their mean over features (center_writing_weights), and "
-                f"these have one, with {self._squares_of_mean / self._squares:.2%} of their squares. Decoding would "
-                "need the mean of each row, which codes do not hold. Give rows without it, as a model stored"
+            share = f"{self._squares_of_mean / self._squares:.2%} of their squares"
+            if self._takes_centred_rows:
+                raise harness.Undefined(
+                    "pretrained_sae: its config asks for rows less their mean over features (center_writing_weights), "
+                    f"and these have one, with {share}. Decoding would need the mean of each row, which codes do not "
+                    "hold. Give rows without it, as a model stored"
+                )
+            warnings.warn(
+                "pretrained_sae: its config is of a time when SAELens took the mean over features from rows without "
+                f"saying so, and these have one, with {share}. If it is of those SAEs, its numbers here are too low: "
+                "compare with rows less their mean, as a model stored.",
+                RuntimeWarning,
+                stacklevel=2,
             )
         return self._sae
 

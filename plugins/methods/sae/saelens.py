@@ -23,7 +23,7 @@ FORMAT_VERSION = "6.0.0"
 
 _OTHER_FORMS = {"sae.safetensors": "sparsify", "ae.pt": "dictionary_learning", "params.npz": "Gemma Scope"}
 """Libraries by a file that their folders have."""
-_WITHOUT_MEAN = re.compile(r"llama|gemma|mistral|mixtral|qwen|olmo-?2|deepseek|yi-")
+_WITHOUT_MEAN = re.compile(r"llama|gemma|mistral|mixtral|qwen|olmo-?2|deepseek|yi-|smollm|phi-?[34]")
 """Models whose norms are RMS norms: the mean over features counts there, and TransformerLens leaves it."""
 _ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 _SCALED = "expected_average_only_in"
@@ -50,8 +50,9 @@ class SAELensConfig:
     """True if topk multiplies pre-activations by the norms of their decoder rows before the largest are chosen."""
     activation_scale: float
     """The factor by which rows are multiplied before encoding, and reconstructions divided."""
-    takes_centred_rows: bool
-    """True if the mean over features was taken from the rows that it was trained on."""
+    takes_centred_rows: bool | None
+    """True if the mean over features was taken from the rows that it was trained on; None if that is likely, as it was
+    with the versions of SAELens whose configs do not say."""
 
 
 def identity(config: PretrainedSAEConfig) -> dict[str, Any]:
@@ -129,8 +130,7 @@ def _not_a_config(folder: Path, error: Exception) -> harness.ConfigError:
 
 def _modern(config: dict[str, Any]) -> dict[str, Any]:
     """A config in the names of version 6."""
-    version = _stated(config, "sae_lens_version")
-    if version and int(str(version).split(".")[0]) >= 6:
+    if _is_modern(config):
         return config
     config["architecture"] = config.get("architecture") or "standard"
     activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
@@ -185,11 +185,22 @@ def _activation_scale(config: dict[str, Any]) -> float | None:
     return _stated(config, "norm_scaling_factor") if is_scaled else None
 
 
-def _takes_centred_rows(config: dict[str, Any]) -> bool:
-    """True if the model's writing weights were centred, which TransformerLens does only where norms take the mean."""
-    loading = _stated(config, "model_from_pretrained_kwargs") or {}
-    model = str(_stated(config, "model_name") or "").lower()
-    return bool(loading.get("center_writing_weights")) and not _WITHOUT_MEAN.search(model)
+def _takes_centred_rows(config: dict[str, Any]) -> bool | None:
+    """True if the model's writing weights were centred, which TransformerLens does only where norms take the mean.
+
+    It does so unless told otherwise. Since SAELens does tell it, the configs hold what it was told.
+    """
+    loading, model = _stated(config, "model_from_pretrained_kwargs"), str(_stated(config, "model_name") or "").lower()
+    if _WITHOUT_MEAN.search(model):
+        return False
+    if loading is None and model and not _is_modern(config):
+        return None
+    return bool((loading or {}).get("center_writing_weights"))
+
+
+def _is_modern(config: dict[str, Any]) -> bool:
+    version = _stated(config, "sae_lens_version")
+    return bool(version) and int(str(version).split(".")[0]) >= 6
 
 
 def _count(config: dict[str, Any], name: str, at_most: int | None = None) -> int:
