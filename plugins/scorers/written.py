@@ -8,7 +8,7 @@ read where it was asked for, which is the first of these that there is:
 2. A list or an object that has lines to itself, perhaps after a label such as `Answer:`, in a code fence or not; but
    not after one that says that it is something else, such as `Confidence:`.
 3. A list or an object in running text.
-4. One answer that is all there is, perhaps after a label, if n is 1.
+4. Answers that are all there is, perhaps after a label, with commas between them or a line for each.
 5. Lines that are numbered from 1 to n and begin with an answer.
 
 Of several of one kind the last counts. An object has one key for each text, with its number. 1, 1.0, true and "yes" are
@@ -44,10 +44,12 @@ _BRACKETS = re.compile(rf"{_COMMENT.pattern}|[\[\]{{}}]")
 _NOT_JSON = re.compile(rf"""({_TEXT})|'([^'"]*)'|\b(None|True|False)\b|,(?=\s*[\]}}])""")
 _LABEL = re.compile(r"[\W_]*(?:\w[\w ]*\W*[:=])?[\W_]*")
 _LABEL_OF_ELSE = re.compile("confiden|certain|sure|probab|likel|score|rating|weight|strength|example", re.IGNORECASE)
-_MARKS = " \t\n`*_.\"'"
-_SINGLE = re.compile(
-    rf"(?:json\s+)?(?:[a-z ]{{0,40}}answer[a-z ]{{0,20}}(?:\W*[:=]\W*| is\W+))?({_ANY_WORD})", re.IGNORECASE
-)
+_MARKS = " \t\r\n`*_.\"'"
+_LABEL_OF_ANSWERS = re.compile(
+    r"(?:json\s+)?(?:[a-z ]{0,40}answer[a-z ]{0,20}(?:[\s*_`]*[:=]| is\b| are\b)[\s*_`:]*)?",
+    re.IGNORECASE,
+)  # at the beginning, perhaps empty
+_BULLET = re.compile(r"[-*•]\s+")
 _NOTHING = re.compile(r"[\s.;*`]*")
 _NUMBER = re.compile(r"\D*(\d+)\D*")
 _KEYS_OF_NUMBERS = ("text", "number", "id", "index")
@@ -75,7 +77,7 @@ def spoken(answer: str) -> str | None:
 def read_answers(answer: str, n: int) -> list[str]:
     """The answers about n texts in what a judge wrote; all are unreadable if they are not n."""
     text = spoken(answer) or ""
-    return _keyed(text, n) or _bare(text, n) or _single(text, n) or _numbered(text, n) or [UNREADABLE] * n
+    return _keyed(text, n) or _bare(text, n) or _plain(text, n) or _numbered(text, n) or [UNREADABLE] * n
 
 
 class _Found(NamedTuple):
@@ -108,10 +110,12 @@ def _bare(text: str, n: int) -> list[str] | None:
     return others[-1].answers
 
 
-def _single(text: str, n: int) -> list[str] | None:
-    """The answer about one text, where there is nothing else; None otherwise."""
-    match = _SINGLE.fullmatch(text.strip(_MARKS)) if n == 1 else None
-    return [_MEANT[match[1].casefold()]] if match else None
+def _plain(text: str, n: int) -> list[str] | None:
+    """The answers where there is nothing else, with commas between them or a line for each; None otherwise."""
+    parts = re.split("[,;\n]", _LABEL_OF_ANSWERS.sub("", text.strip(_MARKS), count=1))
+    words = [_BULLET.sub("", part.strip(), count=1).strip(_MARKS).casefold() for part in parts if part.strip()]
+    found = [_MEANT[word] for word in words if word in _MEANT]
+    return found if len(found) == len(words) == n else None
 
 
 def _numbered(text: str, n: int) -> list[str] | None:
