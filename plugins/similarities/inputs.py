@@ -13,10 +13,15 @@ def check_aligned(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> None:
     """Refuse sides that are not two finite, row-aligned matrices.
 
     Raises:
-        ConfigError: the shapes can't belong to one set of rows.
+        ConfigError: a side is no tensor of real numbers, or the shapes can't belong to one set of rows.
         Undefined: a side holds NaN or infinite values.
     """
     for side, rows in (("x", x), ("y", y)):
+        if not isinstance(rows, Tensor) or rows.is_complex() or rows.dtype == torch.bool:
+            what = f"a tensor of {rows.dtype}" if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
+            raise harness.ConfigError(
+                f"{side} is {what}; give a tensor of real numbers, such as torch.from_numpy(x) or x.float()."
+            )
         if rows.ndim != 2 or rows.shape[1] == 0:
             raise harness.ConfigError(f"{side} has shape {tuple(rows.shape)}; give [n rows, d] with d >= 1.")
     if len(x) != len(y):
