@@ -27,6 +27,10 @@ LEVEL = 0.95
 _TAIL = (1 - LEVEL) / 2
 ROUNDING = 1e-12
 """Differences below this share of a value are those of sums in another order."""
+_LOG_DEVIATION = np.pi / np.sqrt(8)
+"""Standard deviation of log|z| for normal z."""
+_LEAST_DEVIATION = 0.01
+"""Share of the standard deviation of ratios below which it does not matter how near one is to their mean."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,25 @@ def skewness_of(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"
         return 0.0
     own = np.mean((from_mean / spread) ** 3)
     return float(own * (weights**3).sum() / (weights**2).sum() ** 1.5)
+
+
+def skewness_of_ratios(ratios: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    """Skewness of R = Σ w r, the mean of ratios that may vary the more the less they weigh, as means of few tokens do.
+
+    Of r − R = u / w^α the u are taken to be alike, with α from 0 to 1 minus the slope of log|r − R| over log w. From it
+    its standard error is taken, that of normal u: where nothing shows that ratios vary otherwise, they count alike.
+    """
+    weights = np.abs(weights) / np.abs(weights).sum()
+    from_mean = ratios - weights @ ratios
+    deviation = np.sqrt(np.mean(from_mean**2))
+    if not deviation > ROUNDING * np.abs(ratios).max(initial=0.0):
+        return 0.0
+    logs, log_weights = np.log(np.maximum(np.abs(from_mean), _LEAST_DEVIATION * deviation)), np.log(weights)
+    away = log_weights - log_weights.mean()
+    spread = float((away**2).sum())
+    steepness = -(away @ logs + _LOG_DEVIATION * np.sqrt(spread)) / spread if spread > ROUNDING else 0.0
+    alpha = float(np.clip(steepness, 0, 1))
+    return skewness_of(from_mean * weights**alpha, weights ** (1 - alpha))
 
 
 def kish(weights: Float[np.ndarray, " n"]) -> float:

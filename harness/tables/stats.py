@@ -4,7 +4,7 @@ A metric of one method is the mean over seeds of a ratio of sums over documents,
 its error is (n_d − R d_d) / Σ d_d, the mean over seeds, divided by √(1 − 2 w_d + Σ w²) with w its share of Σ d: that
 makes Σ parts² unbiased where documents' own ratios n_d/d_d vary alike, however uneven their lengths (MacKinnon & White
 1985, HC2). Its degrees of freedom are 1/Σw² − 1, the number of documents of equal length that tell as much, less one.
-`intervals` makes intervals of it. One seed gives no interval.
+`intervals` makes intervals of it, and says what skewness documents bring. One seed gives no interval.
 
 Tiers rest on which methods `comparisons` can tell apart.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from harness.tables.comparisons import apart
-from harness.tables.intervals import Replicates, kish, skewness_of
+from harness.tables.intervals import Replicates, kish, skewness_of_ratios
 from harness.tables.intervals import interval as interval
 
 MIN_DOCUMENTS = 10
@@ -85,7 +85,7 @@ def _replicates(method: Measured, held: Bool[np.ndarray, " documents"], bounds: 
         parts=error.mean(axis=0) / np.sqrt(leverage),
         n_units=n_units,
         freedom=max(1.0, n_units - 1),
-        skewness=skewness_of(own_ratios, weights[own]),
+        skewness=skewness_of_ratios(own_ratios, weights[own]),
         n_seeds=n,
         seed_variance=float(by_seed.var(ddof=1) / n),
         residual_variance=float(apart_from_mean / (n * (n - 1))),
@@ -180,6 +180,6 @@ def model_replicates(score: OfModels) -> Replicates | None:
     bounds = _bounds([(score.numerator, score.denominator)]) if score.bounds is None else score.bounds
     numerators, denominators = (sums + sums.T for sums in (score.numerator, score.denominator))
     weights = denominators.sum(axis=1)[score.has_part]
-    skewness = skewness_of(numerators.sum(axis=1)[score.has_part] / weights, weights)
+    skewness = skewness_of_ratios(numerators.sum(axis=1)[score.has_part] / weights, weights)
     n_units = kish(weights)
     return Replicates(score.value, parts, n_units, max(1.0, n_units - 1), skewness, bounds=bounds)

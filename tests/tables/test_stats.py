@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from harness.tables.intervals import Replicates, contrast
+from harness.tables.intervals import Replicates, contrast, skewness_of, skewness_of_ratios
 from harness.tables.stats import (
     MIN_DOCUMENTS,
     Measured,
@@ -81,6 +81,33 @@ def test_few_documents_of_any_length_give_honest_intervals(lengths: str, ratios:
         return Measured(*(np.stack([side] * 3) for side in (draw(generator, n_documents) * rows, rows)))
 
     assert 0.92 <= _coverage(method, truth) <= 0.985
+
+
+@pytest.mark.parametrize(("shape", "n_documents"), [(0.2, 100), (0.2, 20), (1.0, 40)])
+def test_means_of_few_tokens_vary_more_than_those_of_many(shape: float, n_documents: int) -> None:
+    """Ratios of short documents are skewed, but weigh little: were long ones as skewed, 91 in 100 would hold it."""
+    generator = np.random.default_rng(4)
+
+    def method() -> Measured:
+        tokens = np.ceil(generator.lognormal(3, 1.2, n_documents))
+        return Measured(*(np.stack([side] * 3) for side in (generator.gamma(shape * tokens, 1 / shape), tokens)))
+
+    assert 0.935 <= _coverage(method, 1.0, 600) <= 0.975
+
+
+def test_the_skewness_of_a_mean_counts_units_by_what_they_vary() -> None:
+    generator = np.random.default_rng(5)
+    drawn = generator.exponential(size=4000)
+    alike = np.full(4000, 2.0)
+    assert skewness_of_ratios(drawn, alike) == pytest.approx(skewness_of(drawn))
+    assert skewness_of_ratios(drawn, alike) == pytest.approx(2 / np.sqrt(4000), rel=0.2)
+    weights = generator.lognormal(0, 1, 4000)
+    # Sums of as many tokens as a unit weighs: their variance is the weight, their third moment twice as much.
+    ratios = 1 + (drawn - 1) / np.sqrt(weights)
+    found = skewness_of_ratios(ratios, weights)
+    assert found == pytest.approx(2 * (weights**1.5).sum() / weights.sum() ** 1.5, rel=0.3)
+    assert skewness_of(ratios, weights) > 2 * found
+    assert skewness_of_ratios(np.ones(9), weights[:9]) == 0
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 1.0])
