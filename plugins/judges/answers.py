@@ -41,14 +41,16 @@ def read(found: Any, of_answer: Callable[[Any], Any], within: str = "choices") -
 def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness.Failure:
     """The log-probabilities of the choices as the first token, of which the likeliest are listed.
 
-    A choice has the sum of the probabilities of the tokens that spell it, spaces aside. One that is none of them is no
-    likelier than the last of the list, nor than all that the list leaves of 1: the lesser of the two bounds is its
-    log-probability, so that a difference to a listed choice comes out no larger than it is. A Failure where none is
-    listed, or where those that aren't could together be likelier than those that are.
+    A choice has the sum of the probabilities of the tokens that spell it, spaces aside, and capitals where these tell
+    no two choices apart. One that is none of them is no likelier than the last of the list, nor than all that the list
+    leaves of 1: the lesser of the two bounds is its log-probability, so that a difference to a listed choice comes out
+    no larger than it is. A Failure where none is listed, or where those that aren't could together be likelier than
+    those that are.
     """
     listed = [(token["token"], _log_probability(token["logprob"])) for token in _listed(answer)]
-    top = [(token.strip(_SPACES), logprob) for token, logprob in listed if logprob > _IMPOSSIBLE]
-    spelt = [sum(math.exp(logprob) for token, logprob in top if token == choice) for choice in request.choices]
+    plain = str.casefold if len(set(map(str.casefold, request.choices))) == len(request.choices) else str
+    top = [(plain(token.strip(_SPACES)), logprob) for token, logprob in listed if logprob > _IMPOSSIBLE]
+    spelt = [sum(math.exp(logprob) for token, logprob in top if token == plain(own)) for own in request.choices]
     missing = [choice for choice, p in zip(request.choices, spelt, strict=True) if not p]
     if not missing:
         return tuple(map(math.log, spelt))

@@ -29,7 +29,7 @@ def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
     """
     is_same = config.embedding_model in (None, config.model)
     embedding = {} if is_same else {harness.EmbedText.__name__: {"model": config.embedding_model}}
-    choosing = {harness.Choose.__name__: {"version": 2}}
+    choosing = {harness.Choose.__name__: {"version": 3}}
     return {"base_url": config.base_url, "model": config.model} | choosing | embedding
 
 
