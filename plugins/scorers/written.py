@@ -5,18 +5,18 @@ breaks off after <think> there is none. Models also write [THINK], <thinking>, <
 read where it was asked for, which is the first of these that there is:
 
 1. The value of the key "answers", where it is a list or an object; or one answer, if n is 1.
-2. A list or an object that has lines to itself, perhaps after a label such as `Answer:`, in a code fence or not; but
-   not after one that says that it is something else, such as `Confidence:`.
-3. A list or an object in running text.
-4. Answers that are all there is, perhaps after a label, with commas between them or a line for each.
-5. Lines that are numbered from 1 to n and begin with an answer.
+2. A list or an object that has lines to itself, perhaps after a label such as `Answer:`, in a code fence or not.
+3. Answers that are all there is, perhaps after a label, with commas between them.
+4. Lines that are numbered from 1 to n and begin with an answer, or n lines that are answers.
+5. A list or an object in running text.
 
 Of several of one kind the last counts. An object has one key for each text, with its number. 1, 1.0, true and "yes" are
 one answer, and so on, also as the value of the key "answer" of an object for each text; a list of them may end in a
-comma, and have comments after // or #. Where anything else is in the place of an answer, their number is not n, a later
-list of answers has another number, or the text breaks off in a later list, all of the answer is unreadable. A list of
-one number in running text, such as [1], may name a text: it is an answer if it is the only one and n is 1. (delphi
-reads the first brackets that it finds, and drops every last prompt since it has fewer texts.)
+comma, and have comments after // or #. What is labelled as something else, such as `Confidence:`, is no answer. Where
+anything else is in the place of an answer, their number is not n, a later list of answers has another number, or the
+text breaks off in a later list, all of the answer is unreadable. A list of one number in running text may name a text,
+as `text [1]` does: it is an answer if it is the only one and n is 1. (delphi reads the first brackets that it finds,
+and drops every last prompt since it has fewer texts.)
 """
 
 from __future__ import annotations
@@ -43,18 +43,27 @@ _COMMENT = re.compile(rf"({_TEXT})|(?://|#)[^\n]*")
 _BRACKETS = re.compile(rf"{_COMMENT.pattern}|[\[\]{{}}]")
 _NOT_JSON = re.compile(rf"""({_TEXT})|'([^'"]*)'|\b(None|True|False)\b|,(?=\s*[\]}}])""")
 _LABEL = re.compile(r"[\W_]*(?:\w[\w ]*\W*[:=])?[\W_]*")
-_LABEL_OF_ELSE = re.compile("confiden|certain|sure|probab|likel|score|rating|weight|strength|example", re.IGNORECASE)
+_LABEL_OF_ELSE = re.compile(
+    "confiden|certainty|probabilit|likelihood|score|rating|weight|strength|example", re.IGNORECASE
+)
 _MARKS = " \t\r\n`*_.\"'"
 _LABEL_OF_ANSWERS = re.compile(
     r"(?:json\s+)?(?:[a-z ]{0,40}answer[a-z ]{0,20}(?:[\s*_`]*[:=]| is\b| are\b)[\s*_`:]*)?",
     re.IGNORECASE,
 )  # at the beginning, perhaps empty
+_LONGEST_LABEL = 40
+_OF_A_TEXT = re.compile(r"\btexts?\s*$", re.IGNORECASE)
+_LINE = re.compile(
+    r"""^\s*(?:[-*•>]\s+)?["'`*_]*(?:"""
+    rf"""({_ANY_WORD}))["'`*_]*[,;]?[ \t]*$""",
+    re.IGNORECASE | re.MULTILINE,
+)
 _BULLET = re.compile(r"[-*•]\s+")
 _NOTHING = re.compile(r"[\s.;*`]*")
 _NUMBER = re.compile(r"\D*(\d+)\D*")
 _KEYS_OF_NUMBERS = ("text", "number", "id", "index")
 _NUMBERED = re.compile(
-    r"""^[\s>*_-]*(?:text\s*)?\[?(\d+)\]?\s*[.):=-]+[\s*"'`]*"""
+    r"""^[\s>*_-]*(?:text\s*)?\[?(\d+)\]?\s*(?:[):=-]|\.(?!\d))+[\s*"'`]*"""
     rf"""({_ANY_WORD})"""
     r"""["'`*]*(?:\s*[,.;:](?:\s.*)?|\s+[(—–-].*|\s*)$""",
     re.IGNORECASE | re.MULTILINE,
@@ -77,7 +86,12 @@ def spoken(answer: str) -> str | None:
 def read_answers(answer: str, n: int) -> list[str]:
     """The answers about n texts in what a judge wrote; all are unreadable if they are not n."""
     text = spoken(answer) or ""
-    return _keyed(text, n) or _bare(text, n) or _plain(text, n) or _numbered(text, n) or [UNREADABLE] * n
+    lists = list(_lists(text))
+    if (keyed := _keyed(text, n)) or (lists and not lists[-1].answers):
+        return keyed or [UNREADABLE] * n
+    alone = [own for own in lists if own.is_alone]
+    in_lines = _plain(text, n) or _lines(text, n) or _numbered(text, n)
+    return _last(alone, n) or in_lines or _last([] if alone else lists, n) or [UNREADABLE] * n
 
 
 class _Found(NamedTuple):
@@ -98,16 +112,13 @@ def _keyed(text: str, n: int) -> list[str] | None:
     return answers if answers and len(answers) == n else [UNREADABLE] * n
 
 
-def _bare(text: str, n: int) -> list[str] | None:
-    """The answers of the last list or object that has n and stands alone, or else in running text."""
-    found = list(_lists(text))
-    if found and not found[-1].answers:
-        return [UNREADABLE] * n
-    alone = [own for own in found if own.is_alone]
-    others = [own for own in alone or found if n == 1 or len(own.answers) > 1]
-    if not others or len(others[-1].answers) != n or (n == 1 and not alone and len(others) > 1):
-        return [UNREADABLE] * n if others else None
-    return others[-1].answers
+def _last(lists: list[_Found], n: int) -> list[str] | None:
+    """The answers of the last list; all are unreadable if they are not n, or if lists of one number may name texts."""
+    own = [found for found in lists if n == 1 or len(found.answers) > 1]
+    if not own:
+        return None
+    is_unsure = n == 1 and len(own) > 1 and not own[-1].is_alone
+    return own[-1].answers if len(own[-1].answers) == n and not is_unsure else [UNREADABLE] * n
 
 
 def _plain(text: str, n: int) -> list[str] | None:
@@ -126,20 +137,35 @@ def _numbered(text: str, n: int) -> list[str] | None:
     return [_MEANT[item.casefold()] for _, item in lines]
 
 
+def _lines(text: str, n: int) -> list[str] | None:
+    """The answers that have lines to themselves; None unless these are n."""
+    lines = _LINE.findall(text)
+    return [_MEANT[item.casefold()] for item in lines] if len(lines) == n else None
+
+
 def _lists(text: str) -> Iterator[_Found]:
-    """The outermost lists and objects of answers, in their order."""
+    """The outermost lists and objects of answers, in their order, without those that are called something else."""
     place = 0
     while match := re.compile(r"[\[{]").search(text, place):
         value, end = _parsed(text, match.start())
         answers = _answers(value)
         # Of what is no list of lists, such as a text in brackets or an object with reasons, a part may be an answer.
         place = end if answers is not None or isinstance(value, list) else match.start() + 1
-        if answers is not None:
+        if answers is not None and not _is_called_something_else(text[: match.start()], len(answers)):
             before, after = text[: match.start()].rpartition("\n")[2], text[end:].partition("\n")[0]
-            is_alone = _LABEL.fullmatch(before) and not _LABEL_OF_ELSE.search(before) and _NOTHING.fullmatch(after)
-            yield _Found(answers, bool(is_alone))
+            yield _Found(answers, bool(_LABEL.fullmatch(before) and _NOTHING.fullmatch(after)))
     if _UNCLOSED.search(text):
         yield _Found([], is_alone=False)
+
+
+def _is_called_something_else(before: str, n: int) -> bool:
+    """True if what stands before a list of n is a label such as `Confidence:`, on its line or the one above; or, if n
+    is 1, the word text, so that the number is that of a text.
+    """
+    if n == 1 and _OF_A_TEXT.search(before):
+        return True
+    label = before.rstrip(_MARKS).rpartition("\n")[2]
+    return label.endswith((":", "=")) and len(label) <= _LONGEST_LABEL and bool(_LABEL_OF_ELSE.search(label))
 
 
 def _parsed(text: str, start: int) -> tuple[Any, int]:
