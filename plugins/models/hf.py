@@ -111,7 +111,8 @@ class HF:
     ) -> dict[str, Float[Tensor, "b t d"]]:
         """The activations at every site; the forward pass goes no deeper than needed. False in `mask` is padding."""
         lengths = mask.sum(dim=1)
-        if not mask.all() and not self._padding.is_harmless(int(lengths.min()), ids.shape[1]):
+        is_alone = len(ids) == 1 and bool(mask.all())
+        if not is_alone and not self._padding.is_harmless(int(lengths.min()), ids.shape[1]):
             windows = [row[seen][None] for row, seen in zip(ids, mask, strict=True)]
             alone = [self._read(window, torch.ones_like(window).bool(), sites) for window in windows]
             return {site: pad_sequence([x[site][0] for x in alone], batch_first=True) for site in sites}

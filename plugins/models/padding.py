@@ -1,7 +1,8 @@
-"""Padding: for which lengths of windows it changes nothing, found by trial at the lengths at hand.
+"""Batches: whether a model's rows are those of each window alone, found by trial at the lengths at hand.
 
 Not all models that mix tokens obey the mask, and some compute otherwise where the batch is long: rotary tables of
 another scale, attention of another kind. A trial at a few tokens can't see that, so each new span of lengths is tried.
+In some the windows of a batch share what is scarce, such as places at an expert.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ Run: TypeAlias = Callable[[Int[Tensor, "b t"], Bool[Tensor, "b t"]], tuple[Float
 """A function that gives the rows of windows, and what the pass has changed in the model."""
 
 
+_TOKENS_BESIDE = 32
+
+
 class Padding:
-    """Says whether windows may be filled up to a common length. Where it once may not, it never may."""
+    """Says whether windows may share a batch, filled up to a common length. Where once they may not, they never may."""
 
     def __init__(self, run: Run, text: Callable[[int], Int[Tensor, " t"]]) -> None:
         """Take what runs windows, and what gives the ids of a text of so many tokens."""
@@ -30,13 +34,24 @@ class Padding:
         self.leaks = False
 
     def is_harmless(self, shortest: int, longest: int) -> bool:
-        """True if windows from `shortest` tokens on give the rows that they give alone when filled up to `longest`."""
+        """True if windows from `shortest` tokens on give the rows that they give alone beside others of up to `longest`,
+        to which they are filled up.
+        """
         first, last = self._alike or (longest, longest)
+        if self._alike is None:
+            self.leaks = self._differ_beside(min(longest, _TOKENS_BESIDE))
         if not self.leaks:
             # From lengths that are known to be alike, to shorter and to longer ones.
             self.leaks = self._changes_rows(shortest, first) or self._changes_rows(last, longest)
             self._alike = min(shortest, first), max(longest, last)
         return not self.leaks
+
+    def _differ_beside(self, n_tokens: int) -> bool:
+        """True if a window's rows change where another one of its length, with other tokens, comes before it."""
+        ids = self._text(n_tokens)[None]
+        both = torch.cat([ids.flip(1), ids])
+        (alone, _), (beside, _) = (self._run(windows, torch.ones_like(windows).bool()) for windows in (ids, both))
+        return differ(beside[1:], alone)
 
     def _changes_rows(self, shortest: int, longest: int) -> bool:
         """True if filling up changes windows anywhere between two lengths: each of a chain is filled up to the next.

@@ -62,6 +62,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
         },
     ),
 }
+SIZES_OF_A_SIDE = {"layers": 3, "attention_heads": 4, "ffn_dim": 48, "sparse_step": 1}
 LONG = " ".join(TEXTS)
 
 
@@ -105,6 +106,24 @@ def test_long_windows_are_those_of_transformers(name: str, tmp_path: Path) -> No
     )
     first = capture.rows["window"].eq(0) & capture.rows["document"].eq(0)
     torch.testing.assert_close(capture.x["resid_post.1"][torch.from_numpy(first.to_numpy(copy=True))], states[2][0])
+
+
+@torch.no_grad()
+def test_windows_of_one_length_do_not_compete(tmp_path: Path) -> None:
+    """Tokens of all windows of a batch share the places at an expert; those that get none pass it by."""
+    sizes = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in SIZES_OF_A_SIDE.items()}
+    config = transformers.NllbMoeConfig(
+        vocab_size=300, d_model=32, num_experts=4, expert_capacity=4, moe_eval_capacity_token_fraction=0.3, **sizes
+    )
+    save_model(randomised(transformers.AutoModel.from_config(config)), tmp_path)
+    model = harness.create("model", "hf", path=str(tmp_path), device="cpu")
+    ids = torch.tensor(tiny_tokenizer()(LONG)["input_ids"][:96]).reshape(2, 48)
+    ones, site = torch.ones_like(ids), "resid_post.1"
+    with torch.no_grad():
+        together = model.module(input_ids=ids, attention_mask=ones, output_hidden_states=True).hidden_states[2]
+        alone = [model.module(input_ids=row[None], output_hidden_states=True).hidden_states[2] for row in ids]
+    assert differ(together, torch.cat(alone)), "the windows share enough: this tries nothing"
+    torch.testing.assert_close(model.activations(ids, ones.bool(), [site])[site], torch.cat(alone))
 
 
 def _switching_at(threshold: int, left: float) -> Padding:
