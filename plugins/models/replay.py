@@ -22,6 +22,7 @@ from harness import ConfigError, Undefined
 from harness.plugins.models import hooks
 from harness.plugins.models.blocks import Block
 from harness.plugins.models.hooks import Tap
+from harness.plugins.models.padding import differ
 from harness.plugins.models.token_rows import TokenRows
 
 
@@ -39,7 +40,8 @@ class Replayer:
             block = blocks[n_ended]
             self._taps["entering"] = Tap(block.call.module, block.call.number, "input", block.enters)
         self._is_sound: bool | None = None
-        self._stream: tuple[torch.device, torch.dtype] | None = None
+        self._head_is_alone: bool | None = None
+        self._stream: tuple[torch.device, torch.dtype] = torch.device("cpu"), torch.float32
 
     def run(self, ids: Int[Tensor, "b t"]) -> Replay:
         """Run windows, which have no padding, once."""
@@ -64,14 +66,18 @@ class Replayer:
         Raises:
             Undefined: what comes after the last block can't be run alone.
         """
-        if self._stream is None:
+        if self._head_is_alone is None:
             replay = self.run(ids)
             self._stream = replay.device, replay.x.dtype
-            self._is_sound = bool(self._is_sound) and self.run(ids[:, :1]).n_rows == 1
-        if not self._is_sound:
+            self._head_is_alone = bool(self._is_sound) and self.run(ids[:, :1]).n_rows == 1
+            # What comes after the last block may mix tokens, or go back to what entered earlier ones.
+            self._head_is_alone = self._head_is_alone and not differ(self._head(ids, replay.x[0]), replay.logits()[0])
+        if not self._head_is_alone:
             raise Undefined("its head can't be run alone: more than the residual stream leads to it")
-        stream = x[:, None].to(*self._stream)
-        return self.rerun(ids[:, :1].expand(len(x), 1), len(self.blocks), stream)[:, 0]
+        return self._head(ids, x)
+
+    def _head(self, ids: Int[Tensor, "1 t"], x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        return self.rerun(ids[:, :1].expand(len(x), 1), len(self.blocks), x[:, None].to(*self._stream))[:, 0]
 
     def _check(self, ids: Int[Tensor, "b t"]) -> bool:
         """True if stubs change no bit of the logits, neither with the clean activations nor with others."""

@@ -73,6 +73,17 @@ def test_blocks_run_once_whatever_is_asked(tmp_path: Path) -> None:
     assert torch.equal(model.unembed(x), first) and len(model.unembed(x[:1])) == 1 and not run
 
 
+def test_a_head_that_sees_more_than_one_row_is_not_run_on_one(tmp_path: Path) -> None:
+    """As where attention over earlier streams comes after the last block (Inkling2)."""
+    model, _ = _load("llama", tmp_path)
+    assert model._no_head is None  # now it is loaded
+    model.module.lm_head.register_forward_pre_hook(lambda module, args: (args[0].cumsum(dim=1),))
+    with pytest.raises(harness.Undefined, match="more than the residual stream leads to it"):
+        model.unembed(torch.zeros(1, model.width))
+    replay = model.replay(IDS, "resid_post.2")
+    assert torch.equal(replay.patched(replay.x), replay.logits())
+
+
 def test_models_without_a_head_say_so(tmp_path: Path) -> None:
     model = harness.create("model", "hf", path=str(save_tiny_model("bert", tmp_path)))
     with pytest.raises(harness.Undefined, match="bert has no language-model head"):
