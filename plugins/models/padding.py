@@ -34,8 +34,8 @@ class Padding:
         self.leaks = False
 
     def is_harmless(self, shortest: int, longest: int) -> bool:
-        """True if windows from `shortest` tokens on give the rows that they give alone beside others of up to `longest`,
-        to which they are filled up.
+        """True if windows from `shortest` tokens on give the rows that they give alone when they are filled up to
+        `longest` and run beside others.
         """
         first, last = self._alike or (longest, longest)
         if self._alike is None:
