@@ -78,7 +78,7 @@ class Local:
         path = str(find_folder(PACKAGED)) if config.path is None else config.path
         of_model = HFConfig(path, config.revision, config.dtype)
         self._device = find_device(config.device)
-        self._model, missing = load_module(AutoModelForCausalLM, of_model, {})
+        self._model, missing, _ = load_module(AutoModelForCausalLM, of_model, {})
         if missing:
             raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(missing)}.")
         self._model.to(self._device)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -68,13 +71,21 @@ def load_tokenizer(config: HFConfig) -> Any:
     return as_stated(tokenizer, config.path if folder is None else str(folder), folder, config.revision or "main")
 
 
-def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[PreTrainedModel, list[str]]:
-    """The model, or its encoder, with its adapter if there is one; and the weights that the checkpoint lacks, which are
-    NaN, never random.
-    """
+class Loaded(NamedTuple):
+    """A model and how well its checkpoint fits it."""
+
+    module: PreTrainedModel
+    missing: list[str]
+    """Names of weights that the checkpoint lacks; they are NaN, never random."""
+    left_over: list[str]
+    """Names of weights that the checkpoint has, and the model has no place for."""
+
+
+def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> Loaded:
+    """The model, or its encoder, with its adapter if there is one."""
     adapter = adapters.find_adapter(config)
     with nullcontext(config) if adapter is None else adapters.base_of(config) as base:
-        model, missing = _load_weights(auto_class, base, placement)
+        model, missing, left_over = _load_weights(auto_class, base, placement)
     if adapter is not None:
         adapters.apply(adapter, model)
     for part in (model.config, model.config.get_text_config()):  # of a multimodal model they are two
@@ -83,10 +94,10 @@ def load_module(auto_class: Any, config: HFConfig, placement: dict[str, Any]) ->
         whole, model = model, model.get_encoder()
         if not hasattr(model, "config"):  # not all encoders keep it
             model.config = whole.config
-    return model.eval().requires_grad_(False), missing
+    return Loaded(model.eval().requires_grad_(False), missing, left_over)
 
 
-def _load_weights(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> tuple[Any, list[str]]:
+def _load_weights(auto_class: Any, config: HFConfig, placement: dict[str, Any]) -> Loaded:
     options = {"dtype": getattr(torch, config.dtype), "use_safetensors": True, "output_loading_info": True}
     model, info = load_checkpoint(auto_class, config, **options, **placement)
     missing = sorted(info["missing_keys"])
@@ -96,7 +107,28 @@ def _load_weights(auto_class: Any, config: HFConfig, placement: dict[str, Any]) 
             load_as_nan(model.get_submodule(name.rpartition(".")[0]))
         else:
             weights[name].fill_(torch.nan)
-    return model, missing
+    return Loaded(model, missing, sorted(info["unexpected_keys"]))
+
+
+def check_left_over(loaded: Loaded, layers: Sequence[nn.Module], path: str) -> None:
+    """Refuse an adapter's weights among those of the layers, and warn of others there that are not read.
+
+    Elsewhere some are usual, such as those of a head.
+    """
+    of_layers = [f".{name}." for name, module in loaded.module.named_modules() if module in set(layers)]
+    names = [name for name in loaded.left_over if any(layer in f".{name}" for layer in of_layers)]
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if any("lora_" in name for name in names):
+        raise ConfigError(
+            f"model hf: {path!r} holds an adapter's weights among its own, where nothing applies them: {listed}. Merge "
+            "them (merge_and_unload of peft), and save the model."
+        )
+    if names:
+        warnings.warn(
+            f"{path}: {type(loaded.module).__name__} has no place for weights of its layers, which are not read: "
+            f"{listed}. If the model was trained with them, its config is wrong.",
+            stacklevel=2,
+        )
 
 
 def find_named_class(config: HFConfig) -> Any:

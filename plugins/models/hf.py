@@ -16,6 +16,8 @@ from transformers import AutoModel
 from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
 from harness.plugins.models import HFConfig, blocks, hooks
 from harness.plugins.models.checkpoint import (
+    Loaded,
+    check_left_over,
     find_device,
     find_head_class,
     find_named_class,
@@ -78,19 +80,21 @@ class HF:
                 raise error from None
 
     def _take_up_whole(self, auto_class: Any) -> None:
-        missing_weights = self._take_up(auto_class)
-        if missing_weights and self.blocks[-1].after.isnan().any():
+        loaded = self._take_up(auto_class)
+        if loaded.missing and self.blocks[-1].after.isnan().any():
             raise ConfigError(
                 f"model hf: {self._config.path!r} lacks weights that activations depend on: "
-                f"{', '.join(missing_weights)}. Give a checkpoint of the whole {type(self.module).__name__}."
+                f"{', '.join(loaded.missing)}. Give a checkpoint of the whole {type(self.module).__name__}."
             )
+        check_left_over(loaded, [block.call.module for block in self.blocks], self._config.path)
 
-    def _take_up(self, auto_class: Any) -> list[str]:
-        """Load the model as this class and find its blocks; returns the weights that the checkpoint lacks."""
+    def _take_up(self, auto_class: Any) -> Loaded:
+        """Load the model as this class and find its blocks."""
         for name in ("module", "blocks", "_state", "_padding", "_rows", "_tap", "_replayer"):
             vars(self).pop(name, None)  # two copies of the weights may not fit
         self._placement = Placement(self._config, self.device.type)
-        self.module, missing_weights = load_module(auto_class, self._config, self._placement.options)
+        loaded = load_module(auto_class, self._config, self._placement.options)
+        self.module = loaded.module
         if not self._placement.options:
             self.module.to(self.device)
         self._state = LoadedState(self.module)
@@ -99,7 +103,7 @@ class HF:
         self._rows = TokenRows(self._entering, self._text)
         self._tap = cache(self._find_tap)
         self._replayer = cache(self._make_replayer)
-        return missing_weights
+        return loaded
 
     def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
         """The consecutive windows of each text."""
@@ -176,9 +180,9 @@ class HF:
         head_class = find_head_class(config)
         if head_class is None or self._sees_ahead():
             return f"{config.model_type} has no language-model head that predicts next tokens"
-        missing_weights = self._take_up(head_class)
-        if missing_weights and self._logits(self._probe).isnan().any():
-            return f"{self._config.path!r} lacks the weights of the language-model head: {', '.join(missing_weights)}"
+        missing = self._take_up(head_class).missing
+        if missing and self._logits(self._probe).isnan().any():
+            return f"{self._config.path!r} lacks the weights of the language-model head: {', '.join(missing)}"
         return None
 
     def _make_replayer(self, site: str) -> Replayer:

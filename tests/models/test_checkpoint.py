@@ -201,6 +201,27 @@ def _save_adapter(folder: Path, base: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(described))
 
 
+def _add_weights(folder: Path, added: dict[str, torch.Tensor]) -> None:
+    save_file(load_file(folder / "model.safetensors") | added, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_an_adapter_among_the_weights_is_never_left_out(tmp_path: Path) -> None:
+    folder = save_tiny_model("llama", tmp_path)
+    name = "layers.1.self_attn.q_proj.lora_{}.default.weight"
+    _add_weights(folder, {name.format("A"): torch.ones(2, 32), name.format("B"): torch.ones(32, 2)})
+    with pytest.raises(harness.ConfigError, match=r"an adapter's weights among its own.*lora_A.*Merge them"):
+        _load(folder)
+
+
+def test_weights_of_layers_that_have_no_place_are_told(tmp_path: Path) -> None:
+    folder = save_tiny_model("llama", tmp_path)
+    _add_weights(folder, {"score.weight": torch.ones(2, 32)})
+    _load(folder)  # a head's weights are nothing to warn of
+    _add_weights(folder, {"layers.1.self_attn.q_proj.bias": torch.ones(32)})
+    with pytest.warns(UserWarning, match=r"LlamaModel has no place for weights of its layers.*q_proj\.bias"):
+        _load(folder)
+
+
 @pytest.mark.parametrize("name", ["base", "alone"])
 def test_an_adapter_is_never_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
