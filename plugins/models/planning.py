@@ -42,9 +42,9 @@ def hf_identity(config: HFConfig) -> dict[str, Any]:
 
 
 def find_base(config: HFConfig) -> HFConfig | None:
-    """The checkpoint that an adapter's folder names as its base; None where weights lie in the folder itself."""
+    """The checkpoint that an adapter's folder names as its base; None where its weights lie in the folder itself."""
     folder = Path(config.path).expanduser()
-    if not (folder / ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
+    if not (folder / ADAPTER_CONFIG).is_file() or _has_weights(folder):
         return None
     adapter = _read_json(folder / ADAPTER_CONFIG)
     path = adapter.get("base_model_name_or_path")
@@ -54,6 +54,11 @@ def find_base(config: HFConfig) -> HFConfig | None:
             "hub id of the model that the adapter belongs to."
         )
     return replace(config, path=path, revision=adapter.get("revision"))
+
+
+def _has_weights(folder: Path) -> bool:
+    """True if there are a model's own weights: a trainer may save its config, too, beside an adapter alone."""
+    return any(not path.name.startswith("adapter_") for path in folder.glob("*.safetensors"))
 
 
 def hf_shape(config: HFConfig) -> dict[str, int] | None:
@@ -134,6 +139,8 @@ def visible_files(folder: Path) -> list[Path]:
 def find_local(path: str) -> Path | None:
     """The folder or file that `path` names, or None if it is the id of a model on the hub."""
     local = Path(path).expanduser()
+    if local.is_file() and local.suffix != ".gguf":
+        raise ConfigError(f"model hf: {path!r} is a file, and no .gguf. Give the folder of the whole checkpoint.")
     if local.exists():
         return local
     n_parts = 3 if path.endswith(".gguf") else 2

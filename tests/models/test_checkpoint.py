@@ -176,6 +176,12 @@ def test_a_single_layer_is_read(tmp_path: Path) -> None:
     torch.testing.assert_close(reference.norm(_read(model)), _state(reference), rtol=1e-5, atol=1e-5)
 
 
+def test_a_single_file_of_weights_is_told_from_a_folder(tmp_path: Path) -> None:
+    path = save_tiny_model("llama", tmp_path) / "model.safetensors"
+    with pytest.raises(harness.ConfigError, match="is a file, and no .gguf. Give the folder"):
+        planning.hf_identity(HFConfig(str(path)))
+
+
 def test_windows_longer_than_a_model_can_take_and_devices_that_are_not_there_are_told(tmp_path: Path) -> None:
     model = _load(save_tiny_model("bert", tmp_path, max_position_embeddings=40))
     with pytest.raises(harness.ConfigError, match=r"can't take a window of 44 tokens: [^|]*Lower context"):
@@ -222,17 +228,20 @@ def test_weights_of_layers_that_have_no_place_are_told(tmp_path: Path) -> None:
         _load(folder)
 
 
-@pytest.mark.parametrize("name", ["base", "alone"])
+@pytest.mark.parametrize("name", ["base", "alone", "with_config"])
 def test_an_adapter_is_never_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     base = save_tiny_model("llama", tmp_path / "base")
     before = planning.hf_identity(HFConfig(str(base)))
     _save_adapter(tmp_path / name, base)
+    if name == "with_config":
+        (tmp_path / name / "config.json").write_bytes((base / "config.json").read_bytes())
     with pytest.raises(harness.ConfigError, match=r"has an adapter .*pip install peft"):
         _load(tmp_path / name)
     identity = planning.hf_identity(HFConfig(str(tmp_path / name)))
     assert identity != before and "adapter_model.safetensors" in identity["files"]
     assert planning.hf_shape(HFConfig(str(tmp_path / name))) == {"n_layers": 3, "width": 32}
+    assert (identity.get("base") == before) == (name != "base")
 
 
 def test_the_base_of_an_adapter_is_part_of_its_identity(tmp_path: Path) -> None:
