@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyarrow.parquet import ParquetFile
 
 from harness import ConfigError, make_rows
 
 _NUMBERS = ("window", "position", "start", "end")
 _MAY_LACK = ("start", "end")
 _COLUMNS = ("document", *_NUMBERS, "special")
+_PLACE = ("document", "window", "position")
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>"}
 """Spellings of a number that there is none of. A document or a flag is never missing."""
 _FLAGS = {
@@ -43,7 +45,24 @@ def read_rows(path: Path) -> pd.DataFrame:
         columns["special"] = _flags(table["special"], path)
     if "position" not in columns:  # rows of a document are taken to be in order where nothing else is said
         columns["position"] = table.groupby([columns["document"], pd.Series(columns["window"])]).cumcount().to_numpy()
-    return make_rows(columns)
+    rows = make_rows(columns)
+    _refuse_repeated(rows[~rows["special"]], path)
+    return rows
+
+
+def _refuse_repeated(rows: pd.DataFrame, path: Path) -> None:
+    """Refuse rows that can't be told apart: comparisons would take one of them for all, without a word."""
+    places = rows[list(_PLACE)]
+    again = places[places.duplicated()]
+    if len(again):
+        last = again.index[0]
+        first = places.index[(places == again.iloc[0]).all(axis=1)][0]
+        document, window, position = again.iloc[0]
+        raise ConfigError(
+            f"model stored: {path} rows {first + 1} and {last + 1} are both position {position} in window {window} of "
+            f"document {document!r}. Number the windows in a column window, where positions begin anew in each, or "
+            "leave position out: rows are then numbered in their order."
+        )
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -68,7 +87,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path).reset_index(drop=True)
+        with ParquetFile(path) as file:
+            # As stored: an index of pandas may be the documents, and nulls would make whole numbers inexact ones.
+            table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True, integer_object_nulls=True)
     except (OSError, ValueError) as error:  # pyarrow's errors are among the latter
         raise ConfigError(f"model stored: can't read {path}: {error}.") from error
     table.columns = pd.Index([_known(str(name)) for name in table.columns])

@@ -43,8 +43,13 @@ class Stored:
                 f"(tensor x) or resid_post.6.npy, [n, d].{_unread(self._folder, *SITE_KINDS)}"
             )
         described = self._read_description()
-        layers = [parse_site(site).layer for site in self._files]
-        self.n_layers: int = described.get("n_layers", max(layers) + 1)
+        n_least = 1 + max(parse_site(site).layer for site in self._files)
+        self.n_layers: int = described.get("n_layers", n_least)
+        if self.n_layers < n_least:
+            raise ConfigError(
+                f"model stored: {self._folder / 'stored.json'}: n_layers is {self.n_layers}, and there are rows of "
+                f"layer {n_least - 1}. Layers are counted from 0 on."
+            )
         self.width = self._read(next(iter(self._files))).shape[1]
         self.tokenizer_hash: str = described.get("tokenizer_hash") or self._unknown_tokenizer()
 

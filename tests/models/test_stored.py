@@ -140,6 +140,20 @@ def test_ids_of_parquet_may_be_whole_numbers_but_not_rounded_ones(tmp_path: Path
         _rows(tmp_path, "rows.parquet", pd.DataFrame({"document": [1.0, 2.0]}), 2)
 
 
+def test_rows_that_are_left_out_need_no_place_of_their_own(tmp_path: Path) -> None:
+    rows = _rows(tmp_path, "rows.csv", "document,position,special\na,0,yes\na,0,no\na,0,yes\nb,0,no\n", 4)
+    assert rows["document"].tolist() == ["a", "b"]
+
+
+def test_parquet_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    """Not as pandas would have it: with the documents as its index, and whole numbers beside a null as inexact ones."""
+    table = pd.DataFrame({"document": ["a", "b"], "position": [2**31 - 1, 0]}).set_index("document")
+    rows = _rows(tmp_path, "rows.parquet", table, 2)
+    assert rows["document"].tolist() == ["a", "b"] and rows["position"].tolist() == [2**31 - 1, 0]
+    with pytest.raises(harness.ConfigError, match="rows without a document"):
+        _rows(tmp_path, "rows.parquet", pd.DataFrame({"document": pd.array([2**62, None], dtype="Int64")}), 2)
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -187,6 +201,10 @@ def test_headings_count_however_they_are_spaced(tmp_path: Path) -> None:
         ("document,document\na,b\n", "two columns 'document'"),
         ("document,Document \na,b\n", "two columns 'document'"),
         ("document;window\na;0\nb;0\n", "no column 'document'. It has: document;window"),
+        (
+            "document,position\na,0\na,0\n",
+            r"rows.csv rows 1 and 2 are both position 0 in window 0 of document 'a'. Number the windows in a column",
+        ),
         ("", "no column 'document'"),
         (b"document\n\xe9\nb\n", "rows.csv line 0: 'utf-8' codec"),
     ],
@@ -225,6 +243,7 @@ def test_files_as_people_have_them_are_read_or_named(tmp_path: Path) -> None:
     [
         ('{"n_layers": "12"}', "n_layers is '12'; it must be a whole number"),
         ('{"tokenizer_hash": 123}', "tokenizer_hash is 123; it must be a text"),
+        ('{"n_layers": 3}', "n_layers is 3, and there are rows of layer 3"),
         ("[1]", "holds no object"),
     ],
 )
