@@ -126,7 +126,7 @@ def _compose_raw(overrides: Sequence[str], suite: str) -> dict[str, Any]:
     if "suite" in config:
         raise ConfigError(f"conf/suite/{suite}.yaml: its first line must be `# @package _global_`.")
     own_overrides.apply(overrides, config, _options)
-    return _resolved(config, f"suite {suite}")
+    return own_overrides.with_presets(_resolved(config, f"suite {suite}"), _options)
 
 
 def _composed(name: str, chosen: list[str]) -> DictConfig:

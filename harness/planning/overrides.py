@@ -6,7 +6,7 @@ override sets later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -67,6 +67,21 @@ def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str],
             problems.append(_problem(str(override.input_line), error))
     if problems:
         raise ConfigError(problems)
+
+
+def with_presets(values: Mapping[str, Any], presets: Callable[[str], Sequence[str]]) -> dict[str, Any]:
+    """A composed config in which entries that are a preset's name alone say so: a plugin may have that name too."""
+
+    def spelt_out(entry: Any, place: _Place) -> Any:
+        is_preset = isinstance(entry, str) and place.has_presets and entry in presets(place.kind)
+        return _spelt_out(entry, place, presets) if is_preset else entry
+
+    spelt = dict(values)
+    for key in _PLACES.keys() & values.keys():
+        place, value = _PLACES[key], values[key]
+        is_list = place.is_list and isinstance(value, list)
+        spelt[key] = [spelt_out(entry, place) for entry in value] if is_list else spelt_out(value, place)
+    return spelt
 
 
 def _parse(text: str) -> Override:

@@ -74,8 +74,13 @@ def refuse_hidden(group: str, name: str) -> None:
 
 
 def unread(group: str, name: str) -> str:
-    """A hint at a file that has the name but not the ending of a config; nothing where there is none."""
-    found = [path for path in _folder().glob(f"{group}/{name}.*") if path.suffix.lower() in (".yaml", ".yml")]
+    """A hint where a name is that of a file, or nearly; nothing where there is none such."""
+    plain = name.removesuffix(".yaml").removeprefix(f"conf/{group}/")
+    if plain != name:
+        return f" Give the name alone: {group}={plain}."
+    folder, stem = (_folder() / group / name.lstrip("/")).parent, Path(name).name
+    found = [path for path in folder.glob("*") if path.stem == stem and path.suffix.lower() in (".yaml", ".yml")]
+    found = [path for path in found if path.suffix != ".yaml"]
     return f" conf/{group}/{found[0].relative_to(_folder() / group)} is not read: rename it to .yaml." if found else ""
 
 

@@ -186,7 +186,9 @@ class _Resolver:
     def unasked(self, kind: str, item: Any, where: str) -> None:
         """Check the words of an entry that nothing in the suite asks, but not what they lead to."""
         item = {kind: item} if isinstance(item, str) and item != JUDGE else item
-        if isinstance(item, Mapping) and isinstance(item.get(kind), str):
+        if isinstance(item, Mapping) and not isinstance(item.get(kind), str):
+            self.expand(kind, item, where)
+        elif isinstance(item, Mapping):
             with self.collecting(where):
                 config = self.catalog.find(kind, item[kind]).spec.config
                 known = parameters.field_types(config) if config else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,10 @@ def test_a_judge_that_cannot_embed_is_a_problem_of_the_suite() -> None:
     [
         ("judge=lokal", "judge: unknown judge 'lokal'. Did you mean 'local'"),
         ("judge={judge: local, max_tokns: 7}", "judge.max_tokns: unknown key"),
+        ("judge.size=3", "judge: {'size': 3}: write NAME, or {judge: NAME, parameter: value, ...}"),
         ("encoder.dtpe=bfloat16", "encoder.dtpe: unknown key. Did you mean 'dtype'"),
     ],
 )
 def test_what_nothing_asks_is_checked_all_the_same(word: str, message: str) -> None:
-    with pytest.raises(harness.ConfigError, match=message.replace(".", r"\.")):
+    with pytest.raises(harness.ConfigError, match=re.escape(message)):
         compose(["suite=smoke", "scorers=[token_lookup]", word])

@@ -63,6 +63,28 @@ def test_a_file_that_would_not_be_read_is_named(conf: Path) -> None:
     (conf / "suite" / "other.yml").write_text(SUITE)
     with pytest.raises(ConfigError, match=r"unknown suite 'other'. conf/suite/other.yml is not read: rename"):
         compose(["suite=other"])
+    for word in ("mine.yaml", "conf/suite/mine", "conf/suite/mine.yaml"):
+        with pytest.raises(ConfigError, match=f"unknown suite '{word}'. Give the name alone: suite=mine"):
+            compose([f"suite={word}"])
+    for word in ("[mine]", "/mine", "./mine", "../suite/mine", "m*"):
+        with pytest.raises(ConfigError) as caught:
+            compose([f"suite={word}"])
+        assert "is not read" not in str(caught.value)
     (conf / "suite" / "smoke.yaml").write_text(SUITE)
     with pytest.raises(ConfigError, match=r"conf/suite/smoke.yaml: the harness comes with a suite 'smoke'. Rename"):
         compose(["suite=smoke"])
+
+
+def test_a_preset_counts_that_is_named_like_a_plugin(conf: Path) -> None:
+    """The plugin without its values was taken, unless an override changed a parameter of it."""
+    for group, content in (("corpus", "corpus: synthetic\nn_documents: 70\n"), ("model", "model: random_weights\n")):
+        (conf / group).mkdir()
+        name = content.split("\n")[0].partition(": ")[2]
+        (conf / group / f"{name}.yaml").write_text(content + ("n_layers: 3\n" if group == "model" else ""))
+    words = ["suite=mine", "models=[random_weights]", "sites=[resid_post.1]"]
+    for more in ([], ["corpus.seed=3", "models.0.seed=1"]):
+        suite, _ = compose([*words, *more])
+        assert suite.corpus and suite.corpus.params["n_documents"] == 70
+        assert suite.models[0].entry.params["n_layers"] == 3
+    suite, _ = compose([*words, "corpus={corpus: synthetic}"])
+    assert suite.corpus and suite.corpus.params["n_documents"] == 400
