@@ -7,6 +7,7 @@ the same words. Needs nothing but the standard library: it runs where Hydra is n
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 import types
 from collections.abc import Mapping, Sequence
@@ -182,7 +183,7 @@ def _convert_sequence(value: Any, annotation: Any, where: str, problems: list[st
     if hasattr(value, "tolist"):  # arrays and tensors, from Python
         value = value.tolist()
     if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
-        raise _Wrong(f"{value!r} is not a list; write [{value}].")
+        raise _Wrong(f"{value!r} is not a list; write [{'' if value is None else value}].")
     wanted = tuple if get_origin(annotation) is tuple or annotation is tuple else list
     arguments = get_args(annotation) or (Any,)
     is_fixed = wanted is tuple and arguments != (Any,) and arguments[-1] is not ...
@@ -203,6 +204,8 @@ def _convert_scalar(value: Any, annotation: Any) -> Any:
             return None
     elif annotation is float:  # of any library: numpy's numbers are registered with `numbers`
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise _Wrong(f"{value!r} is no finite number.")
             return float(value)
     elif annotation is int:
         if isinstance(value, numbers.Integral) and not isinstance(value, bool):

@@ -454,6 +454,21 @@ def test_a_site_too_deep_is_skipped_with_all_that_rests_on_it(tmp_path: Path) ->
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"max_norm_multiple": float("inf")}, "max_norm_multiple: inf is no finite number"),
+        ({"max_disk_gb": float("nan")}, "max_disk_gb: nan is no finite number"),
+        ({"device": "gpu"}, "device is 'gpu'; give auto, cpu, cuda, cuda:1 or mps"),
+    ],
+)
+def test_values_that_a_run_would_trip_over_are_refused_by_the_plan(
+    tmp_path: Path, words: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(harness.ConfigError, match=message):
+        plan_of(raw_suite(tmp_path) | words)
+
+
 def test_a_site_that_no_model_has_is_refused(tmp_path: Path) -> None:
     raw = raw_suite(tmp_path, sites=["resid_post.1", "resid_post.6"])
     with pytest.raises(ConfigError, match=r"sites: no model has resid_post\.6: model-a has 6 blocks, 0 to 5; model-b"):
