@@ -44,6 +44,10 @@ class FilesConfig:
     def __post_init__(self) -> None:
         if not self.paths:
             raise ValueError("paths is empty; name at least one file, folder or glob.")
+        if not all(
+            path.strip() for path in self.paths
+        ):  # else the working folder, as where a shell's variable is unset
+            raise ValueError(f"paths {self.paths} has an entry without a name; the working folder is '.'.")
 
 
 @dataclass
@@ -69,6 +73,8 @@ class HuggingFaceConfig:
     """Seed of the shuffling."""
 
     def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise ValueError("path is empty; name a dataset on the hub, or a folder.")
         if self.shuffle_buffer < 0:
             raise ValueError(f"shuffle_buffer is {self.shuffle_buffer}; give 0 (no shuffling) or more.")
 

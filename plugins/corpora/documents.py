@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import harness
 
+LABELS_VERSION = 2
+"""Raised when labels are read otherwise; part of the identity of corpora that read some."""
+
 
 class Labelled(NamedTuple):
     """A text and its labels."""
@@ -47,7 +50,8 @@ def read_record(record: Mapping[str, Any], text_field: str, label_fields: Sequen
         if not isinstance(value, str | int | float | None):
             raise harness.ConfigError(f"{where}: field {name!r} holds {_short(value)}, which can't be a label.")
         if value is not None and value == value:  # NaN is how tables without nulls say that there is none
-            labels[name] = str(value)
+            # A column of whole numbers becomes one of others where one is missing: 1 and 1.0 are one label.
+            labels[name] = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     return Labelled(text or "", labels)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import harness
 from harness.plugins.corpora import FilesConfig, folders
-from harness.plugins.corpora.documents import Labelled, distinct_documents, read_record
+from harness.plugins.corpora.documents import LABELS_VERSION, Labelled, distinct_documents, read_record
 
 _PARQUET_BATCH_ROWS = 1024
 
@@ -37,7 +37,8 @@ class FilesCorpus:
 def identity(config: FilesConfig) -> dict[str, Any]:
     """Checksums in order, with what decides how the files are read."""
     files = [[folders.format_of(path), harness.file_digest(path)] for path in folders.find(config.paths).files]
-    return {"files": files, "text_field": config.text_field, "label_fields": config.label_fields}
+    labels = {"labels_version": LABELS_VERSION} if config.label_fields else {}
+    return {"files": files, "text_field": config.text_field, "label_fields": config.label_fields, **labels}
 
 
 def _read_txt(path: Path, config: FilesConfig) -> Iterator[Labelled]:

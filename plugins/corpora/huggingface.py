@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness.plugins.corpora import HuggingFaceConfig, folders
-from harness.plugins.corpora.documents import Labelled, distinct_documents, read_record
+from harness.plugins.corpora.documents import LABELS_VERSION, Labelled, distinct_documents, read_record
 
 if TYPE_CHECKING:
     import datasets
@@ -38,6 +38,8 @@ class HuggingFaceCorpus:
 def identity(config: HuggingFaceConfig) -> dict[str, Any]:
     """The parameters; for a local folder the checksums of its files in the place of its path."""
     parameters = asdict(config)
+    if config.label_fields:
+        parameters["labels_version"] = LABELS_VERSION
     folder = Path(config.path)
     if folder.is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -59,7 +61,7 @@ def _open(config: HuggingFaceConfig) -> datasets.IterableDataset:
             builder.config.keep_default_na, builder.config.na_values = False, [""]
         _name_unread(config, builder.config.data_files or {})
         return builder.as_streaming_dataset(split=config.split)
-    except (OSError, ValueError) as error:  # no network, or no such dataset; no such configuration or split
+    except (OSError, ValueError, RuntimeError) as error:  # no network, dataset, configuration or split; or a script
         raise harness.ConfigError(
             f"corpus/huggingface: cannot open {config.path!r}: {error}\n"
             "Check path, name, split and revision, and the network (HF_ENDPOINT names a mirror); "

@@ -131,6 +131,8 @@ def test_nothing_found_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.
         message
     )
     assert "paths is empty" in error_of()
+    (tmp_path / "a.txt").write_text("another project's")
+    assert "has an entry without a name; the working folder is '.'" in error_of("")
 
 
 def test_what_a_folder_hides_is_no_text_and_named(tmp_path: Path) -> None:
@@ -187,6 +189,16 @@ def test_a_broken_line_is_named_with_its_number(line: bytes, expected: str, tmp_
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "fine"}\n' + line + b"\n")
     assert expected in error_of(path)
+
+
+def test_a_whole_number_is_one_label_however_it_is_stored(tmp_path: Path) -> None:
+    """As where a label is missing in one of two shards, which pandas then writes as floating-point numbers."""
+    pq.write_table(pa.table({"text": ["one", "two"], "year": [1, 2]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["three", "four", "five"], "year": [1.0, None, 2.5]}), tmp_path / "b.parquet")
+    found = documents(tmp_path, label_fields=["year"])
+    assert [document.labels.get("year") for document in found] == ["1", "2", "1", None, "2.5"]
+    assert "labels_version" in identity(tmp_path, label_fields=["year"])
+    assert identity(tmp_path).keys() == {"files", "text_field", "label_fields"}
 
 
 def test_labels_must_be_there_and_simple(tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def texts(path: Path, **params: Any) -> list[str]:
+def texts(path: Path | str, **params: Any) -> list[str]:
     return [document.text for document in harness.create("corpus", "huggingface", path=str(path), **params).documents()]
 
 
-def error_of(path: Path, **params: Any) -> str:
+def error_of(path: Path | str, **params: Any) -> str:
     with pytest.raises(harness.ConfigError) as caught:
         texts(path, **params)
     return str(caught.value)
@@ -65,6 +65,10 @@ def test_what_is_not_there_is_named_with_what_is(folder: Path, tmp_path: Path) -
     assert "Bad split: validation. Available splits: ['train']" in error_of(folder, split="validation")
     assert "BuilderConfig 'english' not found. Available: ['default']" in error_of(folder, name="english")
     assert "cannot open" in error_of(tmp_path / "nowhere")
+    assert "path is empty" in error_of("")
+    (tmp_path / "script").mkdir()
+    (tmp_path / "script" / "script.py").write_text("raise SystemExit")
+    assert "Dataset scripts are no longer supported" in error_of(tmp_path / "script")
 
 
 def test_without_network_the_error_names_the_alternatives() -> None:
