@@ -62,6 +62,8 @@ def capture(
         special: keep the rows of special tokens.
         first: keep the first row of each window.
     """
+    # Looked through several times, which a generator gives only once.
+    texts, sites = (given if isinstance(given, str) else list(given) for given in (texts, sites))
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise ConfigError("capture: texts must be a list of strings; for a single text write [text].")
     documents = (Document(str(index), text) for index, text in enumerate(texts))

@@ -64,6 +64,7 @@ def evaluation_context(
             out, are masked.
         labels: of each text, such as `{"topic": "law"}`.
     """
+    texts = texts if isinstance(texts, str) else list(texts)  # read again for every replay
     if labels is not None and len(labels) != len(texts):
         raise ConfigError(f"evaluation_context: {len(labels)} labels for {len(texts)} texts; each text has its own.")
     captured = capture(model, texts, [site], context=context)

@@ -75,6 +75,15 @@ def test_texts_without_rows_give_empty_tables_of_the_right_shape(gpt2: Any, text
     assert len(c.rows) == 0 and tuple(c.rows.columns) == COLUMNS and c.rows["document"].dtype == np.int64
 
 
+def test_texts_and_sites_may_be_given_once(gpt2: Any) -> None:
+    """A generator was read to its end by the check, and gave no rows."""
+    texts, sites = ["The quick brown fox", "jumps over"], ["resid_post.0", "resid_post.1"]
+    given = harness.capture(gpt2, texts, sites)
+    once = harness.capture(gpt2, (text for text in texts), (site for site in sites))  # type: ignore[arg-type]
+    assert len(once.rows) > 0 and once.rows.equals(given.rows)
+    assert all(torch.equal(once.x[site], given.x[site]) for site in sites)
+
+
 def test_chunks_hold_a_fixed_number_of_windows_in_document_order(gpt2: Any) -> None:
     documents = list(_documents(200))
     chunks = list(read(gpt2, documents, SITES, context=8, first=True))

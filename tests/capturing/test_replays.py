@@ -38,7 +38,8 @@ def test_windows_of_one_length_share_a_batch_and_no_others(model: Any, monkeypat
     shapes: list[tuple[int, ...]] = []
     replay = model.replay
     monkeypatch.setattr(model, "replay", lambda ids, site: shapes.append(tuple(ids.shape)) or replay(ids, site))
-    context = harness.evaluation_context(model, TEXTS, "resid_post.1", context=16)
+    texts: Any = iter(TEXTS)  # which gives each once, and replays read them again
+    context = harness.evaluation_context(model, texts, "resid_post.1", context=16)
     assert context.replays is not None
     n_rows = sum(len(batch.rows) for batch in context.replays())
     lengths = [len(window.ids) for windows in model.windows(TEXTS, 16) for window in windows]
