@@ -141,6 +141,11 @@ def find_head_class(config: Any) -> Any:
     named = _named(config)
     if named is not None and named.can_generate():
         return named
+    return head_class_by_config(config)
+
+
+def head_class_by_config(config: Any) -> Any:
+    """The automatic class that predicts next tokens with such a config; None if there is none."""
     return next((auto_class for mapping, auto_class in _HEADS if type(config) in mapping), None)
 
 

@@ -32,13 +32,21 @@ _STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")
 def hf_identity(config: HFConfig) -> dict[str, Any]:
     """The contents of a folder or file; for a model on the hub its id and revision."""
     path = find_local(config.path)
-    read = {"dtype": config.dtype, **_drawn(config)}
+    read: dict[str, Any] = {"dtype": config.dtype, **_drawn(config)}
     if path is None:
         return {"path": config.path, "revision": config.revision, **read}
     if path.is_file():
         return {"file": file_digest(path), **read}
     base = find_base(config)
+    # The control of an encoder beside a decoder was once the decoder.
+    is_other = config.weights_seed is not None and _has_encoder_and_decoder(path if base is None else Path(base.path))
+    read |= {"drawn": 2} if is_other else {}
     return {"files": _digests(path, _MODEL_FILES), **({"base": hf_identity(base)} if base else {}), **read}
+
+
+def _has_encoder_and_decoder(folder: Path) -> bool:
+    file = folder.expanduser() / "config.json"
+    return file.is_file() and bool(_read_json(file).get("is_encoder_decoder"))
 
 
 def find_base(config: HFConfig) -> HFConfig | None:
