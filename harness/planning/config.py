@@ -149,7 +149,8 @@ def _refusing(where: str) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        raise ConfigError(f"{where}: can't be composed: {' '.join(str(cause).split())}") from error
+        advice = " Save the file as UTF-8." if isinstance(cause, UnicodeDecodeError) else ""
+        raise ConfigError(f"{where}: can't be composed: {' '.join(str(cause).split())}{advice}") from error
 
 
 def _preset(group: str, name: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from harness.plugins.models import (
 from harness.plugins.models.packages import PACKAGES
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
+_SIZES = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"))
+"""Names of the number of layers and of the width; the second ones are those of GPT-2 and its like."""
 ADAPTER_CONFIG = "adapter_config.json"
 _STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")
 
@@ -81,9 +83,10 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
         return {"n_layers": config.n_layers, "width": config.width}
     described = _read_json(path / "config.json")
     described = described.get("text_config") or described
-    if described.get("is_encoder_decoder") or not {"num_hidden_layers", "hidden_size"} <= described.keys():
+    n_layers, width = (next((described[name] for name in names if name in described), None) for names in _SIZES)
+    if described.get("is_encoder_decoder") or n_layers is None or width is None:
         return None
-    return {"n_layers": described["num_hidden_layers"], "width": described["hidden_size"]}
+    return {"n_layers": n_layers, "width": width}
 
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:

@@ -351,6 +351,12 @@ def test_weights_that_the_checkpoint_lacks_are_never_made_up(tmp_path: Path) -> 
     _refused("lacks weights.*layer.1.output.dense.weight", path=str(folder))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "bloom", "ctrl", "openai_gpt", "codegen"])
+def test_a_plan_knows_the_shape_under_other_names(family: str, tmp_path: Path, load: Any) -> None:
+    shape = planning.hf_shape(HFConfig(str(save_tiny_model(family, tmp_path))))
+    assert shape == {"n_layers": load(family).n_layers, "width": load(family).width}
+
+
 def test_identity_is_of_the_contents_and_the_dtype(tmp_path: Path) -> None:
     one, other = (save_tiny_model("llama", tmp_path / name) for name in ("one", "other"))
     identity = planning.hf_identity(HFConfig(str(one)))

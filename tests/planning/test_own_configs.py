@@ -50,6 +50,12 @@ def test_a_byte_order_mark_is_no_text(conf: Path) -> None:
     assert suite.config.corpus == {"corpus": "synthetic"}
 
 
+def test_a_suite_in_another_encoding_is_to_be_saved_anew(conf: Path) -> None:
+    (conf / "suite" / "wide.yaml").write_text(SUITE, encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"suite=wide: can't be composed: .*Save the file as UTF-8"):
+        compose(["suite=wide"])
+
+
 def test_hidden_files_are_no_suites(conf: Path) -> None:
     (conf / "suite" / "._mine.yaml").write_bytes(b"\0\5\26\7")
     (conf / "suite" / ".ipynb_checkpoints").mkdir()
