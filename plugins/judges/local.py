@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import harness
@@ -33,7 +33,7 @@ from harness.plugins.judges import LocalConfig
 from harness.plugins.judges.identity import PACKAGED
 from harness.plugins.judges.prompts import Prompts
 from harness.plugins.models import HFConfig
-from harness.plugins.models.checkpoint import find_device, load_module, load_tokenizer
+from harness.plugins.models.checkpoint import check_left_over, find_device, load_module, load_tokenizer
 from harness.plugins.models.packaged import find_folder
 
 # On a CPU 4 rows are read at the rate of 8, and fewer places stay empty where few requests are alike.
@@ -78,10 +78,12 @@ class Local:
         path = str(find_folder(PACKAGED)) if config.path is None else config.path
         of_model = HFConfig(path, config.revision, config.dtype)
         self._device = find_device(config.device)
-        self._model, missing, _ = load_module(AutoModelForCausalLM, of_model, {})
-        if missing:
-            raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(missing)}.")
-        self._model.to(self._device)
+        loaded = load_module(AutoModelForCausalLM, of_model, {})
+        if loaded.missing:
+            raise harness.ConfigError(f"judge local: {path!r} lacks the weights {', '.join(loaded.missing)}.")
+        lists = [module for module in loaded.module.modules() if isinstance(module, nn.ModuleList)]
+        check_left_over(loaded, [layer for layers in lists for layer in layers], path)
+        self._model: Any = loaded.module.to(self._device)
         is_alone = _positions_depend_on_length(self._model.config)
         self._batch_rows = 1 if is_alone else _BATCH_ROWS.get(self._device.type, _BATCH_ROWS_ELSEWHERE)
         self._generated_rows = 1 if is_alone else _GENERATED_ROWS

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig
 
 import harness
@@ -61,6 +62,15 @@ def _plainly(reference: tuple[Any, Any], prompt: str, continuation: str) -> floa
 def _rendered(reference: tuple[Any, Any], request: harness.Choose | harness.Generate) -> str:
     messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
     return str(reference[1].apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def test_an_adapter_among_the_weights_is_not_left_out(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "judge")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.lora_A.default.weight"] = torch.ones(2, 32)
+    save_file(weights, tmp_path / "judge" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(harness.ConfigError, match="an adapter's weights among its own"):
+        Local(LocalConfig(str(tmp_path / "judge"), device="cpu"))
 
 
 def test_choices_have_the_probabilities_of_a_plain_forward_pass(judge: Local, reference: Any) -> None:
