@@ -4,6 +4,7 @@ shown. Leaderboards, plots, the page, W&B and the reference read it from here.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -47,6 +48,9 @@ class Metric:
             `compared`: a column of leaderboards with an interval.
             `listed`: a column of leaderboards.
             `detail`: shown in the evaluation's own table alone.
+        lowest: the least value that there can be, where its interval ends at the latest; None if there is none.
+        highest: the greatest value that there can be. A share has both: where all documents agree on 0 or 1, its
+            interval says how many they are.
 
     Intervals need sums by document, `TableRow.documents`, and several seeds.
     """
@@ -57,6 +61,13 @@ class Metric:
     higher_is_better: bool | None = None
     format: str = "short"
     role: Role = "detail"
+    lowest: float | None = None
+    highest: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range of its values."""
+        return -math.inf if self.lowest is None else self.lowest, math.inf if self.highest is None else self.highest
 
     @property
     def is_family(self) -> bool:
@@ -126,6 +137,11 @@ def _check_metric(metric: Metric, where: str) -> None:
             raise PluginError(f"{where}: {name} is {getattr(metric, name)!r:.80}; give a text.")
     if not isinstance(metric.higher_is_better, bool | None):
         raise PluginError(f"{where}: higher_is_better is {metric.higher_is_better!r:.80}; say True, False or None.")
+    for name in ("lowest", "highest"):
+        if not isinstance(getattr(metric, name), int | float | None):
+            raise PluginError(f"{where}: {name} is {getattr(metric, name)!r:.80}; give a number, or None.")
+    if not metric.bounds[0] < metric.bounds[1]:
+        raise PluginError(f"{where}: lowest is {metric.lowest}, which is not below highest, {metric.highest}.")
     if metric.role not in ROLES:
         raise PluginError(f"{where}: unknown role {metric.role!r:.80}.{suggest(str(metric.role), ROLES)}")
     if not _NAME.fullmatch(metric.name) and not _FAMILY.fullmatch(metric.name):

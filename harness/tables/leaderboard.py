@@ -130,7 +130,7 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
         # A mean that is null because one seed has no value gets no interval from the others.
         has_mean = place[metric.name].notna()
         known = [sums.get((key, metric.name)) if has_mean[i] else None for i, key in enumerate(keys)]
-        drawn[metric.name] = _replicates(known)
+        drawn[metric.name] = _replicates(known, metric.bounds)
         found = [
             (None, None, None) if values is None or of is None else (*interval(values), of.n_documents)
             for values, of in zip(drawn[metric.name], known, strict=True)
@@ -161,10 +161,10 @@ def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Replic
     place.loc[compared, "tier"] = np.where(has_rivals, np.array(found, dtype=float), np.nan)
 
 
-def _replicates(methods: list[Measured | None]) -> list[Replicates | None]:
+def _replicates(methods: list[Measured | None], bounds: tuple[float, float]) -> list[Replicates | None]:
     """The value and errors of each method that has sums by document; None for the others."""
     known = [method for method in methods if method is not None]
-    drawn = iter(replicates(known))
+    drawn = iter(replicates(known, bounds))
     return [None if method is None else next(drawn) for method in methods]
 
 

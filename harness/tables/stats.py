@@ -47,16 +47,18 @@ class Measured:
         return float((self.numerators.sum(axis=1) / self.denominators.sum(axis=1)).mean())
 
 
-def replicates(methods: Sequence[Measured]) -> list[Replicates | None]:
+def replicates(methods: Sequence[Measured], bounds: tuple[float, float] = (-np.inf, np.inf)) -> list[Replicates | None]:
     """The value of each method, with its errors by document and seed.
 
     None for one seed, and where fewer than `MIN_DOCUMENTS` documents hold a method's rows: too few to stand for others.
-    Whole numbers from 0 to the denominators are counts, and their ratios shares between 0 and 1.
+    Where no bounds are known, whole numbers from 0 to the denominators are counts, and their ratios shares between 0
+    and 1.
     """
     if not methods:
         return []
     held = np.asarray(np.vstack([one.denominators for one in methods]).astype(bool).any(axis=0))
-    bounds = _bounds([(one.numerators, one.denominators) for one in methods])
+    if not np.isfinite(bounds).any():
+        bounds = _bounds([(one.numerators, one.denominators) for one in methods])
     has_enough = [one.n_seeds > 1 and one.n_documents >= MIN_DOCUMENTS for one in methods]
     return [_replicates(one, held, bounds) if enough else None for one, enough in zip(methods, has_enough, strict=True)]
 

@@ -12,6 +12,7 @@ RECONSTRUCTION = (
         higher_is_better=True,
         format=".4f",
         role="quality",
+        highest=1,
     ),
     Metric(
         "explained_variance_unmasked",
@@ -32,6 +33,7 @@ RECONSTRUCTION = (
         higher_is_better=False,
         format=".4f",
         role="compared",
+        lowest=0,
     ),
     Metric("mse", "MSE", "mean squared error of a dimension, in squared units of the activations", False),
     Metric("l2_ratio", "L2 ratio", "mean over rows of ‖x̂‖/‖x‖"),

@@ -137,6 +137,23 @@ def test_shares_of_none_and_all_have_the_interval_of_clopper_and_pearson() -> No
     assert values is not None and interval(values) == (1.0, 1.0)
 
 
+def test_an_interval_ends_where_values_do() -> None:
+    """Two seeds that differ say nearly nothing; but no more than all of the variance can be explained."""
+    variances = np.random.default_rng(0).uniform(1, 2, 30)
+    method = Measured(np.stack([0.9 * variances, 0.99 * variances]), np.stack([variances] * 2))
+    (free,), (bounded,) = replicates([method]), replicates([method], (-np.inf, 1.0))
+    assert free is not None and bounded is not None
+    assert interval(free)[1] > 1.4 and interval(bounded) == (interval(free)[0], 1.0)
+
+
+def test_counts_of_what_is_no_share_have_no_bounds_where_others_are_known() -> None:
+    """As many latents as documents have rows: the mean number of latents on a row is 1 here, and may be any number."""
+    n_rows = np.full((2, 30), 4.0)
+    (guessed,), (known,) = replicates([Measured(n_rows, n_rows)]), replicates([Measured(n_rows, n_rows)], (0.0, np.inf))
+    assert guessed is not None and known is not None
+    assert interval(guessed)[0] < 1 and interval(known) == (1.0, 1.0)
+
+
 def test_the_interval_of_equal_documents_is_student_s() -> None:
     values = np.random.default_rng(0).normal(size=25)
     values = np.concatenate([values, -values])  # without skewness
