@@ -1,4 +1,4 @@
-"""What all similarities over representations refuse alike."""
+"""Inputs that all similarities over representations refuse alike."""
 
 from __future__ import annotations
 
