@@ -60,8 +60,7 @@ def evaluation_context(
         site: where the decomposition was fitted, such as `"resid_post.6"`.
         context: tokens in a window.
         fit_x: the rows that it was fitted on. Their mean is what mean-ablation puts in; without them there is none.
-        max_norm_multiple: rows with a norm above this multiple of the median norm of `fit_x`, its rows of zeros left
-            out, are masked.
+        max_norm_multiple: multiple of the median norm of `fit_x`, less its rows of zeros, above which rows are masked.
         labels: of each text, such as `{"topic": "law"}`.
     """
     texts = texts if isinstance(texts, str) else list(texts)  # read again for every replay
