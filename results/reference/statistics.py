@@ -63,6 +63,18 @@ def documents() -> Iterator[tuple[str, str, str, Draw, float]]:
                 yield f"{n} documents", f"lengths {length}", f"ratios {ratio}", draw, truth
 
 
+def tokens() -> Iterator[tuple[str, str, str, Draw, float]]:
+    """Means over the tokens of documents of very uneven length: the fewer they are, the more these vary."""
+    for n in (10, 20, 40, 100):
+        for shape in (0.2, 1.0):
+
+            def draw(generator: Generator) -> Replicates:
+                rows = np.ceil(generator.lognormal(3, 1.2, n))  # noqa: B023
+                return of_documents(np.stack([generator.gamma(shape * rows, 1 / shape)] * 3), rows)  # noqa: B023
+
+            yield f"{n} documents", "lengths lognormal(3, 1.2)", f"tokens gamma({shape:g})", draw, 1.0
+
+
 def seeds() -> Iterator[tuple[str, str, str, Draw, float]]:
     """Methods whose seeds have effects, and documents that differ from seed to seed."""
     for n_seeds in (2, 3, 5):
@@ -213,7 +225,7 @@ def line(what: str, of_them: str, truth: str, draw: Draw, expected: float) -> li
 
 
 def main() -> None:
-    for what in (documents, seeds, shares, models, latents, probes):
+    for what in (documents, tokens, seeds, shares, models, latents, probes):
         print(f"## {what.__name__.capitalize()}\n")
         table(["units", "of them", "truth", "holds it", "width"], (line(*one) for one in what()))
     print("## Boards\n")
