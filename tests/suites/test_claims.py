@@ -55,18 +55,22 @@ def test_the_page_has_its_claims_as_they_are(page: str) -> None:
 
 def test_the_other_tables_of_the_pages_are_those_of_the_csv() -> None:
     itda, similarity, models, autointerp = map(_script, ("itda_vs_sae", "similarity", "models", "autointerp"))
+    families = _script("itda_families")
     scores = _table("similarity")
     matching = scores[scores["task"] == "layer_matching"].groupby(["part", "family"], sort=False)
     unions = _table("models").query("score == 'union'").groupby("similarity", sort=False)
     of_scorers = _table("autointerp").groupby(["name", "metric"], sort=False)
     expected = {
         "itda_vs_sae": [itda.budgets_table(_table("itda_vs_sae"), target) for target in itda.L0_TARGETS],
+        "itda_families": ["\n".join(families.tables(_table("itda_families")))],
         "similarity": [similarity.matching_table(own, family) for (_, family), own in matching],
         "models": [models.matrix(own) for _, own in unions],
         "autointerp": [autointerp.scorer_table(own) for _, own in of_scorers],
     }
     expected["similarity"].append(similarity.tasks_table(scores[scores["part"] == "similarity_benchmark"]))
-    assert itda.short_table(_table("itda_vs_sae")) in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert itda.short_table(_table("itda_vs_sae")) in readme
+    assert families.short_table(_table("itda_families")) in readme
     for page, tables in expected.items():
         lines = set(_page(page).splitlines())
         missing = [line for table in tables for line in table.splitlines() if line not in lines]
