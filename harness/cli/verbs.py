@@ -33,11 +33,13 @@ def plan_verb(options: argparse.Namespace) -> int:
     from harness.asking.judge_costs import judge_costs
     from harness.planning.config import compose
     from harness.planning.plan import build_plan
+    from harness.running.devices import check_devices
     from harness.running.estimate import estimate
     from harness.storage.states import states
 
     suite, catalog = compose(options.words)
     warn_of_plugins(catalog)
+    check_devices(suite)
     plan = build_plan(suite)
     store = _store(suite.config.name)
     found = states(plan, store)
@@ -62,6 +64,7 @@ def run_verb(options: argparse.Namespace) -> int:
     from harness.planning.plan import build_plan
     from harness.report import write_report
     from harness.report.tracking import track
+    from harness.running.devices import check_devices
     from harness.running.estimate import check_budget, estimate, remember_timings
     from harness.running.runner import changed_code, run
     from harness.storage.states import states
@@ -69,6 +72,7 @@ def run_verb(options: argparse.Namespace) -> int:
 
     suite, catalog = compose(options.words)
     warn_of_plugins(catalog)
+    check_devices(suite)
     plan, store = build_plan(suite), _store(suite.config.name)
     before = states(plan, store)
     check_budget(estimate(plan, before, store), suite.config)

@@ -25,6 +25,7 @@ from harness.errors import ConfigError
 from harness.planning.cells import Cell
 from harness.planning.suite import JudgeBudget
 from harness.registry.plugin_manager import load_catalog
+from harness.running.devices import find_device
 from harness.running.session import Session
 from harness.storage.store import Store
 
@@ -45,8 +46,8 @@ def main() -> None:
     catalog = load_catalog(tuple(setting["plugin_files"]))
     budget = JudgeBudget(**setting["judge_budget"])
     try:
-        device = _device(setting["device"])
-    except (ConfigError, RuntimeError) as error:
+        device = find_device(setting["device"])
+    except ConfigError as error:
         emit({"event": "ready", "error": str(error)})
         return
     emit({"event": "ready", "device": str(device)})
@@ -92,20 +93,6 @@ def _run_stage(cells: list[Cell], session: Session) -> None:
         for cell in cells:
             if cell.key not in session.ended:
                 session.fail(cell, error, traceback.format_exc())
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name != "auto":
-        device = torch.device(name)
-        is_missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
-        if is_missing.get(device.type):
-            raise ConfigError(f"device: {name!r} is not available here. Use device=auto or device=cpu.")
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 class _Log:

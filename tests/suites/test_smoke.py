@@ -153,7 +153,7 @@ def test_the_difference_to_the_stored_config_is_printed(harness_cli: Cli) -> Non
         (["suite=smoke", "plugin_files=[nope.py]"], "plugin_files: no file 'nope.py'"),
         (["suite=smoke", "tokens.fit"], "override 'tokens.fit'"),
         (["suite=smoke", "sites=[resid_post.0]"], "sites: every model names its own; these would not be read."),
-        (["suite=smoke", "device=cuda:77"], "device: 'cuda:77' is not available here."),
+        (["suite=smoke", "device=cuda:77"], "device: 'cuda:77' is not available here: this machine has"),
     ],
 )
 def test_what_is_wrong_is_said(harness_cli: Cli, tmp_path: Path, overrides: list[str], message: str) -> None:
