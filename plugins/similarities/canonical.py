@@ -7,6 +7,7 @@ Wxᵀ XᵀY Wy, and its singular vectors A and B give the canonical variates X W
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -89,9 +90,24 @@ class Correlations:
             size(of_side * (weights * self.values) @ of_side.T, side, side) for of_side, side in ((of_x, x), (of_y, y))
         )
         first = rounding * size(of_x * weights @ of_y.T, x, y) + ROUNDING_64 / 2 * by_own
-        ends_x, ends_y = (
-            float(side.pilot_squares @ white.square().sum(dim=1))
-            for side, white in ((x, self.white_x), (y, self.white_y))
-        )
+        ends_x, ends_y = _ends(x, self.white_x), _ends(y, self.white_y)
         second = rounding**2 * ends_x * ends_y + ROUNDING_64**2 * (ends_x**2 + ends_y**2)
         return first + second * float(weights.max())
+
+
+def largest_error(moments: CentredMoments, white_x: Float[Tensor, "d1 kx"], white_y: Float[Tensor, "d2 ky"]) -> float:
+    """A bound of the error of the plain mean of the correlations, for which no singular vectors are needed.
+
+    With equal weights w = 1/k, C = w Wx A Bᵀ Wyᵀ, and with A and B orthonormal ‖D_x C D_y‖ ≤ w ‖D_x Wx‖ ‖D_y Wy‖ for
+    the norms of columns D; likewise for what the products of one side add.
+    """
+    ends_x, ends_y, rounding = _ends(moments.x, white_x), _ends(moments.y, white_y), rounding_of(moments)
+    weight = 1 / min(white_x.shape[1], white_y.shape[1])
+    first = rounding * math.sqrt(ends_x * ends_y) + ROUNDING_64 / 2 * (ends_x + ends_y)
+    second = rounding**2 * ends_x * ends_y + ROUNDING_64**2 * (ends_x**2 + ends_y**2)
+    return weight * (first + second)
+
+
+def _ends(side: Scatter, white: Float[Tensor, "d k"]) -> float:
+    """‖D W‖², D being the norms of the columns around the pilot."""
+    return float(side.pilot_squares @ white.square().sum(dim=1))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
+from harness.plugins.similarities.spectra import Spectra
 
 _EPS = torch.finfo(torch.float64).eps
 
@@ -77,6 +78,9 @@ class CentredMoments:
     """Σ‖z_x‖²‖z_y‖² around the pilots, against which rounding of `norm_products` is small."""
     doubt: Callable[[], Callable[[], CentredMoments]] | None = None
     """Set where XᵀY comes from products in float32: asks for float64, and returns a function for the exact moments."""
+
+    spectra: Spectra | None = None
+    """Set on a card that computes the singular values of many pairs together."""
 
     @property
     def is_exact(self) -> bool:

@@ -1,5 +1,8 @@
 """Moments by products in float32, in half the time; and in float64 for the pairs that a metric doubts.
 
+On a card that multiplies float64 as quickly (an A100, an H100) all is in float64, and nothing is read again. Values are
+then within the error of products in float32, 1e-6, of those of a CPU; exact ones agree to 1e-9.
+
 The products of a place with itself are always made in float64: rounding would give directions that the rows do not
 have. Products of two places are made in float32 where blocks are large: rounding averages out in them, and small ones
 cost little.
@@ -21,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import harness
+from harness.plugins.similarities.cards import multiplies_float64_quickly
 from harness.plugins.similarities.centred_moments import CentredMoments
 from harness.plugins.similarities.moments import JointMoments, features_around
 
@@ -98,6 +102,8 @@ class FloatMoments(JointMoments):
                 self._add((x, y), _product(quick[x], quick[y]))
 
     def _product_dtype(self, place: str, x: Float[Tensor, "b d"]) -> torch.dtype:
+        if multiplies_float64_quickly(x.device):
+            return torch.float64
         is_small = len(x) < _FEW_ROWS or x.shape[1] < _FEW_COLUMNS
         return torch.float64 if is_small or place in self._are_rough else torch.promote_types(torch.float32, x.dtype)
 

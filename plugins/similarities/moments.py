@@ -23,9 +23,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
+from harness.plugins.similarities.cards import multiplies_float64_quickly
 from harness.plugins.similarities.centred_moments import CentredMoments, Imprecise, Scatter
 from harness.plugins.similarities.inputs import check_aligned
 from harness.plugins.similarities.pairings import Pairings
+from harness.plugins.similarities.spectra import Spectra
 
 _BLOCK_ROWS = 4096
 _EPS = torch.finfo(torch.float64).eps
@@ -53,6 +55,7 @@ class JointMoments:
         self._pilots: dict[str, Float[Tensor, " d"]] = {}
         self._sums: dict[tuple[str, str], Float[Tensor, "_ _"]] = {}
         self._scatters: dict[str, Scatter] = {}
+        self._spectra = Spectra()
 
     @property
     def widths(self) -> dict[str, int]:
@@ -102,7 +105,8 @@ class JointMoments:
             raise harness.HarnessError(f"moments of {x} and {y}: without_x, without_y are not the rows masked opposite")
         steps = own_x.mean - self._pilots[x], own_y.mean - self._pilots[y]
         moved = _products_moved(sums, *steps), _norm_products_moved(sums, *steps)
-        return CentredMoments(own_x, own_y, *moved, pilot_norm_products=float(sums[-2, -2]))
+        spectra = self._spectra if multiplies_float64_quickly(sums.device) else None
+        return CentredMoments(own_x, own_y, *moved, pilot_norm_products=float(sums[-2, -2]), spectra=spectra)
 
     def _key(self, x: str, y: str) -> tuple[str, str]:
         """The order of the two places in which the products of a pair are summed."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.plugins.similarities.cards import multiplies_float64_quickly
 from harness.plugins.similarities.centred_moments import CentredMoments
 
 _BLOCK_ROWS = 4096
@@ -26,7 +27,8 @@ class Pairings:
         moments: of the rows as they come, in float64.
         x: the rows of one side.
         y: the rows of the other.
-        may_round: rows and products of blocks may be rounded to float32, if their squares stay in its range.
+        may_round: rows and products of blocks may be rounded to float32, if their squares stay in its range; on a card
+            that multiplies float64 as quickly they are not.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Pairings:
         sides = self._centred()
         self._norms = [torch.linalg.vecdot(side, side) for side in sides]
         in_range = all(_SMALLEST < float(norms.max()) < _LARGEST for norms in self._norms)
+        may_round = may_round and not multiplies_float64_quickly(x.device)
         self._is_rounded = may_round and in_range and x.dtype == y.dtype == torch.float32
         self._sides = (sides[0].float(), sides[1].float()) if self._is_rounded else sides
 

@@ -18,11 +18,15 @@ In a run float32 rows are multiplied in float32 first, where ν was off by 1e-7 
 with a mean of 3,000, or with one direction that has most of the variance). ν changes by ⟨U Vᵀ, dXᵀY⟩ over the norms, U
 and V the singular vectors, the angle by that over √(1 − ν²): pairs for which `rounding` leaves more than 1e-6 are
 multiplied again in float64. So all near ones are, whose distances were off by up to 3e-4.
+
+On a card with quick float64 singular values come from Gram matrices, all pairs together, where their error leaves less
+than 1e-6 of the angle (see `spectra`); those of near shapes, and of spectra that fall over many orders, one by one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -62,4 +66,23 @@ class Procrustes(MomentSimilarity):
             error = ROUNDING_32 * size(u @ v, moments.x, moments.y) / scale
             if error > LARGEST_ERROR * math.sqrt(1 - nu**2):
                 raise Imprecise(f"ν is {nu:.4f}, with an error of up to {error:.0e} from products in float32")
+        return self._distance(nu)
+
+    def compute_from(self, moments: CentredMoments) -> float | Callable[[], float]:
+        """The distance; on some cards a function for it, to call when all pairs have been asked."""
+        if moments.spectra is None or not moments.is_exact:
+            return super().compute_from(moments)
+        moments.check_spread()
+        take, scale = moments.spectra.of(moments.xy), math.sqrt(moments.x.trace) * math.sqrt(moments.y.trace)
+
+        def found() -> float:
+            spectrum = take()
+            nu = min(1.0, float(spectrum.values.sum()) / scale)
+            if float(spectrum.errors.sum()) / scale > LARGEST_ERROR * math.sqrt(1 - nu**2):
+                return self.value(moments)
+            return self._distance(nu)
+
+        return found
+
+    def _distance(self, nu: float) -> float:
         return math.acos(nu) if self.form == "angular" else math.sqrt(2 - 2 * nu)
