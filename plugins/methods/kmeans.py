@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ import harness
 from harness.plugins.methods import KMeansConfig
 from harness.plugins.methods.held_rows import HeldRows
 from harness.plugins.methods.linear import centred
+from harness.plugins.methods.lloyd import BLOCK_ROWS, DOUBTFUL, lloyd, lower_distances
 from harness.plugins.methods.matching_pursuit import PursuitDecomposition, unit_rows
 
 # Held-out FVU on SmolLM2-135M, layer 15 (50k rows, 4,096 latents, k 40, mean removed), where random rows have .161:
@@ -21,8 +23,6 @@ from harness.plugins.methods.matching_pursuit import PursuitDecomposition, unit_
 _ITERATIONS = 4
 _ROUNDS = 16
 _BLOCK_ROWS = 2048
-# Squared distances below this many rounding errors of the squared norms may be off by as much as they are.
-_DOUBTFUL = 2**20 * torch.finfo(torch.float64).eps
 # Largest rounding error of a squared distance in float32, against the median distance to the nearest start.
 _MAX_ERROR = 1e-3
 _SMALLEST_EXPONENT = -120
@@ -31,7 +31,8 @@ _SMALLEST_EXPONENT = -120
 class KMeans:
     """Lloyd's k-means of scikit-learn over all rows of the stream, from rows far apart; centroids at unit norm.
 
-    Rows of norm 0 have no direction and are not clustered.
+    Rows of norm 0 have no direction and are not clustered. A card that holds the rows does it all: see `lloyd` for what
+    its centroids and those of a CPU have in common.
     """
 
     passes = 1
@@ -43,7 +44,7 @@ class KMeans:
     def start(self, info: harness.Info) -> None:
         self._info = info
         self._require(info.n_rows)
-        self._rows = HeldRows("kmeans", info)
+        self._rows = HeldRows("kmeans", info, on_card=True)
         self._mean = info.mean() if self.config.centre else None
 
     def partial_fit(self, batch: harness.Batch) -> None:
@@ -57,7 +58,8 @@ class KMeans:
         exponent = math.frexp(float(x.abs().max()))[1]
         x.mul_(math.ldexp(1.0, -max(exponent, _SMALLEST_EXPONENT)))
         starts, distances = _draw_far_apart(x, self.config.n_latents, self._info.generator("starts"))
-        centroids = _lloyd(_precise_enough(x, distances), starts).to(self._info.device, self._info.dtype)
+        found = _lloyd if x.device.type == "cpu" else partial(lloyd, n_iterations=_ITERATIONS)
+        centroids = found(_precise_enough(x, distances), starts).to(self._info.device, self._info.dtype)
         return PursuitDecomposition(unit_rows(centroids), self.config.k, self._mean)
 
     def _require(self, n_rows: int) -> None:
@@ -80,11 +82,12 @@ def _draw_far_apart(
         The places, and the squared distances of all rows to the nearest of them, in float64.
     """
     mean = x.mean(dim=0, dtype=torch.float64)
-    distances = torch.cat([rows.double().square().sum(dim=1) for rows in x.split(_BLOCK_ROWS)])
+    distances = torch.cat([rows.double().square().sum(dim=1) for rows in x.split(_block_rows(x))])
+    lower = _lower_distances if x.device.type == "cpu" else lower_distances
     drawn = []
     for part in torch.arange(n_drawn).chunk(_ROUNDS):
         # The first to come of exponential clocks with these rates are a weighted draw without replacement.
-        clocks = torch.empty(len(x), dtype=torch.float64).exponential_(generator=generator) / distances
+        clocks = torch.empty(len(x), dtype=torch.float64).exponential_(generator=generator).to(x.device) / distances
         new = clocks.topk(len(part), largest=False).indices
         if not distances[new].all():
             raise harness.Undefined(
@@ -92,17 +95,23 @@ def _draw_far_apart(
                 "text."
             )
         drawn.append(new)
-        starts = x[new] - mean
-        for rows, nearest in zip(x.split(_BLOCK_ROWS), distances.split(_BLOCK_ROWS), strict=True):
-            torch.minimum(nearest, _squared_distances(rows - mean, starts).amin(dim=1), out=nearest)
+        lower(distances, x, mean, x[new] - mean)
     return torch.cat(drawn), distances
+
+
+def _lower_distances(
+    distances: Float[Tensor, " n"], x: Float[Tensor, "n d"], mean: Float[Tensor, " d"], starts: Float[Tensor, "s d"]
+) -> None:
+    """Lower squared distances, in place, to those to the nearest start where that is nearer."""
+    for rows, nearest in zip(x.split(_BLOCK_ROWS), distances.split(_BLOCK_ROWS), strict=True):
+        torch.minimum(nearest, _squared_distances(rows - mean, starts).amin(dim=1), out=nearest)
 
 
 def _squared_distances(x: Float[Tensor, "b d"], y: Float[Tensor, "s d"]) -> Float[Tensor, "b s"]:
     """Squared distances in float64 by a matrix product, and by differences where that would leave no digits."""
     norms = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
     found = norms - 2 * x @ y.T
-    doubtful = (found < _DOUBTFUL * norms).any(dim=1)
+    doubtful = (found < DOUBTFUL * norms).any(dim=1)
     if doubtful.any():
         mode = "donot_use_mm_for_euclid_dist"
         found[doubtful] = torch.cdist(x[doubtful], y, compute_mode=mode).square()
@@ -116,9 +125,13 @@ def _precise_enough(x: Float[Tensor, "n d"], distances: Float[Tensor, " n"]) -> 
     left of them where groups of rows, or single ones, are far from that mean and all others near each other.
     """
     mean = x.mean(dim=0, dtype=torch.float64)
-    largest = max(float((rows - mean).square().sum(dim=1).max()) for rows in x.split(_BLOCK_ROWS))
+    largest = float(torch.stack([(rows - mean).square().sum(dim=1).max() for rows in x.split(_block_rows(x))]).max())
     error = torch.finfo(x.dtype).eps * largest
     return x.double() if error > _MAX_ERROR * distances.median() else x
+
+
+def _block_rows(x: Float[Tensor, "n d"]) -> int:
+    return _BLOCK_ROWS if x.device.type == "cpu" else BLOCK_ROWS
 
 
 def _lloyd(x: Float[Tensor, "n d"], starts: Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
