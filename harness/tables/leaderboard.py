@@ -138,12 +138,13 @@ def _ranked(place: pd.DataFrame, sums: Sums, declared: Declared) -> pd.DataFrame
         columns = list(interval_columns(metric.name))
         place[columns] = np.array(found, dtype=float).reshape(-1, 3)
         place[columns[-1]] = place[columns[-1]].astype("Int64")
-    place["matched_l0"], place["pareto"], place["tier"] = np.nan, None, np.nan
+    place["matched_l0"], place["tier"] = np.nan, np.nan
+    place["pareto"] = pd.array([pd.NA] * len(place), dtype="boolean")  # some versions refuse truth values in another
     if declared.ranked and declared.sparsity:
         _rank(place, declared.sparsity.name, declared.ranked, drawn[declared.ranked.name])
         falls = bool(declared.ranked.higher_is_better)
         place = place.sort_values(["matched_l0", declared.ranked.name], ascending=[True, not falls], kind="stable")
-    return place.astype({"tier": "Int64", "matched_l0": "Int64", "pareto": "boolean"})
+    return place.astype({"tier": "Int64", "matched_l0": "Int64"})
 
 
 def _rank(place: pd.DataFrame, sparsity: str, ranked: Metric, drawn: list[Replicates | None]) -> None:
