@@ -24,7 +24,7 @@ CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v
 # Bytecode is kept, whatever the environment says: tests start a hundred processes, and each would compile all anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-all lint bench docs
+.PHONY: quickstart test test-all lint bench bench-gpu docs
 
 quickstart: $(READY)
 	$(BIN)/harness run suite=quickstart
@@ -51,6 +51,10 @@ bench: $(READY)
 	for name in capture choices layer_matching many_saes matching_pursuit scorers similarity similarity_memory sparse_latents \
 			streaming topk_step; do \
 		OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Without a card it says that nothing was run, and fails.
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c '$(CHECK_VERSION)'
