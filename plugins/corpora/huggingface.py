@@ -57,7 +57,7 @@ def _open(config: HuggingFaceConfig) -> datasets.IterableDataset:
     try:
         builder = datasets.load_dataset_builder(config.path, config.name, revision=config.revision)
         if hasattr(builder.config, "converters"):  # a CSV file, in which pandas would find numbers and missing values
-            builder.config.converters = dict.fromkeys((config.text_field, *config.label_fields), str)
+            builder.config.converters = dict.fromkeys((config.text_field, *config.label_fields), _cell)
             builder.config.keep_default_na, builder.config.na_values = False, [""]
         _name_unread(config, builder.config.data_files or {})
         return builder.as_streaming_dataset(split=config.split)
@@ -67,6 +67,11 @@ def _open(config: HuggingFaceConfig) -> datasets.IterableDataset:
             "Check path, name, split and revision, and the network (HF_ENDPOINT names a mirror); "
             "without one, use corpus/files or corpus/packaged."
         ) from error
+
+
+def _cell(text: str) -> str | None:
+    """The text of a cell of a CSV file; None for an empty one, which not all versions of pandas take for missing."""
+    return text or None
 
 
 def _name_unread(config: HuggingFaceConfig, data_files: Mapping[Any, Sequence[str]]) -> None:
