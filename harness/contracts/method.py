@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from harness.contracts.decomposition import Decomposition
+from harness.contracts.rows import hash_rows
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,18 @@ class Batch:
     """The rows, b of them in order of the stream."""
     make_rows: Callable[[], pd.DataFrame] = field(repr=False)
     """The maker of `rows`, for the engine."""
+    make_hashes: Callable[[], npt.NDArray[np.uint64]] | None = field(default=None, repr=False)
+    """The maker of `hashes`, for the engine; None where they are those of `rows`."""
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The identity of each row of `x`; made only when asked for."""
         return self.make_rows()
+
+    @cached_property
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """A hash of the document, window and position of each row of `x`: the same in every pass, and quick to have."""
+        return hash_rows(self.rows) if self.make_hashes is None else self.make_hashes()
 
 
 class Learner(Protocol):

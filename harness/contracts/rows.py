@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -38,6 +39,12 @@ def bare_rows(n: int) -> pd.DataFrame:
     """Rows of a tensor that came without identity: row i is position i of document 0."""
     zeros = np.zeros(n, dtype=np.int64)
     return make_rows({"document": zeros, "window": zeros, "position": np.arange(n)})
+
+
+def hash_rows(rows: pd.DataFrame) -> npt.NDArray[np.uint64]:
+    """A hash of the identity of each row: its document, window and position."""
+    hashes = pd.util.hash_pandas_object(rows[["document", "window", "position"]], index=False)
+    return np.asarray(hashes, dtype=np.uint64)
 
 
 def rows_to_tensors(rows: pd.DataFrame, prefix: str = "rows.") -> tuple[dict[str, Tensor], list[Any]]:
