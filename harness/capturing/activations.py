@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from harness.contracts.rows import hash_rows
 
 BLOCK_ROWS = 4096
 
@@ -40,6 +44,10 @@ class Activations(Features, Protocol):
     @property
     def rows(self) -> pd.DataFrame: ...
 
+    def take_many(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """Rows as `take` gives them, for very many places in any order."""
+        ...
+
 
 @dataclass(frozen=True)
 class TensorActivations:
@@ -58,6 +66,9 @@ class TensorActivations:
 
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         return self.x[index.to(self.x.device)]
+
+    def take_many(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        return self.take(index)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,22 @@ class Stream:
         """The places in the activations in the order in which a pass reads them."""
         if self.in_given_order and pass_number == 0:
             return self.keep
-        return self.keep[stream_order(self.activations.rows.iloc[self.keep.numpy()], self.seed, pass_number)]
+        return self.keep[self.permutation(pass_number)]
+
+    def permutation(self, pass_number: int) -> Int[Tensor, " n"]:
+        """The places in `keep` in that order."""
+        if self.in_given_order and pass_number == 0:
+            return torch.arange(len(self.keep))
+        return self._tokens.order(self.seed, pass_number)
+
+    @cached_property
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """A hash of the identity of each row of the activations, made once for all batches."""
+        return hash_rows(self.activations.rows)
+
+    @cached_property
+    def _tokens(self) -> _Tokens:
+        return _Tokens.of(self.activations.rows.iloc[self.keep.numpy()])
 
 
 def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor, " n"]:
@@ -91,18 +117,37 @@ def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor,
 
     Tokens that end at one character (a byte-level tokenizer splits one emoji into several) stay in their own order.
     """
-    codes, documents = pd.factorize(rows["document"])
-    salt = f"{seed}/{pass_number}/".encode()
-    keys = np.array(
-        [int.from_bytes(hashlib.blake2b(salt + str(d).encode(), digest_size=8).digest(), "big") for d in documents],
-        dtype=np.uint64,
-    )
-    # Without offsets (slow tokenizers, bare tensors) the window and position take the place of the end.
-    fallback = (rows["window"].to_numpy(np.int64) << 32) + rows["position"].to_numpy(np.int64)
-    has_end = rows["end"].notna().to_numpy()
-    ends = rows["end"].where(has_end, 0).to_numpy(np.int64)
-    place = np.where(has_end, ends, fallback | (1 << 62)).astype(np.uint64)
-    return torch.from_numpy(np.argsort(_mix(keys[codes] ^ _mix(place)), kind="stable"))
+    return _Tokens.of(rows).order(seed, pass_number)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The part of the identities of rows that orders are made of: the document of each, and where in it it ends."""
+
+    documents: list[str]
+    codes: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> _Tokens:
+        codes, documents = pd.factorize(rows["document"])
+        # Without offsets (slow tokenizers, bare tensors) the window and position take the place of the end.
+        fallback = (rows["window"].to_numpy(np.int64) << 32) + rows["position"].to_numpy(np.int64)
+        has_end = rows["end"].notna().to_numpy()
+        ends = rows["end"].where(has_end, 0).to_numpy(np.int64)
+        place = np.where(has_end, ends, fallback | (1 << 62)).astype(np.uint64)
+        return cls([str(document) for document in documents], codes, _mix(place))
+
+    def order(self, seed: int, pass_number: int) -> Int[Tensor, " n"]:
+        salt = f"{seed}/{pass_number}/".encode()
+        keys = np.array(
+            [
+                int.from_bytes(hashlib.blake2b(salt + document.encode(), digest_size=8).digest(), "big")
+                for document in self.documents
+            ],
+            dtype=np.uint64,
+        )
+        return torch.from_numpy(np.argsort(_mix(keys[self.codes] ^ self.ends), kind="stable"))
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

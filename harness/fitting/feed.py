@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ from harness.capturing.activations import Stream
 from harness.contracts.decomposition import Decomposition
 from harness.contracts.method import Batch, Info, Learner, Stack, Stackable
 from harness.errors import PluginError
+from harness.fitting.clocks import Clock
 from harness.fitting.snapshots import Snapshot
 from harness.registry.isolation import isolated
 
@@ -32,7 +32,8 @@ class Fitted:
     fit_seconds: float = 0.0
     """The learner's own time in start, partial_fit and finish; of what a stack took, an equal share."""
     fit_cpu_seconds: float = 0.0
-    """Processor time of the same steps, over all threads: hardly moved by what else runs on the machine."""
+    """Processor time of the same steps, over all threads: hardly moved by what else runs on the machine. Of a learner
+    on a card that of the thread which feeds it."""
     rows_seen: int = 0
     state_bytes: int = 0
     """Bytes of the tensors that the learner holds before finish; of those of a stack, an equal share."""
@@ -95,26 +96,41 @@ class Feed:
         """The names and seeds that checkpoints are told apart by."""
         return [[name, self.streams[name].seed] for name in self.members]
 
-    def run(self, step: Callable[[], None]) -> None:
-        """Run the learner's own code: its time is counted and whatever it raises costs it alone."""
+    @cached_property
+    def _clock(self) -> Clock:
+        return Clock(self.device)
+
+    def run(self, step: Callable[[], None], is_last: bool = False) -> None:
+        """Run the learner's own code: its time is counted and whatever it raises costs it alone.
+
+        Args:
+            step: the code.
+            is_last: wait for all of its steps; before that a device may be behind.
+        """
         if self.fitted.error is not None:
             return
-        _wait_for(self.device)
-        started, cpu_started = time.perf_counter(), time.process_time()
+        self._clock.start()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
             try:
                 with isolated():
                     step()
-                _wait_for(self.device)
+                self._clock.reached()
+                if is_last:
+                    self._count(wait=True)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the plugin's own code; it may even call sys.exit
                 self.fitted.error = error
                 self.fitted.traceback = traceback.format_exc()
         self.fitted.warnings += [warning.message for warning in caught if isinstance(warning.message, Warning)]
-        self.fitted.fit_seconds += time.perf_counter() - started
-        self.fitted.fit_cpu_seconds += time.process_time() - cpu_started
+        self._clock.stop()
+        self._count()
+
+    def _count(self, wait: bool = False) -> None:
+        seconds, cpu_seconds = self._clock.taken(wait)
+        self.fitted.fit_seconds += seconds
+        self.fitted.fit_cpu_seconds += cpu_seconds
 
     def start(self, infos: Mapping[int, Info]) -> None:
         """Make the stack, if there is to be one, and start the learner.
@@ -181,6 +197,7 @@ class Feed:
 
     def standing(self) -> tuple[Snapshot, dict[str, Any]]:
         """The state that `resume` needs, taken between two batches."""
+        self._count(wait=True)
         fitted = self.fitted
         return Snapshot.of(self.learner), {
             "members": self._members,
@@ -211,11 +228,5 @@ def distinct(streams: Iterable[Stream]) -> list[Stream]:
 
 
 def _batch(stream: Stream, x: Float[Tensor, "b d"], index: Int[Tensor, " b"]) -> Batch:
-    rows = stream.activations.rows
-    return Batch(x, lambda: rows.iloc[index.cpu().numpy()].reset_index(drop=True))
-
-
-def _wait_for(device: torch.device) -> None:
-    """An accelerator runs behind the program: without waiting, a learner's work would be timed as another's."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+    rows, places = stream.activations.rows, index.cpu().numpy()
+    return Batch(x, lambda: rows.iloc[places].reset_index(drop=True), lambda: stream.hashes[places])

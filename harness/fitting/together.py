@@ -16,6 +16,7 @@ from harness.contracts.method import Info, Learner, Resumable, Stackable
 from harness.errors import PluginError
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.feed import Feed, Fitted, distinct
+from harness.fitting.supply import Supply, supplies
 
 
 def fit_together(
@@ -40,13 +41,14 @@ def fit_together(
         checkpoints: where those of long fits are kept.
     """
     streams = stream if isinstance(stream, Mapping) else dict.fromkeys(learners, stream)
-    infos = {id(one): _info(one, device, dtype) for one in distinct(streams.values())}
+    supply_of = supplies(distinct(streams.values()), device, dtype)
+    infos = {id(one): _info(one, supply_of, device, dtype) for one in distinct(streams.values())}
     feeds = [Feed(members, streams, device) for members in _stacks(learners)]
     resumable = _start(feeds, infos, checkpoints)
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
         feeding = [feed for feed in _alive(feeds) if feed.passes_done == pass_number < feed.learner.passes]
-        for n_done, n_rows in _push(feeding, pass_number, device, dtype):
+        for n_done, n_rows in _push(feeding, supply_of, pass_number, n_passes):
             on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, n_rows)
             if checkpoints:
                 checkpoints.save_all({feed.name: feed.standing for feed in resumable if feed in feeding})
@@ -67,12 +69,14 @@ def _start(feeds: list[Feed], infos: Mapping[int, Info], checkpoints: Checkpoint
     return resumable
 
 
-def _push(feeds: list[Feed], pass_number: int, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
+def _push(
+    feeds: list[Feed], supply_of: Mapping[int, Supply], pass_number: int, n_passes: int
+) -> Iterator[tuple[int, int]]:
     """Give the blocks of one pass to all feeds; after each, the rows that were read and those of the pass."""
     read = distinct(stream for feed in feeds for stream in feed.distinct)
     n_done = 0
-    for parts in zip(*(stream.blocks(pass_number) for stream in read), strict=True):
-        blocks = {id(one): (x.to(device, dtype), index) for one, (x, index) in zip(read, parts, strict=True)}
+    for parts in zip(*(supply_of[id(stream)].blocks(pass_number, n_passes) for stream in read), strict=True):
+        blocks = dict(zip(map(id, read), parts, strict=True))
         for feed in feeds:
             feed.push(blocks)
         n_done += len(parts[0][0])
@@ -108,14 +112,15 @@ def _stacks(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
     return list(stacks.values())
 
 
-def _info(stream: Stream, device: torch.device, dtype: torch.dtype) -> Info:
-    return Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, partial(_mean, stream, device))
+def _info(stream: Stream, supply_of: Mapping[int, Supply], device: torch.device, dtype: torch.dtype) -> Info:
+    mean = partial(_mean, stream, supply_of, device)
+    return Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, mean)
 
 
-def _mean(stream: Stream, device: torch.device) -> Float[Tensor, " d"]:
+def _mean(stream: Stream, supply_of: Mapping[int, Supply], device: torch.device) -> Float[Tensor, " d"]:
     total = torch.zeros(stream.activations.width, dtype=torch.float64, device=device)
-    for x, _ in stream.blocks(0):
-        total += x.to(device).sum(dim=0, dtype=torch.float64)
+    for x, _ in supply_of[id(stream)].blocks(0):
+        total += x.sum(dim=0, dtype=torch.float64)
     return total / stream.n_rows
 
 
@@ -125,11 +130,11 @@ def _alive(feeds: list[Feed]) -> list[Feed]:
 
 def _end(feed: Feed) -> dict[str, Fitted]:
     """Finish the learners of a feed, and give the outcome for each."""
-    feed.run(partial(_hand_out, feed))
+    feed.run(partial(_hand_out, feed), is_last=True)
     ended = {}
     for name, learner in feed.members.items():
         own = Feed({name: learner}, feed.streams, feed.device, fitted=feed.fitted.share(len(feed.members)))
-        own.run(partial(_finish, learner, own.fitted))
+        own.run(partial(_finish, learner, own.fitted), is_last=True)
         ended[name] = own.fitted
         decomposition = own.fitted.decomposition
         if decomposition is not None and decomposition.atoms is not None:

@@ -7,7 +7,9 @@ long as the store is open, and hold far more around each row than was asked for.
 from __future__ import annotations
 
 import json
+import mmap
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,18 @@ class StoredActivations:
 
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """The rows with these numbers, in float32."""
+        return self._take(index, _RowsOnDisk.take)
+
+    def take_many(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """Rows as `take` gives them, in one step a shard, not one a row; several threads may take some at once.
+
+        While it runs the pages around the rows are in memory.
+        """
+        return self._take(index, _RowsOnDisk.gather)
+
+    def _take(
+        self, index: Int[Tensor, " b"], of_shard: Callable[[_RowsOnDisk, npt.NDArray[np.int64]], Tensor]
+    ) -> Float[Tensor, "b d"]:
         places = index.cpu().numpy().astype(np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < self.n_rows:
             raise IndexError(f"rows {places.min()} to {places.max()} of {self.n_rows}")
@@ -92,7 +106,8 @@ class StoredActivations:
         taken = torch.empty(len(places), self.width, dtype=torch.float32)
         for shard in np.unique(shard_of):
             chosen = np.flatnonzero(shard_of == shard)
-            taken[torch.from_numpy(chosen)] = self._x[shard].take(places[chosen] - self._starts[shard]).float()
+            found = of_shard(self._x[shard], places[chosen] - self._starts[shard])
+            taken[torch.from_numpy(chosen)] = found.float()
         return taken
 
 
@@ -126,3 +141,14 @@ class _RowsOnDisk:
                     missing = missing[n_read:]
                 start = end
         return torch.from_numpy(raw).view(self._dtype)
+
+    def gather(self, places: npt.NDArray[np.int64]) -> Shaped[Tensor, "b d"]:
+        """The rows through a map that lasts as long as this; of a file that ends too early none could be had."""
+        if self._path.stat().st_size < self._offset + self.n_rows * self._row_bytes:
+            raise StoreError(f"{self._path} ends too early. Delete its folder and run again.")
+        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            if hasattr(mmap, "MADV_RANDOM"):
+                mapped.madvise(mmap.MADV_RANDOM)  # read no more around a row than its pages
+            shape = self.n_rows, self._row_bytes
+            rows = np.ndarray(shape, np.uint8, mapped, self._offset).take(places, axis=0)
+        return torch.from_numpy(rows).view(self._dtype)
