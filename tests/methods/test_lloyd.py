@@ -83,6 +83,15 @@ def test_nothing_in_a_loop_waits_for_the_card(monkeypatch: pytest.MonkeyPatch) -
     assert counts[0] == counts[1] <= 6
 
 
+def test_fits_are_those_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = literal.mixture(900).float()
+    wanted = harness.fit(harness.create("method", "kmeans", n_latents=60, k=2), x).dictionary
+    monkeypatch.setattr(kmeans, "_lower_distances", lloyd.lower_distances)
+    monkeypatch.setattr(kmeans, "_lloyd", lambda x, starts: lloyd.lloyd(x, starts, kmeans._ITERATIONS))
+    found = harness.fit(harness.create("method", "kmeans", n_latents=60, k=2), x).dictionary
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
 @pytest.mark.gpu
 def test_a_card_gives_the_centroids_of_a_cpu() -> None:
     x = literal.mixture(5000, d=64).float()
