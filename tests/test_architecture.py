@@ -53,6 +53,7 @@ THIRD_PARTY = {
     "tokenizers",
     "torch",
     "transformers",
+    "triton",
 }
 UNSAFE = re.compile(
     r"trust_remote_code\s*=\s*True|torch\.load\(|weights_only\s*=\s*False|allow_pickle\s*=\s*True"

@@ -19,20 +19,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.cpu import pursuit as compiled_pursuit
 from harness.plugins.methods.linear import centred
 from harness.plugins.methods.pursued_rows import Limits, OrthogonallyPursuedRows, PursuedRows
+from harness.plugins.methods.pursuit_loops import CompiledLoops, loops_for
 from harness.plugins.methods.strongest import first_strongest, whole_groups
 
 ATOM_COLUMNS = ["document", "position", "start", "end"]
 """The identity of a row that became an atom."""
 
-# Above this the correlations are computed anew at each step: slower, but memory stays linear in the atoms.
-# 2 GiB holds 23,170 atoms in float32.
+# Above this the correlations are computed anew at each step, by steps in torch on any device: slower, but memory stays
+# linear in the atoms. 2 GiB holds 23,170 atoms in float32.
 MAX_GRAM_BYTES = 2 * 2**30
-# Working buffers of this many numbers stay in the caches of a CPU; a GPU wants more work per kernel, and what is
-# compiled needs the caches for one row.
-_CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**25, "compiled": 2**23}
+# Numbers of a working buffer, in torch and compiled: those of torch stay in the caches of a CPU, while what is compiled
+# needs these for one row. A GPU wants more work per kernel: half a GiB.
+_CHUNK_NUMBERS = {"cpu": (2**20, 2**23), "cuda": (2**27, 2**27)}
 # In units of the rounding error, relative to the row's norm: how far two correlations may both be off after 40 Gram
 # updates (7.5 each was the most seen) ...
 _DOUBT_EPS = 16.0
@@ -85,8 +85,8 @@ class MatchingPursuit:
         self._atoms = atoms.new_empty(0, atoms.shape[1])
         self._gram: Tensor | None = None if orthogonal else atoms.new_empty(0, 0)
         self._scratch = atoms.new_empty(0)
-        self.may_be_compiled = atoms.device.type == "cpu" and atoms.dtype == torch.float32
-        """True to use compiled loops where there is a Gram matrix; the steps in torch pick the same atoms."""
+        self.may_be_compiled = True
+        """True to use compiled loops where there are any, and a Gram matrix; the steps in torch pick the same atoms."""
         self.extend(atoms)
 
     @property
@@ -96,7 +96,11 @@ class MatchingPursuit:
     @property
     def is_compiled(self) -> bool:
         """True if all steps of a row run in one compiled loop."""
-        return self.may_be_compiled and self._gram is not None
+        return self._loops is not None
+
+    @property
+    def _loops(self) -> CompiledLoops | None:
+        return loops_for(self._atoms) if self.may_be_compiled and self._gram is not None else None
 
     def extend(self, atoms: Float[Tensor, "p d"]) -> None:
         """Add atoms of unit norm."""
@@ -134,7 +138,7 @@ class MatchingPursuit:
                 barred = torch.empty(len(x), 0, dtype=torch.bool, device=x.device)
             is_compiled = self.is_compiled and not barred.shape[1]
             width = max(self.n_atoms, x.shape[1] * (self.k if self.orthogonal else 1))
-            size = _chunk_rows("compiled" if is_compiled else x.device.type, width)
+            size = _chunk_rows(x.device.type, is_compiled, width)
             pursue = self._pursue_compiled if is_compiled else self._pursue
             for part in PursuedRows(unit, values, indices, error, barred).split(size):
                 pursue(part, self._limits(tolerance))
@@ -144,9 +148,10 @@ class MatchingPursuit:
         """True for each of the last n atoms that the atoms before it explain too badly. Those of the last n that are
         explained well may not be taken. Needs compiled loops, which judge one atom after the other.
         """
-        assert self._gram is not None  # else a row's steps are not compiled
+        loops = self._loops
+        assert loops is not None and self._gram is not None  # else a row's steps are not compiled
         places, limits = range(self.n_atoms - n, self.n_atoms), self._limits(threshold)
-        return compiled_pursuit.judge(self._atoms, self._gram, places, self.k, limits, self.non_negative)
+        return loops.judge(self._atoms, self._gram, places, self.k, limits, self.non_negative)
 
     def _limits(self, tolerance: float) -> Limits:
         eps = torch.finfo(self._atoms.dtype).eps
@@ -154,9 +159,9 @@ class MatchingPursuit:
 
     def _pursue_compiled(self, chunk: PursuedRows, limits: Limits) -> None:
         """Fill in values, indices and error of rows for which no atom is barred."""
-        assert self._gram is not None  # else a row's steps are not compiled
-        correlations = self._correlate(chunk.residual)
-        compiled_pursuit.pursue(chunk, correlations, self._atoms, self._gram, limits, self.non_negative)
+        loops = self._loops
+        assert loops is not None and self._gram is not None  # else a row's steps are not compiled
+        loops.pursue(chunk, self._correlate, self.atoms, self._gram, limits, self.non_negative)
 
     def _pursue(self, chunk: PursuedRows, limits: Limits) -> None:
         """Fill in values, indices and error of one chunk. Rows that are done leave the working set."""
@@ -244,7 +249,8 @@ class MatchingPursuit:
         if self._gram is None or capacity**2 * atoms.element_size() > MAX_GRAM_BYTES:
             self._gram = None
             return
-        gram = self._gram.new_empty(capacity, capacity)
+        # Rows that begin at a multiple of 64 bytes are read fastest, and kernels are compiled once for all of them.
+        gram = self._gram.new_empty(capacity, -(-capacity // 16) * 16)
         gram[: self.n_atoms, : self.n_atoms] = self._gram[: self.n_atoms, : self.n_atoms]
         self._gram = gram
 
@@ -263,8 +269,8 @@ def unit_rows_and_norms(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], 
     return scaled / torch.where(norms > 0, norms, 1), norms * largest
 
 
-def _chunk_rows(where: str, width: int) -> int:
-    return max(64, _CHUNK_NUMBERS.get(where, 2**25) // width // 16 * 16)
+def _chunk_rows(device: str, is_compiled: bool, width: int) -> int:
+    return max(64, _CHUNK_NUMBERS.get(device, (2**25, 2**25))[is_compiled] // width // 16 * 16)
 
 
 class PursuitDecomposition(harness.Decomposition):

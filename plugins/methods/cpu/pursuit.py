@@ -7,6 +7,7 @@ torch's steps: what is within the margin of doubt is decided in float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,17 @@ _ROWS_PER_THREAD = 16
 
 def pursue(
     rows: PursuedRows,
-    correlations: Float[Tensor, "b m"],
-    atoms: Float[Tensor, "c d"],
-    gram: Float[Tensor, "c c"],
+    correlate: Callable[[Float[Tensor, "b d"]], Float[Tensor, "b m"]],
+    atoms: Float[Tensor, "m d"],
+    gram: Float[Tensor, "c w"],
     limits: Limits,
     non_negative: bool,
 ) -> None:
     """Fill in the rows' values, indices and error, on as many threads as torch has.
 
-    `correlations` are residual · atomsᵀ, and are used up; atoms and gram may have room for more than m.
+    `correlate` gives residual · atomsᵀ; the Gram matrix may have room for more than m atoms.
     """
+    correlations = correlate(rows.residual)
     tensors = (rows.residual, correlations, atoms, gram, rows.values, rows.indices, rows.error)
     arrays = [tensor.numpy() for tensor in tensors]
     numbers = tuple(map(np.float32, limits))
@@ -42,7 +44,7 @@ def pursue(
 
 
 def judge(
-    atoms: Float[Tensor, "c d"], gram: Float[Tensor, "c c"], places: range, k: int, limits: Limits, non_negative: bool
+    atoms: Float[Tensor, "c d"], gram: Float[Tensor, "c w"], places: range, k: int, limits: Limits, non_negative: bool
 ) -> Bool[Tensor, " p"]:
     """True for each of the atoms at these places whose error is above the tolerance after k steps with the atoms before
     it; of those at these places, it may take only the ones whose own error is above it.

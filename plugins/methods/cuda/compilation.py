@@ -1,0 +1,31 @@
+"""Compilation of kernels by Triton, and their launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+
+
+def kernel(*changing: str) -> Callable[[Callable[..., Any]], Any]:
+    """Compile when first launched, and not anew for other values of the arguments named."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return triton.jit(function, do_not_specialize=list(changing))
+
+    return decorate
+
+
+def launch(function: Any, n_programs: int, *arguments: Any, **constants: int) -> None:
+    """Run so many programs of a kernel on the device of its first argument."""
+    if n_programs:
+        with torch.cuda.device_of(arguments[0]):
+            # A product and a sum may round once together: said here, as Triton's own choice differs between versions.
+            function[(n_programs,)](*arguments, enable_fp_fusion=True, **constants)
+
+
+def block(n: int, least: int = 64) -> int:
+    """The power of two that holds n numbers: what a program takes at once."""
+    return max(least, int(triton.next_power_of_2(n)))
