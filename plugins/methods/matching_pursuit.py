@@ -161,7 +161,13 @@ class MatchingPursuit:
         """Fill in values, indices and error of rows for which no atom is barred."""
         loops = self._loops
         assert loops is not None and self._gram is not None  # else a row's steps are not compiled
-        loops.pursue(chunk, self._correlate, self.atoms, self._gram, limits, self.non_negative)
+        left = loops.pursue(chunk, self._correlate, self.atoms, self._gram, limits, self.non_negative)
+        if len(left):
+            again = chunk.only(left)
+            again.values.zero_()
+            again.indices.zero_()
+            self._pursue(again, limits)
+            chunk.put(left, again)
 
     def _pursue(self, chunk: PursuedRows, limits: Limits) -> None:
         """Fill in values, indices and error of one chunk. Rows that are done leave the working set."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.plugins.methods.cpu import pursuit as on_cpu
@@ -25,8 +25,8 @@ class CompiledLoops(Protocol):
         gram: Float[Tensor, "c w"],
         limits: Limits,
         non_negative: bool,
-    ) -> None:
-        """Fill in the rows' values, indices and error.
+    ) -> Int[Tensor, " r"]:
+        """Fill in the rows' values, indices and error, but for the rows returned: these are left to the steps of torch.
 
         `correlate` gives residual · atomsᵀ; the Gram matrix may have room for more than m atoms.
         """

@@ -26,12 +26,13 @@ assert "triton" not in sys.modules
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from harness.plugins.methods.cuda import pursuit_kernels, split_products
-TYPES = {"indices": "*i64", "is_above": "*i8", **dict.fromkeys(["tolerance", "margin", "least", "scale"], "fp32")}
+TYPES = {"indices": "*i64", "is_above": "*i8", "open_rows": "*i8"}
+TYPES |= dict.fromkeys(["tolerance", "margin", "least", "scale"], "fp32")
 TYPES |= dict.fromkeys(["x_high", "x_low", "a_high", "a_low"], "*fp16")
 TYPES |= dict.fromkeys(["unit", "correlations", "atoms", "gram", "values", "errors", "out"], "*fp32")
 row = {"m_block": 1024, "d_block": 64, "non_negative": True}
 for kernel, constants in (
-    (pursuit_kernels.pursue, row),
+    (pursuit_kernels.pursue, row | {"most_near": 64}),
     (pursuit_kernels.judge, row),
     (split_products._multiply, {"tile": 128, "depth": 64, "group": 8}),
 ):

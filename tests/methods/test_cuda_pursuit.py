@@ -104,6 +104,32 @@ def test_near_ties_are_decided_in_float64(interpreted: None, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("non_negative", [False, True])
+def test_rows_of_which_next_to_nothing_is_left_are_done_in_torch(
+    non_negative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Correlations are below their rounding errors then, and all atoms as strong as the strongest."""
+    atoms = unit_rows((mixture(200, d=24, seed=1) - mixture(1, d=24)).float())
+    x, generator = mixture(8, d=24).float(), torch.Generator().manual_seed(0)
+    few = [1, 4, 6]
+    x[few] = 3 * atoms[[50, 60, 70]] + 4e-6 * torch.randn(3, 24, generator=generator)
+    pursuit = MatchingPursuit(atoms.to(DEVICE), 4, non_negative=non_negative)
+    pursuit.may_be_compiled = False
+    expected = pursuit.encode(x.to(DEVICE))
+    monkeypatch.setattr(matching_pursuit, "loops_for", in_triton_if_float32)
+    monkeypatch.setattr(in_triton, "_MOST_NEAR", 20)
+    redone, in_torch = [], pursuit._pursue
+    monkeypatch.setattr(pursuit, "_pursue", lambda rows, limits: (redone.append(rows), in_torch(rows, limits)))
+    pursuit.may_be_compiled = True
+    found = pursuit.encode(x.to(DEVICE))
+    is_one_of_few = (redone[0].residual.cpu()[:, None] == unit_rows(x[few])).all(dim=2).any(dim=1)
+    assert len(is_one_of_few) >= 2 and is_one_of_few.all()  # some may stop before
+    assert torch.equal(found.indices, expected.indices)
+    assert torch.allclose(found.values, expected.values, atol=1e-5)
+    assert torch.allclose(found.error, expected.error, rtol=1e-3)
+    assert (found.values[few, 1].abs() > 0).sum() >= 2
+
+
+@pytest.mark.parametrize("non_negative", [False, True])
 @pytest.mark.parametrize("threshold", [0.1, 0.2])
 def test_it_judges_as_the_loops_for_a_cpu_do(
     non_negative: bool, threshold: float, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
@@ -31,8 +31,8 @@ def pursue(
     gram: Float[Tensor, "c w"],
     limits: Limits,
     non_negative: bool,
-) -> None:
-    """Fill in the rows' values, indices and error, on as many threads as torch has.
+) -> Int[Tensor, " r"]:
+    """Fill in the rows' values, indices and error, on as many threads as torch has; none is left, so none is returned.
 
     `correlate` gives residual · atomsᵀ; the Gram matrix may have room for more than m atoms.
     """
@@ -41,6 +41,7 @@ def pursue(
     arrays = [tensor.numpy() for tensor in tensors]
     numbers = tuple(map(np.float32, limits))
     in_parts(lambda *part: _pursue(*arrays, numbers, non_negative, *part), len(rows.residual), _ROWS_PER_THREAD)
+    return torch.empty(0, dtype=torch.long)
 
 
 def judge(

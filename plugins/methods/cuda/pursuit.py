@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.plugins.methods.cuda import pursuit_kernels
@@ -21,6 +21,9 @@ from harness.plugins.methods.pursued_rows import Limits, PursuedRows
 
 # A dictionary that grows is compiled for at each power of two; below this, one block does for all.
 _LEAST_ATOMS = 1024
+# Atoms that are compared in float64 one after the other. More than these come near the strongest where next to nothing
+# is left of a row, and nearly all atoms do.
+_MOST_NEAR = 64
 
 
 def pursue(
@@ -30,8 +33,8 @@ def pursue(
     gram: Float[Tensor, "c w"],
     limits: Limits,
     non_negative: bool,
-) -> None:
-    """Fill in the rows' values, indices and error.
+) -> Int[Tensor, " r"]:
+    """Fill in the rows' values, indices and error, but for the rows returned, whose values and indices mean nothing.
 
     `correlate` gives residual · atomsᵀ where tensor cores don't. The Gram matrix may have room for more than m atoms.
     """
@@ -41,16 +44,19 @@ def pursue(
     assert rows.indices.is_contiguous() and rows.error.is_contiguous()
     correlations = split_products(unit, atoms) if pays(unit, atoms) else correlate(unit)
     m_block = block(m, _LEAST_ATOMS)
+    is_open = torch.empty(len(unit), dtype=torch.int8, device=unit.device)
     launch(
         pursuit_kernels.pursue,
         len(unit),
-        *(unit, correlations, atoms, gram, rows.values, rows.indices, rows.error),
+        *(unit, correlations, atoms, gram, rows.values, rows.indices, rows.error, is_open),
         *(m, d, k, correlations.stride(0), atoms.stride(0), gram.stride(0), *limits),
         m_block=m_block,
         d_block=block(d),
         non_negative=non_negative,
+        most_near=_MOST_NEAR,
         num_warps=_warps(m_block),
     )
+    return is_open.nonzero().squeeze(1)
 
 
 def judge(

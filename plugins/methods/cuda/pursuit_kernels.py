@@ -37,10 +37,10 @@ def _nearest(
 @kernel()
 def _strongest(
     c, allowed, r, margin, atoms, atom_stride, d,
-    m_block: tl.constexpr, d_block: tl.constexpr, non_negative: tl.constexpr,
+    m_block: tl.constexpr, d_block: tl.constexpr, non_negative: tl.constexpr, most_near: tl.constexpr,
 ):  # fmt: skip
-    """The first allowed atom with the largest strength, and that; where others come within the margin, the pick is the
-    largest in float64.
+    """The first allowed atom with the largest strength, that strength, and how many come within the margin of it: of so
+    many, up to `most_near`, the pick is the largest in float64.
     """
     over_m = tl.arange(0, m_block)
     if non_negative:
@@ -56,26 +56,34 @@ def _strongest(
     best = (top >> 32).to(tl.int32).to(tl.float32, bitcast=True)
     near = (strengths >= tl.maximum(best - margin, 0.0)) & (strengths > 0.0)
     n_near = tl.sum(near.to(tl.int32), 0)
-    if n_near > 1:
+    if (n_near > 1) & (n_near <= most_near):
         pick = _nearest(pick, near, n_near, r, atoms, atom_stride, d, m_block, d_block, non_negative)
-    return pick, best
+    return pick, best, n_near
 
 
 @kernel()
 def _pursue_row(
     r, c, allowed, error, atoms, gram, values, indices, k, atom_stride, gram_stride, d, tolerance, margin, least,
-    m_block: tl.constexpr, d_block: tl.constexpr, non_negative: tl.constexpr, keeps: tl.constexpr,
+    m_block: tl.constexpr, d_block: tl.constexpr, non_negative: tl.constexpr, most_near: tl.constexpr,
+    keeps: tl.constexpr,
 ):  # fmt: skip
-    """The error of the residual `r` with correlations `c` after the last step; `keeps` stores the steps."""
+    """The error of the residual `r` with correlations `c` after the last step, and whether the row was given up, since
+    more atoms came near the strongest than `most_near`. `keeps` stores the steps.
+    """
     over_m, over_d = tl.arange(0, m_block), tl.arange(0, d_block)
     step = 0
     going = error > tolerance  # it may be no number
+    is_open = going & (error <= tolerance)  # False
     while going & (step < k):
-        pick, best = _strongest(c, allowed, r, margin, atoms, atom_stride, d, m_block, d_block, non_negative)
-        stuck = False
+        pick, best, n_near = _strongest(
+            c, allowed, r, margin, atoms, atom_stride, d, m_block, d_block, non_negative, most_near
+        )
+        is_open = n_near > most_near
+        is_over = is_open
         if non_negative:
-            stuck = best <= least
-        if stuck:
+            is_over = is_open | (best <= least)
+            is_open = is_open & (best > least)
+        if is_over:
             going = False
         else:
             atom = tl.load(atoms + pick.to(tl.int64) * atom_stride + over_d, mask=over_d < d, other=0.0)
@@ -90,25 +98,27 @@ def _pursue_row(
             if going & (step < k):
                 row = tl.load(gram + pick.to(tl.int64) * gram_stride + over_m, mask=allowed, other=0.0)
                 c = c - coefficient * row
-    return error
+    return error, is_open
 
 
 @kernel("m", "k", "correlation_stride")
 def pursue(
-    unit, correlations, atoms, gram, values, indices, errors, m, d, k, correlation_stride, atom_stride, gram_stride,
-    tolerance, margin, least, m_block: tl.constexpr, d_block: tl.constexpr, non_negative: tl.constexpr,
+    unit, correlations, atoms, gram, values, indices, errors, open_rows, m, d, k, correlation_stride, atom_stride,
+    gram_stride, tolerance, margin, least, m_block: tl.constexpr, d_block: tl.constexpr, non_negative: tl.constexpr,
+    most_near: tl.constexpr,
 ):  # fmt: skip
-    """Pursue one row with the first m atoms: fill in its values, indices and error."""
+    """Pursue one row with the first m atoms: fill in its values, indices and error, or say that it was given up."""
     place = tl.program_id(0).to(tl.int64)
     over_m, over_d = tl.arange(0, m_block), tl.arange(0, d_block)
     allowed = over_m < m
     c = tl.load(correlations + place * correlation_stride + over_m, mask=allowed, other=0.0)
     r = tl.load(unit + place * d + over_d, mask=over_d < d, other=0.0)
-    error = _pursue_row(
+    error, is_open = _pursue_row(
         r, c, allowed, tl.load(errors + place), atoms, gram, values + place * k, indices + place * k, k, atom_stride,
-        gram_stride, d, tolerance, margin, least, m_block, d_block, non_negative, True,
+        gram_stride, d, tolerance, margin, least, m_block, d_block, non_negative, most_near, True,
     )  # fmt: skip
-    tl.store(errors + place, error)
+    tl.store(errors + place, error, mask=is_open == 0)
+    tl.store(open_rows + place, is_open.to(tl.int8))
 
 
 @kernel("first", "n", "k")
@@ -127,9 +137,9 @@ def judge(
         c = tl.load(gram + place * gram_stride + over_m, mask=allowed, other=0.0)
         r = tl.load(atoms + place * atom_stride + over_d, mask=over_d < d, other=0.0)
         one = tl.sum(r * 0.0, 0) + 1.0
-        error = _pursue_row(
+        error, _ = _pursue_row(
             r, c, allowed, one, atoms, gram, is_above, is_above, k, atom_stride, gram_stride, d, tolerance, margin,
-            least, m_block, d_block, non_negative, False,
+            least, m_block, d_block, non_negative, m_block, False,
         )  # fmt: skip
         above = error > tolerance
         tl.store(is_above + i, above.to(tl.int8))
