@@ -44,9 +44,9 @@ class Support:
         """The places that are True."""
         return cls.at(chosen.flatten().nonzero().squeeze(1), *chosen.shape)
 
-    def at_places(self, chosen: Int[Tensor, " f"]) -> Support:
+    def at_places(self, chosen: Int[Tensor, " f"]) -> Self:
         """These of the places."""
-        return Support(self.rows[chosen], self.latents[chosen], self.n_rows, self.n_latents)
+        return type(self)(self.rows[chosen], self.latents[chosen], self.n_rows, self.n_latents)
 
     def of(self, dense: Float[Tensor, "b m"]) -> Float[Tensor, " e"]:
         """The values at the places."""
@@ -84,7 +84,9 @@ class Support:
             # numpy sorts 16-bit numbers by radix, several times as fast as torch.argsort.
             order = torch.from_numpy(np.argsort(self.latents.numpy().astype(np.uint16), kind="stable"))
         else:
-            order = self.latents.argsort(stable=True)
+            # A radix sort takes as many passes as the numbers have bytes.
+            narrow = torch.int16 if self.n_latents <= 2**15 else torch.int32
+            order = self.latents.to(narrow).argsort(stable=True)
         return order, _starts(self.latents, self.n_latents)
 
 

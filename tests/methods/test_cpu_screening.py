@@ -10,7 +10,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.methods.cpu.screening import Screen, pays
-from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT
+from harness.plugins.methods.rounding import RELATIVE, UNIT
 from harness.plugins.methods.sae import fast_paths
 
 B, M, D = 64, 2048, 96

@@ -22,7 +22,8 @@ from torch import Tensor
 
 import harness
 from harness.plugins.methods.cpu.products import products
-from harness.plugins.methods.cpu.screening_loops import RELATIVE, UNIT, largest_in_float32, rounded
+from harness.plugins.methods.cpu.screening_loops import largest_in_float32, rounded
+from harness.plugins.methods.rounding import RELATIVE, UNIT
 
 _LEAST_WEIGHTS = 2**18
 """Least size of an encoder; products with smaller ones take so little time that there is little to save."""

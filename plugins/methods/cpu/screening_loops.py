@@ -11,11 +11,8 @@ from torch import Tensor
 
 from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
 from harness.plugins.methods.cpu.largest import group_maxima, kth_largest
+from harness.plugins.methods.rounding import RELATIVE
 
-UNIT = 2.0**-8
-"""Half of the distance from 1 to the next number in bfloat16: the relative error of rounding to it."""
-RELATIVE = 2 * UNIT * (1 + 4 * UNIT)
-"""The part of the bound that grows with the value in bfloat16, relative to that value."""
 _MOST_CANDIDATES = 1 / 8
 """Largest share of latents that are candidates; beyond it, one product with all of them is faster."""
 

@@ -54,9 +54,7 @@ class GatedSAE(PenaltySAE):
 
     def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
         weights = self.weights
-        pre = weights.pre_activations(y)
-        is_open = harness.Support.where(pre > 0)
-        gates = is_open.of(pre)
+        is_open, gates, pre = fast_paths.PreActivations(y, weights).above(torch.zeros_like(weights.encoder_bias))
         gain, linear = self.log_gain.exp()[is_open.latents], gates - weights.encoder_bias[is_open.latents]
         codes = (gain * linear + self.magnitude_bias[is_open.latents]).relu()
         error, gate_error = (is_open.decode(f, weights.decoder) + weights.decoder_bias - y for f in (codes, gates))

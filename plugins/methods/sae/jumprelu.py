@@ -57,19 +57,18 @@ class JumpReLUSAE(PenaltySAE):
         return near * (self.threshold - self.threshold.detach()) / self.config.bandwidth
 
     def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
-        pre = self.weights.pre_activations(y)
         threshold, decoder = self.threshold, self.weights.decoder
-        active = harness.Support.where(pre > threshold)
-        codes = active.of(pre)
+        pre = fast_paths.PreActivations(y, self.weights)
+        active, codes, _ = pre.above(threshold)
         error = active.decode(codes, decoder) + self.weights.decoder_bias - y
         output_grad = error * (2 / self.batch_rows)
         self.weights.set_gradients(active, codes, fast_paths.products(active, output_grad, decoder), y, output_grad)
         penalty = self.penalty.value.to(y.dtype) / self.batch_rows
-        near = harness.Support.where((pre - threshold).abs() < self.config.bandwidth / 2)
+        near = pre.near(threshold, self.config.bandwidth / 2)
         by_threshold = threshold[near.latents] * fast_paths.products(near, output_grad, decoder) + penalty
         self.threshold.grad = -near.totals_by_latent(by_threshold) / self.config.bandwidth
         loss = error.square().sum() / self.batch_rows + penalty * len(codes)
-        return harness.SAEForward(error, active.totals_by_latent(codes) > 0, loss, pre)
+        return harness.SAEForward(error, active.totals_by_latent(codes) > 0, loss, pre.dense)
 
     def revive(self, dead: Int[Tensor, " dead"], y: Float[Tensor, "b d"], forward: harness.SAEForward) -> None:
         super().revive(dead, y, forward)

@@ -37,7 +37,7 @@ class MatryoshkaSAE(BatchTopKSAE):
         # Each row once for every group of latents, so that a group decodes by itself.
         groups = torch.bucketize(support.latents, self._ends, right=True)
         rows, order = (groups * b + support.rows).sort(stable=True)
-        split = harness.Support(rows, support.latents[order], n_groups * b, support.n_latents)
+        split = fast_paths.Support(rows, support.latents[order], n_groups * b, support.n_latents)
         codes = codes[order]
         decoded = split.decode(codes, self.weights.decoder).view(n_groups, b, -1)
         errors = decoded.cumsum(dim=0) + (self.weights.decoder_bias - y)

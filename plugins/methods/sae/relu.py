@@ -43,9 +43,7 @@ class ReLUSAE(PenaltySAE):
 
     def forward(self, y: Float[Tensor, "b d"]) -> harness.SAEForward:
         weights = self.weights
-        pre = weights.pre_activations(y)
-        active = harness.Support.where(pre > 0)
-        codes = active.of(pre)
+        active, codes, pre = fast_paths.PreActivations(y, weights).above(torch.zeros_like(weights.encoder_bias))
         error = active.decode(codes, weights.decoder) + weights.decoder_bias - y
         output_grad = error * (2 / self.batch_rows)
         penalty = self.penalty.value.to(y.dtype) / self.batch_rows

@@ -98,6 +98,7 @@ class TopKStack(harness.SAELearner):
 
     def _reserve(self, dtype: torch.dtype) -> None:
         encoder = self.weights.of_one(0).encoder
+        fast_paths.prepare(encoder)
         self._screens = not self.config.bfloat16_selection and fast_paths.screens(encoder)
         dtype = torch.bfloat16 if self.config.bfloat16_selection or self._screens else dtype
         self._pre = torch.empty(len(self.members) * self.batch_rows * len(encoder), dtype=dtype, device=encoder.device)
@@ -128,7 +129,7 @@ class TopKStack(harness.SAELearner):
         n_kept = self._n_kept.repeat_interleave(b)
         own_latents = self._screened_latents(own, pre) if self._screens else self._latents(own, pre, n_kept)
         rows = torch.arange(s * b, device=y.device).repeat_interleave(n_kept, output_size=len(own_latents))
-        support = harness.Support(rows, rows // b * m + own_latents, s * b, s * m)
+        support = fast_paths.Support(rows, rows // b * m + own_latents, s * b, s * m)
         flat = own.flatten(0, 1)
         if pre.dtype == y.dtype:
             return self._reconstruct(flat, support, pre.flatten()[rows * m + own_latents].relu(), pre)
@@ -149,7 +150,7 @@ class TopKStack(harness.SAELearner):
         chosen = []
         for place, k in enumerate(self._ks):
             own = self.weights.of_one(place)
-            _, latents = fast_paths.Screen.of(y[place], own.encoder, own.encoder_bias, pre[place]).largest(k)
+            _, latents = fast_paths.screen(y[place], own.encoder, own.encoder_bias, pre[place]).largest(k)
             chosen.append(latents.flatten())
         return torch.cat(chosen)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import harness
-from harness.plugins.methods.sae import PenaltySAEConfig
+from harness.plugins.methods.sae import PenaltySAEConfig, fast_paths
 
 TOLERANCE = 0.25
 """Share of the target L0 that may be missed without a warning: few rows are held out of small streams."""
@@ -28,6 +28,7 @@ class PenaltySAE(harness.SAELearner):
 
     def start(self, info: harness.Info) -> None:
         super().start(info)
+        fast_paths.prepare(self.weights.encoder)
         self.holds_out = self.config.target_l0 is not None
         fixed = self.config.fixed()[1]
         weight = self.first_weight if fixed is None else fixed
