@@ -8,7 +8,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.cuda.sparse_launching import kernel, launch, warps
+from harness.plugins.methods.cuda.sparse_launching import BLOCK, kernel, launch, warps
 
 MOST_NUMBERS = 2**15
 """Longest row that the registers of one program hold."""
@@ -52,19 +52,46 @@ def among_largest(key: tl.tensor, k: tl.tensor, BITS: tl.constexpr) -> tl.tensor
 
 
 @kernel
-def _largest(
-    x: tl.tensor, starts: tl.tensor, places: tl.tensor, m: tl.tensor, BITS: tl.constexpr, M: tl.constexpr
-) -> None:
-    row = tl.program_id(0).to(tl.int64)
+def kth_of_row(row: tl.tensor, m: tl.tensor, k: tl.tensor, BITS: tl.constexpr, M: tl.constexpr) -> tl.tensor:
+    """The key of the k-th largest of m numbers in memory."""
     column = tl.arange(0, M)
     inside = column < m
-    key = ordered(tl.load(x + row * m + column, mask=inside, other=0.0), BITS)
-    key = tl.where(inside, key, -(1 << BITS))  # below all numbers
+    key = ordered(tl.load(row + column, mask=inside, other=0.0), BITS)
+    return kth_largest(tl.where(inside, key, -(1 << BITS)), k, BITS)  # below all numbers
+
+
+@kernel
+def _largest(
+    x: tl.tensor,
+    starts: tl.tensor,
+    places: tl.tensor,
+    m: tl.tensor,
+    BITS: tl.constexpr,
+    M: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
     first = tl.load(starts + row)
     k = (tl.load(starts + row + 1) - first).to(tl.int32)
-    chosen = among_largest(key, k, BITS)
-    rank = tl.cumsum(chosen.to(tl.int32), 0) - 1
-    tl.store(places + first + rank, column.to(tl.int64), mask=chosen)
+    last = kth_of_row(x + row * m, m, k, BITS, M)
+    n_above = 0
+    for start in range(0, m, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        inside = column < m
+        key = ordered(tl.load(x + row * m + column, mask=inside, other=0.0), BITS)
+        n_above += tl.sum((inside & (key > last)).to(tl.int32), 0)
+    n_missing = k - n_above
+    n = 0
+    for start in range(0, m, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        inside = column < m
+        key = ordered(tl.load(x + row * m + column, mask=inside, other=0.0), BITS)
+        equal = (inside & (key == last)).to(tl.int32)
+        chosen = (inside & (key > last)) | ((equal > 0) & (tl.cumsum(equal, 0) <= n_missing))
+        rank = n + tl.cumsum(chosen.to(tl.int32), 0) - 1
+        tl.store(places + first + rank, column.to(tl.int64), mask=chosen)
+        n_missing -= tl.sum(equal, 0)
+        n += tl.sum(chosen.to(tl.int32), 0)
 
 
 @kernel
@@ -105,7 +132,7 @@ def largest_places_of_each(x: Float[Tensor, "b m"], n_kept: Int[Tensor, " b"]) -
 def _largest_places(x: Float[Tensor, "b m"], starts: Int[Tensor, " b+1"], n: int) -> Int[Tensor, " n"]:
     places = torch.empty(n, dtype=torch.long, device=x.device)
     size = triton.next_power_of_2(x.shape[1])
-    constants = {"BITS": BITS[x.dtype], "M": size, "num_warps": warps(size)}
+    constants = {"BITS": BITS[x.dtype], "M": size, "BLOCK": min(size, BLOCK), "num_warps": warps(size)}
     launch(_largest, (len(x),), x, starts, places, x.shape[1], **constants)
     return places
 

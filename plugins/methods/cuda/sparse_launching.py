@@ -10,6 +10,8 @@ import triton
 
 _COLUMN_BLOCKS = 256, 128, 64, 32, 16
 _MOST_PADDING = 1 / 8
+BLOCK = 2048
+"""Numbers of a row that are put into order at once, so that registers are left for more programs at a time."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -14,8 +14,8 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.cuda.sparse_largest import kth_largest, ordered
-from harness.plugins.methods.cuda.sparse_launching import column_block, kernel, launch, warps
+from harness.plugins.methods.cuda.sparse_largest import kth_of_row, ordered
+from harness.plugins.methods.cuda.sparse_launching import BLOCK, column_block, kernel, launch, warps
 from harness.plugins.methods.rounding import RELATIVE
 
 _TILE = 2048
@@ -59,38 +59,69 @@ def _round(
 
 
 @kernel
+def _limits(
+    pre: tl.tensor,
+    growths: tl.tensor,
+    norm: tl.tensor,
+    offset: tl.tensor,
+    last: tl.tensor,
+    start: tl.tensor,
+    m: tl.tensor,
+    RELATIVE: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> tl.tensor:
+    """What some pre-activations of a row in float32 are at least and at most, and whether the key of each is no less
+    than the last of the k largest.
+    """
+    column = start + tl.arange(0, BLOCK)
+    inside = column < m
+    rough = tl.load(pre + column, mask=inside, other=0.0)
+    number = rough.to(tl.float32)
+    bound = norm * tl.load(growths + column, mask=inside, other=0.0) + offset + RELATIVE * tl.abs(number)
+    return number - bound, number + bound, inside & (ordered(rough, 15) >= last)
+
+
+@kernel
 def _candidates(
     pre: tl.tensor,
     norms: tl.tensor,
     growths: tl.tensor,
     constant: tl.tensor,
     candidates: tl.tensor,
+    uppers: tl.tensor,
     counts: tl.tensor,
-    cuts: tl.tensor,
     m: tl.tensor,
     k: tl.tensor,
     most: tl.tensor,
     RELATIVE: tl.constexpr,
     M: tl.constexpr,
+    BLOCK: tl.constexpr,
 ) -> None:
-    """The latents of one row that may be among its k largest, in ascending order."""
+    """The latents of one row that may be among its k largest, in ascending order, and what they are at most; infinity
+    for the k largest in bfloat16 and for what has no bound.
+    """
     row = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, M)
-    inside = column < m
-    rough = tl.load(pre + row * m + column, mask=inside, other=0.0)
-    key = tl.where(inside, ordered(rough, 15), -(1 << 15))
-    is_top = key >= kth_largest(key, k, 15)
-    number = rough.to(tl.float32)
-    growth = tl.load(growths + column, mask=inside, other=0.0)
-    bound = tl.load(norms + row) * growth + tl.load(constant) + RELATIVE * tl.abs(number)
-    low = number - bound
+    last = kth_of_row(pre + row * m, m, k, 15, M)
+    norm = tl.load(norms + row)
+    offset = tl.load(constant)
+    lowest = tl.full([BLOCK], float("inf"), tl.float32)
+    for start in range(0, m, BLOCK):
+        lower, upper, is_top = _limits(pre + row * m, growths, norm, offset, last, start, m, RELATIVE, BLOCK)
+        lowest = tl.minimum(lowest, tl.where(is_top & (lower == lower), lower, float("inf")))
     # The k-th largest in float32 is no smaller. What is NaN counts as the largest, and compares as nothing.
-    least = tl.min(tl.where(is_top & (low == low), low, float("inf")), 0)
-    may_be = inside & ((number + bound < least) == 0)
-    rank = tl.cumsum(may_be.to(tl.int32), 0) - 1
-    tl.store(candidates + row * most + rank, column, mask=may_be & (rank < most))
-    tl.store(counts + row, tl.sum(may_be.to(tl.int32), 0))
-    tl.store(cuts + row, tl.min(tl.where(is_top & (number == number), number, float("inf")), 0))
+    least = tl.min(lowest, 0)
+    n = 0
+    for start in range(0, m, BLOCK):
+        lower, upper, is_top = _limits(pre + row * m, growths, norm, offset, last, start, m, RELATIVE, BLOCK)
+        column = start + tl.arange(0, BLOCK)
+        may_be = (column < m) & ((upper < least) == 0)
+        place = n + tl.cumsum(may_be.to(tl.int32), 0) - 1
+        is_kept = may_be & (place < most)
+        tl.store(candidates + row * most + place, column, mask=is_kept)
+        upper = tl.where(is_top | (upper != upper), float("inf"), upper)
+        tl.store(uppers + row * most + place, upper, mask=is_kept)
+        n += tl.sum(may_be.to(tl.int32), 0)
+    tl.store(counts + row, n)
 
 
 @kernel
@@ -119,18 +150,12 @@ def _refine(
     y: tl.tensor,
     encoder: tl.tensor,
     bias: tl.tensor,
-    pre: tl.tensor,
-    norms: tl.tensor,
-    growths: tl.tensor,
-    constant: tl.tensor,
     candidates: tl.tensor,
+    uppers: tl.tensor,
     counts: tl.tensor,
-    cuts: tl.tensor,
     values: tl.tensor,
-    m: tl.tensor,
     d: tl.tensor,
     most: tl.tensor,
-    RELATIVE: tl.constexpr,
     N: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
@@ -139,33 +164,27 @@ def _refine(
     """
     row = tl.program_id(0).to(tl.int64)
     n = tl.minimum(tl.load(counts + row), most)
-    cut = tl.load(cuts + row)
-    norm = tl.load(norms + row)
-    offset = tl.load(constant)
     least = tl.full([N], float("inf"), tl.float32)
     for start in range(0, n, N):
-        place = start + tl.arange(0, N)
-        within = place < n
-        latent = tl.load(candidates + row * most + place, mask=within, other=0).to(tl.int64)
-        number = tl.load(pre + row * m + latent, mask=within, other=float("-inf")).to(tl.float32)
-        wanted = within & ((number < cut) == 0)
+        place = row * most + start + tl.arange(0, N)
+        within = start + tl.arange(0, N) < n
+        latent = tl.load(candidates + place, mask=within, other=0).to(tl.int64)
+        wanted = within & (tl.load(uppers + place, mask=within, other=0.0) == float("inf"))
         value = _dots(y + row * d, encoder, latent, wanted, d, N, COLUMNS) + tl.load(bias + latent)
-        tl.store(values + row * most + place, value, mask=wanted)
+        tl.store(values + place, value, mask=wanted)
         least = tl.minimum(least, tl.where(wanted & (value == value), value, float("inf")))
     floor = tl.min(least, 0)
     for start in range(0, n, N):
-        place = start + tl.arange(0, N)
-        within = place < n
-        latent = tl.load(candidates + row * most + place, mask=within, other=0).to(tl.int64)
-        number = tl.load(pre + row * m + latent, mask=within, other=float("-inf")).to(tl.float32)
-        bound = norm * tl.load(growths + latent) + offset + RELATIVE * tl.abs(number)
-        other = within & (number < cut)
-        wanted = other & (number + bound >= floor)
+        place = row * most + start + tl.arange(0, N)
+        within = start + tl.arange(0, N) < n
+        upper = tl.load(uppers + place, mask=within, other=float("inf"))
+        wanted = (upper < float("inf")) & (upper >= floor)
+        value = tl.full([N], float("-inf"), tl.float32)
         if tl.sum(wanted.to(tl.int32), 0) > 0:
-            value = _dots(y + row * d, encoder, latent, wanted, d, N, COLUMNS) + tl.load(bias + latent)
-            tl.store(values + row * most + place, tl.where(wanted, value, float("-inf")), mask=other)
-        else:
-            tl.store(values + row * most + place, tl.full([N], float("-inf"), tl.float32), mask=other)
+            latent = tl.load(candidates + place, mask=within, other=0).to(tl.int64)
+            dots = _dots(y + row * d, encoder, latent, wanted, d, N, COLUMNS) + tl.load(bias + latent)
+            value = tl.where(wanted, dots, value)
+        tl.store(values + place, value, mask=upper < float("inf"))
 
 
 @kernel
@@ -216,13 +235,12 @@ def candidates_in_float32(
     (b, m), d = pre.shape, y.shape[1]
     candidates = torch.empty(b, min(most, m), dtype=torch.int32, device=y.device)
     counts = torch.empty(b, dtype=torch.int32, device=y.device)
-    cuts, values = y.new_empty(b), y.new_empty(candidates.shape)
+    uppers, values = y.new_empty(candidates.shape), y.new_empty(candidates.shape)
     size, columns, most = triton.next_power_of_2(m), column_block(d), candidates.shape[1]
-    constants = {"RELATIVE": SAFE_RELATIVE, "M": size, "num_warps": warps(size)}
-    launch(_candidates, (b,), pre, *bound, candidates, counts, cuts, m, k, most, **constants)
-    found = candidates, counts, cuts, values
-    constants = {"RELATIVE": SAFE_RELATIVE, "N": _TILE // columns, "COLUMNS": columns}
-    launch(_refine, (b,), y, encoder, bias, pre, *bound, *found, m, d, most, **constants)
+    constants = {"RELATIVE": SAFE_RELATIVE, "M": size, "BLOCK": min(size, BLOCK), "num_warps": warps(size)}
+    launch(_candidates, (b,), pre, *bound, candidates, uppers, counts, m, k, most, **constants)
+    constants = {"N": _TILE // columns, "COLUMNS": columns}
+    launch(_refine, (b,), y, encoder, bias, candidates, uppers, counts, values, d, most, **constants)
     return candidates, counts, values
 
 

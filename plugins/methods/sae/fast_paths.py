@@ -81,7 +81,7 @@ class Support(harness.Support):
 
     @functools.cached_property
     def _row_limits(self) -> Int[Tensor, " b+1"]:
-        """Where each row begins and, one further, ends."""
+        """The place where each row begins and, one further, ends."""
         return torch.searchsorted(self.rows, torch.arange(self.n_rows + 1, device=self.rows.device))
 
     @functools.cached_property
