@@ -18,7 +18,9 @@ from harness.plugins.methods.sae import fast_paths
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.bfloat16]
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of numpy, where NaN is interpreted
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning:triton"
+)  # of numpy, where it interprets NaN and infinity
 
 
 def on_card(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -94,7 +96,7 @@ def test_the_largest_are_those_of_a_sort(m: int, k: int, dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 200), st.integers(1, 40), st.integers(1, 5))
 def test_ties_zeros_and_negative_numbers(dtype: torch.dtype, seed: int, m: int, k: int, n_values: int) -> None:
     x = torch.randint(-n_values, n_values, (2, m), generator=torch.Generator().manual_seed(seed)).to(dtype)

@@ -1,8 +1,10 @@
-"""Loops compiled for a CPU have one door for SAEs, and say behind it what the plain forms say."""
+"""Loops for a CPU and kernels of a card have one door for SAEs, and say behind it what the plain forms say."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,24 @@ def imported(path: Path) -> set[str]:
     return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
 
 
-def test_two_modules_alone_say_when_compiled_loops_are_used() -> None:
-    outside = [path for path in METHODS.rglob("*.py") if path.parent.name != "cpu"]
-    users = {path.name for path in outside if any(".methods.cpu." in f"{name}." for name in imported(path))}
-    assert users == {"fast_paths.py", "matching_pursuit.py"}
+@pytest.mark.parametrize("folder", ["cpu", "cuda"])
+def test_two_modules_alone_say_when_compiled_loops_are_used(folder: str) -> None:
+    outside = [path for path in METHODS.rglob("*.py") if path.parent.name != folder]
+    users = {path.name for path in outside if any(f".methods.{folder}." in f"{name}." for name in imported(path))}
+    assert "fast_paths.py" in users and users <= {"fast_paths.py", "matching_pursuit.py"}
+
+
+def test_nothing_is_compiled_for_a_device_without_rows() -> None:
+    code = """
+import sys, torch
+from harness.plugins.methods.sae import fast_paths, gated, jumprelu, matryoshka, pretrained, relu, stacked, untrained
+def loaded(device):
+    fast_paths.prepare(torch.empty(2, 2, device=device))
+    return {name.split(".")[3] for name in sys.modules if name.startswith("harness.plugins.methods.c")}
+assert loaded("meta") == set() and "numba" not in sys.modules
+assert loaded("cpu") == {"cpu"}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def drawn(dtype: torch.dtype = torch.float32) -> tuple[Tensor, harness.SAEWeights]:
