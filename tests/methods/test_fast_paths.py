@@ -35,7 +35,7 @@ import sys, torch
 from harness.plugins.methods.sae import fast_paths, gated, jumprelu, matryoshka, pretrained, relu, stacked, untrained
 def loaded(device):
     fast_paths.prepare(torch.empty(2, 2, device=device))
-    return {name.split(".")[3] for name in sys.modules if name.startswith("harness.plugins.methods.c")}
+    return {name.split(".")[3] for name in sys.modules if name.startswith("harness.plugins.methods.")} & {"cpu", "cuda"}
 assert loaded("meta") == set() and "numba" not in sys.modules
 assert loaded("cpu") == {"cpu"}
 """

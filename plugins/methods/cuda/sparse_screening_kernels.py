@@ -70,8 +70,8 @@ def _limits(
     RELATIVE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> tl.tensor:
-    """What some pre-activations of a row in float32 are at least and at most, and whether the key of each is no less
-    than the last of the k largest.
+    """The least and the most that some pre-activations of a row can be in float32, and whether each is among the k
+    largest in bfloat16.
     """
     column = start + tl.arange(0, BLOCK)
     inside = column < m
