@@ -234,3 +234,8 @@ def test_where_it_does_not_pay() -> None:
     large = torch.empty(9216, 576, device="meta")
     assert sparse_screening.pays(large) and not sparse_screening.pays(large[:100])
     assert not sparse_screening.pays(torch.empty(2**16, 576, device="meta"))  # longer than what registers hold
+
+
+def test_rows_longer_than_what_is_put_into_order_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_screening_kernels, "BLOCK", 32)
+    check_largest(Screen.of(*drawn(b=4)), 20)

@@ -127,3 +127,10 @@ def test_what_is_kept_is_in_the_order_in_which_it_came() -> None:
     counts = torch.tensor([5, 2], dtype=torch.int32)
     kept, of = sparse_largest.keep_largest(*on_card(values, labels.int(), counts), 2)
     assert kept.tolist() == [[3, 9], [5, 4]] and of.tolist() == [[9, 6], [1, 2]]
+
+
+@pytest.mark.parametrize("n_values", [2, 50])
+def test_rows_longer_than_what_is_put_into_order_at_once(n_values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_largest, "BLOCK", 32)
+    x = torch.randint(n_values, (3, 150), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(sparse_largest.largest_places(x.to(DEVICE), 90).cpu(), in_order(x, 90))
