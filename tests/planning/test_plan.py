@@ -459,7 +459,6 @@ def test_a_site_too_deep_is_skipped_with_all_that_rests_on_it(tmp_path: Path) ->
     [
         ({"max_norm_multiple": float("inf")}, "max_norm_multiple: inf is no finite number"),
         ({"max_disk_gb": float("nan")}, "max_disk_gb: nan is no finite number"),
-        ({"device": "gpu"}, "device is 'gpu'; give auto, cpu, cuda, cuda:1 or mps"),
     ],
 )
 def test_values_that_a_run_would_trip_over_are_refused_by_the_plan(

@@ -11,7 +11,12 @@ import torch
 
 def runs_kernels(device: torch.device) -> bool:
     """True for NVIDIA cards from Ampere on, where Triton is installed and starts; on others it was never tried."""
-    if device.type != "cuda" or torch.version.hip is not None or find_spec("triton") is None:
+    return device.type == "cuda" and _has_kernels(device)
+
+
+@functools.cache  # asked at every step
+def _has_kernels(device: torch.device) -> bool:
+    if torch.version.hip is not None or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0) and _triton_starts()
 

@@ -18,12 +18,12 @@ def kernel(*changing: str) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def launch(function: Any, n_programs: int, *arguments: Any, **constants: int) -> None:
-    """Run so many programs of a kernel on the device of its first argument."""
-    if n_programs:
+def launch(function: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    """Run a grid of programs of a kernel on the device of its first argument; nothing where the grid is empty."""
+    if all(grid):
         with torch.cuda.device_of(arguments[0]):
             # A product and a sum may round once together: said here, as Triton's own choice differs between versions.
-            function[(n_programs,)](*arguments, enable_fp_fusion=True, **constants)
+            function[grid](*arguments, enable_fp_fusion=True, **constants)
 
 
 def block(n: int, least: int = 64) -> int:

@@ -47,7 +47,7 @@ def pursue(
     is_open = torch.empty(len(unit), dtype=torch.int8, device=unit.device)
     launch(
         pursuit_kernels.pursue,
-        len(unit),
+        (len(unit),),
         *(unit, correlations, atoms, gram, rows.values, rows.indices, rows.error, is_open),
         *(m, d, k, correlations.stride(0), atoms.stride(0), gram.stride(0), *limits),
         m_block=m_block,
@@ -73,7 +73,7 @@ def judge(
     m_block = block(places.stop, _LEAST_ATOMS)
     launch(
         pursuit_kernels.judge,
-        1,
+        (1,),
         *(atoms, gram, is_above, places.start, len(places), atoms.shape[1], k, atoms.stride(0), gram.stride(0)),
         *limits,
         m_block=m_block,

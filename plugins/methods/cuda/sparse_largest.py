@@ -8,7 +8,8 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.cuda.sparse_launching import BLOCK, kernel, launch, warps
+from harness.plugins.methods.cuda.compilation import kernel, launch
+from harness.plugins.methods.cuda.sparse_pieces import BLOCK, warps
 
 MOST_NUMBERS = 2**15
 """Longest row that the registers of one program hold."""
@@ -16,7 +17,7 @@ BITS = {torch.float32: 31, torch.bfloat16: 15}
 """The bits of a number besides its sign."""
 
 
-@kernel
+@kernel()
 def ordered(numbers: tl.tensor, BITS: tl.constexpr) -> tl.tensor:
     """Integers in the order of the numbers: NaN is the largest, and the two zeros are equal."""
     MOST: tl.constexpr = (1 << BITS) - 1
@@ -30,7 +31,7 @@ def ordered(numbers: tl.tensor, BITS: tl.constexpr) -> tl.tensor:
     return tl.where((bits & MOST) > INFINITY, MOST, key)
 
 
-@kernel
+@kernel()
 def kth_largest(key: tl.tensor, k: tl.tensor, BITS: tl.constexpr) -> tl.tensor:
     """The k-th largest of the keys."""
     least = tl.where(tl.sum((key >= 0).to(tl.int32), 0) >= k, 0, -(1 << BITS))
@@ -41,7 +42,7 @@ def kth_largest(key: tl.tensor, k: tl.tensor, BITS: tl.constexpr) -> tl.tensor:
     return least
 
 
-@kernel
+@kernel()
 def among_largest(key: tl.tensor, k: tl.tensor, BITS: tl.constexpr) -> tl.tensor:
     """True for the k largest keys; of equal ones the first count as larger."""
     least = kth_largest(key, k, BITS)
@@ -51,7 +52,7 @@ def among_largest(key: tl.tensor, k: tl.tensor, BITS: tl.constexpr) -> tl.tensor
     return above | (equal & (tl.cumsum(equal.to(tl.int32), 0) <= n_missing))
 
 
-@kernel
+@kernel()
 def kth_of_row(row: tl.tensor, m: tl.tensor, k: tl.tensor, BITS: tl.constexpr, M: tl.constexpr) -> tl.tensor:
     """The key of the k-th largest of m numbers in memory."""
     column = tl.arange(0, M)
@@ -60,7 +61,7 @@ def kth_of_row(row: tl.tensor, m: tl.tensor, k: tl.tensor, BITS: tl.constexpr, M
     return kth_largest(tl.where(inside, key, -(1 << BITS)), k, BITS)  # below all numbers
 
 
-@kernel
+@kernel()
 def _largest(
     x: tl.tensor,
     starts: tl.tensor,
@@ -94,7 +95,7 @@ def _largest(
         n += tl.sum(chosen.to(tl.int32), 0)
 
 
-@kernel
+@kernel()
 def _keep(
     values: tl.tensor,
     labels: tl.tensor,

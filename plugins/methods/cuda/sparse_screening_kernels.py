@@ -14,8 +14,9 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.plugins.methods.cuda.compilation import kernel, launch
 from harness.plugins.methods.cuda.sparse_largest import kth_of_row, ordered
-from harness.plugins.methods.cuda.sparse_launching import BLOCK, column_block, kernel, launch, warps
+from harness.plugins.methods.cuda.sparse_pieces import BLOCK, column_block, warps
 from harness.plugins.methods.rounding import RELATIVE
 
 _TILE = 2048
@@ -31,7 +32,7 @@ class Bound(NamedTuple):
     constant: Float[Tensor, ""]
 
 
-@kernel
+@kernel()
 def _round(
     x: tl.tensor,
     half: tl.tensor,
@@ -58,7 +59,7 @@ def _round(
     tl.store(lost + row, tl.sqrt(tl.sum(lost_squares, 1)), mask=row < n)
 
 
-@kernel
+@kernel()
 def _limits(
     pre: tl.tensor,
     growths: tl.tensor,
@@ -81,7 +82,7 @@ def _limits(
     return number - bound, number + bound, inside & (ordered(rough, 15) >= last)
 
 
-@kernel
+@kernel()
 def _candidates(
     pre: tl.tensor,
     norms: tl.tensor,
@@ -124,7 +125,7 @@ def _candidates(
     tl.store(counts + row, n)
 
 
-@kernel
+@kernel()
 def _dots(
     y: tl.tensor,
     encoder: tl.tensor,
@@ -145,7 +146,7 @@ def _dots(
     return tl.sum(total, 1)
 
 
-@kernel
+@kernel()
 def _refine(
     y: tl.tensor,
     encoder: tl.tensor,
@@ -187,7 +188,7 @@ def _refine(
         tl.store(values + place, value, mask=upper < float("inf"))
 
 
-@kernel
+@kernel()
 def _mark(
     pre: tl.tensor,
     norms: tl.tensor,

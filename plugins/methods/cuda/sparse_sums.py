@@ -11,13 +11,14 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.plugins.methods.cuda.sparse_launching import column_block, kernel, launch
+from harness.plugins.methods.cuda.compilation import kernel, launch
+from harness.plugins.methods.cuda.sparse_pieces import column_block
 
 _TILE = 2048
 """Numbers that a program holds at once: several loads of 16 bytes for each thread, under way together."""
 
 
-@kernel
+@kernel()
 def _weighted_sums(
     table: tl.tensor,
     which: tl.tensor,
@@ -47,7 +48,7 @@ def _weighted_sums(
     tl.store(sums + group * d + column, tl.sum(total, 0), mask=inside)
 
 
-@kernel
+@kernel()
 def _totals(values: tl.tensor, starts: tl.tensor, sums: tl.tensor, BLOCK: tl.constexpr) -> None:
     group = tl.program_id(0).to(tl.int64)
     first = tl.load(starts + group)
@@ -59,7 +60,7 @@ def _totals(values: tl.tensor, starts: tl.tensor, sums: tl.tensor, BLOCK: tl.con
     tl.store(sums + group, tl.sum(total, 0))
 
 
-@kernel
+@kernel()
 def _products(
     x: tl.tensor,
     table: tl.tensor,

@@ -44,7 +44,7 @@ def split_products(x: Float[Tensor, "n d"], atoms: Float[Tensor, "m d"]) -> Floa
     n_tiles = triton.cdiv(n, _TILE) * triton.cdiv(m, _TILE)
     launch(
         _multiply,
-        n_tiles,
+        (n_tiles,),
         *(*_halves(x), *_halves(atoms), out, n, m, d, _SCALE**-2),
         tile=_TILE,
         depth=_DEPTH,

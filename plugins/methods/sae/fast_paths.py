@@ -9,7 +9,6 @@ are tensors that it takes.
 from __future__ import annotations
 
 import functools
-from importlib.util import find_spec
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -17,11 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
+from harness.plugins.methods.cuda.availability import runs_kernels
 
 _LEAST_SCREENED_ROWS = 128
 _GUESS = 0.8
-_LEAST_CAPABILITY = 8, 0
-"""The compute capability from which on cards multiply in bfloat16."""
 _BITS_16 = torch.float32, torch.bfloat16
 
 
@@ -30,16 +28,7 @@ def form(*tensors: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -
     if not all(x.dtype in dtypes and x.is_contiguous() and not x.requires_grad for x in tensors):
         return "torch"
     device = tensors[0].device
-    return "cpu" if device.type == "cpu" else "cuda" if _has_kernels(device) else "torch"
-
-
-@functools.cache
-def _has_kernels(device: torch.device) -> bool:
-    """True for a card of NVIDIA's that is new enough, where Triton is installed."""
-    is_nvidia = device.type == "cuda" and torch.version.cuda is not None
-    return (
-        is_nvidia and find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY
-    )
+    return "cpu" if device.type == "cpu" else "cuda" if runs_kernels(device) else "torch"
 
 
 def prepare(x: Tensor) -> None:
