@@ -59,7 +59,7 @@ def _shape(config: ModelConfig) -> dict[str, int]:
 
 
 METRICS = (
-    Metric("explained_variance", "explained variance", "how much", True, ".4f", "quality"),
+    Metric("explained_variance", "explained variance", "how much", True, ".4f", "quality", highest=1),
     Metric("l0", "L0", "with how many", None, ".1f", "sparsity"),
     Metric("cosine_error", "1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}cos", "in which direction", False, ".4f", "compared"),
     Metric("ce_increase", "CE increase (nats)", "what it costs", False, ".3f", "effect"),

@@ -74,6 +74,27 @@ def test_the_value_is_weighted_by_stratum_and_undefined_units_are_only_counted()
     assert all(pd.isna(line[name]) for name in nothing)
 
 
+def test_strata_are_told_apart_and_seeds_too() -> None:
+    generator = np.random.default_rng(1)
+    strata = {"density_1": (10.0, 0.2), "density_2": (20.0, 0.5), "density_3": (5.0, 0.8)}
+    units, seeds = [], []
+    for seed in (3, 4):
+        own = [(w, m + 0.05 * generator.standard_normal(6)) for w, m in strata.values()]
+        seeds.append([np.stack([np.full(6, w), np.ones(6), values]) for w, values in own])
+        for name, (w, values) in zip(strata, own, strict=True):
+            units += [
+                {**row, "seed": seed}
+                for i, value in enumerate(values)
+                for row in _unit("judge", i + 10 * len(name), value, stratum=name, weight=w)
+            ]
+    generator.shuffle(units)
+    (line,) = interpretability(_table(*units), []).to_dict("records")
+    known = replicates(seeds, (0.0, 1.0))
+    assert known is not None and line["n_seeds"] == 2 and line["n_latents"] == 36
+    assert line["value"] == pytest.approx(known.value)
+    assert (line["low"], line["high"]) == pytest.approx(interval(known))
+
+
 def test_a_metric_with_an_end_but_no_chance_has_a_line_of_its_own() -> None:
     """With an interval that ends there, and next to it the main metric's line as it was."""
     generator = np.random.default_rng(0)

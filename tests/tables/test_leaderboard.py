@@ -29,7 +29,7 @@ EXPLAINED = {1: 0.6, 2: 0.7, 3: 0.6, 4: 0.5}
 
 
 def _board(
-    tmp_path: Path, seeds: list[int], skip: Any = lambda cell: False, **changes: Any
+    tmp_path: Path, seeds: list[int], skip: Any = lambda cell: False, step: float = 0.0, **changes: Any
 ) -> tuple[Plan, pd.DataFrame]:
     methods = [{"method": "atomic", "k": [1, 2, 3, 4]}]
     raw = raw_suite(tmp_path, methods=methods, seeds=seeds, similarities=[], **changes)
@@ -43,7 +43,7 @@ def _board(
             rows = [cost("fit_seconds", 2.0 + cell.columns["seed"], 100)]
         if cell.kind == "evaluation":
             k = cell.work["evaluation"] and int(plan.cells[cell.work["fit"]].work["method"]["params"]["k"])
-            explained = EXPLAINED[k] + 0.001 * generator.standard_normal(N_DOCUMENTS)
+            explained = EXPLAINED[k] + step * cell.columns["seed"] + 0.001 * generator.standard_normal(N_DOCUMENTS)
             sums = {"numerator": explained.tolist(), "denominator": [1.0] * N_DOCUMENTS}
             value = None if skip(cell) else float(explained.mean())
             measured = row("quality", "explained_variance", value, 100, True, "why" if skip(cell) else None)
@@ -69,6 +69,12 @@ def test_the_names_of_its_own_columns_are_taken(tmp_path: Path) -> None:
 
 def _ks(board: pd.DataFrame) -> list[int]:
     return [int(config.split('"k":')[1].split(",")[0]) for config in board["method_config"]]
+
+
+def test_an_interval_ends_where_the_metric_says(tmp_path: Path) -> None:
+    """Two seeds that differ by .2 say that it may be anything, but not above the declared 1."""
+    _, board = _board(tmp_path, [0, 1], step=0.2)
+    assert (board["explained_variance_high"] == 1).all() and (board["explained_variance_low"] < 0).all()
 
 
 def test_methods_are_ranked_where_their_l0_is_equal(tmp_path: Path) -> None:
