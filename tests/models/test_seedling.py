@@ -107,6 +107,9 @@ def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
 ) -> None:
     code = (
         "import time\n"
+        "import torch\n"
+        # More threads than cores have to be asked for here too: products in a library of torch's take no more unasked.
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
         "from harness.plugins.models import SeedlingConfig, pretraining, seedling\n"
         "pretraining.SECONDS_BETWEEN_STATES = 0\n"
         "take_step = pretraining.Pretraining._take_step\n"
