@@ -3,7 +3,8 @@
 Rows of both are about one thing where all columns agree that say what was measured. The suite's name, the cell and
 what a run adds are none of these, so results from other machines, devices and versions may be compared. A row is equal
 if its status, reason, value and all that stands beside it are, to the last bit. Left out are `created_at`, `git_sha`,
-`device`, `harness_version`, the path of the log, and the values of seconds and bytes, which no two runs share.
+`device`, `harness_version`, the path of the log, and the values of seconds and bytes, which no two runs share; and the
+table of verdicts on single windows, which scores are made of.
 """
 
 from __future__ import annotations
@@ -89,10 +90,12 @@ def _compared(name: str, a: pd.DataFrame, b: pd.DataFrame) -> TableDifference:
     rows_a, rows_b = _rows(a), _rows(b)
     both = [key for key in rows_a if key in rows_b]
     different = [found for key in both if (found := _difference(key, rows_a[key], rows_b[key]))]
-    only_a, only_b = (
-        [Difference(_what(key), "", own[key].get("value"), None) for key in own if key not in other]
-        for own, other in ((rows_a, rows_b), (rows_b, rows_a))
-    )
+    only_a = [
+        Difference(_what(key), "", found.get("value"), None) for key, found in rows_a.items() if key not in rows_b
+    ]
+    only_b = [
+        Difference(_what(key), "", None, found.get("value")) for key, found in rows_b.items() if key not in rows_a
+    ]
     return TableDifference(name, len(both), only_a, only_b, sorted(different, key=lambda found: -found.relative))
 
 

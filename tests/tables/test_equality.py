@@ -91,6 +91,12 @@ def test_rows_tables_and_repeats_of_one_side_are_found(written: Callable[..., Pa
     assert (more.n_rows, len(more.only_a)) == (0, 1)
 
 
+def test_a_row_of_one_side_has_its_value_on_that_side(written: Callable[..., Path]) -> None:
+    a, b = written("a", quality=ROWS[:1]), written("b", quality=ROWS[1:2])
+    (table,) = compare(a, b)
+    assert [(one.a, one.b) for one in (*table.only_a, *table.only_b)] == [(4.0, None), (None, 0.1 + 0.2)]
+
+
 def test_the_farthest_apart_comes_first(written: Callable[..., Path]) -> None:
     changed = [{**row, "value": value} for row, value in zip(ROWS, (4.4, 0.6, None), strict=True)]
     (table,) = compare(written("a", quality=ROWS), written("b", quality=changed))
