@@ -1,13 +1,13 @@
 """Singular values of many matrices at once, by the eigenvalues of their Gram matrices: the quick way on a card.
 
-There a matrix of 576 columns takes some 40 ms by itself, whatever else waits. Here matrices wait until the first of
-their values is asked for, and all of them are computed together, those of near sizes filled up with zeros to one.
+One matrix leaves most of a card idle. Here matrices wait until the first of their values is asked for, and all of them
+are computed together, those of near sizes filled up with zeros to one.
 
     σ_i(M)² = λ_i(MᵀM), each off by up to δ = η λ₁:   |σ_i − √λ_i| ≤ min(√δ, δ/√λ_i)
 
-η was 6e-15 at most (up to 576 columns; spectra that are flat, fall as 1/i or over 12 orders, or end early; one value
-that is 1,000 times the others) and is taken as 3e-14. So sums of values that are within √η of the largest have all
-digits that anybody reads; where a metric finds the error too large, it takes the values of the matrix itself.
+η was 6e-15 at most on a CPU (up to 576 columns; spectra that are flat, fall as 1/i or over 12 orders, or end early; one
+value that is 1,000 times the others) and is taken as 3e-14. So sums of values that are within √η of the largest have
+all digits that anybody reads; where a metric finds the error too large, it takes the values of the matrix itself.
 """
 
 from __future__ import annotations

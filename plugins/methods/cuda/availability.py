@@ -30,9 +30,9 @@ def _triton_starts() -> bool:
         driver.active.get_current_target()
     except Exception as error:  # of many kinds, and each of them means that no kernel would run
         warnings.warn(
-            f"what has kernels for the GPU runs many times slower without them, as Triton does not start ({error}). It "
-            "needs a C compiler (gcc, or CC), Python's headers (python3-dev) and a folder that can be written "
-            "(TRITON_CACHE_DIR).",
+            "what has kernels for the GPU runs without them, step by step in torch, as Triton does not start "
+            f"({error}). It needs a C compiler (gcc, or CC), Python's headers (python3-dev) and a folder that "
+            "can be written (TRITON_CACHE_DIR).",
             RuntimeWarning,
             stacklevel=2,
         )
