@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +36,7 @@ class TerminalDisplay:
 
     def __enter__(self) -> TerminalDisplay:
         self.progress.start()
-        self.inner = self.progress.add_task("", total=None, visible=False)
+        self.inner: dict[str, TaskID] = {}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,7 +53,7 @@ class TerminalDisplay:
     def event(self, event: dict[str, Any], cell: Cell | None) -> None:
         if event["event"] == "progress":
             self.progress.update(
-                self.inner,
+                self._bar(event.get("agent", "")),
                 description=visible(event["text"]),
                 completed=event["done"],
                 total=event["total"],
@@ -66,12 +66,18 @@ class TerminalDisplay:
         if event["event"] != "cell" or cell is None:
             return
         self.counts[event["status"]] += 1
-        self.progress.update(self.inner, visible=False)
+        self.progress.update(self._bar(event.get("agent", "")), visible=False)
         self.progress.update(self.outer, advance=1)
         if event["status"] == "done" and self.console.is_terminal:
             return
         reason = f": {event['error']}" if event["error"] else ""
         self.say(f"[{self.counts.total()}/{self.n_cells}] {event['status']} {cell.label}{reason}")
+
+    def _bar(self, agent: str) -> TaskID:
+        """The bar for the work inside of one worker."""
+        if agent not in self.inner:
+            self.inner[agent] = self.progress.add_task("", total=None, visible=False)
+        return self.inner[agent]
 
 
 def table(

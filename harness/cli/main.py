@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.cli import authoring, catalog, comparison, verbs
 from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
+from harness.cli.signals import Ended
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.version import __version__
 
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted; what is done stays done, run again to go on")
         return INTERRUPTED
+    except Ended as ended:
+        complain(f"ended by {ended}; what is done stays done, and it goes on with the same command")
+        return ended.by_signal()
 
 
 _VERBS = {
@@ -48,6 +52,10 @@ _VERBS = {
     "show": (catalog.show_verb, "one plugin's parameters: harness show KIND/NAME [--json]"),
     "plan": (verbs.plan_verb, "what a run would do: harness plan suite=NAME [key=value ...] [--json]"),
     "run": (verbs.run_verb, "run a suite, or what is left of it: harness run suite=NAME [key=value ...]"),
+    "work": (
+        verbs.work_verb,
+        "do jobs of a suite beside others that share its folders, until nothing is left: harness work suite=NAME",
+    ),
     "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
     "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
     "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
@@ -93,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("words", nargs="+" if name in _WITH_WORDS else "*", metavar="WORD")
         if name in _WITH_JSON:
             verb.add_argument("--json", action="store_true", help="print JSON")
+        if name == "work":
+            verb.add_argument("--board", metavar="ID", help="work for this run only, and not for one that follows it")
         if name == "wandb-sync":
             verb.add_argument("--mode", choices=["offline", "online"], help="instead of the suite's wandb.mode")
         verb.set_defaults(verb_function=function)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli import display
 from harness.cli.console import ALL_DONE, SOME_FAILED, complain, err, out, warn_of_plugins
+from harness.cli.signals import ending_well
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def run_verb(options: argparse.Namespace) -> int:
     _say_difference(plan, store)
     for warning in changed_code(plan, store, catalog):
         complain(f"warning: {warning}")
-    with display.TerminalDisplay(err) as shown:
+    with ending_well(), display.TerminalDisplay(err) as shown:
         ended = run(plan, store, shown)
     remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
     results = Results.of(plan, store)
@@ -88,6 +90,23 @@ def run_verb(options: argparse.Namespace) -> int:
     track(plan, results, store.results, lambda text: complain(f"warning: {text}"))
     _show_boards(results)
     return _summary(plan, store, ended)
+
+
+def work_verb(options: argparse.Namespace) -> int:
+    """Do jobs of a suite beside others, on this machine or another, until nothing is left."""
+    from harness.running.devices import check_devices
+    from harness.running.presence import end_with_parent
+    from harness.running.runner import work
+
+    plan, store = _read_plan(options.words)
+    check_devices(plan.suite)
+    if options.board:  # started by a run
+        end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with ending_well(), display.TerminalDisplay(err) as shown:
+        n_done = work(plan, store, shown, options.board)
+    name = plan.suite.config.name
+    out.print(f"{n_done} cells done here; nothing is left to take. `harness run` of {name} writes its tables.")
+    return ALL_DONE
 
 
 def status_verb(options: argparse.Namespace) -> int:

@@ -27,6 +27,9 @@ from harness.planning.resolver import resolve
 from harness.planning.suite import Suite, SuiteConfig
 from harness.registry.plugin_manager import Catalog, load_catalog
 
+_OF_RUNS = ("executor", "cell_minutes")
+"""Keys that say how a suite is run, and may be others for every run."""
+
 
 def compose(overrides: Sequence[str]) -> tuple[Suite, Catalog]:
     """The suite that `suite=S key=value ...` describes, and the plugins it was checked against."""
@@ -65,13 +68,13 @@ def dump_resolved(config: SuiteConfig) -> str:
 
 
 def differences(stored: Path, config: SuiteConfig) -> list[str]:
-    """`key: stored value -> value now` for every key in which a config differs from a stored one."""
+    """`key: stored value -> value now` for every key that results depend on and a stored config has otherwise."""
     try:
         before = _read(stored)
     except ConfigError as error:
         return [str(error)]
     now = yaml.safe_load(dump_resolved(config))
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    keys = [key for key in {**before, **now} if key not in _OF_RUNS and before.get(key) != now.get(key)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys]
 
 

@@ -31,6 +31,7 @@ class _Place(NamedTuple):
 _PLACES = {
     "corpus": _Place("corpus", is_list=False, has_presets=True),
     "encoder": _Place("model", is_list=False, has_presets=True),
+    "executor": _Place("executor", is_list=False, has_presets=True),
     "judge": _Place("judge", is_list=False, has_presets=False),
     "models": _Place("model", is_list=True, has_presets=True),
     "methods": _Place("method", is_list=True, has_presets=False),

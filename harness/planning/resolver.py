@@ -18,6 +18,7 @@ from harness.contracts.origin import Origin
 from harness.contracts.sites import parse_site
 from harness.contracts.spending import PRICES, Prices
 from harness.errors import ConfigError, HarnessError, suggest
+from harness.planning.executor import LocalExecutor, executor_of
 from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.metric import Metric
@@ -79,7 +80,8 @@ class _Resolver:
             encoder = config.encoder
             if encoder != JUDGE:
                 encoder = self.from_preset("model", encoder, "encoder")
-            config = dataclasses.replace(config, corpus=corpus, models=models, encoder=encoder)
+            executor = self.from_preset("executor", config.executor, "executor")
+            config = dataclasses.replace(config, corpus=corpus, models=models, encoder=encoder, executor=executor)
             found = self.models(config)
             askers = [*entries["scorer"], *entries["explainer"]]
             self.explained(entries["scorer"], entries["explainer"])
@@ -95,6 +97,7 @@ class _Resolver:
                 tasks=tuple(entries["task"]),
                 encoder=self.encoder(config, askers),
                 judge=self.judge(config, askers),
+                executor=executor_of(executor) if executor is not None else LocalExecutor(),
                 metrics=self.metrics(entries["evaluation"]),
             )
         return None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.contracts.origin import Origin
 from harness.contracts.sites import parse_site
 from harness.contracts.task import ComparedSite
+from harness.planning.executor import Executor, LocalExecutor
 from harness.planning.keys import canonical_json
 from harness.registry.metric import Metric
 from harness.registry.specs import CAPABILITIES
@@ -127,6 +128,11 @@ class SuiteConfig:
     max_disk_gb: float = 50.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
+    executor: str | dict | None = None  # type: ignore[type-arg]  # checked by `executor_of`
+    """Place where cells are done: `local`, `ray` or `slurm`, with its parameters; no result depends on it."""
+    cell_minutes: float | None = None
+    """Minutes that a cell may take, such as 60; cells that share their work may take as many times that together. What
+    takes longer is ended, and the cell fails. null: any time."""
     plugin_files: list[str] = field(default_factory=list)
     wandb: Wandb = field(default_factory=Wandb)
 
@@ -149,6 +155,8 @@ class SuiteConfig:
             raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")
         if not self.models or not self.seeds:
             raise ValueError("models and seeds need at least one entry each.")
+        if self.cell_minutes is not None and self.cell_minutes <= 0:
+            raise ValueError(f"cell_minutes is {self.cell_minutes}; give minutes above 0, or null for no limit.")
         if self.latents < 1:
             raise ValueError(f"latents is {self.latents}; give how many of each decomposition are sampled.")
         if self.tasks and not self.similarities:
@@ -247,6 +255,7 @@ class Suite:
     """Set only where a scorer or explainer asks it."""
     judge: Entry | None = None
     """Set only where a scorer or explainer asks it."""
+    executor: Executor = field(default_factory=LocalExecutor, compare=False)
     metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict, compare=False)
     """The metrics that each evaluation declares, by its name: those of the suite first, then all others there are, so
     that leaderboards of all suites have the same columns."""

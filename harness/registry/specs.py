@@ -21,7 +21,7 @@ Needs: TypeAlias = tuple[W, ...] | str | Callable[[Any], tuple[W, ...]]
 """Words, or a function that gives them for a config where they depend on the parameters; see `OfConfig`."""
 
 Capability: TypeAlias = Literal["choose", "generate", "likelihood", "embed"]
-MethodProperty: TypeAlias = Literal["atoms", "dictionary"]
+MethodProperty: TypeAlias = Literal["atoms", "dictionary", "stacks"]
 SimilarityNeed: TypeAlias = Literal["atoms", "dictionary", "codes"]
 ExplainerNeed: TypeAlias = Literal[Capability, "model", "head", "atoms"]
 ScorerNeed: TypeAlias = Literal[ExplainerNeed, "explanation"]
@@ -88,6 +88,7 @@ class MethodSpec(PluginSpec):
     `provides`, of what it learns, known without importing the factory:
         `"atoms"`: its latents are rows of the data, so that fits of different models can be compared.
         `"dictionary"`: each latent has a direction.
+        `"stacks"`: its learners may learn in one computation (see `Stackable`): one worker does all of a site.
     """
 
     kind: ClassVar[str] = "method"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _KEY = "device"
 # Every machine has them, so torch need not be asked: a plan of most suites shall not wait for its import.
 _EVERYWHERE = ("auto", "cpu")
+# Of NVIDIA, AMD, and Linux under Windows.
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def check_devices(suite: Suite) -> None:
@@ -47,6 +50,14 @@ def find_device(name: str) -> torch.device:
         f"{_KEY}: {name!r} is not available here: this machine has {has}. Use {_KEY}=auto or {_KEY}=cpu, or run it "
         "where that device is."
     )
+
+
+def n_cards(name: str) -> int:
+    """The number of CUDA devices that workers of a suite on this device may share out among them; 0 for none."""
+    # Asked of the system first: torch takes a second to import.
+    if name not in ("auto", "cuda") or not any(map(os.path.exists, _DRIVERS)):
+        return 0
+    return _count("cuda")
 
 
 def _named(suite: Suite) -> Iterator[tuple[str, str]]:

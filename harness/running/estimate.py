@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
@@ -17,6 +17,8 @@ from harness.storage.store import Store
 
 _BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _TIMINGS = "timings.json"
+_SECONDS_PER_TOKEN = 1e-4
+"""The rate of cells where none is known: only in proportion to each other do these count."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,17 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
         seconds=sum(seconds),
         n_unknown_seconds=len(todo) - len(seconds),
     )
+
+
+def seconds_per_cell(plan: Plan, store: Store) -> Callable[[Cell], float]:
+    """A function that gives the expected seconds of a cell: by what was measured here, or as others of its plan."""
+    rates = _read(store)
+    usual = sum(rates.values()) / len(rates) if rates else _SECONDS_PER_TOKEN
+
+    def seconds(cell: Cell) -> float:
+        return rates.get(_timing(cell), usual) * _tokens(cell, plan)
+
+    return seconds
 
 
 def check_budget(costs: Estimate, config: SuiteConfig) -> None:

@@ -35,10 +35,18 @@ def git_sha() -> str | None:
         return None
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """The columns that say with what, where and when a row was computed."""
+def n_threads() -> int:
+    """The number of threads that torch computes with: sums of float32 products depend on it by rounding."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
+    """Versions, device, threads, commit and time: with these a row was computed."""
     return {
         "device": device,
+        "threads": threads,
         "harness_version": __version__,
         "git_sha": git_sha(),
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,9 +1,10 @@
-"""Runs a plan: the cells that are to do, group by group, until every cell has a record."""
+"""Runs a plan: puts up a board with the jobs that are to do, or joins one, and waits until every cell has a record."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -14,10 +15,18 @@ from harness.planning.cells import Cell
 from harness.planning.config import dump_resolved
 from harness.planning.plan import Plan
 from harness.registry.plugin_manager import Catalog
-from harness.running.supervisor import Supervisor
-from harness.storage.records import UPSTREAM_FAILED, Record
-from harness.storage.states import Outcome, outcome, states
+from harness.running.agent import Agent
+from harness.running.board import FOLDER, Board
+from harness.running.checkout import check_same, made_with, put_probe
+from harness.running.crews import crew_of, n_workers
+from harness.running.crews.crew import Crew, Events
+from harness.running.estimate import seconds_per_cell
+from harness.running.jobs import jobs_of
+from harness.storage.records import Record
+from harness.storage.states import Outcome, State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
+
+_SECONDS_PER_LOOK = 0.1
 
 
 class Display(Protocol):
@@ -32,21 +41,29 @@ class Display(Protocol):
 
 def run(plan: Plan, store: Store, display: Display) -> Outcome:
     """Do all cells that are to do. A failure becomes a record; cells that were done stay done."""
-    with _alone(store, display):
-        (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
-        _discard_damaged(plan, store, display)
-        _adopt(plan, store)
-        before = states(plan, store)
-        todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
-        display.begin(len(todo))
-        config = plan.suite.config
-        forward = _forward(plan, display)
-        with Supervisor(store, config.device, config.plugin_files, forward, config.judge_budget) as supervisor:
-            for group in _groups(todo):
-                ready = [cell for cell in group if not _skip(cell, plan, store, supervisor)]
-                if ready:
-                    supervisor.run(ready)
+    board, before = _board(plan, store, display)
+    if board is not None:
+        with crew_of(plan, store, board, _forward(plan, display)) as crew:
+            _wait(board, crew, plan, display)
     return outcome(plan, store, before)
+
+
+def work(plan: Plan, store: Store, display: Display, board_id: str | None = None) -> int:
+    """Do jobs of a suite beside others, until nothing is left; return the number of cells that this process did.
+
+    Args:
+        plan: the plan.
+        store: the store.
+        display: told of what this process does.
+        board_id: the only board to work at, for workers that a run has started; otherwise any, or a new one.
+    """
+    board = _board_named(board_id, store, display) if board_id else _board(plan, store, display)[0]
+    if board is None:
+        return 0
+    check_same(board.made_with, plan, store)
+    agent = Agent(board, plan, store, _forward(plan, display))
+    agent.work()
+    return agent.n_ended
 
 
 def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
@@ -64,15 +81,95 @@ def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
     return list(dict.fromkeys(changed))
 
 
+def _board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:
+    """The board of a plan, new or joined, and the states before it; no board where nothing is to do."""
+    said = False
+    while True:
+        with _alone(store, display):
+            found = _at_work(store)
+            if found is None:
+                return _new_board(plan, store, display)
+            if found.made_with["cells"] == made_with(plan, store)["cells"]:
+                check_same(found.made_with, plan, store)
+                display.say(f"another run is at work in {store.results}; joining it")
+                display.begin(found.n_cells_left)
+                return found, states(plan, store)
+        if not said:
+            who = ", ".join(str(peer.process) for peer in found.peers.values() if not peer.is_gone)
+            display.say(f"a run with other cells is at work in {store.results} ({who}); waiting for it to end")
+            said = True
+        time.sleep(1)
+
+
+def _at_work(store: Store) -> Board | None:
+    """The board of a run that goes on; None if there is none, or all who worked at it are gone."""
+    try:
+        board = Board.read(store.results / FOLDER)
+    except StoreError:
+        return None
+    return board if not board.is_complete and board.is_worked_on else None
+
+
+def _board_named(board_id: str, store: Store, display: Display) -> Board | None:
+    """The board of this id; None where it has been followed by another, so that nothing is left of it."""
+    try:
+        board = Board.read(store.results / FOLDER)
+    except StoreError:
+        return None
+    if board.made_with["id"] != board_id:
+        return None
+    display.begin(board.n_cells_left)
+    return board
+
+
+def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:
+    (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
+    _discard_damaged(plan, store, display)
+    _adopt(plan, store)
+    before = states(plan, store)
+    todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
+    display.begin(len(todo))
+    if not todo:
+        return None, before
+    jobs = jobs_of(plan, todo, n_workers(plan.suite), seconds_per_cell(plan, store))
+    made = made_with(plan, store)
+    put_probe(made, store)
+    return Board.make(store.results / FOLDER, jobs, made), before
+
+
+def _wait(board: Board, crew: Crew, plan: Plan, display: Display) -> None:
+    """Wait until all jobs are done, and show what happens elsewhere."""
+    forward = _forward(plan, display)
+    while True:
+        for name, event in board.refresh():
+            if name not in crew.names:
+                forward(event | {"agent": name})
+        if board.is_complete:
+            return
+        crew.check()
+        time.sleep(_SECONDS_PER_LOOK)
+
+
+def _forward(plan: Plan, display: Display) -> Events:
+    """Tell the display of events, of one worker at a time."""
+    lock = threading.Lock()
+
+    def forward(event: dict[str, Any]) -> None:
+        with lock:
+            display.event(event, plan.cells.get(event.get("key", "")))
+
+    return forward
+
+
 @contextmanager
 def _alone(store: Store, display: Display) -> Iterator[None]:
-    """Make two runs of one suite in one folder take turns; the second finds the work of the first done."""
+    """Let one process at a time look for a board and put one up."""
     store.results.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(store.results / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)
     except filelock.Timeout:
-        display.say(f"another run is at work in {store.results}; waiting for it to end")
+        display.say(f"another run begins in {store.results}; waiting for it")
         lock.acquire()
     try:
         yield
@@ -98,37 +195,3 @@ def _adopt(plan: Plan, store: Store) -> None:
             manifest = store.whole(cell.kind, key)
             if manifest is not None:
                 store.write_record(key, Record("done", rows=manifest["cost"], provenance=manifest["provenance"]))
-
-
-def _groups(cells: list[Cell]) -> Iterator[list[Cell]]:
-    """Groups of cells that share work, in the order of the plan."""
-    order = {group: i for i, group in enumerate(dict.fromkeys((cell.kind, cell.group) for cell in cells))}
-    for _, group in itertools.groupby(
-        sorted(cells, key=lambda cell: order[cell.kind, cell.group]), lambda cell: (cell.kind, cell.group)
-    ):
-        yield list(group)
-
-
-def _skip(cell: Cell, plan: Plan, store: Store, supervisor: Supervisor) -> bool:
-    """Record a cell as skipped, and return True, if a cell that it needs has failed or was skipped."""
-    for key in cell.upstream:
-        record = store.record(key)
-        if record is None and key in supervisor.put_off:
-            supervisor.leave(cell, f"{plan.cells[key].label} is still to do")
-            return True
-        if record is None:
-            raise StoreError(f"{plan.cells[key].label} has no record, though it comes before {cell.label}.")
-        if record.status != "done":
-            cause = (record.error or "").splitlines()[0][:200]
-            if record.status == "failed":
-                supervisor.end(
-                    cell, Record("skipped", UPSTREAM_FAILED, f"{plan.cells[key].label} failed: {cause}", record.log)
-                )
-            else:  # for good, or because of a failure further up
-                supervisor.end(cell, Record("skipped", record.error_type, cause, record.log))
-            return True
-    return False
-
-
-def _forward(plan: Plan, display: Display) -> Callable[[dict[str, Any]], None]:
-    return lambda event: display.event(event, plan.cells.get(event.get("key", "")))

@@ -16,7 +16,7 @@ from harness.planning.cells import Cell
 from harness.planning.suite import UNLIMITED, JudgeBudget
 from harness.registry.isolation import isolated
 from harness.registry.plugin_manager import Catalog
-from harness.running.provenance import provenance
+from harness.running.provenance import n_threads, provenance
 from harness.storage.records import Record
 from harness.storage.store import Store
 
@@ -141,7 +141,7 @@ class Session:
         return left
 
     def provenance(self) -> dict[str, Any]:
-        return provenance(str(self.device))
+        return provenance(str(self.device), n_threads())
 
     def _end(self, cell: Cell, record: Record) -> None:
         self.store.write_record(cell.key, record)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from harness.errors import HarnessError
 from harness.planning.cells import Cell
@@ -21,6 +24,15 @@ from harness.storage.records import Record
 from harness.storage.store import Store
 
 OnEvent = Callable[[dict[str, Any]], None]
+
+_SECONDS_PER_LOOK = 0.5
+"""Time between looks at a worker that says nothing."""
+_SECONDS_TO_EXIT = 2.0
+"""Time for a worker to end that has closed its pipe."""
+
+
+class Cancelled(Exception):
+    """The run ends while a job is being done; its cells stay to do."""
 
 
 @dataclass
@@ -32,9 +44,14 @@ class Supervisor:
     plugin_files: list[str]
     on_event: OnEvent
     judge_budget: JudgeBudget = UNLIMITED
+    cell_minutes: float | None = None
+    """Minutes that a cell may take; n cells of one job have n times as long."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the worker beside those of this process."""
+    threads: int | None = field(default=None, init=False)
+    """Threads of the worker, once it is ready."""
     process: subprocess.Popen[str] | None = field(default=None, init=False)
-    put_off: set[str] = field(default_factory=set, init=False)
-    """Keys of the cells that this run leaves to do."""
+    is_cancelled: bool = field(default=False, init=False)
 
     def __enter__(self) -> Supervisor:
         return self
@@ -64,19 +81,31 @@ class Supervisor:
         process = self.process or self.start()
         with suppress(BrokenPipeError):  # the worker died before it was sent the job
             self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log})
-        for event in self.events(process):
+        self.is_overdue = False
+        for event in self.events(seconds=60 * self.cell_minutes * len(cells) if self.cell_minutes else None):
             if event["event"] == "job done":
                 return []
             if event["event"] == "cell":
                 ended.add(event["key"])
-                self.put_off |= {event["key"]} if event["status"] == "to do" else set()
             self.on_event(event)
-        self.returncode = process.wait()
+        if not self.is_overdue:
+            with suppress(subprocess.TimeoutExpired):  # its own exit code says more than that it was ended
+                process.wait(timeout=_SECONDS_TO_EXIT)
         self.stop()
+        self.returncode = process.wait()
         return [cell for cell in cells if cell.key not in ended]
+
+    def cancel(self) -> None:
+        """End the worker, from another thread; whoever waits for it gets `Cancelled`."""
+        self.is_cancelled = True
+        self.stop()
 
     def bury(self, cell: Cell) -> None:
         """Record the failure of a cell that took its worker down twice, the second time alone."""
+        if self.is_overdue:
+            error = f"it took longer than cell_minutes, {self.cell_minutes:g}, and was ended. Give it longer, or none."
+            self.end(cell, Record("failed", "TimeLimit", error, self.log))
+            return
         how = f"exit code {self.returncode}"
         if self.returncode < 0:
             how = f"signal {signal.Signals(-self.returncode).name}"
@@ -86,13 +115,8 @@ class Supervisor:
 
     def end(self, cell: Cell, record: Record) -> None:
         """Write the record of a cell that no worker can write."""
-        self.store.write_record(cell.key, replace(record, provenance=provenance(self.device)))
+        self.store.write_record(cell.key, replace(record, provenance=provenance(self.device, self.threads)))
         self.on_event({"event": "cell", "key": cell.key, "status": record.status, "error": record.error})
-
-    def leave(self, cell: Cell, reason: str) -> None:
-        """Put off a cell that needs one that was put off."""
-        self.put_off.add(cell.key)
-        self.on_event({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
 
     def start(self) -> subprocess.Popen[str]:
         # -P: a folder named harness or plugins where the user stands must not hide ours.
@@ -107,10 +131,16 @@ class Supervisor:
                 stderr=log,
                 text=True,
                 bufsize=1,
+                # What a plugin starts ends with it: else it would hold the pipe, and locks, for ever.
+                start_new_session=True,
                 # Threads that spin while they wait take the cores from each other as soon as anything else runs: beside
                 # one busy process an SAE took five times as long on two threads as on one.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.environment},
             )
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_read_lines, args=(self.process.stdout, self.lines), daemon=True).start()
+        if self.is_cancelled:
+            self.stop()
         setting = {
             "results": str(self.store.results),
             "cache": str(self.store.cache),
@@ -120,31 +150,56 @@ class Supervisor:
         }
         with suppress(BrokenPipeError):  # the worker died at once
             self.send(self.process, setting)
-        ready = next(iter(self.events(self.process)), None)
+        process = self.process
+        ready = next(iter(self.events()), None)
         if ready is not None and "error" in ready:
             raise HarnessError(ready["error"])
         if ready is not None:
-            self.device = ready["device"]
-        return self.process  # dead or alive: the end of the job tells, as it does of any later death
+            self.device, self.threads = ready["device"], ready["threads"]
+        return process  # dead or alive: the end of the job tells, as it does of any later death
 
     def send(self, process: subprocess.Popen[str], message: dict[str, Any]) -> None:
         assert process.stdin is not None  # opened as a pipe
         process.stdin.write(json.dumps(message) + "\n")
         process.stdin.flush()
 
-    def events(self, process: subprocess.Popen[str]) -> Iterable[dict[str, Any]]:
-        assert process.stdout is not None  # opened as a pipe
-        for line in process.stdout:
-            if line.endswith("\n"):  # else the worker died while it wrote the line
-                yield json.loads(line)
+    def events(self, seconds: float | None = None) -> Iterator[dict[str, Any]]:
+        """Events that the worker tells of, until it has died, or this time has passed and it is overdue."""
+        begin = time.monotonic()
+        while True:
+            if self.is_cancelled:
+                raise Cancelled
+            try:
+                line = self.lines.get(timeout=_SECONDS_PER_LOOK)
+            except queue.Empty:
+                if seconds is not None and time.monotonic() - begin > seconds:
+                    self.is_overdue = True
+                    return
+                if self.process is None or self.process.poll() is not None:
+                    return  # though the pipe is open: something that it has started lives on
+                continue
+            if not line.endswith("\n"):  # the end, or a line that it died in
+                if self.is_cancelled:
+                    raise Cancelled
+                return
+            yield json.loads(line)
 
     def stop(self) -> None:
-        if self.process is None:
+        """End the worker and all that it has started."""
+        process, self.process = self.process, None
+        if process is None:
             return
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe:
-                with suppress(BrokenPipeError):  # what it had not read yet
-                    pipe.close()
-        self.process = None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin:
+            with suppress(BrokenPipeError):  # what it had not read yet
+                process.stdin.close()
+
+
+def _read_lines(pipe: TextIO, lines: queue.SimpleQueue[str]) -> None:
+    """Pass on lines as they come, and an empty one at the end."""
+    with pipe:
+        for line in pipe:
+            lines.put(line)
+    lines.put("")

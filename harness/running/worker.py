@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import sysconfig
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,8 @@ from harness.planning.cells import Cell
 from harness.planning.suite import JudgeBudget
 from harness.registry.plugin_manager import load_catalog
 from harness.running.devices import find_device
+from harness.running.presence import end_with_parent
+from harness.running.provenance import n_threads
 from harness.running.session import Session
 from harness.storage.store import Store
 
@@ -36,7 +37,7 @@ _LIBRARIES = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "
 def main() -> None:
     """Serve jobs until the input ends."""
     jobs, events = _take_pipes()
-    _die_with_parent()
+    end_with_parent(_end_group)
 
     def emit(event: dict[str, Any]) -> None:
         events.write(json.dumps(event) + "\n")
@@ -50,7 +51,7 @@ def main() -> None:
     except ConfigError as error:
         emit({"event": "ready", "error": str(error)})
         return
-    emit({"event": "ready", "device": str(device)})
+    emit({"event": "ready", "device": str(device), "threads": n_threads()})
     for line in jobs:
         job = json.loads(line)
         cells = [Cell.from_json(cell) for cell in job["cells"]]
@@ -114,16 +115,10 @@ class _Log:
         self.file.close()
 
 
-def _die_with_parent() -> None:
-    """Watch the parent, and exit with it: a killed parent can't stop its worker, which would go on holding locks."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _end_group() -> None:
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # what a plugin has started, too: a supervisor gives every worker a group
+    os._exit(1)
 
 
 if __name__ == "__main__":

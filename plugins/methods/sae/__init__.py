@@ -189,7 +189,7 @@ SPECS: list[harness.MethodSpec] = [
         config=StackableTopKSAEConfig,
         factory="harness.plugins.methods.sae.topk:StackableTopKSAE",
         identity="harness.plugins.methods.sae:identity_unless_stacked",
-        provides=("dictionary",),
+        provides=("dictionary", "stacks"),
     ),
     harness.MethodSpec(
         name="relu_sae",

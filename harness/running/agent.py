@@ -1,0 +1,169 @@
+"""An agent: takes jobs from the board, one after another, and has them done in a worker process of its own."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.errors import StoreError
+from harness.planning.cells import Cell
+from harness.planning.plan import Plan
+from harness.running.board import Board, Claim
+from harness.running.presence import SECONDS_PER_BEAT, Process
+from harness.running.supervisor import Cancelled, Supervisor
+from harness.storage.records import UPSTREAM_FAILED, Record
+from harness.storage.store import Store
+
+_MAX_DEATHS = 2
+"""Agents that may go with a cell that they do alone, before it counts as what they died of."""
+_PAUSES = (0.02, 1.0)
+"""Seconds between two looks at a board that has nothing for it: the first, and the longest."""
+
+
+@dataclass
+class Agent:
+    """One worker's hand at the board. `work` returns when nothing is left, or after `stop`, from another thread."""
+
+    board: Board
+    plan: Plan
+    store: Store
+    on_event: Callable[[dict[str, Any]], None]
+    """Told of everything as it happens; what others have to know is said on the board, too."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Environment variables of its worker, such as the number of threads."""
+
+    def __post_init__(self) -> None:
+        self.name = f"{socket.gethostname()}-{Process.current().pid}-{secrets.token_hex(4)}"
+        config = self.plan.suite.config
+        self.supervisor = Supervisor(
+            self.store,
+            config.device,
+            config.plugin_files,
+            self._on_event,
+            config.judge_budget,
+            config.cell_minutes,
+            self.environment,
+        )
+        self._file = self.board.folder / "agents" / f"{self.name}.jsonl"
+        self._writing = threading.Lock()
+        self._at_work: dict[str, Any] = {}
+        self.n_ended = 0
+        """Cells that have ended here."""
+        self._stopped = threading.Event()
+
+    def work(self) -> None:
+        """Do jobs until none is left."""
+        self._say({"event": "agent", "process": asdict(Process.current())})
+        try:
+            with self._beating(), self.supervisor:
+                self._work()
+        finally:
+            with suppress(OSError):  # a full disk has ended it, and others find that it is gone
+                self._say({"event": "left"})
+
+    def stop(self) -> None:
+        """End the work; the job at hand is given back."""
+        self._stopped.set()
+        self.supervisor.cancel()
+
+    def _work(self) -> None:
+        pause = _PAUSES[0]
+        while not self._stopped.is_set():
+            for _ in self.board.refresh():
+                pass
+            if self.board.is_complete:
+                return
+            claim = self.board.claim(self.name)
+            if claim is None:
+                self._stopped.wait(pause)
+                pause = min(2 * pause, _PAUSES[1])
+                continue
+            pause = _PAUSES[0]
+            try:
+                self._do(claim)
+            except BaseException as error:
+                with suppress(OSError):
+                    self._say({"event": "given back", "claim": claim.name})
+                if not isinstance(error, Cancelled):
+                    raise
+            else:
+                self._say({"event": "job done", "job": claim.job.id})
+
+    def _do(self, claim: Claim) -> None:
+        cells = [self.plan.cells[key] for key in claim.job.cells if key not in self.board.ended]
+        ready = [cell for cell in cells if not self._skip(cell)]
+        if claim.number == 1:
+            if ready:
+                self.supervisor.run(ready)
+            return
+        for cell in ready:  # another agent is gone with this job: perhaps for one of its cells
+            self._do_alone(cell)
+
+    def _do_alone(self, cell: Cell) -> None:
+        if self.board.deaths(cell.key) >= _MAX_DEATHS:
+            error = (
+                f"{_MAX_DEATHS} workers were gone, with all that supervised them, while they did this cell alone. "
+                "Out of memory, or their machines were taken away? Run again to try anew."
+            )
+            self.supervisor.end(cell, Record("failed", "WorkerGone", error))
+            return
+        self._say({"event": "alone", "key": cell.key})
+        self.supervisor.run([cell])
+
+    def _skip(self, cell: Cell) -> bool:
+        """Record a cell as skipped, and return True, if a cell that it needs has failed or was skipped."""
+        for key in cell.upstream:
+            record = self.store.record(key)
+            label = self.plan.cells[key].label
+            if record is None and key in self.board.put_off:
+                reason = f"{label} is still to do"
+                self._on_event({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
+                return True
+            if record is None:
+                raise StoreError(f"{label} has no record, though it comes before {cell.label}.")
+            if record.status != "done":
+                cause = (record.error or "").splitlines()[0][:200]
+                if record.status == "failed":
+                    skipped = Record("skipped", UPSTREAM_FAILED, f"{label} failed: {cause}", record.log)
+                else:  # for good, or because of a failure further up
+                    skipped = Record("skipped", record.error_type, cause, record.log)
+                self.supervisor.end(cell, skipped)
+                return True
+        return False
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "progress":
+            self._at_work = event
+        else:
+            self._say(event)
+            self.n_ended += event["event"] == "cell"
+        self.on_event(event | {"agent": self.name})
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Say every few seconds that it is there, and how far the work inside a job is."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(SECONDS_PER_BEAT):
+                with suppress(OSError):
+                    self._say(self._at_work or {"event": "beat"})
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _say(self, event: dict[str, Any]) -> None:
+        # Opened anew each time: on network disks others see what was written when the file is closed.
+        with self._writing, self._file.open("a") as file:
+            file.write(json.dumps(event) + "\n")

@@ -1,0 +1,115 @@
+"""Jobs: the cells that are to do, in pieces that workers do one after another, and what each piece waits for.
+
+A piece is as large as its kind of cell allows, so that what cells share is read and computed once; and small enough
+that all workers have something to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
+from typing import Any
+
+from harness.planning.cells import Cell
+from harness.planning.keys import canonical_json, content_key
+from harness.planning.plan import Plan
+
+# Of a family of 24 sites and 8 models all pairs are 36,672 cells: one job of so many would keep one worker for hours.
+_MAX_CELLS = 2_000
+_PIECES_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells of one kind that a worker does together."""
+
+    id: str
+    """Made of the cells, so that all who plan the same jobs call them the same."""
+    kind: str
+    cells: tuple[str, ...]
+    """Keys of its cells."""
+    needs: tuple[str, ...] = ()
+    """Jobs that come first."""
+    seconds_to_end: float = 0.0
+    """Expected seconds of the longest chain of jobs that begins with this one: the longest goes first."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Job:
+        return cls(**{**data, "cells": tuple(data["cells"]), "needs": tuple(data["needs"])})
+
+
+def jobs_of(plan: Plan, todo: Sequence[Cell], n_workers: int, seconds: Callable[[Cell], float]) -> list[Job]:
+    """Jobs for the cells that are to do, the most urgent first.
+
+    Args:
+        plan: the plan.
+        todo: cells, in the order of the plan.
+        n_workers: the number of workers at hand.
+        seconds: a cell's expected duration.
+    """
+    pieces = [piece for group in _groups(todo) for piece in _split(group, n_workers, _stacking(plan))]
+    jobs = [Job(_id(piece), piece[0].kind, tuple(cell.key for cell in piece)) for piece in pieces]
+    job_of = {key: job.id for job in jobs for key in job.cells}
+    needs = {
+        job.id: tuple(dict.fromkeys(job_of[key] for cell in piece for key in cell.upstream if key in job_of))
+        for job, piece in zip(jobs, pieces, strict=True)
+    }
+    own = {job.id: sum(map(seconds, piece)) for job, piece in zip(jobs, pieces, strict=True)}
+    to_end = _seconds_to_end(needs, own)
+    ready = [replace(job, needs=needs[job.id], seconds_to_end=to_end[job.id]) for job in jobs]
+    return sorted(ready, key=lambda job: -job.seconds_to_end)
+
+
+def _seconds_to_end(needs: Mapping[str, Iterable[str]], own: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of the longest chain that begins with each job."""
+    to_end = dict(own)
+    for later in reversed(list(TopologicalSorter(needs).static_order())):
+        for earlier in needs[later]:
+            to_end[earlier] = max(to_end[earlier], own[earlier] + to_end[later])
+    return to_end
+
+
+def _id(cells: Sequence[Cell]) -> str:
+    return content_key({"cells": sorted(cell.key for cell in cells)})
+
+
+def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Groups of cells that share work, in the order of the plan."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.kind, cell.group), []).append(cell)
+    return list(groups.values())
+
+
+def _split(group: list[Cell], n_workers: int, stacking: frozenset[str]) -> list[list[Cell]]:
+    """A group in pieces for several workers; what has to stay together does."""
+    parts = _inseparable(group, stacking)
+    wanted = n_workers * _PIECES_PER_WORKER if n_workers > 1 else 1
+    n_pieces = min(len(parts), max(wanted, math.ceil(len(group) / _MAX_CELLS)))
+    bounds = [round(i * len(parts) / n_pieces) for i in range(n_pieces + 1)]
+    return [list(itertools.chain(*parts[begin:end])) for begin, end in itertools.pairwise(bounds)]
+
+
+def _inseparable(group: list[Cell], stacking: frozenset[str]) -> list[list[Cell]]:
+    """The smallest pieces of a group whose cells don't depend on which others are with them, or would read twice."""
+    kind = group[0].kind
+    if kind in ("capture", "task"):  # a capture of many sites is one pass through the model
+        return [group]
+    belongs: Callable[[Cell], Any] = {
+        "fit": lambda cell: cell.columns["method"] if cell.columns["method"] in stacking else cell.key,
+        "similarity": lambda cell: canonical_json([cell.work["a"], cell.work["b"]]),  # all metrics read a pair once
+        "scoring": lambda cell: cell.work["fit"],  # what is asked about a latent is known for the next scorer
+        "explanation": lambda cell: cell.work["fit"],
+    }.get(kind, lambda cell: cell.key)
+    parts: dict[Any, list[Cell]] = {}
+    for cell in group:
+        parts.setdefault(belongs(cell), []).append(cell)
+    return list(parts.values())
+
+
+def _stacking(plan: Plan) -> frozenset[str]:
+    """Names of methods whose learners may learn in one computation: results then depend by rounding on who is there."""
+    return frozenset(method.name for method in plan.suite.methods if "stacks" in method.provides)
