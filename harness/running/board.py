@@ -149,9 +149,9 @@ class Board:
     def claim(self, agent: str) -> Claim | None:
         """Take the most urgent job that is ready; None if there is none to be had now."""
         for _, job in self._ready:
-            claim = self._next_claim(self.jobs[job])
-            if claim is not None and self._take(claim, agent):
-                return claim
+            while (claim := self._next_claim(self.jobs[job])) is not None:
+                if self._take(claim, agent):
+                    return claim
         return None
 
     def holds(self, claim: Claim, agent: str) -> bool:

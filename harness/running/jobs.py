@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from typing import Any
 
 from harness.planning.cells import Cell
 from harness.planning.keys import canonical_json, content_key
-from harness.planning.plan import Plan
 
 # Of a family of 24 sites and 8 models all pairs are 36,672 cells: one job of so many would keep one worker for hours.
 _MAX_CELLS = 2_000
@@ -41,16 +40,19 @@ class Job:
         return cls(**{**data, "cells": tuple(data["cells"]), "needs": tuple(data["needs"])})
 
 
-def jobs_of(plan: Plan, todo: Sequence[Cell], n_workers: int, seconds: Callable[[Cell], float]) -> list[Job]:
+def jobs_of(
+    todo: Sequence[Cell], n_workers: int, seconds: Callable[[Cell], float], stacking: Collection[str] = ()
+) -> list[Job]:
     """Jobs for the cells that are to do, the most urgent first.
 
     Args:
-        plan: the plan.
         todo: cells, in the order of the plan.
         n_workers: the number of workers at hand.
         seconds: a cell's expected duration.
+        stacking: names of methods whose learners may learn in one computation; what they learn depends by rounding on
+            who is there, so that all of a site stay together.
     """
-    pieces = [piece for group in _groups(todo) for piece in _split(group, n_workers, _stacking(plan))]
+    pieces = [piece for group in _groups(todo) for piece in _split(group, n_workers, stacking)]
     jobs = [Job(_id(piece), piece[0].kind, tuple(cell.key for cell in piece)) for piece in pieces]
     job_of = {key: job.id for job in jobs for key in job.cells}
     needs = {
@@ -84,7 +86,7 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def _split(group: list[Cell], n_workers: int, stacking: frozenset[str]) -> list[list[Cell]]:
+def _split(group: list[Cell], n_workers: int, stacking: Collection[str]) -> list[list[Cell]]:
     """A group in pieces for several workers; what has to stay together does."""
     parts = _inseparable(group, stacking)
     wanted = n_workers * _PIECES_PER_WORKER if n_workers > 1 else 1
@@ -93,7 +95,7 @@ def _split(group: list[Cell], n_workers: int, stacking: frozenset[str]) -> list[
     return [list(itertools.chain(*parts[begin:end])) for begin, end in itertools.pairwise(bounds)]
 
 
-def _inseparable(group: list[Cell], stacking: frozenset[str]) -> list[list[Cell]]:
+def _inseparable(group: list[Cell], stacking: Collection[str]) -> list[list[Cell]]:
     """The smallest pieces of a group whose cells don't depend on which others are with them, or would read twice."""
     kind = group[0].kind
     if kind in ("capture", "task"):  # a capture of many sites is one pass through the model
@@ -108,8 +110,3 @@ def _inseparable(group: list[Cell], stacking: frozenset[str]) -> list[list[Cell]
     for cell in group:
         parts.setdefault(belongs(cell), []).append(cell)
     return list(parts.values())
-
-
-def _stacking(plan: Plan) -> frozenset[str]:
-    """Names of methods whose learners may learn in one computation: results then depend by rounding on who is there."""
-    return frozenset(method.name for method in plan.suite.methods if "stacks" in method.provides)

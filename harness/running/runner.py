@@ -131,7 +131,8 @@ def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None
     display.begin(len(todo))
     if not todo:
         return None, before
-    jobs = jobs_of(plan, todo, n_workers(plan.suite), seconds_per_cell(plan, store))
+    stacking = {method.name for method in plan.suite.methods if "stacks" in method.provides}
+    jobs = jobs_of(todo, n_workers(plan.suite), seconds_per_cell(plan, store), stacking)
     made = made_with(plan, store)
     put_probe(made, store)
     return Board.make(store.results / FOLDER, jobs, made), before

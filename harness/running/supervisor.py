@@ -52,6 +52,8 @@ class Supervisor:
     """Threads of the worker, once it is ready."""
     process: subprocess.Popen[str] | None = field(default=None, init=False)
     is_cancelled: bool = field(default=False, init=False)
+    is_overdue: bool = field(default=False, init=False)
+    """True if the last job took too long."""
 
     def __enter__(self) -> Supervisor:
         return self
@@ -62,7 +64,9 @@ class Supervisor:
     def run(self, cells: list[Cell]) -> None:
         """Do the cells of one group. Afterwards each has a record or was put off."""
         left = self.attempt(cells)
-        if len(left) == 1:
+        if self.is_overdue and len(cells) == 1:
+            self.bury(cells[0])
+        elif len(left) == 1:
             self.run_alone(left[0])
         elif left:
             # In halves: one by one, a family's comparisons would take hours.

@@ -10,6 +10,7 @@ import pytest
 
 from harness.planning.cells import Cell
 from harness.running.supervisor import Supervisor
+from harness.storage.records import Record
 from harness.storage.store import Store
 
 LOUD = """
@@ -49,6 +50,56 @@ def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
     assert record is not None and record.error is not None and "missing or damaged" in record.error
     log = (tmp_path / "results" / "logs" / "worker.txt").read_text()
     assert "hello from a plugin" in log and "hello again" in log
+
+
+ODD = """
+    import os
+    import time
+
+    import harness
+
+    def make(*_):
+        child = os.fork()  # it holds the pipes, and whatever else was open
+        if not child:
+            time.sleep(1000)
+        open("CHILD", "w").write(str(child))
+        WHAT
+
+    @harness.hookimpl
+    def harness_specs():
+        return [harness.SimilaritySpec(name="odd", version=1, summary="odd", factory=make, needs=("atoms",))]
+"""
+
+
+def _end_of_odd(folder: Path, what: str, cell_minutes: float | None, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """The record of a cell whose plugin starts a process that stays, and then does something."""
+    monkeypatch.setenv("HARNESS_CACHE", str(folder / "cache"))
+    (folder / "odd.py").write_text(dedent(ODD).replace("WHAT", what).replace("CHILD", str(folder / "child")))
+    work = {"a": {"fit": "f"}, "b": {"fit": "g"}, "similarity": {"name": "odd", "params": {}}}
+    cell = Cell("similarity", "s" * 32, "odd", "group", work, {})
+    store = Store.of(folder / "results")
+    plugin_files = [str(folder / "odd.py")]
+    with Supervisor(store, "cpu", plugin_files, lambda event: None, cell_minutes=cell_minutes) as supervisor:
+        supervisor.run([cell])
+    status = Path("/proc") / (folder / "child").read_text() / "status"
+    assert not status.exists() or "Z (zombie)" in status.read_text()  # init has yet to hear of it
+    record = store.record(cell.key)
+    assert record is not None and record.status == "failed"
+    return record
+
+
+def test_a_plugin_that_hangs_is_ended_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = _end_of_odd(tmp_path, "time.sleep(1000)", 0.02, monkeypatch)
+    assert record.error_type == "TimeLimit"
+    assert record.error is not None and "longer than cell_minutes, 0.02, and was ended" in record.error
+
+
+def test_a_worker_that_dies_is_not_waited_for_because_of_its_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = _end_of_odd(tmp_path, "os._exit(7)", None, monkeypatch)
+    assert record.error_type == "ProcessDied"
+    assert record.error is not None and "(exit code 7)" in record.error
 
 
 def test_what_is_left_of_a_job_that_died_is_tried_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ METRICS = (
 SPECS = (
     Spec("method", "atomic", 1, "has atoms", "x:Y", MethodConfig, provides=("atoms", "dictionary")),
     Spec("method", "dense", 1, "has none", "x:Y", MethodConfig),
+    Spec("method", "stacking", 1, "may learn in one computation", "x:Y", MethodConfig, provides=("stacks",)),
     Spec("similarity", "overlap", 1, "of decompositions", "x:Y", needs=("atoms",)),
     Spec("similarity", "stability", 1, "of directions", "x:Y", needs=("dictionary",)),
     Spec("similarity", "matching", 1, "as its parameters say", "x:Y", MatchingConfig, needs=_needs),

@@ -1,0 +1,197 @@
+"""The board: each job is done once, whoever works, stops or dies."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import StoreError
+from harness.running import board as boards
+from harness.running.board import Board
+from harness.running.jobs import Job
+from harness.running.presence import SECONDS_UNTIL_GONE, Process
+
+NOBODY = Process(Process.current().machine, 2**22 + 1, "0")
+"""A process of this machine that does not run: its number is above all that Linux gives."""
+ELSEWHERE = Process("another-machine boot namespace", 1, "0")
+
+
+def _job(name: str, *needs: str, cells: int = 1) -> Job:
+    return Job(name, "fit", tuple(f"{name}{i}" for i in range(cells)), needs)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Board]:
+    return lambda *jobs: Board.make(tmp_path / "board", list(jobs), {"id": "x"})
+
+
+def _say(board: Board, name: str, **event: Any) -> None:
+    with (board.folder / "agents" / f"{name}.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\n")
+
+
+def _arrive(board: Board, name: str, process: Process | None = None) -> None:
+    _say(board, name, event="agent", process=asdict(process or Process.current()))
+    _read(board)
+
+
+def _read(board: Board) -> list[tuple[str, dict[str, Any]]]:
+    return list(board.refresh())
+
+
+def test_the_most_urgent_job_that_is_ready_goes_first(make: Callable[..., Board]) -> None:
+    board = make(_job("a"), _job("b", "a"), _job("c"))
+    _arrive(board, "me")
+    taken = [board.claim("me"), board.claim("me"), board.claim("me")]
+    assert [claim and claim.job.id for claim in taken] == ["a", "c", None]
+    _say(board, "me", event="job done", job="a")
+    _read(board)
+    claim = board.claim("me")
+    assert claim is not None and claim.job.id == "b" and not board.is_complete
+    for job in ("b", "c"):
+        _say(board, "me", event="job done", job=job)
+    _read(board)
+    assert board.is_complete and board.claim("me") is None
+
+
+def test_of_many_agents_one_has_each_job(make: Callable[..., Board]) -> None:
+    n_agents, jobs = 8, [_job(f"j{i:03}") for i in range(100)]
+    board = make(*jobs)
+    taken: list[str] = []
+    start = threading.Barrier(n_agents)
+
+    def work(name: str) -> None:
+        own = Board.read(board.folder)
+        start.wait()
+        while (claim := own.claim(name)) is not None:
+            taken.append(claim.job.id)
+
+    names = [f"agent-{i}" for i in range(n_agents)]
+    for name in names:
+        _arrive(board, name)
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(taken) == {job.id: 1 for job in jobs}
+
+
+def test_a_job_of_a_dead_agent_is_had_again_once(make: Callable[..., Board]) -> None:
+    board = make(_job("a"))
+    _arrive(board, "dead", NOBODY)
+    assert board.claim("dead") is not None
+    others = [Board.read(board.folder) for _ in range(3)]
+    for i, other in enumerate(others):
+        _arrive(other, f"other-{i}")
+    for other in others:
+        _read(other)
+    found = [other.claim(f"other-{i}") for i, other in enumerate(others)]
+    claims = [claim for claim in found if claim is not None]
+    assert [claim.number for claim in claims] == [2]
+    assert [str(peer.process) for peer in others[1].waited_for()] == [str(Process.current())]
+
+
+def test_an_agent_of_another_machine_is_gone_when_it_is_silent(
+    make: Callable[..., Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = make(_job("a"), _job("b"))
+    _arrive(board, "far", ELSEWHERE)
+    _arrive(board, "me")
+    assert board.claim("far") is not None
+    now = time.monotonic()
+    for seconds, event in ((0.9, "beat"), (1.8, "beat"), (2.7, None)):
+        monkeypatch.setattr(boards.time, "monotonic", lambda seconds=seconds: now + seconds * SECONDS_UNTIL_GONE)
+        assert board.is_worked_on and [peer.is_gone for peer in board.waited_for()] == [False]
+        if event:
+            _say(board, "far", event=event)
+        _say(board, "me", event="beat")
+        _read(board)
+    monkeypatch.setattr(boards.time, "monotonic", lambda: now + 3.7 * SECONDS_UNTIL_GONE)
+    _say(board, "me", event="beat")
+    _read(board)
+    claim = board.claim("me")
+    assert claim is not None and (claim.job.id, claim.number) == ("a", 2)
+
+
+def test_what_is_given_back_is_had_at_once(make: Callable[..., Board]) -> None:
+    board = make(_job("a"))
+    for name in ("one", "two"):
+        _arrive(board, name)
+    first = board.claim("one")
+    assert first is not None and board.claim("two") is None
+    _say(board, "one", event="given back", claim=first.name)
+    _read(board)
+    second = board.claim("two")
+    assert second is not None and second.number == 2 and board.claim("one") is None
+
+
+def test_cells_that_have_ended_or_were_put_off_are_known_to_all(make: Callable[..., Board]) -> None:
+    board = make(_job("a", cells=3))
+    _arrive(board, "one")
+    _say(board, "one", event="cell", key="a0", status="done", error=None)
+    _say(board, "one", event="cell", key="a1", status="to do", error="budget")
+    late = Board.read(board.folder)
+    assert (late.ended, late.put_off, late.n_cells_left) == ({"a0"}, {"a1"}, 2)
+
+
+def test_deaths_count_for_the_cell_that_was_done_alone(make: Callable[..., Board]) -> None:
+    """Not for one that had ended, nor if the agent took its leave, as at a preemption."""
+    board = make(_job("a", cells=2))
+    for name, process in (("dead", NOBODY), ("dead too", NOBODY), ("left", NOBODY), ("alive", Process.current())):
+        _arrive(board, name, process)
+        _say(board, name, event="alone", key="a0")
+        _say(board, name, event="cell", key="a0", status="done", error=None)
+        _say(board, name, event="alone", key="a1")
+    _say(board, "left", event="left")
+    _read(board)
+    assert (board.deaths("a0"), board.deaths("a1")) == (0, 2)
+
+
+def test_half_a_line_is_read_when_it_is_whole(make: Callable[..., Board]) -> None:
+    board = make(_job("a"))
+    _arrive(board, "one")
+    path = board.folder / "agents" / "one.jsonl"
+    whole = json.dumps({"event": "job done", "job": "a"}) + "\n"
+    for part in (whole[:9], whole[9:]):
+        assert not board.is_complete
+        with path.open("a") as file:
+            file.write(part)
+        _read(board)
+    assert board.is_complete
+
+
+def test_a_line_that_a_full_disk_cut_off_loses_only_itself(make: Callable[..., Board]) -> None:
+    board = make(_job("a"), _job("b"))
+    _arrive(board, "one")
+    with (board.folder / "agents" / "one.jsonl").open("a") as file:
+        file.write('{"event": "job do\n')
+    _say(board, "one", event="job done", job="b")
+    _read(board)
+    assert board.done == {"b"}
+
+
+def test_a_new_board_takes_the_place_of_the_old(make: Callable[..., Board]) -> None:
+    old = make(_job("a"))
+    _arrive(old, "one")
+    new = make(_job("b"))
+    assert list(new.jobs) == ["b"] and not new.peers
+    with pytest.raises(StoreError, match="another run has begun anew"):
+        (new.folder / "claims").rmdir()
+        old.claim("one")
+
+
+def test_no_board_is_an_error_that_says_where(tmp_path: Path) -> None:
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board" / "jobs.json").write_text('{"made_with": {}, "jobs": [{"id": 1}]}')
+    for folder in (tmp_path / "board", tmp_path / "none"):
+        with pytest.raises(StoreError, match=f"{folder} is no board"):
+            Board.read(folder)

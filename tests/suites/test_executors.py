@@ -1,0 +1,186 @@
+"""Several workers, here, on Ray and on Slurm, give the tables of one, whoever joins, dies or is told to go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main as cli
+from harness.tables.equality import compare
+from tests.support.result_tables import Finished
+from tests.support.shared import once
+from tests.support.slurm import SlurmCluster, why_no_slurm
+
+Cli = Callable[..., tuple[int, str, str]]
+
+_SMALL = (
+    *("models.0.sites=[resid_post.1]", "methods=[mean,{method: itda, k: 8, max_atoms: 64}]", "scorers=[]"),
+    *("evaluations=[reconstruction]", "tokens.interp=0", "similarities=[]", "seeds=[0,1]", "wandb.mode=disabled"),
+)
+
+
+@pytest.fixture(scope="module")
+def alone(shared_folder: Path) -> Path:
+    """The results of one worker."""
+    return once(shared_folder / "alone", _run_alone) / "results" / "smoke"
+
+
+def _run_alone(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
+        assert cli.main(["run", "suite=smoke", *_SMALL]) == 0
+
+
+@pytest.fixture
+def own_cache(harness_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, so that everything is done."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness", *words]
+    environment = {**os.environ, "HARNESS_CACHE": str(folder / "cache"), **environment}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _wait_for(*found: Callable[[], object]) -> None:
+    while not all(sign() for sign in found):
+        time.sleep(0.02)
+
+
+def _assert_equal(a: Path, b: Path) -> None:
+    differing = [found.table for found in compare(a, b) if not found.is_equal]
+    assert not differing
+
+
+def _agents(folder: Path) -> list[list[dict[str, object]]]:
+    """Everything that each agent of the last run has said."""
+    paths = (folder / "results/smoke/board/agents").glob("*.jsonl")
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(paths)]
+
+
+def _n_at_work(folder: Path) -> int:
+    return sum(any(event["event"] == "job done" for event in agent) for agent in _agents(folder))
+
+
+def test_two_workers_here(smoke_run: Finished, harness_cli: Cli, own_cache: Path, tmp_path: Path) -> None:
+    code, _, errors = harness_cli("run", "suite=smoke", "executor.workers=2")
+    assert code == 0, errors
+    _assert_equal(smoke_run.folder / "results" / "smoke", tmp_path / "results" / "smoke")
+    assert _n_at_work(tmp_path) == 2
+
+
+def test_two_nodes_of_ray(alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install decomp-harness[ray]")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        code, _, errors = harness_cli("run", "suite=smoke", *_SMALL, "executor=ray")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert code == 0, errors
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+    assert len(_agents(tmp_path)) == 2
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    if why := why_no_slurm():
+        pytest.skip(why)
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+def test_an_array_of_slurm(
+    slurm: SlurmCluster, alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(slurm.config))
+    code, _, errors = harness_cli(
+        "run", "suite=smoke", *_SMALL, "executor=slurm", "executor.workers=2", "executor.threads=1"
+    )
+    assert code == 0, errors
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+    assert len(_agents(tmp_path)) == 2
+    assert slurm.jobs() == []
+
+
+def test_a_worker_that_joins_is_killed_and_nothing_is_lost(alone: Path, tmp_path: Path) -> None:
+    run = _start(tmp_path, "run", "suite=smoke", *_SMALL)
+    _wait_for(lambda: _agents(tmp_path), (tmp_path / "results/smoke/suite.yaml").exists)
+    worker = _start(tmp_path, "work", "suite=smoke")
+    try:
+        _wait_for(lambda: len(_agents(tmp_path)) == 2 or run.poll() is not None)
+    finally:
+        worker.kill()
+        worker.communicate()
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+
+
+def test_workers_alone_do_all_and_a_run_writes_the_tables(
+    alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path
+) -> None:
+    code, said, errors = harness_cli("work", "suite=smoke", *_SMALL)
+    assert code == 0, errors
+    assert "nothing is left to take. `harness run` of smoke writes its tables" in said
+    assert not (tmp_path / "results/smoke/tables").exists()
+    agents = _agents(tmp_path)
+    assert harness_cli("run", "suite=smoke", *_SMALL)[0] == 0
+    assert _agents(tmp_path) == agents  # it had nothing to do
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR2", marks=pytest.mark.slow)])
+def test_a_signal_gives_back_what_is_being_done(alone: Path, tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]
+    run = _start(tmp_path, "run", "suite=smoke", *_SMALL, "executor.workers=2")
+    _wait_for(lambda: _n_at_work(tmp_path) or run.poll() is not None)
+    run.send_signal(number)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == -number, said
+    assert f"ended by {name}; what is done stays done, and it goes on with the same command" in said
+    assert all(agent[-1]["event"] == "left" for agent in _agents(tmp_path))
+    assert not list((tmp_path / "results/smoke").glob("tables/*"))
+    again = _start(tmp_path, "run", "suite=smoke", *_SMALL)
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+
+
+def test_a_worker_with_another_cache_is_refused(tmp_path: Path) -> None:
+    run = _start(tmp_path, "run", "suite=smoke", *_SMALL)
+    _wait_for(lambda: _agents(tmp_path), (tmp_path / "results/smoke/suite.yaml").exists)
+    worker = _start(tmp_path, "work", "suite=smoke", HARNESS_CACHE=str(tmp_path / "other"))
+    said, _ = worker.communicate()
+    run.terminate()
+    run.communicate()
+    assert worker.returncode == 2
+    assert f"$HARNESS_CACHE, {tmp_path / 'other'} here, is not the folder that the run uses" in " ".join(said.split())
+
+
+def test_a_run_with_other_cells_waits_for_its_turn(tmp_path: Path) -> None:
+    first = _start(tmp_path, "run", "suite=smoke", *_SMALL)
+    _wait_for(lambda: _agents(tmp_path))
+    second = _start(tmp_path, "run", "suite=smoke", *_SMALL, "seeds=[0,1,2]")
+    said = [process.communicate()[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "a run with other cells is at work" in said[1] and f"process {first.pid} on" in said[1]
+    assert (tmp_path / "results/smoke/tables/reconstruction.csv").read_text().count("itda") > 0
