@@ -11,6 +11,7 @@ RuntimeWarning.
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ from harness.registry.isolation import isolated
 from harness.storage.records import cost
 
 _REPORT_EVERY = 16
+_SECONDS_PER_LOOK = 0.2
+"""Time between looks at what others have set aside of a budget."""
 _METHODS = {Choose: "choose", Generate: "generate", Likelihood: "likelihood", EmbedText: "embed"}
 
 
@@ -121,8 +124,8 @@ class Judging:
         where = f"{type(self._judge).__name__}.{method}()"
         n_answered = 0
         while n_answered < len(requests):
-            part = requests[n_answered : n_answered + self._n_affordable(requests[n_answered:])]
-            with isolated(), self._warnings():
+            part = requests[n_answered : n_answered + self._reserve(requests[n_answered:])]
+            with isolated(), self._warnings(), self._reserved():
                 answers = iter(ask(part))
                 for request in part:
                     self._keep(request, next(answers, None), where)
@@ -138,30 +141,66 @@ class Judging:
         self.usage += usage
         self._expected += at_most(request) if usage.n_requests else NOTHING
         self._remember(request, response)
-        if _may_pass(response):
-            self._cache.charge(request, usage, usd)
-        else:
-            self._cache.keep(request, response, usage, usd)
+        with self._cache.at_once():
+            if _may_pass(response):
+                self._cache.charge(request, usage, usd)
+            else:
+                self._cache.keep(request, response, usage, usd)
+            if self._budget != UNLIMITED:
+                self._cache.reservations.lower(*self._at_worst(request))
 
-    def _n_affordable(self, requests: Sequence[Any]) -> int:
-        """The number of requests that stay within the budget at worst; one while anything of it is left.
+    def _reserve(self, requests: Sequence[Any]) -> int:
+        """Set aside what the next requests take at worst; return how many they are.
 
-        By how much requests exceed the expected is learnt from those before, so the first is sent alone.
+        Where others have set aside what is left, wait until they know what they have spent.
         """
         if self._budget == UNLIMITED:
             return len(requests)
-        spent, spent_usd = self._cache.spent()
-        self._check_budget(spent, spent_usd, len(requests))
-        n_tokens, usd = float(spent.n_tokens), spent_usd
-        factor = max(1.0, self.usage.n_tokens / max(1, self._expected.n_tokens))
+        while True:
+            with self._cache.at_once():  # nobody else decides meanwhile
+                spent, spent_usd = self._cache.spent()
+                self._check_budget(spent, spent_usd, len(requests))
+                held, held_usd = self._cache.reservations.of_others()
+                n = self._n_affordable(requests, spent.n_tokens + held, spent_usd + held_usd)
+                if not self._budget.is_reached(spent.n_tokens + held, spent_usd + held_usd):
+                    self._set_aside(requests[:n])
+                    return n
+            time.sleep(_SECONDS_PER_LOOK)
+
+    def _set_aside(self, requests: Sequence[Any]) -> None:
+        worst = [self._at_worst(request) for request in requests]
+        n_tokens, usd = (sum(each) for each in zip(*worst, strict=True))
+        if not self.usage.n_requests:  # nothing is known of what requests take: all that is left, for this one
+            n_tokens, usd = self._budget.tokens or 0.0, self._budget.usd or 0.0
+        self._cache.reservations.set_aside(n_tokens, usd)
+
+    def _n_affordable(self, requests: Sequence[Any], n_tokens: float, usd: float) -> int:
+        """The number of requests that stay within the budget at worst, beside what is spent; one, if it is not reached.
+
+        By how much requests exceed the expected is learnt from those before, so the first is sent alone.
+        """
         requests = requests[: max(1, self.usage.n_requests)]
         for n, request in enumerate(requests):
-            most = at_most(request)
-            n_tokens += factor * most.n_tokens
-            usd += factor * (self._prices.usd(most) or 0.0)
+            most, most_usd = self._at_worst(request)
+            n_tokens, usd = n_tokens + most, usd + most_usd
             if self._budget.is_reached(n_tokens, usd):
                 return max(n, 1)
         return len(requests)
+
+    def _at_worst(self, request: Any) -> tuple[float, float]:
+        """Tokens and US dollars that a request takes at worst, by what those before took."""
+        factor = max(1.0, self.usage.n_tokens / max(1, self._expected.n_tokens))
+        most = at_most(request)
+        return factor * most.n_tokens, factor * (self._prices.usd(most) or 0.0)
+
+    @contextmanager
+    def _reserved(self) -> Iterator[None]:
+        """Give back at the end what was set aside and not spent."""
+        try:
+            yield
+        finally:
+            if self._budget != UNLIMITED:
+                self._cache.reservations.release()
 
     def _check_budget(self, spent: Usage, usd: float, n_left: int) -> None:
         if self._budget.is_reached(spent.n_tokens, usd):

@@ -26,10 +26,12 @@ from urllib.parse import quote
 
 import filelock
 
+from harness.asking.reservations import Reservations
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import NOTHING, Usage
 from harness.errors import ConfigError
 from harness.planning.keys import canonical_json
+from harness.storage.filesystem import is_shared
 
 FILE = "responses.sqlite"
 _KINDS = {kind.__name__ for kind in (Choose, EmbedText, Generate, Likelihood)}
@@ -63,11 +65,13 @@ class ResponseCache:
         self._suite = suite
         self._file = sqlite3.connect(folder / FILE, timeout=_SECONDS_TO_WAIT, isolation_level=None)
         with filelock.FileLock(folder / f".{FILE}.lock"):  # SQLite itself does not wait for a change of journal
-            self._file.execute("pragma journal_mode = wal")
+            # A log beside the file is the quickest, but its index is memory that machines don't share.
+            self._file.execute(f"pragma journal_mode = {'truncate' if is_shared(folder) else 'wal'}")
         # What a power cut takes are answers, never the file; a process that dies loses nothing.
         self._file.execute("pragma synchronous = normal")
         self._file.execute(_TABLE)
         self._file.execute(_LEDGER)
+        self.reservations = Reservations(self._file, suite)
 
     def find(self, request: Any) -> Any | None:
         """The response as JSON, or the Failure that was final; None where there is none."""
@@ -76,7 +80,7 @@ class ResponseCache:
     def keep(self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None) -> None:
         """Store a response and its usage. Where another process was quicker, its response stays."""
         kept = {_REFUSED: response.reason} if isinstance(response, Failure) else response
-        with self._at_once():
+        with self.at_once():
             self._file.execute(
                 "insert or ignore into responses (key, judge, request, response) values (?, ?, ?, ?)",
                 [_key(self._judge, request), self._judge, _spelt(request), canonical_json(kept)],
@@ -107,7 +111,11 @@ class ResponseCache:
         self.close()
 
     @contextmanager
-    def _at_once(self) -> Iterator[None]:
+    def at_once(self) -> Iterator[None]:
+        """Let no other process write inside the `with` block; what is written in it is there as a whole, or not."""
+        if self._file.in_transaction:
+            yield
+            return
         self._file.execute("begin immediate")
         try:
             yield

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import sqlite3
+import time
 import tracemalloc
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import harness
+from harness.asking import response_cache
 from harness.asking.judging import Judging, usage_rows
+from harness.asking.reservations import Reservations
 from harness.asking.response_cache import ResponseCache
 from harness.contracts.spending import Prices
 from harness.errors import BudgetReached
 from harness.planning.suite import JudgeBudget
 from harness.registry.plugin_manager import load_catalog
+from harness.running.presence import Process
 
 JUDGE = {"name": "scripted", "version": 1}
 CHOICES = [harness.Choose("s", f"user {i}", ("Yes", "No")) for i in range(10)]
@@ -241,6 +247,60 @@ def test_a_budget_stops_before_the_next_request(budget: dict[str, Any], n_asked:
     raised = Priced()
     _priced(tmp_path, raised, tokens=10_000).ask(CHOICES)
     assert not raised.asked
+
+
+class Slow(Priced):
+    """Takes a while, so that others ask meanwhile."""
+
+    def choose(self, requests: Any) -> Iterator[Any]:
+        for answer in super().choose(requests):
+            time.sleep(0.002)
+            yield answer
+
+
+def _spend(folder: Path, number: int) -> None:
+    requests = [harness.Choose("s", f"{number} {i}", ("Yes", "No")) for i in range(30)]
+    with suppress(BudgetReached):
+        _priced(folder, Slow(), tokens=5_000).ask(requests)
+
+
+def test_eight_workers_keep_one_budget(tmp_path: Path) -> None:
+    """Each of 240 requests takes 100 tokens, and 50 of them may be sent."""
+    processes = [multiprocessing.get_context("fork").Process(target=_spend, args=(tmp_path, i)) for i in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    cache = ResponseCache(tmp_path, JUDGE, "a")
+    assert cache.spent()[0].n_tokens == 5_000
+    assert cache.reservations.of_others() == (0.0, 0.0)
+
+
+def test_what_the_dead_have_set_aside_is_free_again(tmp_path: Path) -> None:
+    """So it is at once on this machine, and after a while where it can't be asked for."""
+    cache, now = ResponseCache(tmp_path, JUDGE, "a"), 0.0
+    file = cache._file
+    dead = asdict(replace(Process.current(), pid=2**22 + 1))
+    rows = [dead, dead | {"machine": "elsewhere"}, asdict(Process.current()) | {"asker": 1}]
+    for owner in rows:
+        file.execute("insert into reservations values (?, 'a', 10, 1, 0)", [json.dumps(owner)])
+    file.execute("insert into reservations values (?, 'b', 10, 1, 0)", [json.dumps(rows[-1])])
+    reservations = Reservations(file, "a", lambda: now)
+    assert reservations.of_others() == (20.0, 2.0)
+    now = 1_000.0
+    assert reservations.of_others() == (10.0, 1.0)
+
+
+def test_on_a_network_disk_the_answers_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index of SQLite's log is memory, which machines don't share; a file that had one loses it."""
+    ResponseCache(tmp_path, JUDGE).close()
+    monkeypatch.setattr(response_cache, "is_shared", lambda folder: True)
+    cache = ResponseCache(tmp_path, JUDGE)
+    cache.keep(CHOICES[0], [0.0, 1.0])
+    assert not list(tmp_path.glob(f"{response_cache.FILE}-*[!l]"))
+    cache.close()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size) == [response_cache.FILE]
 
 
 def test_what_was_used_is_told(tmp_path: Path) -> None:
