@@ -27,9 +27,9 @@ LEANING = re.compile(
     r"(As|By|For|From|How|If|In|Its|Of|That|Their|The same|Those|To|What|When|Where|Whether|Which|Who|Whom|With)\b"
 )
 FLOORS = (
-    *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage", "capturing", "fitting"),
-    *("sae", "comparing", "tables", "views", "latents", "running", "asking", "api", "stages", "testing", "templates"),
-    *("report", "cli", "__main__"),
+    *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage"),
+    *("capturing", "fitting", "sae", "comparing", "tables", "views", "latents", "running", "asking", "api", "stages"),
+    *("testing", "templates", "report", "cli", "__main__"),
 )
 """The files and packages of `harness/`: each imports from those before it only."""
 THIRD_PARTY = {

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from harness.running.presence import Process
+from harness.storage.processes import Process
 
 _TABLE = """
 create table if not exists reservations (owner text not null, suite text not null, n_tokens real not null,

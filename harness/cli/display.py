@@ -73,6 +73,15 @@ class TerminalDisplay:
         reason = f": {event['error']}" if event["error"] else ""
         self.say(f"[{self.counts.total()}/{self.n_cells}] {event['status']} {cell.label}{reason}")
 
+    def at_work(self, working: Sequence[tuple[str, Sequence[Cell]]]) -> None:
+        """Lines for what each process does, where no bar shows it: a log then tells a long cell from one that hangs."""
+        if self.console.is_terminal:
+            return
+        for process, cells in working:
+            if cells:
+                others = f" and {len(cells) - 1} beside it" if len(cells) > 1 else ""
+                self.say(f"[{self.counts.total()}/{self.n_cells}] at work: {cells[0].label}{others} ({process})")
+
     def _bar(self, agent: str) -> TaskID:
         """The bar for the work inside of one worker."""
         if agent not in self.inner:

@@ -95,8 +95,8 @@ def run_verb(options: argparse.Namespace) -> int:
 def work_verb(options: argparse.Namespace) -> int:
     """Do jobs of a suite beside others, on this machine or another, until nothing is left."""
     from harness.running.devices import check_devices
-    from harness.running.presence import end_with_parent
     from harness.running.runner import work
+    from harness.storage.processes import end_with_parent
 
     plan, store = _read_plan(options.words)
     check_devices(plan.suite)

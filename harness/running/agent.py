@@ -15,8 +15,8 @@ from harness.errors import StoreError
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.running.board import Board, Claim
-from harness.running.presence import SECONDS_PER_BEAT, Process
 from harness.running.supervisor import Cancelled, Supervisor
+from harness.storage.processes import SECONDS_PER_BEAT, Process
 from harness.storage.records import UPSTREAM_FAILED, Record
 from harness.storage.store import Store
 
@@ -96,6 +96,7 @@ class Agent:
                 self._say({"event": "job done", "job": claim.job.id})
 
     def _do(self, claim: Claim) -> None:
+        self._say({"event": "job", "job": claim.job.id})
         cells = [self.plan.cells[key] for key in claim.job.cells if key not in self.board.ended]
         ready = [cell for cell in cells if not self._skip(cell)]
         if claim.number == 1:

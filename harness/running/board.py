@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import os
 import secrets
 import shutil
 import time
@@ -27,7 +28,7 @@ from typing import Any
 from harness.errors import StoreError
 from harness.files import write_json
 from harness.running.jobs import Job
-from harness.running.presence import SECONDS_UNTIL_GONE, Process
+from harness.storage.processes import SECONDS_UNTIL_GONE, Process
 
 FOLDER = "board"
 _JOBS = "jobs.json"
@@ -54,8 +55,12 @@ class Peer:
     process: Process
     heard_at: float
     """The time, by this machine's clock, when its file was last seen to grow."""
+    worker: Process | None = None
+    """The process that does its jobs."""
     left: bool = False
     """True once it has said that it goes."""
+    job: str | None = None
+    """The job that it is doing."""
     alone: str | None = None
     """The cell that it is doing alone, after another had gone with it."""
 
@@ -163,6 +168,12 @@ class Board:
         names = {name for job, (_, name) in self._held.items() if job not in self.done}
         return [peer for name, peer in self.peers.items() if name in names]
 
+    def at_work(self) -> list[tuple[Peer, list[str]]]:
+        """The agents that are doing a job, with the keys of the cells that are left of it, the one at hand first."""
+        busy = [peer for peer in self.peers.values() if peer.job in self.jobs and not peer.is_gone]
+        ended = self.ended | self.put_off
+        return [(peer, [key for key in self.jobs[str(peer.job)].cells if key not in ended]) for peer in busy]
+
     def deaths(self, key: str) -> int:
         """The number of agents that have gone while they did a cell alone."""
         return sum(peer.alone == key and not peer.left and peer.is_gone for peer in self.peers.values())
@@ -187,8 +198,18 @@ class Board:
             raise StoreError(f"{self.folder} is gone: another run has begun anew. Run the suite again.") from None
         else:
             owner = agent
+        before = self._held.get(claim.job.id)
         self._held[claim.job.id] = claim, owner
+        if owner == agent and before is not None:
+            self._end_silent(self.peers[before[1]])
         return owner == agent
+
+    def _end_silent(self, peer: Peer) -> None:
+        """End an agent of this machine, and its worker, that runs and says nothing: it was stopped, or hangs."""
+        if not peer.left and peer.is_gone:
+            for process in (peer.worker, peer.process):
+                if process is not None and process.is_here and process.runs and process.pid != os.getpid():
+                    process.end()
 
     def _end(self, job: str) -> None:
         """Note that a job is done, and which others are ready by that."""
@@ -236,9 +257,15 @@ class Board:
             return
         peer.heard_at = time.monotonic()
         match event["event"]:
+            case "worker":
+                peer.worker = Process.from_json(event["process"])
+            case "job":
+                peer.job = event["job"]
             case "job done":
+                peer.job = None
                 self._end(event["job"])
             case "given back":
+                peer.job = None
                 self._given_back.add(event["claim"])
             case "alone":
                 peer.alone = event["key"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from harness.storage.states import Outcome, State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
 
 _SECONDS_PER_LOOK = 0.1
+_SECONDS_PER_NAMING = 60.0
 
 
 class Display(Protocol):
@@ -37,6 +38,9 @@ class Display(Protocol):
     def begin(self, n_cells: int) -> None: ...
 
     def event(self, event: dict[str, Any], cell: Cell | None) -> None: ...
+
+    def at_work(self, working: Sequence[tuple[str, Sequence[Cell]]]) -> None:
+        """Show, every minute, which process has which cells left of its job."""
 
 
 def run(plan: Plan, store: Store, display: Display) -> Outcome:
@@ -141,6 +145,7 @@ def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None
 def _wait(board: Board, crew: Crew, plan: Plan, display: Display) -> None:
     """Wait until all jobs are done, and show what happens elsewhere."""
     forward = _forward(plan, display)
+    named_at = time.monotonic()
     while True:
         for name, event in board.refresh():
             if name not in crew.names:
@@ -148,6 +153,9 @@ def _wait(board: Board, crew: Crew, plan: Plan, display: Display) -> None:
         if board.is_complete:
             return
         crew.check()
+        if time.monotonic() - named_at > _SECONDS_PER_NAMING:
+            named_at = time.monotonic()
+            display.at_work([(str(peer.process), [plan.cells[key] for key in keys]) for peer, keys in board.at_work()])
         time.sleep(_SECONDS_PER_LOOK)
 
 
@@ -182,7 +190,7 @@ def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
     for key, cell in plan.cells.items():
         if cell.kind not in ARTEFACT_KINDS or not store.damage(cell.kind, key):
             continue
-        with store.lock(cell.kind, key):
+        with store.lock(cell.kind, key, display.say):
             if damage := store.damage(cell.kind, key):  # another run may have repaired it meanwhile
                 display.say(f"{damage}: {cell.label} is made again")
                 store.discard(cell.kind, key)

@@ -127,7 +127,7 @@ class Session:
         left = self.not_made(cells)
         with ExitStack() as locks:
             for cell in sorted(left, key=lambda cell: cell.key):  # one order for all: no two runs wait for each other
-                locks.enter_context(self.store.lock(cell.kind, cell.key))
+                locks.enter_context(self.store.lock(cell.kind, cell.key, self.warn))
             yield self.not_made(left)
 
     def not_made(self, cells: list[Cell]) -> list[Cell]:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.planning.cells import Cell
 from harness.planning.suite import UNLIMITED, JudgeBudget
 from harness.running.provenance import provenance
+from harness.storage.processes import Process
 from harness.storage.records import Record
 from harness.storage.store import Store
 
@@ -141,6 +142,7 @@ class Supervisor:
                 # one busy process an SAE took five times as long on two threads as on one.
                 env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **self.environment},
             )
+        self.on_event({"event": "worker", "process": asdict(Process.of(self.process.pid))})
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read_lines, args=(self.process.stdout, self.lines), daemon=True).start()
         if self.is_cancelled:

@@ -25,9 +25,9 @@ from harness.planning.cells import Cell
 from harness.planning.suite import JudgeBudget
 from harness.registry.plugin_manager import load_catalog
 from harness.running.devices import find_device
-from harness.running.presence import end_with_parent
 from harness.running.provenance import n_threads
 from harness.running.session import Session
+from harness.storage.processes import end_with_parent
 from harness.storage.store import Store
 
 _HARNESS = Path(__file__).parents[1]

@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from harness.errors import StoreError
 from harness.files import write_json
 from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import file_digest
+from harness.storage.locks import owned_lock
 from harness.storage.records import Record, read_record
 
 MANIFEST = "manifest.json"
@@ -100,11 +99,17 @@ class Store:
         return self.artefact(kind, key).with_name(f".{key}.checkpoint")
 
     @contextmanager
-    def lock(self, kind: str, key: str) -> Iterator[None]:
-        """Let only one process make an artefact; the others wait and find it made."""
+    def lock(self, kind: str, key: str, say: Callable[[str], None] = print) -> Iterator[None]:
+        """Let only one process make an artefact; the others wait and find it made.
+
+        Args:
+            kind: of the artefact.
+            key: its key.
+            say: told for whom this process waits, if it has to wait for long.
+        """
         path = self.artefact(kind, key).with_name(f".{key}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path):
+        with owned_lock(path, say):
             yield
 
     def commit(self, kind: str, key: str, manifest: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from harness.contracts.spending import Prices
 from harness.errors import BudgetReached
 from harness.planning.suite import JudgeBudget
 from harness.registry.plugin_manager import load_catalog
-from harness.running.presence import Process
+from harness.storage.processes import Process
 
 JUDGE = {"name": "scripted", "version": 1}
 CHOICES = [harness.Choose("s", f"user {i}", ("Yes", "No")) for i in range(10)]

@@ -174,6 +174,17 @@ def test_numbers_are_short_and_alike(value: Any, text: str) -> None:
     assert wording.short(value) == text
 
 
+def test_a_log_says_every_minute_who_does_what() -> None:
+    """Not a terminal, where bars show it."""
+    cells = [Cell("fit", name, f"fit {name}", "g", {}, {}) for name in "abc"]
+    for is_terminal, text in ((False, "[0/9] at work: fit a and 2 beside it (process 7)\n"), (True, "")):
+        console = Console(file=io.StringIO(), width=200, force_terminal=is_terminal)
+        shown = display.TerminalDisplay(console)
+        shown.n_cells = 9
+        shown.at_work([("process 7", cells), ("process 8", [])])
+        assert console.file.getvalue() == text  # type: ignore[attr-defined]
+
+
 def test_what_plugins_say_is_one_line_without_control_characters() -> None:
     console = Console(file=io.StringIO(), width=200)
     cell = Cell("fit", "k", "fit x[/y]", "g", {}, {})

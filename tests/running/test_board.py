@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from harness.errors import StoreError
 from harness.running import board as boards
 from harness.running.board import Board
 from harness.running.jobs import Job
-from harness.running.presence import SECONDS_UNTIL_GONE, Process
+from harness.storage.processes import SECONDS_UNTIL_GONE, Process
 
 NOBODY = Process(Process.current().machine, 2**22 + 1, "0")
 """A process of this machine that does not run: its number is above all that Linux gives."""
@@ -122,6 +124,27 @@ def test_an_agent_of_another_machine_is_gone_when_it_is_silent(
     assert claim is not None and (claim.job.id, claim.number) == ("a", 2)
 
 
+def test_a_stopped_agent_is_ended_when_its_job_is_taken_over(
+    make: Callable[..., Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker too, which may hold locks; a worker of another machine with the same number is let be."""
+    board = make(_job("a"))
+    agent, worker, other = (subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(3))
+    agent.send_signal(signal.SIGSTOP)
+    _arrive(board, "stopped", Process.of(agent.pid))
+    _say(board, "stopped", event="worker", process=asdict(replace(Process.of(other.pid), machine="elsewhere")))
+    _read(board)
+    _say(board, "stopped", event="worker", process=asdict(Process.of(worker.pid)))
+    _arrive(board, "me")
+    assert board.claim("stopped") is not None and board.claim("me") is None
+    now = time.monotonic()
+    monkeypatch.setattr(boards.time, "monotonic", lambda: now + 1.1 * SECONDS_UNTIL_GONE)
+    assert board.claim("me") is not None
+    assert (agent.wait(5), worker.wait(5), other.poll()) == (-signal.SIGKILL, -signal.SIGKILL, None)
+    other.kill()
+    other.wait()
+
+
 def test_what_is_given_back_is_had_at_once(make: Callable[..., Board]) -> None:
     board = make(_job("a"))
     for name in ("one", "two"):
@@ -141,6 +164,18 @@ def test_cells_that_have_ended_or_were_put_off_are_known_to_all(make: Callable[.
     _say(board, "one", event="cell", key="a1", status="to do", error="budget")
     late = Board.read(board.folder)
     assert (late.ended, late.put_off, late.n_cells_left) == ({"a0"}, {"a1"}, 2)
+
+
+def test_agents_are_known_by_what_is_left_of_their_job(make: Callable[..., Board]) -> None:
+    board = make(_job("a", cells=3), _job("b"))
+    for name in ("one", "two", "idle"):
+        _arrive(board, name)
+    _say(board, "one", event="job", job="a")
+    _say(board, "one", event="cell", key="a0", status="done", error=None)
+    _say(board, "two", event="job", job="b")
+    _say(board, "two", event="job done", job="b")
+    _read(board)
+    assert [(peer.name, keys) for peer, keys in board.at_work()] == [("one", ["a1", "a2"])]
 
 
 def test_deaths_count_for_the_cell_that_was_done_alone(make: Callable[..., Board]) -> None:

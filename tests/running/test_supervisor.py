@@ -46,7 +46,7 @@ def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
     events: list[dict[str, Any]] = []
     with Supervisor(store, "cpu", [str(tmp_path / "loud.py")], events.append) as supervisor:
         supervisor.run([_cell()])
-    assert [event["event"] for event in events] == ["cell"]
+    assert [event["event"] for event in events] == ["worker", "cell"]
     record = store.record(_cell().key)
     assert record is not None and record.error is not None and "missing or damaged" in record.error
     log = (tmp_path / "results" / "logs" / "worker.txt").read_text()

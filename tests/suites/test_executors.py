@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +121,65 @@ def test_an_array_of_slurm(
     _assert_equal(alone, tmp_path / "results" / "smoke")
     assert len(_agents(tmp_path)) == 2
     assert slurm.jobs() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["preempted", "warned of its time", "killed"])
+def test_a_worker_of_slurm_goes_and_comes_back(slurm: SlurmCluster, alone: Path, tmp_path: Path, how: str) -> None:
+    """An array of one: what it gives back, or dies of, only its own second life can finish."""
+    wanted = ("executor=slurm", "executor.workers=2", "executor.threads=1")
+    run = _start(tmp_path, "run", "suite=smoke", *_SMALL, *wanted, SLURM_CONF=str(slurm.config))
+    _wait_for(lambda: _n_at_work(tmp_path) or run.poll() is not None)
+    job = slurm.jobs()[0].split(" ")[0]
+    if how == "preempted":
+        slurm.run("scontrol", "requeue", job)
+    elif how == "warned of its time":
+        slurm.run("scancel", "--signal=USR2", "--batch", job)
+    else:
+        process: Any = _agents(tmp_path)[0][0]["process"]
+        os.kill(process["pid"], signal.SIGKILL)
+    said, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, said
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+    assert slurm.jobs() == []
+
+
+@pytest.mark.slow
+def test_a_node_of_ray_is_taken_away(alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install decomp-harness[ray]")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+
+    def take_away() -> None:
+        _wait_for(lambda: _n_at_work(tmp_path) == 2)
+        cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        node = cluster.add_node(num_cpus=1)
+        ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        taking = threading.Thread(target=take_away, daemon=True)
+        taking.start()
+        code, _, errors = harness_cli("run", "suite=smoke", *_SMALL, "executor=ray", "executor.workers=2")
+        taking.join(timeout=10)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert code == 0, errors
+    assert not taking.is_alive()
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+
+
+@pytest.mark.slow
+def test_threads_change_numbers_by_rounding_only(
+    smoke_run: Finished, harness_cli: Cli, own_cache: Path, tmp_path: Path
+) -> None:
+    """The bound that docs/scale.md states."""
+    assert harness_cli("run", "suite=smoke", "executor.threads=2")[0] == 0
+    found = compare(smoke_run.folder / "results" / "smoke", tmp_path / "results" / "smoke")
+    assert not any(table.only_a or table.only_b for table in found)
+    apart = [difference.relative for table in found for difference in table.different]
+    assert max(apart, default=0.0) < 1e-6
 
 
 def test_a_worker_that_joins_is_killed_and_nothing_is_lost(alone: Path, tmp_path: Path) -> None:

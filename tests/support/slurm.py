@@ -62,11 +62,11 @@ class SlurmCluster:
         (self.folder / "state").mkdir()
         self.config.write_text(_CONFIG.format(folder=self.folder, port=port, first=port + 1, last=port + 2))
         _start_munge()
-        self._run("slurmctld")
+        self.run("slurmctld")
         for node in ("n1", "n2"):
-            self._run("slurmd", "-N", node)
+            self.run("slurmd", "-N", node)
         deadline = time.monotonic() + _SECONDS_TO_START
-        while self._run("sinfo", "-h", "-t", "idle", "-o", "%D", may_fail=True).strip() != "2":
+        while self.run("sinfo", "-h", "-t", "idle", "-o", "%D", may_fail=True).strip() != "2":
             assert time.monotonic() < deadline, (self.folder / "slurmctld.log").read_text()[-2000:]
             time.sleep(0.2)
         return self
@@ -82,10 +82,10 @@ class SlurmCluster:
 
     def jobs(self) -> list[str]:
         """Lines of `squeue`, without jobs that are only being cleaned up."""
-        lines = self._run("squeue", "-h", "-o", "%i %T").splitlines()
+        lines = self.run("squeue", "-h", "-o", "%i %T").splitlines()
         return [line for line in lines if not line.endswith("COMPLETING")]
 
-    def _run(self, *command: str, may_fail: bool = False) -> str:
+    def run(self, *command: str, may_fail: bool = False) -> str:
         environment = {**os.environ, "SLURM_CONF": str(self.config)}
         result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert may_fail or result.returncode == 0, result.stderr

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from harness.running.presence import Process
+from harness.storage.processes import Process
 
 
 def test_this_process_runs_here() -> None:
@@ -18,7 +18,7 @@ def test_this_process_runs_here() -> None:
 
 def test_a_process_that_has_ended_does_not_run() -> None:
     child = subprocess.Popen(["sleep", "60"])
-    code = f"from harness.running import presence; print(presence._started({child.pid}))"
+    code = f"from harness.storage import processes; print(processes._started({child.pid}))"
     started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     process = replace(Process.current(), pid=child.pid, started=started)
     assert process.runs

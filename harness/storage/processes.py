@@ -6,10 +6,12 @@ A process of this machine is asked for. One of another machine is at work while 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,12 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        return cls(_machine(), os.getpid(), _started(os.getpid()))
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process of this machine that has this number now."""
+        return cls(_machine(), pid, _started(pid))
 
     @classmethod
     def from_json(cls, data: Any) -> Process:
@@ -53,6 +60,19 @@ class Process:
         except PermissionError:  # another user's
             pass
         return _started(self.pid) == self.started
+
+    @property
+    def is_stopped(self) -> bool:
+        """True for a process of this machine that was stopped, as by Ctrl-Z, and so holds what it holds for ever."""
+        return self.is_here and self.runs and _after_name(self.pid)[:1] in (["T"], ["t"])
+
+    def end(self) -> None:
+        """Kill a process of this machine, with the group that it leads, if any; another user's stays."""
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.machine.partition(' ')[0]}"
@@ -76,8 +96,12 @@ def _machine() -> str:
 
 def _started(pid: int) -> str:
     """The time at which a process started, in ticks since boot; empty where the system does not tell."""
-    after_name = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()  # a name may hold anything
-    return after_name[19] if len(after_name) > 19 else ""
+    return next(iter(_after_name(pid)[19:20]), "")
+
+
+def _after_name(pid: int) -> list[str]:
+    """The fields of a process's status after its name, which may hold anything: its state comes first."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _read(path: str) -> str:
