@@ -77,7 +77,7 @@ class Agent:
         while not self._stopped.is_set():
             for _ in self.board.refresh():
                 pass
-            if self.board.is_complete:
+            if self.board.is_complete or self.board.is_replaced:
                 return
             claim = self.board.claim(self.name)
             if claim is None:

@@ -98,6 +98,7 @@ class Board:
     """Jobs that nothing comes before any more, with their rank, the most urgent first; taken or not."""
 
     def __post_init__(self) -> None:
+        self._found = _identity(self.folder)
         self._rank = {job: rank for rank, job in enumerate(self.jobs)}
         self._missing = {job.id: set(job.needs) for job in self.jobs.values()}
         self._needed_by: dict[str, list[str]] = {}
@@ -138,6 +139,11 @@ class Board:
     @property
     def n_cells_left(self) -> int:
         return sum(key not in self.ended for job in self.jobs.values() for key in job.cells)
+
+    @property
+    def is_replaced(self) -> bool:
+        """True if another run has put up a board since: it took all who work at this one for gone."""
+        return _identity(self.folder) != self._found
 
     @property
     def is_worked_on(self) -> bool:
@@ -195,7 +201,7 @@ class Board:
             # A server of files that answers twice says so of one's own link, too.
             owner = self._owner(claim)
         except FileNotFoundError:
-            raise StoreError(f"{self.folder} is gone: another run has begun anew. Run the suite again.") from None
+            raise StoreError(f"{self.folder}: another run has begun anew. Run the suite again, to join it.") from None
         else:
             owner = agent
         before = self._held.get(claim.job.id)
@@ -274,3 +280,12 @@ class Board:
                 (self.put_off if event["status"] == "to do" else self.ended).add(event["key"])
             case "left":
                 peer.left = True
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """The file with the jobs, told from others of its name; None if there is none."""
+    try:
+        found = (folder / _JOBS).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

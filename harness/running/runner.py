@@ -152,6 +152,8 @@ def _wait(board: Board, crew: Crew, plan: Plan, display: Display) -> None:
                 forward(event | {"agent": name})
         if board.is_complete:
             return
+        if board.is_replaced:
+            raise StoreError(f"another run has begun anew in {board.folder.parent}. Run the suite again, to join it.")
         crew.check()
         if time.monotonic() - named_at > _SECONDS_PER_NAMING:
             named_at = time.monotonic()

@@ -219,6 +219,7 @@ def test_a_new_board_takes_the_place_of_the_old(make: Callable[..., Board]) -> N
     _arrive(old, "one")
     new = make(_job("b"))
     assert list(new.jobs) == ["b"] and not new.peers
+    assert old.is_replaced and not new.is_replaced
     with pytest.raises(StoreError, match="another run has begun anew"):
         (new.folder / "claims").rmdir()
         old.claim("one")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.planning.config import compose
+from harness.planning.executor import SlurmExecutor
 from tests.support.documents import Reader
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,6 +31,16 @@ def test_a_reader_gets_through(name: str, environment: dict[str, str], tmp_path:
     for board in tmp_path.glob("results/*/*.csv"):
         columns = [column for column in pd.read_csv(board).columns if f"| `{column}` |" not in described]
         assert {*columns} <= {*own}, f"docs/meanings.py says nothing of {columns} in {board.name}"
+
+
+def test_commands_for_many_workers_are_right() -> None:
+    """Each is composed as it stands; only the executors' own tests have the clusters that they need."""
+    text = (DOCS / "scale.md").read_text(encoding="utf-8")
+    commands = [line.partition("#")[0].split()[2:] for line in text.splitlines() if line.startswith("harness ")]
+    executors = [compose(words)[0].executor for words in commands]
+    assert {type(executor).__name__ for executor in executors} == {"LocalExecutor", "RayExecutor", "SlurmExecutor"}
+    asked = next(executor for executor in executors if isinstance(executor, SlurmExecutor))
+    assert (asked.workers, asked.partition, asked.gres, asked.time) == (8, "gpu", "gpu:1", "04:00:00")
 
 
 def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
