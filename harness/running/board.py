@@ -222,10 +222,12 @@ class Board:
         if job in self.done or job not in self.jobs:
             return
         self.done.add(job)
-        self._ready.remove((self._rank[job], job))
+        # Of files read one after another, a later one may tell of what came first.
+        with suppress(ValueError):
+            self._ready.remove((self._rank[job], job))
         for later in self._needed_by.get(job, ()):
             self._missing[later].discard(job)
-            if not self._missing[later]:
+            if not self._missing[later] and later not in self.done:
                 bisect.insort(self._ready, (self._rank[later], later))
 
     def _owner(self, claim: Claim) -> str:

@@ -191,6 +191,19 @@ def test_deaths_count_for_the_cell_that_was_done_alone(make: Callable[..., Board
     assert (board.deaths("a0"), board.deaths("a1")) == (0, 2)
 
 
+def test_files_are_read_in_any_order(make: Callable[..., Board]) -> None:
+    """One agent did what comes first, and the other, whose file is read before, what comes after."""
+    board = make(_job("first"), _job("second", "first"), _job("third", "second"))
+    for name in ("a", "b"):
+        _arrive(board, name)
+    _say(board, "a", event="job done", job="second")
+    _say(board, "b", event="job done", job="first")
+    late = Board.read(board.folder)
+    claim = late.claim("a")
+    assert late.done == {"first", "second"} and claim is not None and claim.job.id == "third"
+    assert [job for _, job in late._ready] == ["third"]
+
+
 def test_half_a_line_is_read_when_it_is_whole(make: Callable[..., Board]) -> None:
     board = make(_job("a"))
     _arrive(board, "one")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,38 @@ def test_a_worker_that_joins_is_killed_and_nothing_is_lost(alone: Path, tmp_path
     said, _ = run.communicate()
     assert run.returncode == 0, said
     _assert_equal(alone, tmp_path / "results" / "smoke")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_at_random_moments_lose_nothing(alone: Path, tmp_path: Path, seed: int) -> None:
+    """A run, one that has joined it, or a worker process of either is killed; a run that died is started again."""
+    draw, n_kills = random.Random(seed), 6
+    command = ("run", "suite=smoke", *_SMALL, "executor.workers=2")
+    runs = [_start(tmp_path, *command) for _ in range(2)]
+    for _ in range(n_kills):
+        time.sleep(draw.uniform(0.5, 6))
+        victim = draw.randrange(2)
+        processes = [runs[victim].pid, *_children(runs[victim].pid)]
+        with suppress(ProcessLookupError):
+            os.kill(draw.choice(processes), signal.SIGKILL)
+        if runs[victim].poll() is not None:
+            runs[victim].communicate()
+            runs[victim] = _start(tmp_path, *command)
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    if any(run.returncode for run in runs):  # a cell that was killed twice has failed, and is done by the next run
+        last = _start(tmp_path, *command)
+        said.append(last.communicate(timeout=300)[0])
+        assert last.returncode == 0, said
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return found
 
 
 def test_workers_alone_do_all_and_a_run_writes_the_tables(
