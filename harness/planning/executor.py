@@ -66,7 +66,7 @@ class SlurmExecutor:
     account: str | None = None
     """`--account`."""
     options: list[str] = field(default_factory=list)
-    """Further options of `sbatch`, such as `[--constraint=a100]`."""
+    """Further options of `sbatch`, such as `['--constraint=a100']`."""
 
     def __post_init__(self) -> None:
         _check_counts(self)

@@ -6,6 +6,7 @@ import json
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -167,4 +168,4 @@ class Agent:
     def _say(self, event: dict[str, Any]) -> None:
         # Opened anew each time: on network disks others see what was written when the file is closed.
         with self._writing, self._file.open("a") as file:
-            file.write(json.dumps(event) + "\n")
+            file.write(json.dumps({**event, "at": round(time.time(), 3)}) + "\n")
