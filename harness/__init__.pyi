@@ -119,4 +119,5 @@ from harness.sae.weights import SAEUnits as SAEUnits
 from harness.sae.weights import SAEWeights as SAEWeights
 from harness.storage.cache import cache_folder as cache_folder
 from harness.storage.checksums import file_digest as file_digest
+from harness.storage.made_once import made_once as made_once
 from harness.version import __version__ as __version__

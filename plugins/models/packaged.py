@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from harness import file_digest
+from harness import file_digest, made_once
 from harness.plugins.models import HFConfig, PackagedConfig, hf
-from harness.plugins.models.cached import made_once
 from harness.plugins.models.packages import PACKAGES
 
 

@@ -14,8 +14,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
+from harness import made_once
 from harness.plugins.models import HFConfig, RandomWeightsConfig
-from harness.plugins.models.cached import made_once
 from harness.plugins.models.hf import HF
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM
 
+from harness import made_once
 from harness.plugins.models import HFConfig
-from harness.plugins.models.cached import made_once
 from harness.plugins.models.checkpoint import head_class_by_config, load_checkpoint, load_tokenizer
 from harness.plugins.models.planning import find_base, hf_identity
 

@@ -21,10 +21,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from harness import ConfigError, Document, documents_in_split
+from harness import ConfigError, Document, documents_in_split, made_once
 from harness.plugins.corpora import PackagedConfig
 from harness.plugins.corpora.packaged import PackagedCorpus
-from harness.plugins.models.cached import made_once
 
 TRAINING_SHARE = (0.2, 1.0)
 VALIDATION_SHARE = (0.0, 0.1)
