@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import authoring, catalog, comparison, verbs
+from harness.cli import authoring, catalog, comparison, gc, verbs
 from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
 from harness.cli.signals import Ended
 from harness.errors import ConfigError, HarnessError, suggest
@@ -66,11 +66,19 @@ _VERBS = {
         "what a plugin promises and does not keep: harness check KIND/NAME [key=value ...]",
     ),
     "new": (authoring.new_verb, "a plugin to start from, in the folder NAME: harness new KIND NAME"),
+    "gc": (gc.gc_verb, "what no suite needs any more, and frees it: harness gc [suite=NAME | FOLDER ...] [--yes]"),
     "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
 }
-_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "compare", "check")
+_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "compare", "check", "gc")
 
 _WITH_WORDS = ("show", "compare", "check", "new")
+_SWITCHES = {
+    "gc": {
+        "--captures": "with the captures that only cells which are done need",
+        "--models": "with converted models, which are made again when they are used",
+        "--yes": "remove it; else it is only shown",
+    }
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--json", action="store_true", help="print JSON")
         if name == "work":
             verb.add_argument("--board", metavar="ID", help="work for this run only, and not for one that follows it")
+        for option, about in _SWITCHES.get(name, {}).items():
+            verb.add_argument(option, action="store_true", help=about)
         if name == "wandb-sync":
             verb.add_argument("--mode", choices=["offline", "online"], help="instead of the suite's wandb.mode")
         verb.set_defaults(verb_function=function)

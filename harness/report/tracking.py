@@ -21,12 +21,12 @@ import filelock
 import pandas as pd
 
 from harness.errors import ConfigError, HarnessError
-from harness.planning.keys import content_key
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.report.figures import Plot, compared_models, compared_sites, place_plots
 from harness.report.plots import styles_of
 from harness.report.redaction import Redaction
+from harness.report.wandb_runs import run_id, runs_folder, runs_lock
 from harness.running.provenance import git_sha, versions
 from harness.tables.results import Results
 from harness.tables.tidy import write_tables
@@ -45,11 +45,6 @@ _MAX_PLOTS = 100  # a third of a second each
 _MAX_VIEWS = 200
 _MODES = ("disabled", "offline", "online")
 """Modes of logging, by how much leaves the machine."""
-
-
-def run_id(plan: Plan) -> str:
-    """The id of a plan's run: the same for equal suites and cells, wherever computed and however often logged."""
-    return content_key({"wandb": plan.suite.config.name, "cells": sorted(plan.cells)})[:16]
 
 
 def track(plan: Plan, results: Results, folder: Path, warn: Warn) -> None:
@@ -267,9 +262,9 @@ def _files(folder: Path) -> list[Path]:
 def _alone(results: Path, run: str) -> Iterator[None]:
     """Hold a lock, delete what earlier logging of the run left here, and have wandb keep its own copies here too."""
     results.mkdir(parents=True, exist_ok=True)
-    before, copies = os.environ.get("WANDB_DATA_DIR"), results / "wandb" / f"files-{run}"
-    with filelock.FileLock(results / ".wandb.lock"):
-        for old in [copies, *(results / "wandb").glob(f"*run-*-{run}")]:
+    before, copies = os.environ.get("WANDB_DATA_DIR"), runs_folder(results) / f"files-{run}"
+    with filelock.FileLock(runs_lock(results)):
+        for old in [copies, *runs_folder(results).glob(f"*run-*-{run}")]:
             shutil.rmtree(old, ignore_errors=True)
         os.environ["WANDB_DATA_DIR"] = str(copies)  # no setting says so; the default is the home folder
         try:

@@ -22,6 +22,7 @@ from harness.running.crews import crew_of, n_workers
 from harness.running.crews.crew import Crew, Events
 from harness.running.estimate import seconds_per_cell
 from harness.running.jobs import jobs_of
+from harness.storage.plans_at_work import at_work
 from harness.storage.records import Record
 from harness.storage.states import Outcome, State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
@@ -45,10 +46,11 @@ class Display(Protocol):
 
 def run(plan: Plan, store: Store, display: Display) -> Outcome:
     """Do all cells that are to do. A failure becomes a record; cells that were done stay done."""
-    board, before = _board(plan, store, display)
-    if board is not None:
-        with crew_of(plan, store, board, _forward(plan, display)) as crew:
-            _wait(board, crew, plan, display)
+    with at_work(store.cache, _artefacts(plan)):
+        board, before = _board(plan, store, display)
+        if board is not None:
+            with crew_of(plan, store, board, _forward(plan, display)) as crew:
+                _wait(board, crew, plan, display)
     return outcome(plan, store, before)
 
 
@@ -61,13 +63,14 @@ def work(plan: Plan, store: Store, display: Display, board_id: str | None = None
         display: told of what this process does.
         board_id: the only board to work at, for workers that a run has started; otherwise any, or a new one.
     """
-    board = _board_named(board_id, store, display) if board_id else _board(plan, store, display)[0]
-    if board is None:
-        return 0
-    check_same(board.made_with, plan, store)
-    agent = Agent(board, plan, store, _forward(plan, display))
-    agent.work()
-    return agent.n_ended
+    with at_work(store.cache, _artefacts(plan)):
+        board = _board_named(board_id, store, display) if board_id else _board(plan, store, display)[0]
+        if board is None:
+            return 0
+        check_same(board.made_with, plan, store)
+        agent = Agent(board, plan, store, _forward(plan, display))
+        agent.work()
+        return agent.n_ended
 
 
 def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
@@ -83,6 +86,10 @@ def changed_code(plan: Plan, store: Store, catalog: Catalog) -> list[str]:
                 f"{registered.spec.version}. If its results changed, raise the version in its Spec."
             )
     return list(dict.fromkeys(changed))
+
+
+def _artefacts(plan: Plan) -> list[str]:
+    return [key for key, cell in plan.cells.items() if cell.kind in ARTEFACT_KINDS]
 
 
 def _board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:

@@ -9,13 +9,16 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 from harness.storage.cache import cache_folder
 
+_FOLDER = "checksums"
 _SMALL_BYTES = 1 << 20
 _SETTLED_SECONDS = 2.0
+_NAME = re.compile(r"[0-9a-f]{32}\.json(\.\d+)?")
 
 
 def file_digest(path: str | Path) -> str:
@@ -24,8 +27,8 @@ def file_digest(path: str | Path) -> str:
     before = path.stat()
     if before.st_size <= _SMALL_BYTES:  # reading it costs no more than looking it up
         return _sha256(path)
-    stamp = [before.st_size, before.st_mtime_ns]
-    memory = cache_folder() / "checksums" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    stamp = _stamp(path)
+    memory = cache_folder() / _FOLDER / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none or a damaged one: read the file
         remembered = json.loads(memory.read_text())
         if remembered["stamp"] == stamp:
@@ -33,8 +36,27 @@ def file_digest(path: str | Path) -> str:
     digest = _sha256(path)
     # A file written a moment ago may change again within one tick of its modification time.
     if time.time() - before.st_mtime > _SETTLED_SECONDS:
-        _remember(memory, {"stamp": stamp, "sha256": digest})
+        _remember(memory, {"path": str(path), "stamp": stamp, "sha256": digest})
     return digest
+
+
+def stale(cache: Path) -> list[Path]:
+    """Remembered checksums of no use: their file is gone or has changed, or they don't say which it was."""
+    named = sorted(path for path in (cache / _FOLDER).glob("*.json*") if _NAME.fullmatch(path.name))
+    return [path for path in named if _is_stale(path)]
+
+
+def _is_stale(memory: Path) -> bool:
+    try:
+        remembered = json.loads(memory.read_text())
+        return memory.suffix != ".json" or _stamp(Path(remembered["path"])) != remembered["stamp"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _stamp(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _sha256(path: Path) -> str:

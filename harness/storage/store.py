@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -86,7 +87,7 @@ class Store:
     def discard(self, kind: str, key: str) -> None:
         """Remove an artefact; it is renamed first, so that nobody reads half of it."""
         folder = self.artefact(kind, key)
-        doomed = folder.with_name(f".{folder.name}.discarded-{os.getpid()}")
+        doomed = folder.with_name(discarded_name(folder.name))
         folder.rename(doomed)
         shutil.rmtree(doomed)
 
@@ -128,6 +129,11 @@ class Store:
             self.discard(kind, key)
         work.rename(folder)
         _fsync(folder.parent)
+
+
+def discarded_name(name: str) -> str:
+    """The name of an artefact that is being removed; none that a process which was killed while removing has left."""
+    return f".{name}.discarded-{uuid.uuid4().hex[:8]}"
 
 
 def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:

@@ -21,7 +21,8 @@ from harness.planning.config import load_resolved
 from harness.planning.plan import build_plan
 from harness.report import plots
 from harness.report.redaction import HIDDEN
-from harness.report.tracking import run_id, summary, track
+from harness.report.tracking import summary, track
+from harness.report.wandb_runs import run_id
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.results import Results
