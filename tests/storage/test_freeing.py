@@ -113,6 +113,7 @@ def test_a_lock_that_goes_while_others_wait_for_it_still_lets_in_one_at_a_time(t
         while time.monotonic() < until:
             with filelock.FileLock(lock, poll_interval=0.0001):
                 inside.mkdir()  # raises if another is inside
+                time.sleep(0.002)
                 inside.rmdir()
                 n_entered += 1
         assert n_entered
