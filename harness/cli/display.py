@@ -122,14 +122,41 @@ def _lines(text: str) -> Text:
     return Text("\n".join(map(visible, text.split("\n"))))
 
 
+def against_plan(expected: Estimate, seconds: float, n_bytes: int) -> str:
+    """A sentence that sets what a run took beside what was expected."""
+    return (
+        f"took {duration(seconds)} and {size(n_bytes)} of disk; planned were about {duration(expected.seconds)} and "
+        f"{size(expected.disk_bytes)}"
+    )
+
+
+def _certainty(needed: Estimate) -> str:
+    """The basis of an estimated time, in brackets."""
+    if not needed.seconds:
+        return ""
+    words = {
+        "measured": "measured in earlier runs here",
+        "calibrated": "by shipped costs and this machine's speed",
+        "shipped": f"by shipped costs and the rate card {needed.machine}; nothing was run there",
+    }
+    shares = sorted(needed.seconds_by_origin.items(), key=lambda item: -item[1])
+    told = [f"{seconds / needed.seconds:.0%} {words[origin]}" for origin, seconds in shares]
+    return f" ({', '.join(told)})" if len(told) > 1 else f" ({words[shares[0][0]]})"
+
+
 def costs(needed: Estimate, asked: JudgeCosts) -> list[str]:
     """Sentences that say what a plan will cost."""
     unknown = f", and {needed.n_unknown_disk} captures of unknown width" if needed.n_unknown_disk else ""
-    untimed = f", and {needed.n_unknown_seconds} cells of a kind not run here yet" if needed.n_unknown_seconds else ""
+    untimed = f", and {needed.n_unknown_seconds} cells of models of unknown width" if needed.n_unknown_seconds else ""
+    models = f", up to {size(needed.model_bytes)} more for models that are not there yet" if needed.model_bytes else ""
     lines = [
-        f"tokens to read: {needed.n_tokens:,}; disk: {size(needed.disk_bytes)}{unknown}",
-        f"time: about {duration(needed.seconds)}{untimed}",
+        f"tokens to read: {needed.n_tokens:,}; disk: {size(needed.disk_bytes)}{unknown}{models}",
+        f"time: about {duration(needed.seconds)}{_certainty(needed)}{untimed}",
     ]
+    if needed.memory_bytes:
+        has = f" of {size(needed.card_has_bytes)}" if needed.card_has_bytes else ""
+        of_card = f"; on the card: about {size(needed.card_bytes)}{has}" if needed.card_bytes is not None else ""
+        lines.append(f"memory: about {size(needed.memory_bytes)}{of_card}")
     if asked.n_requests or asked.n_unknown_requests:
         untold = f", and those of {asked.n_unknown_requests} cells" if asked.n_unknown_requests else ""
         tokens = f"about {asked.n_prompt_tokens:,} prompt tokens, up to {asked.n_answer_tokens:,} answer tokens"

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import signal
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,11 +38,12 @@ def plan_verb(options: argparse.Namespace) -> int:
     from harness.planning.plan import build_plan
     from harness.running.devices import check_devices
     from harness.running.estimate import estimate
+    from harness.running.machine import rate_cards
     from harness.storage.states import states
 
     suite, catalog = compose(options.words)
     warn_of_plugins(catalog)
-    check_devices(suite)
+    check_devices(suite, rate_cards())
     plan = build_plan(suite)
     store = _store(suite.config.name)
     found = states(plan, store)
@@ -67,7 +69,7 @@ def run_verb(options: argparse.Namespace) -> int:
     from harness.report import write_report
     from harness.report.tracking import track
     from harness.running.devices import check_devices
-    from harness.running.estimate import check_budget, estimate, remember_timings
+    from harness.running.estimate import check_budget, estimate, remember_timings, stored_bytes
     from harness.running.runner import changed_code, run
     from harness.storage.states import states
     from harness.tables.results import Results
@@ -77,18 +79,24 @@ def run_verb(options: argparse.Namespace) -> int:
     check_devices(suite)
     plan, store = build_plan(suite), _store(suite.config.name)
     before = states(plan, store)
-    check_budget(estimate(plan, before, store), suite.config)
+    expected = estimate(plan, before, store)
+    check_budget(expected, suite.config)
     _say_difference(plan, store)
     for warning in changed_code(plan, store, catalog):
         complain(f"warning: {warning}")
+    started = time.perf_counter()
     with ending_well(), display.TerminalDisplay(err) as shown:
         ended = run(plan, store, shown)
-    remember_timings((plan.cells[key] for key, state in before.items() if state.name != "done"), plan, store)
+    todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
+    remember_timings(todo, plan, store)
     results = Results.of(plan, store)
     results.write(store.results)
     write_report(plan, store, results)
     track(plan, results, store.results, lambda text: complain(f"warning: {text}"))
     _show_boards(results)
+    if todo:
+        line = display.against_plan(expected, time.perf_counter() - started, stored_bytes(todo, store))
+        out.print(f"\n{line}", highlight=False, soft_wrap=True)
     return _summary(plan, store, ended)
 
 

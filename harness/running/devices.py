@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError
 from harness.planning.suite import Suite
+from harness.running.machine import rate_cards
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +20,17 @@ _EVERYWHERE = ("auto", "cpu")
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
-def check_devices(suite: Suite) -> None:
-    """Raise a ConfigError that lists every device which the suite names and this machine lacks."""
+def check_devices(suite: Suite, cards: Collection[str] = ()) -> None:
+    """Raise a ConfigError that lists every device which the suite names and this machine lacks.
+
+    Args:
+        suite: the suite.
+        cards: names that a plan takes in place of the suite's device, for a machine that is not here.
+    """
     problems = []
     for where, name in dict(_named(suite)).items():
         try:
-            if name not in _EVERYWHERE:
+            if name not in _EVERYWHERE and not (where == _KEY and name in cards):
                 find_device(name)
         except ConfigError as error:
             problems += [f"{where}{problem.removeprefix(_KEY)}" for problem in error.problems]
@@ -41,7 +47,10 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:  # its message lists some thirty kinds, most of them of no use to anybody
-        raise ConfigError(f"{_KEY}: {name!r} is no device. Use auto, cpu, mps, or cuda, of several cuda:1.") from None
+        hint = " It is a rate card, for `harness plan` alone." if name in rate_cards() else ""
+        raise ConfigError(
+            f"{_KEY}: {name!r} is no device.{hint} Use auto, cpu, mps, or cuda, of several cuda:1."
+        ) from None
     n_here = _count(device.type)
     if (device.index or 0) < n_here:
         return device

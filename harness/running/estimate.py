@@ -1,24 +1,32 @@
-"""Estimates of what a plan will cost: tokens and disk from the plan, time from the cells of earlier runs."""
+"""Estimates of what a plan will cost: costs of its cells on this machine, or on one of which there is a rate card.
+
+Where cells of a kind and plugin have run here, theirs is the say: how many times as long as estimated they took.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from harness.errors import ConfigError
-from harness.files import write_json
+from harness.files import read_json, write_json
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.planning.suite import SuiteConfig
+from harness.running.costs import Cost, Costs, name, of_run
+from harness.running.machine import Machine, rate_card, rate_cards, this_machine
 from harness.storage.states import State
-from harness.storage.store import Store
+from harness.storage.store import ARTEFACT_KINDS, Store
 
-_BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _TIMINGS = "timings.json"
-_SECONDS_PER_TOKEN = 1e-4
-"""The rate of cells where none is known: only in proportion to each other do these count."""
+_FACTORS = "factors"
+_PRIOR_SECONDS = 1.0
+"""Seconds for which the estimate itself counts beside what was measured: cells of milliseconds say little."""
+PROCESS_BYTES = 700_000_000
+"""Main memory of a worker with its libraries."""
+Origin = Literal["measured", "calibrated", "shipped"]
 
 
 @dataclass(frozen=True)
@@ -27,93 +35,170 @@ class Estimate:
 
     n_tokens: int
     """Tokens that models will read; the sites of one pass share them."""
+    activation_bytes: int
+    """Bytes of captures on disk."""
     disk_bytes: int
+    """Bytes of all that cells store."""
+    model_bytes: int
+    """Bytes of models that are made or fetched when they are first used, wherever they may be there already."""
     n_unknown_disk: int
     """Captures of unknown size: the width of their model is not known before it is loaded."""
     seconds: float
     n_unknown_seconds: int
-    """Cells of unknown duration: none like them has run on this machine yet."""
+    """Cells of unknown duration: the width of their model is not known."""
+    memory_bytes: int
+    """Main memory of a worker at its peak."""
+    card_bytes: int | None
+    """Memory of the card at its peak; None without one."""
+    card_has_bytes: int | None
+    """Memory that the card has, if its rate card says so."""
+    machine: str
+    seconds_by_origin: dict[str, float] = field(default_factory=dict)
+    """The seconds by what they rest on: `measured` on this machine in earlier runs, `calibrated`, which is the shipped
+    efficiency of a kind of cell on this machine as it was tried out, or `shipped` rates of a rate card."""
 
 
 def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
     """Estimate the cost of the cells that a run would do."""
     todo = [plan.cells[key] for key, state in states.items() if state.is_todo]
+    rates = _Rates.of(plan.suite.config.device, store, is_needed=bool(todo))
+    costs = dict(_costs(todo, plan))
+    known = {key: cost for key, cost in costs.items() if cost is not None}
+    seconds: dict[str, float] = defaultdict(float)
+    for key, cost in known.items():
+        duration, origin = rates.seconds(cost, name(plan.cells[key]))
+        seconds[origin] += duration
+    if todo:
+        duration, origin = rates.seconds(of_run(len(plan.cells)), "run")
+        seconds[origin] += duration
     captures = [cell for cell in todo if cell.kind == "capture"]
-    passes = {cell.group: int(cell.work["tokens"]) for cell in captures}
-    disk = [_disk_bytes(cell, plan) for cell in captures]
-    rates = _read(store)
-    seconds = [rates[name] * _tokens(cell, plan) for cell in todo if (name := _timing(cell)) in rates]
+    activations = sum(known[cell.key].disk_bytes for cell in captures if cell.key in known)
+    made = {model.label: Costs(plan).of_model(model) for model in plan.suite.models} if captures else {}
+    of_models = sum(made[label] for label in {str(cell.columns["model"]) for cell in captures} if label in made)
+    peak = _peak_memory(todo, known)
+    is_card = rates.kind not in ("cpu", "") or rates.machine.card_bytes is not None
     return Estimate(
-        n_tokens=sum(passes.values()),
-        disk_bytes=sum(size for size in disk if size is not None),
-        n_unknown_disk=sum(size is None for size in disk),
-        seconds=sum(seconds),
-        n_unknown_seconds=len(todo) - len(seconds),
+        n_tokens=sum({cell.group: int(cell.work["tokens"]) for cell in captures}.values()),
+        activation_bytes=round(activations),
+        disk_bytes=round(sum(cost.disk_bytes for cost in known.values())),
+        model_bytes=round(of_models),
+        n_unknown_disk=sum(cell.key not in known for cell in captures),
+        seconds=sum(seconds.values()),
+        n_unknown_seconds=len(todo) - len(known),
+        memory_bytes=round(PROCESS_BYTES + peak) if todo else 0,
+        card_bytes=round(peak) if is_card else None,
+        card_has_bytes=rates.machine.card_bytes,
+        machine=rates.machine.name,
+        seconds_by_origin=dict(seconds),
     )
 
 
 def seconds_per_cell(plan: Plan, store: Store) -> Callable[[Cell], float]:
-    """A function that gives the expected seconds of a cell: by what was measured here, or as others of its plan."""
-    rates = _read(store)
-    usual = sum(rates.values()) / len(rates) if rates else _SECONDS_PER_TOKEN
+    """A function that gives the expected seconds of a cell, the first of a group with what all share.
+
+    It is 1 where nothing is known.
+    """
+    rates = _Rates.of(plan.suite.config.device, store)
+    costs = dict(_costs(plan.cells.values(), plan))
 
     def seconds(cell: Cell) -> float:
-        return rates.get(_timing(cell), usual) * _tokens(cell, plan)
+        cost = costs[cell.key]
+        return 1.0 if cost is None else rates.seconds(cost, name(cell))[0]
 
     return seconds
 
 
+def stored_bytes(cells: Iterable[Cell], store: Store) -> int:
+    """The bytes of what cells have left in the store."""
+    manifests = [store.manifest(cell.kind, cell.key) for cell in cells if cell.kind in ARTEFACT_KINDS]
+    return sum(file["bytes"] for manifest in manifests if manifest for file in manifest["files"].values())
+
+
 def check_budget(costs: Estimate, config: SuiteConfig) -> None:
     """Refuse, before any work, a run whose activations are known not to fit into `max_disk_gb`."""
-    if costs.disk_bytes > config.max_disk_gb * 1e9:
+    if costs.activation_bytes > config.max_disk_gb * 1e9:
         raise ConfigError(
-            f"max_disk_gb: the activations need {costs.disk_bytes / 1e9:.3g} GB, max_disk_gb is {config.max_disk_gb}. "
-            "Raise it, or ask for fewer tokens or sites."
+            f"max_disk_gb: the activations need {costs.activation_bytes / 1e9:.3g} GB, max_disk_gb is "
+            f"{config.max_disk_gb}. Raise it, or ask for fewer tokens or sites."
         )
 
 
 def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
-    """Store the seconds per token of the cells just done, for the estimates of later plans."""
-    seconds: dict[str, float] = defaultdict(float)
-    tokens: dict[str, int] = defaultdict(int)
-    for cell in cells:
-        record = store.record(cell.key)
-        if record is None or record.status != "done" or record.seconds is None:
-            continue
+    """Store how long the cells just done took beside what was estimated, for the estimates of later plans."""
+    taken: dict[str, float] = defaultdict(lambda: _PRIOR_SECONDS)
+    estimated: dict[str, float] = defaultdict(lambda: _PRIOR_SECONDS)
+    done = {cell.key: record for cell in cells if (record := store.record(cell.key)) and record.status == "done"}
+    if not done:
+        return
+    machine, costs = this_machine(store.cache), Costs(plan)
+    for key, cost in _costs([plan.cells[key] for key in done], plan):
+        cell, record = plan.cells[key], done[key]
         own = [row["value"] for row in record.rows if row["metric"] == "fit_seconds"]
-        seconds[_timing(cell)] += own[0] if own else record.seconds
-        tokens[_timing(cell)] += _tokens(cell, plan)
-    rates = {name: seconds[name] / tokens[name] for name in seconds}
-    if rates:
-        write_json(store.cache / _TIMINGS, _read(store) | rates)
+        # A learner's own time is without that of the stream.
+        cost, seconds = (costs.of(cell, is_first=False), own[0]) if own else (cost, record.seconds)
+        if cost is not None and seconds is not None:
+            timing = f"{_kind(str(record.provenance.get('device', 'cpu')))}/{name(cell)}"
+            taken[timing] += seconds
+            estimated[timing] += _seconds(cost, machine)
+    factors = {timing: taken[timing] / estimated[timing] for timing in taken}
+    write_json(store.cache / _TIMINGS, {_FACTORS: _factors(store) | factors})
 
 
-def _timing(cell: Cell) -> str:
-    """The name under which a cell's time is remembered; cells with one name take about equally long per token."""
-    own = {"capture": "model", "scoring": "scorer", **{kind: kind for kind in ("similarity", "task")}}
-    what = {**own, "explanation": "explainer"}.get(cell.kind, "method")
-    return f"{cell.kind}/{cell.columns[what]}"
+@dataclass(frozen=True)
+class _Rates:
+    """The rates of the machine that a suite names, and how they fared where cells have run on it."""
+
+    machine: Machine
+    kind: str
+    """`cpu` or `cuda`; empty for a machine that is not here."""
+    factors: Mapping[str, float]
+
+    @classmethod
+    def of(cls, device: str, store: Store, *, is_needed: bool = True) -> _Rates:
+        if device in rate_cards():
+            return cls(rate_card(device), "", {})
+        factors = _factors(store)
+        kind = _kind(device)
+        if kind == "auto":
+            kind = next((kind for kind in ("cuda", "mps") if any(timing.startswith(kind) for timing in factors)), "cpu")
+        return cls(this_machine(store.cache) if is_needed else Machine(1, 1, 1, 1), kind, factors)
+
+    def seconds(self, cost: Cost, name: str) -> tuple[float, Origin]:
+        factor = self.factors.get(f"{self.kind}/{name}")
+        seconds = _seconds(cost, self.machine)
+        return (seconds, self.machine.origin) if factor is None else (seconds * factor, "measured")
 
 
-def _tokens(cell: Cell, plan: Plan) -> int:
-    return int(
-        cell.work.get("tokens")
-        or (cell.kind == "fit" and cell.columns["fit_tokens"])
-        or (cell.kind in ("latents", "explanation", "scoring") and plan.suite.config.tokens.interp)
-        or plan.suite.config.tokens.evaluation
+def _costs(cells: Iterable[Cell], plan: Plan) -> Iterable[tuple[str, Cost | None]]:
+    costs, groups = Costs(plan), set()
+    for cell in cells:
+        group = name(cell), cell.group  # such as all of an evaluation: what one shares, another has no use for
+        yield cell.key, costs.of(cell, is_first=group not in groups)
+        groups.add(group)
+
+
+def _peak_memory(cells: Iterable[Cell], costs: Mapping[str, Cost]) -> float:
+    """The most bytes that a group holds: learners of one stream hold theirs together, other cells one by one."""
+    held: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for cell in cells:
+        if cell.key in costs:
+            held[cell.kind, cell.group].append(costs[cell.key].memory_bytes)
+    return max((sum(own) if kind == "fit" else max(own) for (kind, _), own in held.items()), default=0.0)
+
+
+def _seconds(cost: Cost, machine: Machine) -> float:
+    return (
+        cost.flops / machine.flops
+        + cost.memory_traffic / machine.memory_bytes_per_second
+        + cost.steps / machine.steps
+        + cost.disk_bytes / machine.disk_bytes_per_second
     )
 
 
-def _disk_bytes(cell: Cell, plan: Plan) -> int | None:
-    model = next(model for model in plan.suite.models if model.label == cell.columns["model"])
-    if not model.shape:
-        return None
-    n_values = int(cell.work["tokens"]) * model.shape["width"]
-    return n_values * _BYTES_PER_VALUE[str(model.entry.params.get("dtype", "float32"))]
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
 
 
-def _read(store: Store) -> dict[str, float]:
-    try:
-        return dict(json.loads((store.cache / _TIMINGS).read_text()))
-    except (FileNotFoundError, ValueError):
-        return {}
+def _factors(store: Store) -> dict[str, float]:
+    found = read_json(store.cache / _TIMINGS).get(_FACTORS)
+    return dict(found) if isinstance(found, dict) else {}

@@ -40,7 +40,7 @@ class SAESchedule:
     @classmethod
     def of(cls, config: SAEConfig, n_rows: int, short_run_peak: float) -> Self:
         """The schedule of a run over `n_rows` rows a pass; `short_run_peak` suits 2,000 steps or fewer."""
-        passes = config.passes or min(MAX_PASSES, max(1, REPLAYED_TOKENS // n_rows))
+        passes = config.passes or open_passes(n_rows)
         batch_rows = config.batch_rows or _batch_rows(n_rows, passes)
         n_steps = passes * ceil(n_rows / batch_rows)  # every pass ends with a smaller batch
         peak = config.learning_rate or short_run_peak * min(1.0, sqrt(SHORT_RUN_STEPS / n_steps))
@@ -56,6 +56,11 @@ class SAESchedule:
         warm_up = min(MAX_WARM_UP_STEPS, ceil(WARM_UP_SHARE * self.n_steps))
         decay = ceil(DECAY_SHARE * self.n_steps)
         return self.peak * min(1.0, (step + 1) / warm_up, (self.n_steps - step) / decay)
+
+
+def open_passes(n_rows: int) -> int:
+    """The number of passes over `n_rows` rows where a config leaves it open."""
+    return min(MAX_PASSES, max(1, REPLAYED_TOKENS // n_rows))
 
 
 def _batch_rows(n_rows: int, passes: int) -> int:

@@ -38,6 +38,13 @@ def test_what_is_here_is_taken(tmp_path: Path, name: str) -> None:
     assert find_device(name) == torch.device("cuda" if name == "auto" else name)
 
 
+def test_a_plan_takes_rate_cards_for_the_suite_alone(tmp_path: Path) -> None:
+    check_devices(_suite(tmp_path, device="h200"), ["h200"])
+    model = {"model": "toy", "path": model_folder(tmp_path / "a", "a"), "device": "h200"}
+    with pytest.raises(ConfigError, match=r"device of model .* 'h200' is no device"):
+        check_devices(_suite(tmp_path, models=[model]), ["h200"])
+
+
 @pytest.mark.parametrize(
     ("name", "n_cards", "reason"),
     [
@@ -48,6 +55,7 @@ def test_what_is_here_is_taken(tmp_path: Path, name: str) -> None:
         ("meta", 2, "device: 'meta' is not available here"),
         ("nonsense", 2, "device: 'nonsense' is no device. Use auto, cpu, mps, or cuda, of several cuda:1."),
         ("cuda:x", 2, "device: 'cuda:x' is no device."),
+        ("h200", 2, "device: 'h200' is no device. It is a rate card, for `harness plan` alone. Use auto, cpu"),
         ("cuda:-1", 2, "device: 'cuda:-1' is no device."),
         ("", 2, "device: '' is no device."),
     ],

@@ -1,4 +1,4 @@
-"""Where cells stand, and what a plan will cost."""
+"""Where cells stand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import harness
-from harness.planning.cells import Cell
 from harness.planning.plan import Plan
-from harness.running.estimate import check_budget, estimate, remember_timings
-from harness.storage.records import Record, row
+from harness.storage.records import Record
 from harness.storage.states import State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, Store
 from tests.support.toy_suites import plan_of, raw_suite
@@ -147,35 +144,3 @@ def test_failed_is_not_done_and_a_broken_record_is_none(plan: Plan, store: Store
     store.record_path(evaluation).write_text('{"status": "do')
     found = states(plan, store)
     assert (found[fit].name, found[evaluation].name) == ("done", "to do")
-
-
-def test_tokens_and_disk_are_counted_once_for_each_pass(tmp_path: Path, store: Store) -> None:
-    plan = plan_of(raw_suite(tmp_path))  # 2 models, 2 sites, 1,000 and 200 tokens, width 32
-    costs = estimate(plan, states(plan, store), store)
-    assert costs.n_tokens == 2 * (1000 + 200)
-    assert costs.disk_bytes == 2 * 2 * (1000 + 200) * 32 * 4
-    assert (costs.seconds, costs.n_unknown_seconds) == (0, len(plan.cells))
-    check_budget(costs, plan.suite.config)
-    small = plan_of(raw_suite(tmp_path, max_disk_gb=0.0001)).suite.config
-    with pytest.raises(harness.ConfigError, match=r"need 0\.000614 GB, max_disk_gb is 0\.0001"):
-        check_budget(costs, small)
-    _do(plan, store)
-    costs = estimate(plan, states(plan, store), store)
-    assert (costs.n_tokens, costs.disk_bytes, costs.n_unknown_seconds) == (0, 0, 0)
-
-
-def _seconds(cell: Cell) -> float:
-    """2 s for each pass, all in the record of its first site; 0.5 s for each fit."""
-    return 2.0 if cell.kind == "capture" and cell.columns["site"] == "resid_post.1" else 0.0
-
-
-def test_time_is_estimated_from_earlier_runs(tmp_path: Path, store: Store) -> None:
-    plan = plan_of(raw_suite(tmp_path, evaluations=[], similarities=[]))
-    for key, cell in plan.cells.items():
-        own = [row("cost", "fit_seconds", 0.5, 1, False)] if cell.kind == "fit" else []
-        store.write_record(key, Record("done", rows=own, seconds=_seconds(cell)))
-    remember_timings(plan.cells.values(), plan, store)
-    fresh = Store(tmp_path / "fresh", store.cache)
-    costs = estimate(plan, states(plan, fresh), fresh)
-    assert costs.n_unknown_seconds == 0
-    assert costs.seconds == pytest.approx(4 * 2.0 + len(plan.of_kind("fit")) * 0.5)

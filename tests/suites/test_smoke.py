@@ -37,6 +37,7 @@ def test_smoke_end_to_end(harness_cli: Cli, smoke_run: Finished, tmp_path: Path)
 
     assert smoke_run.code == 0, smoke_run.errors
     assert "variance" in smoke_run.output
+    assert "of disk; planned were about" in smoke_run.output
     assert "77 done, 4 skipped. Tables: results/smoke/tables" in smoke_run.output
     skipped = "skipped 2: token_lookup of mean on random-gpt2 resid_post.1, seed 0, token_lookup of mean"
     assert skipped in smoke_run.errors and "warning" not in smoke_run.errors
