@@ -14,6 +14,7 @@ from harness.running.agent import Agent
 from harness.running.board import Board
 from harness.running.crews.crew import Events, thread_variables
 from harness.running.devices import n_cards
+from harness.running.machine import n_threads
 from harness.storage.store import Store
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -79,7 +80,7 @@ def _threads(executor: LocalExecutor, n_workers: int) -> dict[str, str]:
         return thread_variables(executor.threads)
     if n_workers == 1 or "OMP_NUM_THREADS" in os.environ:  # as torch finds the machine, or as the user wants it
         return {}
-    return thread_variables(max(1, len(os.sched_getaffinity(0)) // n_workers))
+    return thread_variables(max(1, n_threads() // n_workers))
 
 
 def _cards(device: str) -> list[str]:

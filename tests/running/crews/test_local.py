@@ -13,7 +13,7 @@ def _given(
 ) -> list[tuple[str, str]]:
     """The card and the threads of each worker."""
     monkeypatch.setattr(local, "n_cards", lambda device: n_cards)
-    monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr(local, "n_threads", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     found = local._environments(executor, "auto")
