@@ -1,7 +1,8 @@
 """Rows that can be read at random: from one tensor or from a store. The stream draws its batches from here.
 
 Invariant: the order of a stream depends on (seed, pass, document, end) only, so two models see the rows they share
-in the same relative order.
+in the same relative order. Where rows are shuffled among their neighbours it depends on where these are in the texts
+too: on the order of the documents, and how far the rows of each reach.
 """
 
 from __future__ import annotations
@@ -80,14 +81,16 @@ class Stream:
     seed: int
     in_given_order: bool = False
     """The first pass keeps the order of `keep`: for callers whose order already is the stream."""
+    shuffle_characters: int | None = None
+    """The most characters of text that a row is moved back by; None: all rows are shuffled."""
 
     @property
     def n_rows(self) -> int:
         return len(self.keep)
 
-    def blocks(self, pass_number: int) -> Iterator[tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]]:
-        """(rows, their places in the activations) in stream order."""
-        for index in self.order(pass_number).split(BLOCK_ROWS):
+    def blocks(self, pass_number: int, first: int = 0) -> Iterator[tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]]:
+        """(rows, their places in the activations) in stream order, from the row with the number `first` on."""
+        for index in self.order(pass_number)[first:].split(BLOCK_ROWS):
             yield self.activations.take(index), index
 
     def order(self, pass_number: int) -> Int[Tensor, " n"]:
@@ -100,7 +103,10 @@ class Stream:
         """The places in `keep` in that order."""
         if self.in_given_order and pass_number == 0:
             return torch.arange(len(self.keep))
-        return self._tokens.order(self.seed, pass_number)
+        drawn = self._tokens.drawn(self.seed, pass_number)
+        if self.shuffle_characters is None:
+            return torch.from_numpy(np.argsort(drawn, kind="stable"))
+        return torch.from_numpy(np.argsort(self._ends + self.shuffle_characters * (drawn / 2.0**64), kind="stable"))
 
     @cached_property
     def hashes(self) -> npt.NDArray[np.uint64]:
@@ -111,13 +117,18 @@ class Stream:
     def _tokens(self) -> _Tokens:
         return _Tokens.of(self.activations.rows.iloc[self.keep.numpy()])
 
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        ends: npt.NDArray[np.int64] = ends_in_texts(self.activations.rows)[self.keep.numpy()]
+        return ends
+
 
 def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor, " n"]:
     """The permutation that sorts rows by a hash of (seed, pass, document, end).
 
     Tokens that end at one character (a byte-level tokenizer splits one emoji into several) stay in their own order.
     """
-    return _Tokens.of(rows).order(seed, pass_number)
+    return torch.from_numpy(np.argsort(_Tokens.of(rows).drawn(seed, pass_number), kind="stable"))
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,8 @@ class _Tokens:
         place = np.where(has_end, ends, fallback | (1 << 62)).astype(np.uint64)
         return cls([str(document) for document in documents], codes, _mix(place))
 
-    def order(self, seed: int, pass_number: int) -> Int[Tensor, " n"]:
+    def drawn(self, seed: int, pass_number: int) -> npt.NDArray[np.uint64]:
+        """A number for each row by which a pass sorts them: a hash of (seed, pass, document, end)."""
         salt = f"{seed}/{pass_number}/".encode()
         keys = np.array(
             [
@@ -147,7 +159,20 @@ class _Tokens:
             ],
             dtype=np.uint64,
         )
-        return torch.from_numpy(np.argsort(_mix(keys[self.codes] ^ self.ends), kind="stable"))
+        return _mix(keys[self.codes] ^ self.ends)
+
+
+def ends_in_texts(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """The place where each row ends, in characters from the beginning of the first document on.
+
+    A document is as long as its rows reach. Rows without offsets count as one character each.
+    """
+    codes, documents = pd.factorize(rows["document"])
+    counts = rows.groupby(codes).cumcount().to_numpy(np.int64) + 1
+    ends = np.where(rows["end"].notna(), rows["end"].fillna(0).to_numpy(np.int64), counts)
+    lengths = np.zeros(len(documents), dtype=np.int64)
+    np.maximum.at(lengths, codes, ends)
+    return (np.cumsum(lengths) - lengths)[codes] + ends
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ The order of the next pass is made while one runs.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,8 +33,18 @@ Block = tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]
 class Supply(Protocol):
     """The rows of one stream on one device."""
 
-    def blocks(self, pass_number: int, n_passes: int = 1) -> Iterator[Block]:
-        """Rows on the device, and their places in the activations, in the order of a pass out of several."""
+    def blocks(self, pass_number: int, n_passes: int = 1, first: int = 0) -> Iterator[Block]:
+        """Rows on the device, and their places in the activations, in the order of a pass out of several.
+
+        Args:
+            pass_number: of the pass, from 0 on.
+            n_passes: the number of all passes.
+            first: the number of the row that is wanted first: the beginning of a block.
+        """
+        ...
+
+    def mean(self) -> Float[Tensor, " d"]:
+        """The mean of the rows in float64, summed in the order of the first pass."""
         ...
 
 
@@ -54,12 +65,25 @@ def supplies(streams: Sequence[Stream], device: torch.device, dtype: torch.dtype
     return made
 
 
-class _AsRead:
+class _Replayed(ABC):
+    """Rows that can be had whenever they are asked for."""
+
     def __init__(self, stream: Stream, device: torch.device, dtype: torch.dtype) -> None:
         self._stream, self._device, self._dtype = stream, device, dtype
 
-    def blocks(self, pass_number: int, n_passes: int = 1) -> Iterator[Block]:
-        for x, index in self._stream.blocks(pass_number):
+    @abstractmethod
+    def blocks(self, pass_number: int, n_passes: int = 1, first: int = 0) -> Iterator[Block]: ...
+
+    def mean(self) -> Float[Tensor, " d"]:
+        total = torch.zeros(self._stream.activations.width, dtype=torch.float64, device=self._device)
+        for x, _ in self.blocks(0):
+            total += x.sum(dim=0, dtype=torch.float64)
+        return total / self._stream.n_rows
+
+
+class _AsRead(_Replayed):
+    def blocks(self, pass_number: int, n_passes: int = 1, first: int = 0) -> Iterator[Block]:
+        for x, index in self._stream.blocks(pass_number, first):
             yield x.to(self._device, self._dtype), index
 
 
@@ -83,30 +107,31 @@ class _Orders:
         return begun
 
 
-class _Held:
+class _Held(_Replayed):
     """Rows that stay on the device: those that the stream keeps, or all."""
 
     def __init__(self, stream: Stream, rows: Float[Tensor, "n d"], are_all: bool = False) -> None:
-        self._stream, self._rows, self._are_all = stream, rows, are_all
+        super().__init__(stream, rows.device, rows.dtype)
+        self._rows, self._are_all = rows, are_all
         self._orders = _Orders(stream)
 
-    def blocks(self, pass_number: int, n_passes: int = 1) -> Iterator[Block]:
-        order = self._orders.of(pass_number, n_passes)
+    def blocks(self, pass_number: int, n_passes: int = 1, first: int = 0) -> Iterator[Block]:
+        order = self._orders.of(pass_number, n_passes)[first:]
         index = self._stream.keep[order]
         places = (index if self._are_all else order).to(self._rows.device)
         for part, own in zip(places.split(activations.BLOCK_ROWS), index.split(activations.BLOCK_ROWS), strict=True):
             yield self._rows.index_select(0, part), own
 
 
-class _ReadAhead:
+class _ReadAhead(_Replayed):
     """Rows that are read again in every pass."""
 
     def __init__(self, stream: Stream, device: torch.device, dtype: torch.dtype) -> None:
-        self._stream, self._device, self._dtype = stream, device, dtype
+        super().__init__(stream, device, dtype)
         self._orders = _Orders(stream)
 
-    def blocks(self, pass_number: int, n_passes: int = 1) -> Iterator[Block]:
-        index = self._stream.keep[self._orders.of(pass_number, n_passes)]
+    def blocks(self, pass_number: int, n_passes: int = 1, first: int = 0) -> Iterator[Block]:
+        index = self._stream.keep[self._orders.of(pass_number, n_passes)[first:]]
         with closing(_ahead(self._stream.activations.take_many, index, self._device, self._dtype)) as pieces:
             for piece in pieces:
                 yield from zip(*(each.split(activations.BLOCK_ROWS) for each in piece), strict=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from harness.capturing import activations
 from harness.capturing.activations import Stream
 from harness.contracts.decomposition import Decomposition
 from harness.contracts.method import Info, Learner, Resumable, Stackable
@@ -17,6 +18,25 @@ from harness.errors import PluginError
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.feed import Feed, Fitted, distinct
 from harness.fitting.supply import Supply, supplies
+
+
+class Step(NamedTuple):
+    """The place that a fit has come to."""
+
+    pass_number: int
+    n_passes: int
+    n_done: int
+    """Rows of this pass that were read."""
+    n_rows: int
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """The pass, and the share of it that is read."""
+        return self.pass_number, self.n_done / self.n_rows
+
+
+Steps: TypeAlias = Generator[Step, None, dict[str, Fitted]]
+"""A fit, block by block, and its outcome."""
 
 
 def fit_together(
@@ -42,16 +62,58 @@ def fit_together(
     """
     streams = stream if isinstance(stream, Mapping) else dict.fromkeys(learners, stream)
     supply_of = supplies(distinct(streams.values()), device, dtype)
-    infos = {id(one): _info(one, supply_of, device, dtype) for one in distinct(streams.values())}
+    (fitted,) = in_step([fit_in_steps(learners, streams, supply_of, device, dtype, checkpoints)], on_progress)
+    return fitted
+
+
+def in_step(fits: Sequence[Steps], on_progress: Callable[[str, int, int], None]) -> list[dict[str, Fitted]]:
+    """Take several fits to their ends side by side: the one that is furthest behind goes on.
+
+    So all have opened a pass before one of them reads it, and all read about the same texts.
+    """
+    ended: dict[int, dict[str, Fitted]] = {}
+    places = dict.fromkeys(range(len(fits)), (-1, 0.0))
+    while places:
+        number = min(places, key=places.__getitem__)
+        try:
+            step = next(fits[number])
+        except StopIteration as stopped:
+            ended[number] = stopped.value
+            del places[number]
+        else:
+            places[number] = step.place
+            on_progress(f"pass {step.pass_number + 1}/{step.n_passes}", step.n_done, step.n_rows)
+    return [ended[number] for number in range(len(fits))]
+
+
+def fit_in_steps(
+    learners: Mapping[str, Learner],
+    streams: Mapping[str, Stream],
+    supply_of: Mapping[int, Supply],
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    checkpoints: Checkpoints | None = None,
+) -> Steps:
+    """Feed learners as `fit_together` does, a block a step.
+
+    Args:
+        learners: by name.
+        streams: of each learner.
+        supply_of: each stream, by its id.
+        device: where they learn.
+        dtype: of the rows.
+        checkpoints: where those of long fits are kept.
+    """
+    infos = {id(one): _info(one, supply_of[id(one)], device, dtype) for one in distinct(streams.values())}
     feeds = [Feed(members, streams, device) for members in _stacks(learners)]
     resumable = _start(feeds, infos, checkpoints)
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):
         feeding = [feed for feed in _alive(feeds) if feed.passes_done == pass_number < feed.learner.passes]
         for n_done, n_rows in _push(feeding, supply_of, pass_number, n_passes):
-            on_progress(f"pass {pass_number + 1}/{n_passes}", n_done, n_rows)
             if checkpoints:
                 checkpoints.save_all({feed.name: feed.standing for feed in resumable if feed in feeding})
+            yield Step(pass_number, n_passes, n_done, n_rows)
         for feed in feeding:
             feed.end_pass()
     ended = {name: fitted for feed in feeds for name, fitted in _end(feed).items()}
@@ -72,10 +134,19 @@ def _start(feeds: list[Feed], infos: Mapping[int, Info], checkpoints: Checkpoint
 def _push(
     feeds: list[Feed], supply_of: Mapping[int, Supply], pass_number: int, n_passes: int
 ) -> Iterator[tuple[int, int]]:
-    """Give the blocks of one pass to all feeds; after each, the rows that were read and those of the pass."""
+    """Give the blocks of one pass to all feeds; the rows that were read, and those of the pass, before and after each.
+
+    Blocks that all feeds had before they went on from their checkpoints are not read again.
+    """
     read = distinct(stream for feed in feeds for stream in feed.distinct)
-    n_done = 0
-    for parts in zip(*(supply_of[id(stream)].blocks(pass_number, n_passes) for stream in read), strict=True):
+    if not read:
+        return
+    n_done = min(feed.rows_to_skip for feed in feeds) // activations.BLOCK_ROWS * activations.BLOCK_ROWS
+    for feed in feeds:
+        feed.rows_to_skip -= n_done
+    opened = [supply_of[id(stream)].blocks(pass_number, n_passes, n_done) for stream in read]
+    yield n_done, read[0].n_rows
+    for parts in zip(*opened, strict=True):
         blocks = dict(zip(map(id, read), parts, strict=True))
         for feed in feeds:
             feed.push(blocks)
@@ -112,16 +183,8 @@ def _stacks(learners: Mapping[str, Learner]) -> list[dict[str, Learner]]:
     return list(stacks.values())
 
 
-def _info(stream: Stream, supply_of: Mapping[int, Supply], device: torch.device, dtype: torch.dtype) -> Info:
-    mean = partial(_mean, stream, supply_of, device)
-    return Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, mean)
-
-
-def _mean(stream: Stream, supply_of: Mapping[int, Supply], device: torch.device) -> Float[Tensor, " d"]:
-    total = torch.zeros(stream.activations.width, dtype=torch.float64, device=device)
-    for x, _ in supply_of[id(stream)].blocks(0):
-        total += x.sum(dim=0, dtype=torch.float64)
-    return total / stream.n_rows
+def _info(stream: Stream, supply: Supply, device: torch.device, dtype: torch.dtype) -> Info:
+    return Info(stream.activations.width, stream.n_rows, stream.seed, device, dtype, supply.mean)
 
 
 def _alive(feeds: list[Feed]) -> list[Feed]:

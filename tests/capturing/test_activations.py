@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -106,3 +107,30 @@ def test_blocks_hold_the_kept_rows_in_stream_order(block_rows: int, monkeypatch:
     # Leaving rows out leaves the order of the others as it was.
     whole = stream_order(stream.activations.rows, 5, 1).tolist()
     assert index == [row for row in whole if row % 2 == 0]
+
+
+def test_rows_that_are_shuffled_among_their_neighbours_move_back_by_so_many_characters() -> None:
+    rows = rows_of_text(2000)  # of documents of 150 characters
+    stream = activations.Stream(activations.TensorActivations(torch.zeros(2000, 1), rows), torch.arange(2000), 3)
+    near = dataclasses.replace(stream, shuffle_characters=900)
+    orders = [near.order(number) for number in (0, 1)]
+    assert not torch.equal(*orders)
+    for order in orders:
+        assert torch.equal(order.sort().values, torch.arange(2000))
+        ends = 3 * order + 3  # all rows are as long as each other
+        behind = ends.cummax(0).values - ends
+        assert 600 < behind.max() < 900
+    assert torch.equal(dataclasses.replace(stream, shuffle_characters=10**12).order(0)[:9], stream.order(0)[:9])
+
+
+def test_models_see_the_rows_they_share_in_one_order_if_these_are_shuffled_among_neighbours() -> None:
+    rows = rows_of_text(900)
+    is_shared = (np.arange(900) % 3 != 1) | (np.arange(900) % 50 == 49)  # all ends of documents are
+    fewer = rows[is_shared].reset_index(drop=True)
+    orders = []
+    for table in (rows, fewer):
+        made = activations.TensorActivations(torch.zeros(len(table), 1), table)
+        order = activations.Stream(made, torch.arange(len(table)), 3, shuffle_characters=900).order(0).numpy()
+        orders.append(table.iloc[order][["document", "end"]])
+    shared = orders[0].merge(orders[1], how="inner")
+    pd.testing.assert_frame_equal(shared, orders[1].reset_index(drop=True))
