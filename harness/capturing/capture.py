@@ -7,7 +7,7 @@ and resumed gives the numbers of one that was not.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from harness.capturing.chunks import BATCH_WINDOWS
 from harness.contracts.corpus import Document
 from harness.contracts.model import Capture, HasOwnRows, TextModel, Window
 from harness.contracts.rows import make_rows
@@ -23,7 +24,6 @@ from harness.contracts.sites import parse_site
 from harness.errors import ConfigError
 
 CHUNK_WINDOWS = 256
-BATCH_WINDOWS = 16
 LONG_TEXT = 1 << 16
 """Characters of a text above which it is cut into tokens as far as its windows are asked for."""
 _DOCUMENTS_TOKENISED_TOGETHER = 64
@@ -91,12 +91,32 @@ def read(
     The first `skip_chunks` chunks, captured earlier, are cut into windows but neither run nor returned. Rows that are
     not finite are kept: who uses them masks them.
     """
+    wanted = read_wanted(
+        model, documents, sites, lambda number: number >= skip_chunks, context, special, first, chunk_windows
+    )
+    return (chunk for _, chunk in wanted)
+
+
+def read_wanted(
+    model: TextModel,
+    documents: Iterable[Document],
+    sites: Sequence[str],
+    is_wanted: Callable[[int], bool],
+    context: int = 128,
+    special: bool = False,
+    first: bool = False,
+    chunk_windows: int = CHUNK_WINDOWS,
+    n_chunks: int | None = None,
+) -> Iterator[tuple[int, Chunk]]:
+    """The chunks that are wanted and their numbers, of the first `n_chunks` that `read` gives.
+
+    Each is asked for when its turn comes.
+    """
     check_sites(model, sites)
     if context < 1:
         raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
-    placed = place(model, documents, context, special, first)
-    chunks = itertools.islice(_batched(placed, chunk_windows), skip_chunks, None)
-    return (_run_chunk(model, chunk, sites) for chunk in chunks)
+    chunks = itertools.islice(_batched(place(model, documents, context, special, first), chunk_windows), n_chunks)
+    return ((number, _run_chunk(model, chunk, sites)) for number, chunk in enumerate(chunks) if is_wanted(number))
 
 
 def check_sites(model: TextModel, sites: Sequence[str]) -> None:

@@ -16,7 +16,12 @@ def masked_rows(activations: StoredActivations, fit: StoredActivations, max_norm
 
     A few such rows (attention sinks) hold much of all squared error, and where they fall is chance.
     """
-    return ~((activations.norms <= max_norm(fit, max_norm_multiple)) & torch.isfinite(activations.norms))
+    return ~kept(activations.norms, max_norm(fit, max_norm_multiple))
+
+
+def kept(norms: Float[Tensor, " n"], max_norm: float) -> Bool[Tensor, " n"]:
+    """True for the norms of rows that are not left out."""
+    return (norms <= max_norm) & torch.isfinite(norms)
 
 
 def max_norm(fit: StoredActivations, max_norm_multiple: float) -> float:

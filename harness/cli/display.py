@@ -149,8 +149,14 @@ def costs(needed: Estimate, asked: JudgeCosts) -> list[str]:
     unknown = f", and {needed.n_unknown_disk} captures of unknown width" if needed.n_unknown_disk else ""
     untimed = f", and {needed.n_unknown_seconds} cells of models of unknown width" if needed.n_unknown_seconds else ""
     models = f", up to {size(needed.model_bytes)} more for models that are not there yet" if needed.model_bytes else ""
+    again = (
+        f", of which up to {needed.n_tokens_again:,} again for rows that are not stored"
+        if needed.n_tokens_again
+        else ""
+    )
+    saved = f" instead of {size(needed.disk_bytes + needed.saved_bytes)}" if needed.saved_bytes else ""
     lines = [
-        f"tokens to read: {needed.n_tokens:,}; disk: {size(needed.disk_bytes)}{unknown}{models}",
+        f"tokens to read: {needed.n_tokens:,}{again}; disk: {size(needed.disk_bytes)}{saved}{unknown}{models}",
         f"time: about {duration(needed.seconds)}{_certainty(needed)}{untimed}",
     ]
     if needed.memory_bytes:

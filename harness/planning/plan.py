@@ -127,7 +127,7 @@ class _Planner:
             **({} if draw is None else {"draw": draw}),
         }
         models = {"model": model.entry.call, "corpus": corpus and corpus.call}
-        work = {**source, **models, "max_disk_gb": config.max_disk_gb}
+        work = {**source, **models, "max_disk_gb": config.max_disk_gb, **self.unstored(split, corpus)}
         of_fit = self.budget_note(tokens) if split == "fit" else ""
         of_fit += "" if draw is None else f", seed {draw}"
         return self.add(
@@ -145,6 +145,14 @@ class _Planner:
             skipped=model.lacks(site),
         )
 
+    def unstored(self, split: str, corpus: Entry | None) -> dict[str, Any]:
+        """Instructions for a capture whose rows are not to be stored; in no key, since the rows are the same."""
+        config = self.suite.config
+        if config.store_rows or split != "fit" or corpus is None:
+            return {}
+        names = ("store_rows", "max_norm_multiple", "max_memory_gb")
+        return {name: getattr(config, name) for name in names}
+
     def fits(self, site: CapturedSite) -> list[Fit]:
         """The fits of every method with every seed at a site."""
         seeds = self.suite.config.seeds if site.draw is None else [site.draw]
@@ -153,14 +161,21 @@ class _Planner:
     def fit(self, site: CapturedSite, method: Entry, seed: int) -> Fit:
         capture = site.captures["fit"]
         rows = {"capture": capture.key, "max_norm_multiple": site.max_norm_multiple}
+        if (within := self.suite.config.shuffle_characters) is not None:
+            rows |= {"shuffle_characters": within}
+        passing = not capture.work.get("store_rows", True)
         name = f"{method.label} on {site.label}{self.budget_note(site.fit_tokens)}, seed {seed}"
         cell = self.add(
             {"method": method.inputs, **rows, "seed": seed, "dtype": "float32"},
             kind="fit",
             label=f"fit {name}",
             name=name,
-            group=content_key({"fit rows": rows}),
-            work={"method": method.call, **rows, "seed": seed},
+            # Rows that are not stored are captured for all sites of a pass at once.
+            group=content_key({"fits of pass": capture.group} if passing else {"fit rows": rows}),
+            work={
+                **{"method": method.call, **rows, "seed": seed},
+                **({"source": capture.work, "site": site.site} if passing else {}),
+            },
             columns={
                 **site.columns,
                 "fit_tokens": site.fit_tokens,

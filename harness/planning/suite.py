@@ -126,6 +126,16 @@ class SuiteConfig:
     interp_share: float = 0.1
     max_norm_multiple: float = 10.0
     max_disk_gb: float = 50.0
+    store_rows: bool = True
+    """Keep the rows that methods learn from on disk. If false, the model reads their texts again whenever they are
+    needed: for every pass over them, and for their mean where a method asks for it. Results are the same. Rows for
+    evaluation and interpretation are kept either way, and so are those that a model brings along."""
+    shuffle_characters: int | None = None
+    """Order of the rows that methods learn from: null shuffles all of a capture; a number moves each back by up to so
+    many characters of text. Thus rows can be learnt from while the texts are read, few being held at a time."""
+    max_memory_gb: float = 4.0
+    """Most memory for rows that wait for their turn, where `store_rows` is false. If all must wait, as where all are
+    shuffled, and there is no room for them, the texts are read several times for one pass."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     executor: str | dict | None = None  # type: ignore[type-arg]  # checked by `executor_of`
@@ -153,6 +163,13 @@ class SuiteConfig:
             )
         if self.max_norm_multiple <= 1:
             raise ValueError(f"max_norm_multiple is {self.max_norm_multiple}; give a multiple above 1.")
+        if self.shuffle_characters is not None and self.shuffle_characters < 1:
+            raise ValueError(
+                f"shuffle_characters is {self.shuffle_characters}; give how many characters of text rows are moved "
+                "back by at most, such as 1000000, or null to shuffle all rows."
+            )
+        if self.max_memory_gb <= 0:
+            raise ValueError(f"max_memory_gb is {self.max_memory_gb}; give what rows may take, such as 4.")
         if not self.models or not self.seeds:
             raise ValueError("models and seeds need at least one entry each.")
         if self.cell_minutes is not None and self.cell_minutes <= 0:

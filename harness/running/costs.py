@@ -21,7 +21,7 @@ from harness.contracts.sites import parse_site
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.planning.suite import ModelEntry
-from harness.sae.schedule import open_passes
+from harness.sae.schedule import n_passes
 
 _VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PLUGIN = {"fit": "method", "latents": "method", "explanation": "explainer", "scoring": "scorer"} | {
@@ -91,7 +91,7 @@ class Costs:
         known["depth"] = max(parse_site(site).layer + 1.0 if _SITE.search(site) else 1.0 for site in read)
         known["rest"] = max(known.get("layers", 1.0) - known["depth"], 0.0)
         known["tokens"] = float(tokens(cell, self._plan))
-        known["replays"] = float(open_passes(tokens(cell, self._plan)))
+        known["replays"] = float(n_passes(tokens(cell, self._plan)))
         known |= {"sampled": float(config.latents), "permutations": float(max(config.permutations, 1))}
         said = _of_method(str(cell.columns.get("method")), str(cell.columns.get("method_config") or "{}"))
         return known | {key: value_of(value, known) for key, value in said.items()}

@@ -17,8 +17,10 @@ from harness.planning.plan import Plan
 from harness.planning.suite import SuiteConfig
 from harness.running.costs import Cost, Costs, name, of_run
 from harness.running.machine import Machine, rate_card, rate_cards, this_machine
+from harness.running.readings import Reading, read_again, saved_bytes
 from harness.storage.states import State
 from harness.storage.store import ARTEFACT_KINDS, Store
+from harness.storage.unstored import IDENTITY_BYTES
 
 _TIMINGS = "timings.json"
 _FACTORS = "factors"
@@ -35,10 +37,14 @@ class Estimate:
 
     n_tokens: int
     """Tokens that models will read; the sites of one pass share them."""
+    n_tokens_again: int
+    """Tokens of those that are read again, at most, since rows for fitting are not stored."""
     activation_bytes: int
     """Bytes of captures on disk."""
     disk_bytes: int
     """Bytes of all that cells store."""
+    saved_bytes: int
+    """Bytes on disk that the rows would take that are not stored."""
     model_bytes: int
     """Bytes of models that are made or fetched when they are first used, wherever they may be there already."""
     n_unknown_disk: int
@@ -72,17 +78,26 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
         duration, origin = rates.seconds(of_run(len(plan.cells)), "run")
         seconds[origin] += duration
     captures = [cell for cell in todo if cell.kind == "capture"]
-    activations = sum(known[cell.key].disk_bytes for cell in captures if cell.key in known)
+    sizes = {cell.key: round(cost.disk_bytes) for cell in plan.of_kind("capture") if (cost := _by_itself(cell, plan))}
+    again = read_again(plan, states, store, sizes)
+    for reading in again:
+        duration, origin = _seconds_of(reading, plan, rates)
+        seconds[origin] += duration
+    disk = {key: cost.disk_bytes for key, cost in known.items()}
+    disk |= {cell.key: cell.work["tokens"] * IDENTITY_BYTES for cell in captures if _is_unstored(cell)}
     made = {model.label: Costs(plan).of_model(model) for model in plan.suite.models} if captures else {}
     of_models = sum(made[label] for label in {str(cell.columns["model"]) for cell in captures} if label in made)
     peak = _peak_memory(todo, known)
     is_card = rates.kind not in ("cpu", "") or rates.machine.card_bytes is not None
+    n_again = sum(reading.n_tokens for reading in again)
     return Estimate(
-        n_tokens=sum({cell.group: int(cell.work["tokens"]) for cell in captures}.values()),
-        activation_bytes=round(activations),
-        disk_bytes=round(sum(cost.disk_bytes for cost in known.values())),
+        n_tokens=sum({cell.group: int(cell.work["tokens"]) for cell in captures}.values()) + n_again,
+        n_tokens_again=n_again,
+        activation_bytes=round(sum(disk.get(cell.key, 0.0) for cell in captures)),
+        disk_bytes=round(sum(disk.values())),
+        saved_bytes=saved_bytes(captures, sizes),
         model_bytes=round(of_models),
-        n_unknown_disk=sum(cell.key not in known for cell in captures),
+        n_unknown_disk=sum(cell.key not in disk for cell in captures),
         seconds=sum(seconds.values()),
         n_unknown_seconds=len(todo) - len(known),
         memory_bytes=round(PROCESS_BYTES + peak) if todo else 0,
@@ -119,7 +134,8 @@ def check_budget(costs: Estimate, config: SuiteConfig) -> None:
     if costs.activation_bytes > config.max_disk_gb * 1e9:
         raise ConfigError(
             f"max_disk_gb: the activations need {costs.activation_bytes / 1e9:.3g} GB, max_disk_gb is "
-            f"{config.max_disk_gb}. Raise it, or ask for fewer tokens or sites."
+            f"{config.max_disk_gb}. Raise it, ask for fewer tokens or sites, or keep no rows that methods learn from: "
+            "store_rows=false."
         )
 
 
@@ -193,6 +209,24 @@ def _seconds(cost: Cost, machine: Machine) -> float:
         + cost.steps / machine.steps
         + cost.disk_bytes / machine.disk_bytes_per_second
     )
+
+
+def _by_itself(cell: Cell, plan: Plan) -> Cost | None:
+    return Costs(plan).of(cell, is_first=True)
+
+
+def _is_unstored(cell: Cell) -> bool:
+    return not cell.work.get("store_rows", True)
+
+
+def _seconds_of(reading: Reading, plan: Plan, rates: _Rates) -> tuple[float, Origin]:
+    """Seconds for which a model reads texts again: in proportion to those of its capture."""
+    cell = next(cell for cell in plan.of_kind("capture") if cell.columns["model"] == reading.model)
+    cost = _by_itself(cell, plan)
+    if cost is None:
+        return 0.0, rates.machine.origin
+    seconds, origin = rates.seconds(cost, name(cell))
+    return seconds * reading.n_tokens / int(cell.work["tokens"]), origin
 
 
 def _kind(device: str) -> str:

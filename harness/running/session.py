@@ -134,7 +134,7 @@ class Session:
         """The cells whose artefacts are not in the store; the others are recorded as done."""
         left = []
         for cell in cells:
-            if (manifest := self.store.whole(cell.kind, cell.key)) is not None:
+            if (manifest := self.store.made(cell)) is not None:
                 self.done(cell, manifest["cost"], manifest["provenance"])
             else:
                 left.append(cell)

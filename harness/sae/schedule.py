@@ -40,7 +40,7 @@ class SAESchedule:
     @classmethod
     def of(cls, config: SAEConfig, n_rows: int, short_run_peak: float) -> Self:
         """The schedule of a run over `n_rows` rows a pass; `short_run_peak` suits 2,000 steps or fewer."""
-        passes = config.passes or open_passes(n_rows)
+        passes = n_passes(n_rows, config.passes)
         batch_rows = config.batch_rows or _batch_rows(n_rows, passes)
         n_steps = passes * ceil(n_rows / batch_rows)  # every pass ends with a smaller batch
         peak = config.learning_rate or short_run_peak * min(1.0, sqrt(SHORT_RUN_STEPS / n_steps))
@@ -58,9 +58,9 @@ class SAESchedule:
         return self.peak * min(1.0, (step + 1) / warm_up, (self.n_steps - step) / decay)
 
 
-def open_passes(n_rows: int) -> int:
-    """The number of passes over `n_rows` rows where a config leaves it open."""
-    return min(MAX_PASSES, max(1, REPLAYED_TOKENS // n_rows))
+def n_passes(n_rows: int, passes: int | None = None) -> int:
+    """The passes over `n_rows` rows, where a config leaves them open."""
+    return passes or min(MAX_PASSES, max(1, REPLAYED_TOKENS // n_rows))
 
 
 def _batch_rows(n_rows: int, passes: int) -> int:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Int
 from safetensors import safe_open
 from torch import Tensor
 
-from harness.capturing.capture import BATCH_WINDOWS, read
-from harness.capturing.draws import Draw, drawn_place
-from harness.capturing.splits import documents_in_split, in_split
-from harness.contracts.corpus import Corpus, Document
+from harness.capturing.draws import drawn_place
+from harness.capturing.kept_mean import PassingMean
+from harness.capturing.masking import typical_norm
+from harness.capturing.splits import in_split
+from harness.capturing.texts import Texts
 from harness.contracts.model import Capture, HasOwnRows, Model, RunsTexts
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
 from harness.running.session import Session
-from harness.storage.activation_store import n_documents, shard_name, write_shard
+from harness.storage.activation_store import n_documents, shard_name, write_mean, write_shard
 from harness.storage.records import cost
+from harness.storage.unstored import IDENTITY_BYTES
 
-_MAX_CHUNK_BATCHES = 64
 _MOST_IN_COMMON = 0.25
 """The share of the documents, all in a draw, from which on draws of two seeds are too much alike."""
 
@@ -54,14 +56,6 @@ def _capture(cells: list[Cell], session: Session) -> None:
                 _Pass([cell], session, model).run()
 
 
-def chunk_windows(n_tokens: int, context: int) -> int:
-    """Windows in a chunk: whole batches, about a sixteenth of the pass, so that one that is killed loses little and one
-    that is short runs little in vain; bounded, since a chunk is held in memory.
-    """
-    n_batches = round(n_tokens / context / BATCH_WINDOWS / 16)
-    return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_CHUNK_BATCHES)
-
-
 class _Pass:
     """One forward pass over a split for several sites."""
 
@@ -69,7 +63,14 @@ class _Pass:
         self.cells, self.session, self.work, self.model = cells, session, cells[0].work, model
         self.n_tokens = int(self.work["tokens"])
         self.folders = {cell.work["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
+        self.store_rows = bool(self.work.get("store_rows", True))
+        self.means = {site: PassingMean(self.work["max_norm_multiple"]) for site in self.unstored}
         self.n_drawn_from: Callable[[], int] = lambda: 0
+
+    @property
+    def unstored(self) -> list[str]:
+        """The sites whose rows are not stored: all or none."""
+        return [] if self.store_rows else list(self.folders)
 
     def run(self) -> None:
         self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
@@ -90,6 +91,7 @@ class _Pass:
             label = self.cells[0].label
             self.session.warn(f"{label}: the corpus ended after {totals.n_rows} of {self.n_tokens} tokens")
         self.check_draw(totals)
+        self.write_means(totals)
         for cell in self.cells:
             self.commit(cell, totals, memory.read())
 
@@ -108,19 +110,9 @@ class _Pass:
                 f"{type(self.model).__name__} has neither windows() and activations() nor stored_capture(); a model "
                 "needs the first two to run texts (harness.RunsTexts), or the last (harness.HasOwnRows)."
             )
-        corpus: Corpus = self.session.create("corpus", work["corpus"])
-        documents: Iterable[Document] = documents_in_split(corpus.documents(), work["documents"])
-        if work.get("draw") is not None:
-            documents = draw = Draw(documents, work["draw"], self.n_tokens)
-            self.n_drawn_from = lambda: draw.n_documents
-        yield from read(
-            self.model,
-            documents,
-            list(self.folders),
-            context=work["context"],
-            skip_chunks=skip_chunks,
-            chunk_windows=chunk_windows(self.n_tokens, work["context"]),
-        )
+        texts = Texts(self.session.create, self.model, work)
+        self.n_drawn_from = lambda: texts.n_drawn_from
+        yield from (chunk for _, chunk in texts.chunks(list(self.folders), lambda number: number >= skip_chunks))
 
     def check_draw(self, totals: _Totals) -> None:
         """Warn if draws of two seeds have so much in common that they vary less than new texts would."""
@@ -135,22 +127,52 @@ class _Pass:
     def take_up(self) -> _Totals:
         """Count the shards of an interrupted run that the work folders of all sites hold."""
         totals = _Totals()
+        folder = next(iter(self.folders.values()))
         while all((folder / shard_name(totals.n_shards)).exists() for folder in self.folders.values()):
-            folder = next(iter(self.folders.values()))
             with safe_open(folder / shard_name(totals.n_shards), framework="pt") as shard:
-                totals.add(_Shard(shard.get_slice("x").get_shape()[0], float(shard.metadata()["seconds"])))
+                if ("x" in shard.keys()) != self.store_rows:  # noqa: SIM118  # not a dict
+                    break  # of a run that stored rows, or did not, unlike this one
+                totals.add(_Shard(shard.get_slice("norm").get_shape()[0], float(shard.metadata()["seconds"])))
         return totals
 
     def write(self, number: int, chunk: Capture, n_wanted: int) -> _Shard:
         seconds, self.started = time.perf_counter() - self.started, time.perf_counter()
         rows = chunk.rows.iloc[:n_wanted].reset_index(drop=True)
         for site, folder in self.folders.items():
-            write_shard(folder, number, chunk.x[site][:n_wanted], rows, seconds)
+            write_shard(folder, number, chunk.x[site][:n_wanted], rows, seconds, self.store_rows)
+        for site, mean in self.means.items():
+            mean.add(chunk.x[site][:n_wanted])
         return _Shard(len(rows), seconds)
+
+    def write_means(self, totals: _Totals) -> None:
+        """Write the means of the rows that are not masked, of the sites whose rows are not stored."""
+        norms = {site: _norms(self.folders[site], totals.n_shards) for site in self.unstored}
+        found = {site: mean.value(norms[site]) for site, mean in self.means.items()}
+        lacking = [site for site in found if found[site] is None]
+        if lacking:  # resumed, or the first rows did not tell which are masked
+            found |= self.read_means({site: norms[site] for site in lacking})
+        for site, value in found.items():
+            if value is not None:
+                write_mean(self.folders[site], value)
+
+    def read_means(self, norms: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """Read all texts once more for the means of some sites, given the norms of their rows."""
+        multiple, n_rows = float(self.work["max_norm_multiple"]), len(next(iter(norms.values())))
+        means = {site: PassingMean(multiple, multiple * typical_norm(own)) for site, own in norms.items()}
+        n_done = 0
+        for chunk in self.chunks(0):
+            for site, mean in means.items():
+                mean.add(chunk.x[site][: n_rows - n_done])
+            n_done += len(chunk.rows)
+            self.session.progress("tokens read for their mean", min(n_done, n_rows), n_rows)
+            if n_done >= n_rows:
+                break
+        return {site: mean.value(norms[site]) for site, mean in means.items()}
 
     def check_disk(self, max_disk_gb: float) -> None:
         """Refuse before any work what the budget or the disk does not hold."""
-        n_bytes = self.n_tokens * self.model.width * 4 * len(self.cells)
+        row_bytes = self.model.width * 4 if self.store_rows else IDENTITY_BYTES
+        n_bytes = self.n_tokens * row_bytes * len(self.cells)
         free = shutil.disk_usage(_existing(self.session.store.cache)).free
         if n_bytes > max_disk_gb * 1e9:
             raise ConfigError(
@@ -167,15 +189,25 @@ class _Pass:
         for stale in sorted(folder.glob("shard-*"))[totals.n_shards :]:  # of an interrupted run that got further here
             stale.unlink()
         n_bytes = sum(path.stat().st_size for path in folder.glob("shard-*"))
+        of_rows: dict[str, Any] = {} if self.store_rows else {"rows_stored": False}
         self.session.commit(
             cell,
             _cost_rows(totals, n_bytes, peak_bytes),
+            **of_rows,
             n_rows=totals.n_rows,
             width=self.model.width,
             n_layers=self.model.n_layers,
             tokenizer_hash=self.model.tokenizer_hash,
             sites_of_pass=sorted(self.folders),
         )
+
+
+def _norms(folder: Path, n_shards: int) -> Tensor:
+    norms = []
+    for number in range(n_shards):
+        with safe_open(folder / shard_name(number), framework="pt") as shard:
+            norms.append(shard.get_tensor("norm"))
+    return torch.cat(norms)
 
 
 @dataclass(frozen=True)

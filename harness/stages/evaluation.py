@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.capturing.activations import BLOCK_ROWS
+from harness.capturing.kept_mean import KeptMean
 from harness.capturing.masking import masked_rows
 from harness.capturing.replays import Replays, number_documents
 from harness.capturing.splits import documents_in_split
@@ -65,7 +66,7 @@ def _context(work: Any, session: Session) -> EvaluationContext:
         blocks=blocks,
         documents=torch.from_numpy(number_documents(activations.rows)),
         replays=_replays(work["source"], activations, masked, session) if "source" in work else None,
-        fit_mean=partial(_mean, fit, ~masked_rows(fit, fit, work["max_norm_multiple"])),
+        fit_mean=partial(_mean, fit, work["max_norm_multiple"]),
         labels=partial(_labels, work["source"], activations, session) if "source" in work else None,
         truth=partial(_truth, work["source"], activations, session) if "source" in work else None,
     )
@@ -110,11 +111,14 @@ def _truth(source: Any, activations: StoredActivations, session: Session) -> Tru
     return model.truth(activations.rows)
 
 
-def _mean(activations: StoredActivations, keep: Bool[Tensor, " n"]) -> Float[Tensor, " d"]:
-    total = torch.zeros(activations.width, dtype=torch.float64)
-    for index in keep.nonzero().flatten().split(BLOCK_ROWS):
-        total += activations.take(index).sum(dim=0, dtype=torch.float64)
-    return total / keep.sum()
+def _mean(fit: StoredActivations, max_norm_multiple: float) -> Float[Tensor, " d"]:
+    """The mean of the fit rows that are not masked."""
+    if not fit.has_rows:
+        return fit.kept_mean()
+    mean = KeptMean()
+    for index in (~masked_rows(fit, fit, max_norm_multiple)).nonzero().flatten().split(BLOCK_ROWS):
+        mean.add(fit.take(index))
+    return mean.value()
 
 
 def _absent(needs: Iterable[str], decomposition: Decomposition, context: EvaluationContext) -> list[str]:

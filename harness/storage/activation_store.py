@@ -26,19 +26,41 @@ from torch import Tensor
 from harness.contracts.rows import rows_from_tensors, rows_to_tensors
 from harness.errors import StoreError
 from harness.files import writing
+from harness.storage.unstored import has_rows
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+MEAN = "mean.safetensors"
+"""The file of `write_mean`."""
 
 
 def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.DataFrame, seconds: float = 0.0) -> None:
-    """Write one shard, which appears whole or not at all; `seconds` is the time that making its rows took."""
+def write_shard(
+    folder: Path,
+    number: int,
+    x: Float[Tensor, "n d"],
+    rows: pd.DataFrame,
+    seconds: float = 0.0,
+    store_rows: bool = True,
+) -> None:
+    """Write one shard, which appears whole or not at all.
+
+    Args:
+        folder: the work folder of a capture.
+        number: of the shard, from 0 on.
+        x: the rows.
+        rows: their identities.
+        seconds: the time that making the rows took.
+        store_rows: False to keep their identities and norms alone.
+    """
     tensors, documents = rows_to_tensors(rows)
-    norm = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
-    tensors |= {"x": x.contiguous().cpu(), "norm": norm.cpu()}
+    tensors["norm"] = row_norms(x).cpu()
+    if store_rows:
+        tensors["x"] = x.contiguous().cpu()
     temporary = folder / f".{shard_name(number)}"
     with writing(temporary):
         # Seconds are written exactly and with a fixed length: tables show the size of the file, which must not vary.
@@ -46,6 +68,17 @@ def write_shard(folder: Path, number: int, x: Float[Tensor, "n d"], rows: pd.Dat
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(folder / shard_name(number))
+
+
+def write_mean(folder: Path, mean: Float[Tensor, " d"]) -> None:
+    """Write the mean of the rows that are not masked, which can't be taken later where rows are not stored."""
+    save_file({"mean": mean.cpu().contiguous()}, folder / MEAN)
+
+
+def row_norms(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """The Euclidean norm of every row, in float64."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    return norms
 
 
 def n_documents(folder: Path, n_shards: int) -> int:
@@ -66,9 +99,21 @@ class StoredActivations:
         self.n_rows: int = manifest["n_rows"]
         self.width: int = manifest["width"]
         paths = [folder / name for name in sorted(manifest["files"]) if name.startswith("shard-")]
+        self._paths = paths
         self._shards = [safe_open(path, framework="pt") for path in paths]
-        self._x = [_RowsOnDisk(path) for path in paths]
-        self._starts = np.cumsum([0, *(x.n_rows for x in self._x)])
+        self.starts = np.cumsum([0, *(shard.get_slice("norm").get_shape()[0] for shard in self._shards)])
+        """The place of the first row of every shard, and the number of rows."""
+
+    @property
+    def has_rows(self) -> bool:
+        """False where only identities and norms are stored, and the mean of the rows that are not masked."""
+        return has_rows(self.manifest)
+
+    @cached_property
+    def _x(self) -> list[_RowsOnDisk]:
+        if not self.has_rows:
+            raise StoreError(f"{self.folder} holds no rows: they were captured with store_rows=false.")
+        return [_RowsOnDisk(path) for path in self._paths]
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -84,6 +129,12 @@ class StoredActivations:
     def norms(self) -> Float[Tensor, " n"]:
         """The Euclidean norm of every row, in float64."""
         return torch.cat([shard.get_tensor("norm") for shard in self._shards])
+
+    def kept_mean(self) -> Float[Tensor, " d"]:
+        """The mean of the rows that are not masked, in float64, where it is stored and they are not."""
+        with safe_open(self.folder / MEAN, framework="pt") as file:
+            mean: Tensor = file.get_tensor("mean")
+        return mean
 
     def take(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """The rows with these numbers, in float32."""
@@ -102,11 +153,11 @@ class StoredActivations:
         places = index.cpu().numpy().astype(np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < self.n_rows:
             raise IndexError(f"rows {places.min()} to {places.max()} of {self.n_rows}")
-        shard_of = np.searchsorted(self._starts, places, side="right") - 1
+        shard_of = np.searchsorted(self.starts, places, side="right") - 1
         taken = torch.empty(len(places), self.width, dtype=torch.float32)
         for shard in np.unique(shard_of):
             chosen = np.flatnonzero(shard_of == shard)
-            found = of_shard(self._x[shard], places[chosen] - self._starts[shard])
+            found = of_shard(self._x[shard], places[chosen] - self.starts[shard])
             taken[torch.from_numpy(chosen)] = found.float()
         return taken
 

@@ -18,11 +18,13 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.files import write_json
+from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import file_digest
 from harness.storage.locks import owned_lock
 from harness.storage.records import Record, read_record
+from harness.storage.unstored import suffices
 
 MANIFEST = "manifest.json"
 _CHECKSUM = "sha256"
@@ -68,6 +70,11 @@ class Store:
         """The manifest of an artefact that is complete; None for one that lacks something a later run may still get."""
         manifest = self.manifest(kind, key)
         return None if manifest is None or manifest.get("incomplete") else manifest
+
+    def made(self, cell: Cell) -> dict[str, Any] | None:
+        """The manifest of a cell's artefact, if it is complete and holds what the cell asks for."""
+        manifest = self.whole(cell.kind, cell.key)
+        return manifest if manifest is not None and suffices(manifest, cell.work) else None
 
     def damage(self, kind: str, key: str) -> str | None:
         """The damage to an artefact that was once committed, naming the file; None if there is none."""

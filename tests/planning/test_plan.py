@@ -539,3 +539,27 @@ def test_what_has_no_one_spelling_is_refused(value: Any) -> None:
 def test_values_that_are_alike_have_different_keys() -> None:
     alike = [1, 1.0, "1", True, None, "", [], {}, [1], {"a": None}, 0.1 + 0.2, 0.3]
     assert len({content_key(value) for value in alike}) == len(alike)
+
+
+def test_keys_do_not_say_whether_rows_are_stored(tmp_path: Path) -> None:
+    stored, unstored = (plan_of(raw_suite(tmp_path, store_rows=given)) for given in (True, False))
+    assert list(stored.cells) == list(unstored.cells)
+    told = [cell for cell in unstored.of_kind("capture") if "store_rows" in cell.work]
+    assert {cell.columns["split"] for cell in told} == {"fit"} and len(told) == 4
+    # The fits of all sites of a pass learn together.
+    assert len({cell.group for cell in unstored.of_kind("fit")}) == 2
+    assert len({cell.group for cell in stored.of_kind("fit")}) == 4
+
+
+def test_rows_that_a_model_brings_along_are_stored(tmp_path: Path) -> None:
+    models = [{"model": "own_rows", "label": "own", "sites": ["resid_post.0"]}]
+    plan = plan_of(raw_suite(tmp_path, models=models, corpus=None, sites=[], store_rows=False, similarities=[]))
+    assert not any("store_rows" in cell.work for cell in plan.of_kind("capture"))
+    assert not any("source" in cell.work for cell in plan.of_kind("fit"))
+
+
+def test_how_far_rows_are_shuffled_is_part_of_the_keys_of_fits(tmp_path: Path) -> None:
+    plans = [plan_of(raw_suite(tmp_path, shuffle_characters=given)) for given in (None, 1000, 2000)]
+    for kind, n_keys in (("capture", 1), ("fit", 3)):
+        keys = [{cell.key for cell in plan.of_kind(kind)} for plan in plans]
+        assert len({frozenset(own) for own in keys}) == n_keys

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 import harness
+from harness.capturing import texts
+from harness.capturing.chunks import chunk_windows
 from harness.capturing.masking import masked_rows
 from harness.planning.cells import Cell
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.running.session import Session
-from harness.stages import capture
-from harness.stages.capture import chunk_windows
+from harness.stages import capture, evaluation
 from harness.storage.activation_store import StoredActivations
 from harness.storage.store import Store, require
 
@@ -32,7 +33,7 @@ CORPUS = {"name": "synthetic", "params": {"n_documents": 60}}
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "models"))
-    monkeypatch.setattr(capture, "chunk_windows", lambda n_tokens, context: 8)
+    monkeypatch.setattr(texts, "chunk_windows", lambda n_tokens, context: 8)
 
 
 def _session(tmp_path: Path, name: str) -> Session:
@@ -299,6 +300,68 @@ def test_the_records_count_what_it_cost(tmp_path: Path) -> None:
         assert cost["capture_disk_bytes"] == sum(shards) > 600 * 16 * 4
     # The seconds of one pass are not counted once per site: estimates rest on them.
     assert records[0].seconds >= cost["capture_seconds"] > records[1].seconds  # type: ignore[union-attr,operator]
+
+
+class TestUnstoredRows:
+    """Captures that keep of their rows what they are of, their norms, and the mean of those that are not masked."""
+
+    def cells(self, tokens: int = 800, **work: Any) -> list[Cell]:
+        work = {"store_rows": False, "max_norm_multiple": 1.2, "max_memory_gb": 1.0} | work
+        return [_cell(site, tokens=tokens, **work) for site in SITES]
+
+    def assert_all_is_kept_but_rows(self, unstored: list[StoredActivations], stored: list[StoredActivations]) -> None:
+        for one, other in zip(unstored, stored, strict=True):
+            assert not one.has_rows and other.has_rows
+            pd.testing.assert_frame_equal(one.rows, other.rows)
+            assert torch.equal(one.norms, other.norms) and one.starts.tolist() == other.starts.tolist()
+            assert 0 < masked_rows(one, one, 1.2).sum() < 800
+            assert torch.equal(evaluation._mean(one, 1.2), evaluation._mean(other, 1.2))
+            n_bytes = sum(file["bytes"] for name, file in one.manifest["files"].items() if name.startswith("shard"))
+            assert n_bytes < sum(file["bytes"] for file in other.manifest["files"].values()) - 800 * 16 * 4 + 200
+
+    def test_all_is_kept_but_the_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stored = _capture(_session(tmp_path, "stored"), *(_cell(site, tokens=800) for site in SITES))
+        self.assert_all_is_kept_but_rows(_capture(_session(tmp_path, "unstored"), *self.cells()), stored)
+
+    @pytest.mark.parametrize("after", [1, 3, 6])
+    def test_one_that_was_interrupted_takes_the_mean_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    ) -> None:
+        stored = _capture(_session(tmp_path, "stored"), *(_cell(site, tokens=800) for site in SITES))
+        session = _session(tmp_path, "broken")
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            _interrupt(patch, capture, "write_shard", after)
+            capture.run(self.cells(), session)
+        self.assert_all_is_kept_but_rows(_capture(session, *self.cells()), stored)
+
+    def test_shards_of_the_other_sort_are_not_taken_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stored_cells = [_cell(site, tokens=800) for site in SITES]
+        stored = _capture(_session(tmp_path, "stored"), *stored_cells)
+        for name, first, then in (("a", self.cells(), stored_cells), ("b", stored_cells, self.cells())):
+            session = _session(tmp_path, name)
+            with monkeypatch.context() as patch, pytest.raises(Interrupted):
+                _interrupt(patch, capture, "write_shard", 5)
+                capture.run(first, session)
+            assert all(one.has_rows == (name == "a") for one in _capture(session, *then))
+        self.assert_all_is_kept_but_rows(
+            [StoredActivations(*require(session.store, "capture", cell.key)) for cell in self.cells()], stored
+        )
+
+    def test_rows_that_are_stored_are_used_and_others_are_captured_where_they_are_to_be(self, tmp_path: Path) -> None:
+        session = _session(tmp_path, "a")
+        stored_cells = [_cell(site, tokens=800) for site in SITES]
+        for cells, has_rows in ((self.cells(), False), (stored_cells, True), (self.cells(), True)):
+            assert [one.has_rows for one in _capture(session, *cells)] == [has_rows] * 2
+
+    def test_a_mean_of_another_mask_is_of_no_use(self, tmp_path: Path) -> None:
+        session = _session(tmp_path, "a")
+        _capture(session, *self.cells())
+        (one, _) = _capture(session, *self.cells(max_norm_multiple=2.0))
+        assert one.manifest["task"]["max_norm_multiple"] == 2.0
+
+    def test_it_fits_a_smaller_budget(self, tmp_path: Path) -> None:
+        with pytest.raises(harness.ConfigError, match=r"needs 0\.058 GB on disk, max_disk_gb is 0\.05"):
+            _capture(_session(tmp_path, "a"), *self.cells(1_000_000, max_disk_gb=0.05))
 
 
 class TestStoredRows:
