@@ -64,6 +64,8 @@ class Feed:
     device: torch.device
     stack: Stack | None = None
     """The stack that the members form once started, where they are several."""
+    shares_mean: bool = False
+    """True if the time in which the mean is taken is not the learner's own; see `Supply`."""
     batch_rows: int = 1
     """Read from the learner once, when it has started."""
     fitted: Fitted = field(default_factory=Fitted)
@@ -138,7 +140,7 @@ class Feed:
         Args:
             infos: by the id of the stream.
         """
-        own = [infos[id(self.streams[name])] for name in self.members]
+        own = [self._timed(infos[id(self.streams[name])]) for name in self.members]
         first = next(iter(self.members.values()))
         if len(self.members) > 1 and isinstance(first, Stackable):
             self.stack = first.stack(list(self.members.values()))
@@ -151,6 +153,17 @@ class Feed:
         else:
             first.start(own[0])
         self.batch_rows = self.learner.batch_rows
+
+    def _timed(self, info: Info) -> Info:
+        return replace(info, mean=partial(self._aside, info.mean)) if self.shares_mean else info
+
+    def _aside(self, mean: Callable[[], Float[Tensor, " d"]]) -> Float[Tensor, " d"]:
+        """Take the mean while the clock stands."""
+        self._clock.stop()
+        try:
+            return mean()
+        finally:
+            self._clock.start()
 
     def push(self, blocks: Mapping[int, tuple[Tensor, Tensor]]) -> None:
         """Add rows; full batches go to the learner.

@@ -100,6 +100,8 @@ class Flow:
 class FlowingRows:
     """The rows of one stream as they are captured, on a device. See `Supply`."""
 
+    shares_mean = True
+
     def __init__(
         self, flow: Flow, site: str, stream: Stream, device: torch.device, dtype: torch.dtype, mean_file: Path
     ) -> None:

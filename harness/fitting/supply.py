@@ -33,6 +33,9 @@ Block = tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]
 class Supply(Protocol):
     """The rows of one stream on one device."""
 
+    shares_mean: bool
+    """True if a mean is taken for all streams at once, so that its time is no single learner's."""
+
     def blocks(self, pass_number: int, n_passes: int = 1, first: int = 0) -> Iterator[Block]:
         """Rows on the device, and their places in the activations, in the order of a pass out of several.
 
@@ -67,6 +70,8 @@ def supplies(streams: Sequence[Stream], device: torch.device, dtype: torch.dtype
 
 class _Replayed(ABC):
     """Rows that can be had whenever they are asked for."""
+
+    shares_mean = False
 
     def __init__(self, stream: Stream, device: torch.device, dtype: torch.dtype) -> None:
         self._stream, self._device, self._dtype = stream, device, dtype

@@ -105,7 +105,8 @@ def fit_in_steps(
         checkpoints: where those of long fits are kept.
     """
     infos = {id(one): _info(one, supply_of[id(one)], device, dtype) for one in distinct(streams.values())}
-    feeds = [Feed(members, streams, device) for members in _stacks(learners)]
+    shares_mean = any(supply.shares_mean for supply in supply_of.values())
+    feeds = [Feed(members, streams, device, shares_mean=shares_mean) for members in _stacks(learners)]
     resumable = _start(feeds, infos, checkpoints)
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):

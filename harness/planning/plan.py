@@ -150,7 +150,7 @@ class _Planner:
         config = self.suite.config
         if config.store_rows or split != "fit" or corpus is None:
             return {}
-        names = ("store_rows", "max_norm_multiple", "max_memory_gb")
+        names = ("store_rows", "max_norm_multiple", "max_held_gb")
         return {name: getattr(config, name) for name in names}
 
     def fits(self, site: CapturedSite) -> list[Fit]:

@@ -133,7 +133,7 @@ class SuiteConfig:
     shuffle_characters: int | None = None
     """Order of the rows that methods learn from: null shuffles all of a capture; a number moves each back by up to so
     many characters of text. Thus rows can be learnt from while the texts are read, few being held at a time."""
-    max_memory_gb: float = 4.0
+    max_held_gb: float = 4.0
     """Most memory for rows that wait for their turn, where `store_rows` is false. If all must wait, as where all are
     shuffled, and there is no room for them, the texts are read several times for one pass."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -168,8 +168,8 @@ class SuiteConfig:
                 f"shuffle_characters is {self.shuffle_characters}; give how many characters of text rows are moved "
                 "back by at most, such as 1000000, or null to shuffle all rows."
             )
-        if self.max_memory_gb <= 0:
-            raise ValueError(f"max_memory_gb is {self.max_memory_gb}; give what rows may take, such as 4.")
+        if self.max_held_gb <= 0:
+            raise ValueError(f"max_held_gb is {self.max_held_gb}; give what rows may take, such as 4.")
         if not self.models or not self.seeds:
             raise ValueError("models and seeds need at least one entry each.")
         if self.cell_minutes is not None and self.cell_minutes <= 0:

@@ -57,7 +57,7 @@ def _reading(cells: list[Cell], bytes_of: Mapping[str, int]) -> Reading:
     n_tokens = int(source["tokens"])
     streams = {(cell.work["capture"], cell.work["seed"]) for cell in cells}
     n_bytes = sum(bytes_of.get(capture, 0) for capture, _ in streams)
-    max_bytes = source["max_memory_gb"] * 1e9
+    max_bytes = source["max_held_gb"] * 1e9
     n_times = max(1, ceil(n_bytes / max_bytes))
     if (within := cells[0].work.get("shuffle_characters")) is not None:
         # Half of the rows that others are moved behind wait, beside those that have just come.

@@ -35,7 +35,7 @@ from harness.storage.records import cost, row
 from harness.storage.store import require
 
 _NO_ROOM = (
-    "max_memory_gb has no room for the rows that waited for their turn, so texts were read more often than once a "
+    "max_held_gb has no room for the rows that waited for their turn, so texts were read more often than once a "
     "pass. Give more, or a smaller shuffle_characters."
 )
 
@@ -153,7 +153,7 @@ def _flow(sites: list[_Site], session: Session) -> Flow:
     def read(is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Capture]]:
         return texts.chunks(list(captured), is_wanted, n_chunks)
 
-    return Flow(read, captured, source["max_memory_gb"] * 1e9)
+    return Flow(read, captured, source["max_held_gb"] * 1e9)
 
 
 def _supplies(flow: Flow, site: _Site, session: Session) -> dict[int, FlowingRows]:

@@ -103,7 +103,11 @@ def _recorded(cell: Cell, store: Store) -> State:
 def _with_artefact(state: State, cell: Cell, store: Store, is_needed: bool) -> State:
     """The state of a cell that leaves an artefact; the artefact is looked at only where it makes a difference."""
     if state.name == "done" and is_needed and store.made(cell) is None:
-        return State("to do", "its artefact is gone from the cache and is needed again")
+        was_made_without = store.whole(cell.kind, cell.key) is not None
+        lacking = (
+            "its rows are not stored and are" if was_made_without else "its artefact is gone from the cache and is"
+        )
+        return State("to do", f"{lacking} needed again")
     # Only without a record: where one lacks something, its table rows are old, even if the artefact is whole by now.
     if state == State("to do") and store.made(cell) is not None:
         return State("done", "in the cache")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
+import harness
 from harness.capturing import activations
 from harness.capturing.activations import Stream, TensorActivations
 from harness.contracts.model import Capture
 from harness.errors import StoreError
+from harness.fitting import clocks
 from harness.fitting.flow import Flow
 from harness.fitting.together import Fitted, fit_in_steps, fit_together, in_step
 from harness.storage.activation_store import StoredActivations, write_shard
@@ -77,7 +80,7 @@ def learners() -> dict[str, Any]:
 
 def streams(of: Any, keep: torch.Tensor, within: int | None) -> dict[str, Stream]:
     of_seed = [Stream(of, keep, seed, shuffle_characters=within) for seed in (0, 1)]
-    seeds = {"plain": 0, "three passes": 1, "stacked": 0, "stacked too": 1, "sae": 1}
+    seeds = {"asks": 0, "too": 0, "plain": 0, "three passes": 1, "stacked": 0, "stacked too": 1, "sae": 1}
     return {name: of_seed[seed] for name, seed in seeds.items()}
 
 
@@ -130,6 +133,27 @@ def test_learners_of_all_sites_learn_what_they_would_from_stored_rows(
     assert_equal(passing(captured, texts, within, tmp_path, max_bytes), wanted(within))
     # One for the mean, which the SAE asks for, and one for each of its four passes; more where rows don't fit.
     assert texts.n_readings == (15 if max_bytes < 1e9 and within is None else 5)
+
+
+def test_the_time_of_a_mean_is_no_single_learners(
+    captured: dict[str, StoredActivations], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(clocks, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: 0.0))
+
+    class Asks(OrderSensitive):
+        def start(self, info: harness.Info) -> None:
+            info.mean()
+            super().start(info)
+
+    class Slow(Texts):
+        def read(self, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Capture]]:
+            for number, chunk in super().read(is_wanted):
+                now[0] += 1
+                yield number, chunk
+
+    (one, _) = passing(captured, Slow(), 300, tmp_path, of=lambda: {"asks": Asks(), "too": Asks()})
+    assert now[0] == 16 and one["asks"].fit_seconds == one["too"].fit_seconds == 0
 
 
 def test_rows_of_one_pass_are_read_once(captured: dict[str, StoredActivations], tmp_path: Path) -> None:

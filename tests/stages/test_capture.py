@@ -306,7 +306,7 @@ class TestUnstoredRows:
     """Captures that keep of their rows what they are of, their norms, and the mean of those that are not masked."""
 
     def cells(self, tokens: int = 800, **work: Any) -> list[Cell]:
-        work = {"store_rows": False, "max_norm_multiple": 1.2, "max_memory_gb": 1.0} | work
+        work = {"store_rows": False, "max_norm_multiple": 1.2, "max_held_gb": 1.0} | work
         return [_cell(site, tokens=tokens, **work) for site in SITES]
 
     def assert_all_is_kept_but_rows(self, unstored: list[StoredActivations], stored: list[StoredActivations]) -> None:
