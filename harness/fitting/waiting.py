@@ -45,6 +45,8 @@ class WaitingRows:
         self._max_bytes = max_bytes
         self._held: Float[Tensor, "s d"] | None = None
         self._places = self._free = torch.empty(0, dtype=torch.long)
+        self._n_free = 0
+        """The number of slots that are free: the first ones in `_free`, of which the last is taken first."""
 
     @property
     def is_over(self) -> bool:
@@ -65,11 +67,12 @@ class WaitingRows:
         held = self._room(x)
         chosen = self._lacking(start, start + len(x)).nonzero().flatten()
         turns = self._turn[start + chosen].long()
-        while len(turns) > len(self._free):
+        while len(turns) > self._n_free:
             self._let_go()
             is_kept = turns < self._limit * self._block_rows
             chosen, turns = chosen[is_kept], turns[is_kept]
-        slots, self._free = self._free[: len(turns)], self._free[len(turns) :]
+        self._n_free -= len(turns)
+        slots = self._free[self._n_free : self._n_free + len(turns)]
         held[slots] = x[chosen]
         self._places[slots] = start + chosen
         self._slot[turns] = slots.int()
@@ -97,6 +100,7 @@ class WaitingRows:
             n_slots = min(max(n_affordable, 2 * self._block_rows), len(self._slot))
             self._held = torch.empty(n_slots, x.shape[1], dtype=x.dtype)
             self._places, self._free = torch.empty(n_slots, dtype=torch.long), torch.arange(n_slots)
+            self._n_free = n_slots
         return self._held
 
     def _let_go(self) -> None:
@@ -112,5 +116,6 @@ class WaitingRows:
         slots = self._slot[own].long()
         self._slot[own] = _NOT_HELD
         slots = slots[slots != _NOT_HELD]
-        self._free = torch.cat([slots, self._free])
+        self._free[self._n_free : self._n_free + len(slots)] = slots
+        self._n_free += len(slots)
         return slots

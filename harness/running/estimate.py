@@ -78,7 +78,7 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
         duration, origin = rates.seconds(of_run(len(plan.cells)), "run")
         seconds[origin] += duration
     captures = [cell for cell in todo if cell.kind == "capture"]
-    sizes = {cell.key: round(cost.disk_bytes) for cell in plan.of_kind("capture") if (cost := _by_itself(cell, plan))}
+    sizes = {cell.key: round(own.disk_bytes) for cell in plan.of_kind("capture") if (own := _by_itself(cell, plan))}
     again = read_again(plan, states, store, sizes)
     for reading in again:
         duration, origin = _seconds_of(reading, plan, rates)

@@ -98,7 +98,8 @@ def _split(group: list[Cell], n_workers: int, stacking: Collection[str]) -> list
 def _inseparable(group: list[Cell], stacking: Collection[str]) -> list[list[Cell]]:
     """The smallest pieces of a group whose cells don't depend on which others are with them, or would read twice."""
     kind = group[0].kind
-    if kind in ("capture", "task"):  # a capture of many sites is one pass through the model
+    is_pass = kind == "capture" or (kind == "fit" and "source" in group[0].work)  # the latter of rows not stored
+    if is_pass or kind == "task":  # a model is run once for all sites, and all that learn from them
         return [group]
     belongs: Callable[[Cell], Any] = {
         "fit": lambda cell: cell.columns["method"] if cell.columns["method"] in stacking else cell.key,
