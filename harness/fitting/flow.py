@@ -36,7 +36,7 @@ class Flow:
 
     Args:
         read: reads them once.
-        captured: what the capture kept of each site's rows, by site.
+        captured: what the capture kept of each site's rows, by site; all have one table of rows.
         max_bytes: what the rows may take that all streams hold together.
     """
 
@@ -90,8 +90,9 @@ class Flow:
 
     def _give(self, number: int, chunk: Chunk) -> None:
         start, end = self._starts[number : number + 2].tolist()
+        _check_rows(next(iter(self._captured.values())), slice(start, end), chunk)
         for site, activations in self._captured.items():
-            _check(site, activations, slice(start, end), chunk)
+            _check_norms(site, activations, slice(start, end), chunk)
         for site, rows in self._waiting:
             rows.receive(start, chunk.x[site][: end - start])
         self.lacks_room |= any(rows.let_go for _, rows in self._waiting)
@@ -173,18 +174,21 @@ def _take_means(supplies: list[FlowingRows]) -> None:
         n_done[supply] += len(block[0])
 
 
-def _check(site: str, captured: StoredActivations, places: slice, chunk: Chunk) -> None:
-    """Refuse to learn from other rows than those that were captured; the model may round them otherwise."""
-    n_rows = places.stop - places.start
+def _check_rows(captured: StoredActivations, places: slice, chunk: Chunk) -> None:
+    """Refuse to learn from rows of other texts than those that were captured."""
     names = ["document", "window", "position"]
-    if not np.array_equal(chunk.rows[names][:n_rows].to_numpy(), captured.rows[names][places].to_numpy()):
+    wanted = captured.rows.iloc[places][names].to_numpy()
+    if not np.array_equal(chunk.rows[: len(wanted)][names].to_numpy(), wanted):
         raise StoreError(
             f"rows {places.start} to {places.stop} of {captured.folder} come from other texts than the corpus has "
             "there. If its files have changed meanwhile, run the suite again: the rows are captured anew."
         )
-    x = chunk.x[site][:n_rows]
-    norms, wanted = row_norms(x).cpu(), captured.norms[places]
-    finite = torch.isfinite(wanted)
+
+
+def _check_norms(site: str, captured: StoredActivations, places: slice, chunk: Chunk) -> None:
+    """Refuse to learn from another model than was captured; it may round its activations otherwise."""
+    x, wanted = chunk.x[site][: places.stop - places.start], captured.norms[places]
+    norms, finite = row_norms(x).cpu(), torch.isfinite(wanted)
     error, size = (norms - wanted)[finite].norm(), wanted[finite].norm()
     if not (torch.equal(finite, torch.isfinite(norms)) and error <= torch.finfo(x.dtype).eps ** 0.5 * size):
         raise StoreError(

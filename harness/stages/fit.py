@@ -148,6 +148,8 @@ def _flow(sites: list[_Site], session: Session) -> Flow:
     if not isinstance(model, RunsTexts):
         raise PluginError(f"{type(model).__name__} ran texts when its rows were captured, and no longer does.")
     captured = {site.work["site"]: site.activations for site in sites}
+    for activations in captured.values():  # the rows of a pass are the same ones at all its sites
+        activations.rows = sites[0].activations.rows
     texts, n_chunks = Texts(session.create, model, source), len(sites[0].activations.starts) - 1
 
     def read(is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Capture]]:
