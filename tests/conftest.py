@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.support.warm import warm
 
 # Tensors are tiny here: more threads only wait for each other, and tests run beside each other. In child processes too,
 # whose numbers are compared with those of this one. `make test-all` asks for more threads, to see that numbers hold.
@@ -37,6 +40,19 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm_popen() -> Iterator[type[subprocess.Popen]]:
+    """In place of `subprocess.Popen`, where the start of a worker is not the point."""
+    with warm() as popen:
+        yield popen
+
+
+@pytest.fixture
+def warm_workers(warm_popen: type[subprocess.Popen], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers so in a test."""
+    monkeypatch.setattr(subprocess, "Popen", warm_popen)
 
 
 @pytest.fixture(scope="session")

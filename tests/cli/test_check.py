@@ -67,6 +67,7 @@ def test_os_exit_is_named_with_the_check_under_way(plugin: str, capfd: pytest.Ca
     assert checks["repeats_itself"]["not_checked"] == "the process had ended before"
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "similarity/exits", f"plugin_files=[{plugin}]"]) == 1
     out = capfd.readouterr().out
@@ -75,6 +76,7 @@ def test_sys_exit_is_a_finding_and_the_other_checks_go_on(plugin: str, capfd: py
     assert "similarity/exits: 12 checks: " in out
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ HOSTILE = ["[red]x[/red]", "\x1b[31mred", ":apple:", "\\", "[/]", "\u202eabc", "
 
 
 @pytest.fixture(scope="module")
-def folder(shared_folder: Path) -> Iterator[Path]:
+def folder(shared_folder: Path, warm_popen: type[subprocess.Popen]) -> Iterator[Path]:
     """Where the suite has run, as the working folder."""
     folder = shared_folder / "explain"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", warm_popen)
         patch.setenv("HARNESS_CACHE", str(folder / "cache"))
         once(folder, _run)
         patch.chdir(folder)

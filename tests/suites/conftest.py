@@ -46,7 +46,11 @@ def _smoke_run(folder: Path, cache: Path) -> None:
 
 @pytest.fixture
 def harness_cli(
-    tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    shared_cache: Path,
+    warm_workers: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """`harness ARGUMENTS` in an empty folder: exit code, standard output, standard error.
 

@@ -24,8 +24,10 @@ WITHOUT_WANDB = {"WANDB_MODE": "disabled"}  # it takes as long as the runs thems
 @pytest.mark.parametrize(
     ("name", "environment"), [("tutorial.md", WITHOUT_WANDB), pytest.param("howto.md", {}, marks=pytest.mark.slow)]
 )
-def test_a_reader_gets_through(name: str, environment: dict[str, str], tmp_path: Path, shared_cache: Path) -> None:
-    Reader(tmp_path, shared_cache, environment).follow(DOCS / name)
+def test_a_reader_gets_through(
+    name: str, environment: dict[str, str], tmp_path: Path, shared_cache: Path, warm_popen: type[subprocess.Popen]
+) -> None:
+    Reader(tmp_path, shared_cache, warm_popen, environment).follow(DOCS / name)
     described = (DOCS / "reference" / "tables.md").read_text(encoding="utf-8")
     own = re.findall(r'harness\.Metric\("(\w+)"', (DOCS / name).read_text(encoding="utf-8"))  # of examples
     for board in tmp_path.glob("results/*/*.csv"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from importlib.resources import files
 from pathlib import Path
 
@@ -45,8 +46,10 @@ def test_the_example_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reader_gets_through(kind: str, tmp_path: Path, shared_cache: Path) -> None:
-    Reader(tmp_path, shared_cache, {"WANDB_MODE": "disabled"}).follow(PAGES / f"{kind}.md")
+def test_a_reader_gets_through(
+    kind: str, tmp_path: Path, shared_cache: Path, warm_popen: type[subprocess.Popen]
+) -> None:
+    Reader(tmp_path, shared_cache, warm_popen, {"WANDB_MODE": "disabled"}).follow(PAGES / f"{kind}.md")
     assert list(tmp_path.glob("results/*/tables/*.csv"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -9,8 +11,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
+from harness.cli import main as cli
+
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMANDS = re.compile(r"(harness [^|&;<>()$`]*\n)+")
+"""Commands of the harness and no other, with nothing that needs a shell but words in quotes."""
+_TELL_WORDS = r"""harness() { printf '%s\0' "$@" $'\n'; }; """
 _FILE_NAME = re.compile(r"^# (\S+\.\w+)$", re.MULTILINE)
+_BASH = ["bash", "-euo", "pipefail", "-c"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,16 @@ def blocks(path: Path) -> list[Block]:
 
 @dataclass
 class Reader:
-    """Somebody who does what a document says, in one folder, to the letter."""
+    """Somebody who does what a document says, in one folder, to the letter.
+
+    Commands of the harness run in this process, as bash reads their words, until something is installed: a process for
+    each takes longer than all they do.
+    """
 
     folder: Path
     cache: Path
+    popen: type[subprocess.Popen]
+    """Starts the workers of those commands."""
     environment: dict[str, str] = field(default_factory=dict)
     output: str = ""
     """Text that the last program or commands have printed."""
@@ -51,8 +67,10 @@ class Reader:
                 self._write(self.folder / block.file, block.text)
             elif block.language == "python":
                 self._run([sys.executable, "-c", block.text])
+            elif block.language == "sh" and _COMMANDS.fullmatch(block.text) and not self._site.exists():
+                self._run_here(block.text)
             elif block.language == "sh":
-                self._run(["bash", "-euo", "pipefail", "-c", block.text])
+                self._run([*_BASH, block.text])
             else:
                 raise AssertionError(f"{path}: a block of {block.language} that is no file:\n{block.text}")
         self._check_no_failure()
@@ -66,18 +84,38 @@ class Reader:
         ended = subprocess.run(command, cwd=self.folder, env=self._environment, capture_output=True, text=True)
         self.output, self.is_failed = f"{ended.stdout}\n{ended.stderr}", ended.returncode != 0
 
+    def _run_here(self, text: str) -> None:
+        self._check_no_failure()
+        told = subprocess.run([*_BASH, _TELL_WORDS + text], cwd=self.folder, capture_output=True, text=True, check=True)
+        commands = [command.split("\0")[:-1] for command in told.stdout.split("\n\0")[:-1]]
+        printed = io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+        ):
+            patch.chdir(self.folder)
+            patch.setattr(subprocess, "Popen", self.popen)
+            for name, value in {**self.environment, "HARNESS_CACHE": str(self.cache)}.items():
+                patch.setenv(name, value)
+            self.is_failed = any(cli.main(words) for words in commands)  # up to the first that fails, as in bash
+        self.output = printed.getvalue()
+
+    @property
+    def _site(self) -> Path:
+        """Where packages are installed: this must not touch the environment that runs the tests, nor the network."""
+        return self.folder / ".site"
+
     @property
     def _environment(self) -> dict[str, str]:
-        """Installing must not touch the environment that runs the tests, nor the network."""
-        site = self.folder / ".site"
-        pip = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+        pip = {"PIP_TARGET": str(self._site), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return {
             **os.environ,
             **pip,
             **self.environment,
             "PATH": path,
-            "PYTHONPATH": str(site),
+            "PYTHONPATH": str(self._site),
             "HARNESS_CACHE": str(self.cache),
         }
 

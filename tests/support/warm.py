@@ -1,0 +1,121 @@
+"""Processes of the harness that are forked from one that has its libraries loaded: as much alone, and quick to start.
+
+Such a process is a child of this one with a pid, pipes, environment and status of its own, like any other. Only the
+seconds of importing are gone. Tests of the start itself, and of processes of processes, do without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_PYTHON = [sys.executable, "-P", "-m"]
+_MODULES = ("harness.running.worker", "harness.testing.process")
+_LIBRARIES = ("pandas", "scipy.stats", "torch", "transformers.models.gpt2.modeling_gpt2", "harness")
+_SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
+_SET_CHILD_SUBREAPER = 36
+"""An operation of Linux's prctl."""
+
+
+@contextmanager
+def warm() -> Iterator[type[subprocess.Popen]]:
+    """The `subprocess.Popen` that starts processes so; the ordinary one where orphans can't be adopted."""
+    if sys.platform != "linux":
+        yield subprocess.Popen
+        return
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-P", __file__, str(its.fileno())]
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # a worker's; it is read when torch is loaded
+    with ours, subprocess.Popen(command, pass_fds=[its.fileno()], env=environment):
+        its.close()
+        yield type("Popen", (_Popen,), {"nursery": ours})
+        ours.shutdown(socket.SHUT_RDWR)  # which ends it
+
+
+class _Popen(subprocess.Popen):
+    """Asks the nursery for what it can start; all else starts as ever."""
+
+    nursery: socket.socket
+
+    def _execute_child(self, *arguments: Any) -> None:
+        given = _SIGNATURE.bind(self, *arguments).arguments
+        words = given["args"]
+        if not (isinstance(words, list) and words[:3] == _PYTHON and words[3] in _MODULES):
+            super()._execute_child(*arguments)
+            return
+        pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        fds = [usual if fd == -1 else fd for usual, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
+        task = {"arguments": words[3:], "cwd": str(given["cwd"] or Path.cwd())}
+        task["environment"] = dict(given["env"] or os.environ)
+        with _adopting_orphans():
+            socket.send_fds(self.nursery, [json.dumps(task).encode()], fds)
+            self.pid = int(self.nursery.recv(20))
+        self._child_created = True
+        self._close_pipe_fds(*pipes)
+
+
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """Become the parent of those processes below this one whose parent ends."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        libc.prctl(_SET_CHILD_SUBREAPER, 0)
+
+
+def _forked(tasks: socket.socket) -> dict[str, Any] | None:
+    """The task of a process forked from this one; in this one, None when nobody is left to send any."""
+    for name in _LIBRARIES:
+        import_module(name)
+    while True:
+        message, fds, _, _ = socket.recv_fds(tasks, 1 << 20, 3)
+        if not message:
+            return None
+        between = os.fork()
+        if not between:
+            between = os.getpid()
+            if os.fork():
+                os._exit(0)  # for the other to be adopted
+            while os.getppid() == between:
+                time.sleep(0.001)
+            tasks.send(str(os.getpid()).encode())
+            tasks.close()
+            return json.loads(message) | {"fds": fds}
+        os.waitpid(between, 0)
+        for fd in fds:
+            os.close(fd)
+
+
+def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: list[int]) -> None:
+    """Do what a task says, as if this process had been started for it."""
+    for usual, fd in enumerate(fds):
+        os.dup2(fd, usual)
+        os.close(fd)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks for processes
+    task = _forked(socket.socket(fileno=int(sys.argv[1])))
+    if task is not None:
+        _become(**task)
