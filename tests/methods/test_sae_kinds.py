@@ -60,16 +60,16 @@ def test_codes_are_never_negative() -> None:
     ("kind", "explained"),
     # At an L0 this close to the truth an L1 penalty shrinks the codes, and a first group of latents spreads over many.
     # Rounding leads training elsewhere on another processor, which moves these numbers by some 0.01.
-    [(TOPK, 0.85), (BATCH, 0.8), (NESTED, 0.6), (RELU, 0.3), (GATED, 0.8), (JUMP, 0.8)],
+    [(TOPK, 0.85), (BATCH, 0.75), (NESTED, 0.6), (RELU, 0.3), (GATED, 0.8), (JUMP, 0.8)],
     ids=lambda value: value["method"] if isinstance(value, dict) else "",
 )
 def test_a_planted_dictionary_is_found(kind: dict[str, Any], explained: float) -> None:
-    x, directions = planted(6000)
+    x, directions = planted(3000)
     sae = harness.fit(learner(kind, **{"k" if "k" in kind else "target_l0": 3}, passes=25), x)
     cosines = (directions @ sae.dictionary.T).max(dim=1).values
-    assert cosines.mean() > 0.88
+    assert cosines.mean() > 0.85
     control = harness.fit(learner(UNTRAINED), x).dictionary
-    assert (directions @ control.T).max(dim=1).values.mean() < 0.8
+    assert (directions @ control.T).max(dim=1).values.mean() < 0.5
     assert explained_variance(sae, planted(1000, seed=1)[0]) > explained
 
 
@@ -146,10 +146,10 @@ def test_untrained_is_where_topk_starts() -> None:
 @pytest.mark.parametrize("kind", TRAINED)
 def test_dead_latents_are_revived(kind: dict[str, Any]) -> None:
     """Latents that start far below zero on all rows come to life, and do not without AuxK."""
-    x, _ = planted(1500)
+    x, _ = planted(1000)
 
     def dead_share(revive: bool) -> float:
-        sae = learner(kind, passes=25)
+        sae = learner(kind, passes=20)
         stream = TensorActivations(x, bare_rows(len(x)))
         original = sae.start
 
@@ -175,7 +175,7 @@ def l0_of(sae: harness.Decomposition, x: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("kind", [RELU, GATED, JUMP], ids=lambda kind: kind["method"])
 def test_a_target_l0_is_reached(kind: dict[str, Any]) -> None:
-    x, held_out = literal.mixture(6000).float(), literal.mixture(2000, seed=1).float()
+    x, held_out = literal.mixture(3000).float(), literal.mixture(2000, seed=1).float()
     for target in (4, 10):
         sae = harness.fit(learner(kind, target_l0=target, passes=15), x)
         assert l0_of(sae, held_out) == pytest.approx(target, rel=0.1)
@@ -233,7 +233,7 @@ def test_an_l0_can_not_be_reached_without_rows_held_out() -> None:
     ids=["relu_sae", "gated_sae", "jumprelu_sae"],
 )
 def test_a_larger_penalty_is_sparser(kind: dict[str, Any], name: str, weights: tuple[float, float]) -> None:
-    x = literal.mixture(3000).float()
+    x = literal.mixture(1500).float()
     l0 = []
     for weight in weights:
         sae = harness.fit(learner(kind, target_l0=None, passes=10, **{name: weight}), x)

@@ -26,7 +26,7 @@ VARIANTS: list[dict[str, Any]] = [{"k": 2}, {"k": 9, "learning_rate": 1e-2}, {"k
 
 
 def sae(stacked: bool = True, **parameters: Any) -> Any:
-    shared = {"n_latents": 96, "batch_rows": 100, "passes": 20}
+    shared = {"n_latents": 96, "batch_rows": 100, "passes": 10}
     return harness.create("method", "topk_sae", **{**shared, "stacked": stacked, **parameters})
 
 
@@ -60,8 +60,8 @@ def info_of(x: torch.Tensor) -> harness.Info:
 
 def test_losses_after_a_hundred_steps_are_those_of_each_alone() -> None:
     """With another k and another learning rate, and with latents that AuxK revives."""
-    alone = [sae(**variant) for variant in VARIANTS]
-    stack = TopKStack([sae(**variant) for variant in VARIANTS])
+    alone = [sae(**variant, passes=20) for variant in VARIANTS]
+    stack = TopKStack([sae(**variant, passes=20) for variant in VARIANTS])
     learners = [*alone, stack]
     for learner in learners:
         learner.start([info_of(X)] * len(VARIANTS) if learner is stack else info_of(X))
@@ -107,7 +107,7 @@ def test_losses_of_several_seeds_after_a_hundred_steps_are_those_of_each_alone()
     """Members of one seed apart from each other, so that seeds are told by what is given and not by their place."""
     seeds = [3, 0, 3, 7]
     infos = {seed: replace(info_of(X), seed=seed) for seed in seeds}
-    alone, stack = [sae(**variant) for variant in VARIANTS], TopKStack([sae(**variant) for variant in VARIANTS])
+    alone, stack = [sae(**variant, passes=20) for variant in VARIANTS], TopKStack([sae(**variant, passes=20) for variant in VARIANTS])
     for one, seed in zip(alone, seeds, strict=True):
         one.start(infos[seed])
     stack.start([infos[seed] for seed in seeds])
@@ -193,14 +193,14 @@ def test_a_stack_broken_off_ends_as_unbroken(
     def partial_fit(self: TopKStack, batches: Sequence[harness.Batch]) -> None:
         original(self, batches)
         steps.append(self.step)
-        if len(steps) == 50:
+        if len(steps) == 25:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(TopKStack, "partial_fit", partial_fit)
     with pytest.raises(KeyboardInterrupt):
         fit([sae(**variant) for variant in VARIANTS], checkpoints=checkpoints, seeds=seeds)
     resumed = fit([sae(**variant) for variant in VARIANTS], checkpoints=checkpoints, seeds=seeds)
-    assert steps[50] > 40
+    assert steps[25] > 20
     for fitted, expected in zip(resumed, unbroken, strict=True):
         assert fitted.decomposition is not None and expected.decomposition is not None
         for name, tensor in fitted.decomposition.state()[0].items():

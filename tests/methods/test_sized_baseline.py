@@ -34,7 +34,7 @@ def test_has_as_many_latents_as_itda(source: str, params: dict[str, Any]) -> Non
 
 
 def test_every_row_is_as_likely() -> None:
-    x = literal.mixture(2000, d=8)
+    x = literal.mixture(2000, d=8).float()
     counts = torch.zeros(10)
     for seed in range(20):
         positions = torch.tensor(fit("sized_baseline", x, seed, k=4, max_atoms=1000).atoms["position"].tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -60,10 +61,13 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def prompts(server: str, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def prompts(
+    server: str, shared_cache: Path, warm_popen: type[subprocess.Popen], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
     """All that the suite asks, to choose from: asked of a judge of another name, which is another judge."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("first"))
+        patch.setattr(subprocess, "Popen", warm_popen)
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("HARNESS_CACHE", str(shared_cache))
         assert cli.main(["run", *_suite("first", _http(server, "n"))]) == 0

@@ -61,12 +61,12 @@ class Fails:
 
 
 @pytest.fixture(scope="module")
-def ran(shared_folder: Path, shared_cache: Path) -> Path:
+def ran(shared_folder: Path, shared_cache: Path, warm_popen: type[subprocess.Popen]) -> Path:
     """Where a suite ran with two seeds and a method that fails, telling secrets."""
-    return once(shared_folder / "tracking", lambda folder: _run(folder, shared_cache))
+    return once(shared_folder / "tracking", lambda folder: _run(folder, shared_cache, warm_popen))
 
 
-def _run(folder: Path, cache: Path) -> None:
+def _run(folder: Path, cache: Path, popen: type[subprocess.Popen]) -> None:
     (folder / "home").mkdir()
     (folder / "acme_fails.py").write_text(PLUGIN)
     fails = f"{{method: acme_fails, passphrase: '{PASSPHRASE}'}}"
@@ -75,6 +75,7 @@ def _run(folder: Path, cache: Path) -> None:
     settings += ["tokens.interp=6000", "latents=8", "scorers=[token_lookup]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(subprocess, "Popen", popen)
         patch.setenv("HOME", str(folder / "home"))
         patch.setenv("ACME_TOKEN", TOKEN)
         patch.setenv("HARNESS_CACHE", str(cache))
