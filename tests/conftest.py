@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.shared import once
 from tests.support.warm import warm
 
 # Tensors are tiny here: more threads only wait for each other, and tests run beside each other. In child processes too,
@@ -53,6 +54,22 @@ def warm_popen() -> Iterator[type[subprocess.Popen]]:
 def warm_workers(warm_popen: type[subprocess.Popen], monkeypatch: pytest.MonkeyPatch) -> None:
     """Start workers so in a test."""
     monkeypatch.setattr(subprocess, "Popen", warm_popen)
+
+
+@pytest.fixture(scope="session")
+def tiny_texts(shared_folder: Path) -> Path:
+    """A cache with texts for models of 400 tokens that are trained on the spot, and without any model."""
+    return once(shared_folder / "texts", _tiny_texts)
+
+
+def _tiny_texts(cache: Path) -> None:
+    from harness.plugins.models import SeedlingConfig  # which imports transformers: seconds that few tests need
+    from harness.plugins.models.planning import seedling_recipe
+    from harness.plugins.models.training_texts import load_texts
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(cache))
+        load_texts(seedling_recipe(SeedlingConfig(vocabulary=400, corpus="bible"))["corpus"], 400)
 
 
 @pytest.fixture(scope="session")

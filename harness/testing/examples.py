@@ -150,8 +150,7 @@ def _texts(generator: np.random.Generator) -> Iterator[tuple[str, ...]]:
 
 def embedded(texts: Sequence[str]) -> Float[Tensor, "n e"]:
     """Stands in for a sentence encoder: texts that share words are alike. Of unit norm, in float64."""
-    found = torch.stack([torch.stack([_word(word) for word in text.split() or [""]]).mean(dim=0) for text in texts])
-    return torch.nn.functional.normalize(found, dim=1)
+    return torch.stack([_embedded(text) for text in texts])
 
 
 def responded(request: Embed | Choose | Generate | Likelihood) -> Any:
@@ -185,6 +184,12 @@ def _fitting(schema: Any, seed: str) -> Any:
 def _likeness(text: str, other: str) -> float:
     one, two = embedded([" ".join(re.findall(r"\w+", own)) for own in (text, other)])  # marks are no words
     return float(one @ two)
+
+
+@functools.lru_cache(10_000)  # scorers ask of the same texts again and again
+def _embedded(text: str) -> Float[Tensor, " e"]:
+    words = torch.stack([_word(word) for word in text.split() or [""]])
+    return torch.nn.functional.normalize(words.mean(dim=0), dim=0)
 
 
 @functools.cache

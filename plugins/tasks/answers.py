@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 import harness
@@ -57,12 +56,17 @@ def rank_correlation(values: Float[np.ndarray, " k"], truth: Float[np.ndarray, "
     """
     if np.isnan(values).any():
         return -1.0
-    ranks = [pd.Series(side).rank().to_numpy() for side in (values, truth)]
+    ranks = [_mean_ranks(side) for side in (values, truth)]
     spread = [side.std() for side in ranks]
     if not all(spread):
         return 0.0
     covariance = float(np.mean((ranks[0] - ranks[0].mean()) * (ranks[1] - ranks[1].mean())))
     return covariance / float(spread[0] * spread[1])
+
+
+def _mean_ranks(values: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place]
 
 
 def by_family(comparisons: harness.Comparisons, chosen: Sequence[str]) -> dict[str, list[str]]:

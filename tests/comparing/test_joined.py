@@ -57,7 +57,7 @@ def test_sites_that_were_full_at_different_rows_share_by_luck_what_a_simulation_
         return JoinedAtoms([_Chosen(few, 60), _Chosen(many, 300)])
 
     jaccard = harness.create("similarity", "jaccard", key=key)
-    pairs = [(drawn(), drawn()) for _ in range(60)]
+    pairs = [(drawn(), drawn()) for _ in range(30)]
     values = np.array([[form(*pair) for form in (jaccard, jaccard.chance, jaccard.corrected)] for pair in pairs])
     index, chance, corrected = values.mean(axis=0)
     assert chance == pytest.approx(index, abs=0.015) and index > 0.2

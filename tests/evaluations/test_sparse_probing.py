@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -173,24 +171,6 @@ def test_labels_of_texts_that_give_no_rows_are_left_out() -> None:
     assert harness.evaluation_context(model, texts, "resid_post.0").labels is None
     with pytest.raises(harness.ConfigError, match="3 labels for 4 texts"):
         harness.evaluation_context(model, texts, "resid_post.0", labels=labels[:3])
-
-
-def test_a_machine_without_scikit_learn_is_told_what_to_do() -> None:
-    code = """if True:
-        import sys
-        sys.modules["sklearn"] = sys.modules["sklearn.linear_model"] = None
-        import torch, harness
-        x, documents = torch.randn(100, 2), torch.arange(100)
-        context = harness.context_of(x, None, documents, [{"topic": "ab"[i % 2]} for i in range(100)])
-        try:
-            identity = harness.fit(harness.create("method", "identity"), x)
-            harness.create("evaluation", "sparse_probing").evaluate(identity, context)
-        except harness.ConfigError as error:
-            assert "pip install scikit-learn" in str(error)
-        else:
-            sys.exit(1)
-    """
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -120,20 +117,6 @@ def test_rows_beyond_the_bound_are_refused_before_the_pass(monkeypatch: pytest.M
     with pytest.raises(harness.ConfigError, match="ica: 4000 rows of width 12"):
         fit(planted()[0], n_components=6)
     fit(planted(3999)[0], n_components=6)
-
-
-def test_needs_scikit_learn_and_says_so() -> None:
-    code = textwrap.dedent("""
-        import sys
-        sys.modules["sklearn"] = None
-        import torch, harness
-        try:
-            harness.fit(harness.create("method", "ica", n_components=2), torch.randn(50, 4))
-        except harness.ConfigError as error:
-            print(error)
-    """)
-    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    assert process.stdout == "ica needs scikit-learn: pip install scikit-learn.\n"
 
 
 @pytest.mark.parametrize("wrong", [{"n_components": 0}, {"k": 11}, {"max_iterations": 0}])

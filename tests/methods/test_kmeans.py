@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +97,9 @@ def test_seeds_decide_and_nothing_else_does(tmp_path: Path) -> None:
 
 def test_threads_that_end_in_another_order_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "6")  # else scikit-learn takes no more than there are cores
-    x = literal.mixture(20_000).float()
+    x = literal.mixture(10_000).float()
     with threadpool_limits(6, user_api="openmp"):
-        first, *others = (fit(x, n_latents=500, k=2).dictionary for _ in range(4))
+        first, *others = (fit(x, n_latents=250, k=2).dictionary for _ in range(4))
     assert all(torch.equal(other, first) for other in others)
 
 
@@ -169,21 +166,6 @@ def test_rows_beyond_the_bound_are_refused_before_the_pass(monkeypatch: pytest.M
     with pytest.raises(harness.ConfigError, match="100 rows of width 32"):
         fit(literal.mixture(100), n_latents=5, k=2)
     fit(literal.mixture(99), n_latents=5, k=2)
-
-
-def test_all_else_runs_without_scikit_learn() -> None:
-    code = textwrap.dedent("""
-        import sys
-        sys.modules["sklearn"] = None
-        import torch, harness
-        harness.fit(harness.create("method", "itda", k=2, max_atoms=20), torch.randn(50, 4))
-        try:
-            harness.fit(harness.create("method", "kmeans", k=2, n_latents=20), torch.randn(50, 4))
-        except harness.ConfigError as error:
-            print(error)
-    """)
-    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    assert process.stdout == "kmeans needs scikit-learn: pip install scikit-learn.\n"
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"n_latents": 0}])

@@ -107,7 +107,10 @@ def test_losses_of_several_seeds_after_a_hundred_steps_are_those_of_each_alone()
     """Members of one seed apart from each other, so that seeds are told by what is given and not by their place."""
     seeds = [3, 0, 3, 7]
     infos = {seed: replace(info_of(X), seed=seed) for seed in seeds}
-    alone, stack = [sae(**variant, passes=20) for variant in VARIANTS], TopKStack([sae(**variant, passes=20) for variant in VARIANTS])
+    alone, stack = (
+        [sae(**variant, passes=20) for variant in VARIANTS],
+        TopKStack([sae(**variant, passes=20) for variant in VARIANTS]),
+    )
     for one, seed in zip(alone, seeds, strict=True):
         one.start(infos[seed])
     stack.start([infos[seed] for seed in seeds])

@@ -37,30 +37,20 @@ TINY = SeedlingConfig(
 TEXT = "In the beginning God created the heaven and the earth. Überraschung!"
 
 
-@pytest.fixture(scope="module")
-def texts_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that has the texts and no model."""
-    cache = tmp_path_factory.mktemp("texts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_CACHE", str(cache))
-        load_texts(seedling_recipe(TINY)["corpus"], TINY.vocabulary)
-    return cache
-
-
 @pytest.fixture
-def cache(texts_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return _use_new_cache(texts_cache, tmp_path / "cache", monkeypatch)
+def cache(tiny_texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return _use_new_cache(tiny_texts, tmp_path / "cache", monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def texts(texts_cache: Path) -> TrainingTexts:
+def texts(tiny_texts: Path) -> TrainingTexts:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_CACHE", str(texts_cache))
+        patch.setenv("HARNESS_CACHE", str(tiny_texts))
         return load_texts(seedling_recipe(TINY)["corpus"], TINY.vocabulary)
 
 
-def _use_new_cache(texts_cache: Path, folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(texts_cache, folder)
+def _use_new_cache(tiny_texts: Path, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(tiny_texts, folder)
     patch.setenv("HARNESS_CACHE", str(folder))
     return folder
 
@@ -71,10 +61,10 @@ def _weights(config: SeedlingConfig) -> dict[int, bytes]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(texts_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
+def unbroken(tiny_texts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
     """The weights of a training that nothing interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        _use_new_cache(texts_cache, tmp_path_factory.mktemp("unbroken") / "cache", patch)
+        _use_new_cache(tiny_texts, tmp_path_factory.mktemp("unbroken") / "cache", patch)
         return _weights(TINY)
 
 

@@ -51,7 +51,7 @@ POOL = list(itertools.product(["a", "b"], range(0, 200)))
 places = st.sets(st.sampled_from(POOL), min_size=1, max_size=30)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(places, places)
 def test_equals_the_index_of_the_sets(a, b):
     expected = len(a & b) / len(a | b)
@@ -95,7 +95,7 @@ def _corrected(index: Fraction, n_a: int, n_b: int, m: int) -> Fraction:
     return (index - expected) / (max(indices.values()) - expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(places, places)
 def test_corrected_is_the_adjusted_index(a, b):
     index = Fraction(len(a & b), len(a | b))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,10 +106,13 @@ def test_tasks_that_nothing_can_answer_are_refused(harness_cli: Cli) -> None:
     assert "control_of names 'tiny'; there are narrow, wide" in errors
 
 
-def test_the_published_experiment_on_small_models_of_our_own(harness_cli: Cli, tmp_path: Path) -> None:
+def test_the_published_experiment_on_small_models_of_our_own(
+    harness_cli: Cli, shared_cache: Path, tiny_texts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_texts, shared_cache, dirs_exist_ok=True)
     seeds = ", ".join(
         f"{{model: seedling, label: seed-{seed}, seed: {seed}, family: gpt2-small, n_layers: 3, width: 32, "
-        "vocabulary: 400, n_steps: 16, context: 32}"
+        "vocabulary: 400, corpus: bible, n_steps: 16, context: 32}"
         for seed in (1, 2)
     )
     code, _, errors = harness_cli(

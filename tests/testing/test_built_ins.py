@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,7 +123,7 @@ MODELS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "stored": ({}, OF_ROWS),
     "random_weights": ({"n_layers": 3, "width": 32}, OF_TEXTS | OF_HEADS | {"unembeds_to_its_own_logits"}),
     "seedling": (
-        {"n_layers": 2, "width": 32, "n_heads": 2, "vocabulary": 300, "corpus": "bible", "n_steps": 16, "step": 0},
+        {"n_layers": 2, "width": 32, "n_heads": 2, "vocabulary": 400, "corpus": "bible", "n_steps": 16, "step": 0},
         OF_TEXTS | OF_HEADS | {"has_the_shape_that_its_spec_states"},
     ),
     "superposition": ({"n_rows": 1000}, OF_ROWS | {"knows_what_its_rows_are_made_of"}),
@@ -130,8 +131,8 @@ MODELS: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", names("model"))
-def test_models(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+def test_models(name: str, tiny_texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(shutil.copytree(tiny_texts, tmp_path / "cache")))
     parameters, must_be_checked = MODELS[name]
     if name == "hf":
         parameters = {"path": str(save_tiny_language_model("llama", tmp_path / "llama"))}
