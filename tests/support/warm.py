@@ -6,7 +6,9 @@ seconds of importing are gone. Tests of the start itself, and of processes of pr
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import inspect
 import json
 import os
@@ -15,7 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -24,8 +28,12 @@ from typing import Any
 
 _PYTHON = [sys.executable, "-P", "-m"]
 _MODULES = ("harness.running.worker", "harness.testing.process")
-_LIBRARIES = ("pandas", "scipy.stats", "torch", "transformers.models.gpt2.modeling_gpt2", "harness")
+_LIBRARIES = (
+    *("pandas", "scipy.stats", "torch", "transformers.models.gpt2.modeling_gpt2"),
+    "harness.plugins.methods.cpu.pursuit",  # with what numba has compiled
+)
 _SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
+_ONE_AT_A_TIME = threading.Lock()
 _SET_CHILD_SUBREAPER = 36
 """An operation of Linux's prctl."""
 
@@ -60,7 +68,7 @@ class _Popen(subprocess.Popen):
         fds = [usual if fd == -1 else fd for usual, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
         task = {"arguments": words[3:], "cwd": str(given["cwd"] or Path.cwd())}
         task["environment"] = dict(given["env"] or os.environ)
-        with _adopting_orphans():
+        with _ONE_AT_A_TIME, _adopting_orphans():
             socket.send_fds(self.nursery, [json.dumps(task).encode()], fds)
             self.pid = int(self.nursery.recv(20))
         self._child_created = True
@@ -82,16 +90,18 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
     """The task of a process forked from this one; in this one, None when nobody is left to send any."""
     for name in _LIBRARIES:
         import_module(name)
+    gc.freeze()  # else each collection of garbage copies what the processes share
+    atexit.register(gc.unfreeze)  # for libraries that tell at the end of what is left
     while True:
         message, fds, _, _ = socket.recv_fds(tasks, 1 << 20, 3)
         if not message:
             return None
         between = os.fork()
         if not between:
-            between = os.getpid()
+            parent = os.getpid()
             if os.fork():
                 os._exit(0)  # for the other to be adopted
-            while os.getppid() == between:
+            while os.getppid() == parent:
                 time.sleep(0.001)
             tasks.send(str(os.getpid()).encode())
             tasks.close()
@@ -116,6 +126,8 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: li
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks for processes
+    # Some library has a thread that waits, and Python warns of forks beside any; libraries start theirs anew.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     task = _forked(socket.socket(fileno=int(sys.argv[1])))
     if task is not None:
         _become(**task)
