@@ -40,8 +40,8 @@ def _load(family: str, folder: Path) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - HEADLESS))
 @torch.no_grad()
-def test_the_last_residual_stream_gives_the_models_own_logits(family: str, tmp_path: Path) -> None:
-    model, reference = _load(family, tmp_path)
+def test_the_last_residual_stream_gives_the_models_own_logits(family: str, load: Any) -> None:
+    model, reference = load(family)
     site = f"resid_post.{model.n_layers - 1}"
     x = model.activations(IDS, torch.ones_like(IDS).bool(), [site])[site]
     expected: Tensor = reference(input_ids=IDS, use_cache=False).logits

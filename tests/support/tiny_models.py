@@ -177,6 +177,12 @@ _ENDING = {"t5", "t5_shallow"}
 
 def save_tiny_model(family: str, folder: Path, **changes: Any) -> Path:
     """A model and its tokenizer in `folder`; equal for equal arguments."""
+    _save_tokenizer(family, folder)
+    tiny_model(family, **changes).save_pretrained(folder)
+    return folder
+
+
+def _save_tokenizer(family: str, folder: Path) -> None:
     tokenizer = tiny_tokenizer(
         "<s> $A </s>"
         if family in _ENCLOSING
@@ -187,8 +193,6 @@ def save_tiny_model(family: str, folder: Path, **changes: Any) -> Path:
         else "$A"
     )
     tokenizer.save_pretrained(folder)
-    tiny_model(family, **changes).save_pretrained(folder)
-    return folder
 
 
 def tiny_model(family: str, **changes: Any) -> Any:
@@ -198,7 +202,7 @@ def tiny_model(family: str, **changes: Any) -> Any:
 
 def save_tiny_language_model(family: str, folder: Path, **changes: Any) -> Path:
     """Like `save_tiny_model`, with the head."""
-    save_tiny_model(family, folder)
+    _save_tokenizer(family, folder)
     _randomised(transformers.AutoModelForCausalLM, family, changes).save_pretrained(folder)
     return folder
 
