@@ -52,6 +52,8 @@ _LABEL_OF_ANSWERS = re.compile(
     re.IGNORECASE,
 )  # at the beginning, perhaps empty
 _LONGEST_LABEL = 40
+_NEAR = 200
+"""Characters beside a list that tell what it is."""
 _OF_A_TEXT = re.compile(r"\btexts?\s*$", re.IGNORECASE)
 _LINE = re.compile(
     r"""^\s*(?:[-*•>]\s+)?["'`*_]*(?:"""
@@ -61,6 +63,8 @@ _LINE = re.compile(
 _BULLET = re.compile(r"[-*•]\s+")
 _NOTHING = re.compile(r"[\s.;*`]*")
 _NUMBER = re.compile(r"\D*(\d+)\D*")
+_DEEPEST = 16
+"""Most brackets within brackets that are read: else each of many that never close would be followed to the end."""
 _KEYS_OF_NUMBERS = ("text", "number", "id", "index")
 _NUMBERED = re.compile(
     r"""^[\s>*_-]*(?:text\s*)?\[?(\d+)\]?\s*(?:[):=-]|\.(?!\d))+[\s*"'`]*"""
@@ -79,7 +83,9 @@ def schema_of(n: int) -> str:
 
 def spoken(answer: str) -> str | None:
     """The answer without the reasoning before it; None if it breaks off within the reasoning."""
-    rest = _CLOSED.split(_REASONING.sub("", answer))[-1]
+    closed = max((match.end() for match in _CLOSED.finditer(answer)), default=0)
+    # Behind the last end no reasoning ends: looking for its end from each beginning would take ever longer.
+    rest = _CLOSED.split(_REASONING.sub("", answer[:closed]))[-1] + answer[closed:]
     return None if _OPENED.search(rest) else rest
 
 
@@ -151,9 +157,12 @@ def _lists(text: str) -> Iterator[_Found]:
         answers = _answers(value)
         # Of what is no list of lists, such as a text in brackets or an object with reasons, a part may be an answer.
         place = end if answers is not None or isinstance(value, list) else match.start() + 1
-        if answers is not None and not _is_called_something_else(text[: match.start()], len(answers)):
-            before, after = text[: match.start()].rpartition("\n")[2], text[end:].partition("\n")[0]
-            yield _Found(answers, bool(_LABEL.fullmatch(before) and _NOTHING.fullmatch(after)))
+        if answers is not None:
+            near = text[max(0, match.start() - _NEAR) : match.start()]
+            if not _is_called_something_else(near, len(answers)):
+                before, after = near.rpartition("\n")[2], text[end : end + _NEAR].partition("\n")[0]
+                is_alone = len(before) < _NEAR and _LABEL.fullmatch(before) and _NOTHING.fullmatch(after)
+                yield _Found(answers, bool(is_alone))
     if _UNCLOSED.search(text):
         yield _Found([], is_alone=False)
 
@@ -173,6 +182,8 @@ def _parsed(text: str, start: int) -> tuple[Any, int]:
     depth = 0
     for match in _BRACKETS.finditer(text, start):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > _DEEPEST:
+            break
         if depth == 0:
             try:
                 written = _COMMENT.sub(r"\1", text[start : match.end()])

@@ -15,6 +15,7 @@ import pytest
 from scipy.stats import pearsonr
 
 import harness
+from harness.plugins.scorers import written
 from harness.plugins.scorers.asking import NOTHING
 from harness.plugins.scorers.written import ABSTAINED, NO, UNREADABLE, YES, read_answers
 from harness.testing.examples import at_random, latent, on_token, planted
@@ -210,6 +211,30 @@ def test_answers_are_read(answer: str, expected: str) -> None:
 )
 def test_what_is_no_answer_to_every_text_is_none_to_any(answer: str) -> None:
     assert read_answers(answer, 3) == [UNREADABLE] * 3
+
+
+class CountedMatches:
+    """A pattern that counts what it finds."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self.n = 0
+
+    def finditer(self, text: str, start: int) -> Any:
+        for match in self._pattern.finditer(text, start):
+            self.n += 1
+            yield match
+
+
+@pytest.mark.parametrize("unclosed", ["{", "[1, ", '[{"a": ', "[{} "])
+def test_brackets_that_never_close_are_not_each_read_to_the_end(unclosed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,000 of them took some seconds, and twice as many four times as long."""
+    counted = CountedMatches(written._BRACKETS)
+    monkeypatch.setattr(written, "_BRACKETS", counted)
+    assert read_answers(unclosed * 2000, 3) == [UNREADABLE] * 3
+    brackets = 2000 * sum(unclosed.count(bracket) for bracket in "[{}")
+    assert 0 < counted.n <= 40 * brackets
+    assert read_answers("{" * 2000 + '{"answers": [1, 0, 1]}', 3) == [YES, NO, YES]
 
 
 @pytest.mark.parametrize(
