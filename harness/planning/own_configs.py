@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import ConfigError
 
 _SCHEME = "working-folder"
+_HYDRA = "hydra"
 
 
 class OwnConfigs(ConfigSource):
@@ -27,8 +29,14 @@ class OwnConfigs(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         text = self._file(config_path).read_text(encoding="utf-8-sig")
-        header = self._get_header_dict(text)
-        return ConfigResult(self.provider, self.full_path(), OmegaConf.load(io.StringIO(text)), header)
+        header, config = self._get_header_dict(text), OmegaConf.load(io.StringIO(text))
+        if _sets_hydra(header.get("package"), config):
+            raise ConfigError(
+                f"conf/{self._normalize_file_name(config_path)} has settings of Hydra's own (`hydra`), which the "
+                "harness does not read: it composes with Hydra, and runs by itself. Take them out; results lie in "
+                "`results/<name>/` of the working folder."
+            )
+        return ConfigResult(self.provider, self.full_path(), config, header)
 
     def available(self) -> bool:
         return self.is_group("")
@@ -56,6 +64,15 @@ class _WorkingFolder(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if _folder().is_dir():
             search_path.append(provider="working folder", path=f"{_SCHEME}://{_folder()}")
+
+
+def _sets_hydra(package: str | None, config: Any) -> bool:
+    """True if a file sets Hydra itself: in a block, as its package, or by a choice in its defaults."""
+    if not isinstance(config, DictConfig):
+        return False
+    choices = [word for entry in config.get("defaults") or [] if isinstance(entry, DictConfig) for word in entry]
+    groups = [str(word).removeprefix("override ").lstrip("/ ") for word in choices]
+    return any(name.replace("/", ".").split(".")[0] == _HYDRA for name in (*config, package or "", *groups))
 
 
 def register() -> None:

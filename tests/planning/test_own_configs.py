@@ -56,6 +56,23 @@ def test_a_suite_in_another_encoding_is_to_be_saved_anew(conf: Path) -> None:
         compose(["suite=wide"])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        SUITE + "hydra: {run: {dir: elsewhere}}\n",
+        SUITE.replace("models:", "defaults: [{override /hydra/launcher: basic}]\nmodels:"),
+        SUITE.replace("corpus: synthetic", "defaults: [/far/launcher, _self_]\ncorpus: synthetic"),
+    ],
+)
+def test_settings_of_hydra_itself_are_refused(conf: Path, text: str) -> None:
+    """They were dropped without a word: whoever gave `hydra.run.dir` looked for results there."""
+    (conf / "far").mkdir()
+    (conf / "far" / "launcher.yaml").write_text("# @package hydra.launcher\nn_jobs: 4\n")
+    (conf / "suite" / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"conf/(suite/mine|far/launcher)\.yaml has settings of Hydra's own"):
+        compose(["suite=mine"])
+
+
 def test_hidden_files_are_no_suites(conf: Path) -> None:
     (conf / "suite" / "._mine.yaml").write_bytes(b"\0\5\26\7")
     (conf / "suite" / ".ipynb_checkpoints").mkdir()
