@@ -277,5 +277,7 @@ SIMILARITY = {
 INTERP = {
     "units": "Number of poles of latents: two for each latent of a signed code, one otherwise.",
     **UNSHOWN,
+    "bounded": "Share of the judge's answers of which a choice's probability is only the most that it can be, as it is "
+    "none of the likeliest tokens that the judge lists; no row where there is none.",
     "explained_share": "Share of the sampled poles for which the explainer found an explanation.",
 }

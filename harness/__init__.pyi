@@ -50,6 +50,7 @@ from harness.contracts.origin import Origin as Origin
 from harness.contracts.origin import Place as Place
 from harness.contracts.requests import Activate as Activate
 from harness.contracts.requests import Activated as Activated
+from harness.contracts.requests import Bounded as Bounded
 from harness.contracts.requests import Choose as Choose
 from harness.contracts.requests import Embed as Embed
 from harness.contracts.requests import EmbedText as EmbedText

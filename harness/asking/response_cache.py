@@ -27,7 +27,7 @@ from urllib.parse import quote
 import filelock
 
 from harness.asking.reservations import Reservations
-from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
+from harness.contracts.requests import Bounded, Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import NOTHING, Usage
 from harness.errors import ConfigError
 from harness.planning.keys import canonical_json
@@ -37,6 +37,8 @@ FILE = "responses.sqlite"
 _KINDS = {kind.__name__ for kind in (Choose, EmbedText, Generate, Likelihood)}
 _REFUSED = "refused"
 """The key of the reason in what is stored of a failure; answers are texts or lists."""
+_BOUNDED, _AT_MOST = "log_probabilities", "at_most"
+"""Keys of what is stored of log-probabilities some of which are bounds."""
 _SECONDS_TO_WAIT = 60  # for another process that writes
 _TABLE = """
 create table if not exists responses (key text primary key, judge text not null, request text not null,
@@ -74,12 +76,16 @@ class ResponseCache:
         self.reservations = Reservations(self._file, suite)
 
     def find(self, request: Any) -> Any | None:
-        """The response as JSON, or the Failure that was final; None where there is none."""
+        """The response: as JSON, Bounded, or the Failure that was final; None where there is none."""
         return _find(self._file, self._judge, request)
 
     def keep(self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None) -> None:
         """Store a response and its usage. Where another process was quicker, its response stays."""
-        kept = {_REFUSED: response.reason} if isinstance(response, Failure) else response
+        kept = response
+        if isinstance(response, Failure):
+            kept = {_REFUSED: response.reason}
+        elif isinstance(response, Bounded):
+            kept = {_BOUNDED: list(response), _AT_MOST: list(response.at_most)}
         with self.at_once():
             self._file.execute(
                 "insert or ignore into responses (key, judge, request, response) values (?, ?, ?, ?)",
@@ -159,7 +165,7 @@ class Recording:
         return json.loads(self._judge)
 
     def find(self, request: Any) -> Any | None:
-        """The response as JSON, or the Failure that was final; None where there is none."""
+        """The response: as JSON, Bounded, or the Failure that was final; None where there is none."""
         with closing(self._open()) as file:
             return _find(file, self._judge, request)
 
@@ -174,6 +180,8 @@ class Recording:
 def _find(file: sqlite3.Connection, judge: str, request: Any) -> Any | None:
     found = file.execute("select response from responses where key = ?", [_key(judge, request)]).fetchone()
     response = None if found is None else json.loads(found[0])
+    if isinstance(response, dict) and _BOUNDED in response:
+        return Bounded(response[_BOUNDED], response[_AT_MOST])
     return Failure(response[_REFUSED], transient=False) if isinstance(response, dict) else response
 
 

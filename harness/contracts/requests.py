@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,7 +32,7 @@ class EmbedText:
 @dataclass(frozen=True)
 class Choose:
     """Asks a judge how likely it would answer with each choice; the response is a tuple of their natural
-    log-probabilities as the continuation, which need not add up to 1. It may be a `Failure`.
+    log-probabilities as the continuation, which need not add up to 1. It may be `Bounded`, or a `Failure`.
 
     Judges may compute once what `user` has before its last blank line, for all requests that begin alike: put there
     what many share.
@@ -43,6 +44,20 @@ class Choose:
     """The question."""
     choices: tuple[str, ...]
     """The answers to choose from, such as `("Yes", "No")`."""
+
+
+class Bounded(tuple[float, ...]):
+    """A response to `Choose` of which some log-probabilities are only the most that they can be, as where a judge lists
+    just the likeliest tokens. A tuple like any other to a scorer; tables say what share of the answers are such.
+    """
+
+    at_most: tuple[int, ...]
+    """The places of the choices whose log-probabilities are bounds."""
+
+    def __new__(cls, log_probabilities: Iterable[float], at_most: Iterable[int] = ()) -> Bounded:
+        response = super().__new__(cls, log_probabilities)
+        response.at_most = tuple(at_most)
+        return response
 
 
 @dataclass(frozen=True)

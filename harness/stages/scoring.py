@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from harness.asking.respondents import Respondents, planned
 from harness.contracts.latent import Latent
-from harness.contracts.requests import Request
+from harness.contracts.requests import Bounded, Request
 from harness.contracts.scorer import Scorer, also_of, range_of
 from harness.contracts.table_row import TableRow, checked_rows
 from harness.errors import PluginError, Undefined
@@ -23,6 +23,8 @@ from harness.storage.records import cost
 from harness.storage.store import require
 from harness.tables.verdicts import write_cell
 
+BOUNDED = "bounded"
+"""The metric that says what share of answers are bounds."""
 _Asked: TypeAlias = tuple[Latent, list[Request]] | Undefined
 """A latent as its scorer sees it, with the requests about it; or the reason why there are none."""
 
@@ -102,12 +104,19 @@ def _reduce(scorer: Scorer, n_test: int, asked: _Asked, respondents: Respondents
         responses = respondents.answer(latent, plan)
         with isolated():
             found = checked_rows(scorer.reduce(latent, plan, responses), where)
+        found += _bounded(responses)
     except Undefined as undefined:
         also = [TableRow(metric, None, n_test, None, undefined.reason) for metric in also_of(scorer)]
         return [TableRow(scorer.metric, None, n_test, True, undefined.reason), *also]
     if [row.metric for row in found].count(scorer.metric) != 1:
         raise PluginError(f"{where} gives {[row.metric for row in found]}, not its metric {scorer.metric!r} once.")
     return found
+
+
+def _bounded(responses: Sequence[Any]) -> list[TableRow]:
+    """The share of the judge's answers that are bounds; no row where none is."""
+    n_bounded = sum(isinstance(response, Bounded) for response in responses)
+    return [TableRow(BOUNDED, n_bounded / len(responses), len(responses))] if n_bounded else []
 
 
 def _table_row(found: TableRow, pole: SampledLatent, scorer: Scorer) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness
     A choice has the sum of the probabilities of the tokens that spell it, spaces aside, and capitals where these tell
     no two choices apart. One that is none of them is no likelier than the last of the list, nor than all that the list
     leaves of 1: the lesser of the two bounds is its log-probability, so that a difference to a listed choice comes out
-    no larger than it is. A Failure where none is listed, or where those that aren't could together be likelier than
-    those that are.
+    no larger than it is, and the answer is `Bounded`. A Failure where none is listed, or where those that aren't could
+    together be likelier than those that are.
     """
     listed = [(token["token"], _log_probability(token["logprob"])) for token in _listed(answer)]
     plain = str.casefold if len(set(map(str.casefold, request.choices))) == len(request.choices) else str
@@ -65,7 +65,8 @@ def choices(request: harness.Choose, answer: Any) -> tuple[float, ...] | harness
                 f"{', '.join(map(repr, missing))} are not among the {len(top)} likeliest tokens, and may be likelier "
                 f"than the choices that are, which have {sum(spelt):.2g} of the probability"
             )
-    return tuple(math.log(p or most) for p in spelt)
+    bounds = (place for place, p in enumerate(spelt) if not p)
+    return harness.Bounded((math.log(p or most) for p in spelt), bounds)
 
 
 def _listed(answer: Any) -> list[dict[str, Any]]:

@@ -25,11 +25,11 @@ def of_local(config: LocalConfig) -> dict[str, Any]:
 
 def of_openai_http(config: OpenAIHTTPConfig) -> dict[str, Any]:
     """The address and the models that are asked, but not the key, the prices or the patience; and the version of
-    choices, of which those that are not listed have bounds.
+    choices, of which those that are not listed have bounds that are marked as such.
     """
     is_same = config.embedding_model in (None, config.model)
     embedding = {} if is_same else {harness.EmbedText.__name__: {"model": config.embedding_model}}
-    choosing = {harness.Choose.__name__: {"version": 3}}
+    choosing = {harness.Choose.__name__: {"version": 4}}
     return {"base_url": config.base_url, "model": config.model} | choosing | embedding
 
 

@@ -2,7 +2,8 @@
 
 choose: one token is asked for, with the log-probabilities of the 20 likeliest; a choice has the sum of the
 probabilities of those that spell it, spaces and capitals aside. A choice that is none of them has the most that it can
-have: it is no likelier than the 20th, nor than all that these leave of 1. So a judge that is sure says at least so.
+have: it is no likelier than the 20th, nor than all that these leave of 1. So a judge that is sure says at least so, and
+its answers are marked as `harness.Bounded`.
 Where none of the choices is among them, or those that are not may outweigh those that are, the response is a `Failure`.
 likelihood: the endpoint reads context and text as one prompt, of `/completions`, and gives it back with the
 log-probability of each token (`echo`, which chat has not). The text's tokens are those that begin in it: one that

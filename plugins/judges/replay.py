@@ -40,7 +40,7 @@ class Replay:
     def _numbers(self, request: Any) -> Any:
         """The recorded numbers as a tuple, which JSON does not have, or a `Failure`."""
         found = self._find(request)
-        return found if isinstance(found, harness.Failure) else tuple(found)
+        return found if isinstance(found, harness.Failure | harness.Bounded) else tuple(found)
 
     def _find(self, request: Any) -> Any:
         found = self._recording.find(request)

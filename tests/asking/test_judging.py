@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import multiprocessing
@@ -81,6 +82,22 @@ def test_nothing_is_asked_twice(tmp_path: Path) -> None:
     assert warm.response(OTHERS[0]) == "é\n" and warm.response(OTHERS[1]) == (-1.5, 3)
     assert warm.response(OTHERS[2]) == (-1 / 3, 0, 2e-300)
     assert not never.asked
+
+
+class Bounding(Scripted):
+    """Lists the first of two choices alone."""
+
+    def choose(self, requests: Any) -> Iterator[Any]:
+        return (harness.Bounded(answer, [1]) for answer in super().choose(requests))
+
+
+def test_a_bound_is_known_as_one_whoever_asks_again(tmp_path: Path) -> None:
+    cold, warm = _judging(tmp_path, Bounding()), _judging(tmp_path, Scripted(breaks_after=0))
+    cold.ask(CHOICES[:1])
+    replay = harness.create("judge", "replay", path=str(tmp_path / "responses.sqlite"))
+    found = cold.response(CHOICES[0]), warm.response(CHOICES[0]), *replay.choose(CHOICES[:1])
+    for one in (*found, copy.deepcopy(found[1])):
+        assert isinstance(one, harness.Bounded) and one.at_most == (1,) and one == (-0.1 * len("user 0"), -1 / 3)
 
 
 def test_what_was_answered_before_an_interruption_is_kept(tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def test_answers_are_kept_under_the_model_that_embeds(url: str) -> None:
         config = catalog.config("judge", "openai_http", {"model": "m", "base_url": url} | changes)
         return catalog.identity("judge", "openai_http", config)
 
-    own = {"base_url": url, "model": "m", "Choose": {"version": 3}}
+    own = {"base_url": url, "model": "m", "Choose": {"version": 4}}
     assert identity() == identity(embedding_model="m") == own
     assert identity(embedding_model="e") == own | {"EmbedText": {"model": "e"}}
 
@@ -457,8 +457,10 @@ def test_a_choice_that_is_not_listed_has_the_most_that_it_can_have() -> None:
     """The surer a judge, the fewer of the choices are among the likeliest tokens."""
     found = _chosen(DIGITS, {"9": log(0.96), "8": log(0.03), "7": log(0.009)} | OTHERS)
     assert found == pytest.approx((log(0.96), log(0.03), log(0.009), *[-15.6] * 7))
+    assert isinstance(found, harness.Bounded) and found.at_most == tuple(i for i in range(10) if DIGITS[i] not in "987")
     found = _chosen(("Yes", "No"), {"\u2581Yes": -1e-5, " Yes": -12.0, "yes": -13.0} | OTHERS)
     assert found == pytest.approx((log(exp(-1e-5) + exp(-12) + exp(-13)), -15.6))
+    assert isinstance(found, harness.Bounded) and found.at_most == (1,)
     assert _chosen(("Yes", "No"), {"Yes": log(0.9), "yes": log(0.09)}) == pytest.approx((log(0.99), log(0.01)))
     assert _chosen(("Yes", "No"), {"Yes": log(0.5), "Well": log(0.2)}) == pytest.approx((log(0.5), log(0.2)))
     assert _chosen(("Yes", "No"), {" No": log(0.5), "No": log(0.25), "Yes": log(0.25)}) == pytest.approx(
@@ -469,7 +471,7 @@ def test_a_choice_that_is_not_listed_has_the_most_that_it_can_have() -> None:
 def test_a_choice_may_be_spelt_with_other_capitals() -> None:
     """A judge that says no in small letters says no."""
     found = _chosen(("Yes", "No"), {"no": log(0.6), "Yes": log(0.2), " NO": log(0.1), "yes": log(0.05)})
-    assert found == pytest.approx((log(0.25), log(0.7)))
+    assert found == pytest.approx((log(0.25), log(0.7))) and not isinstance(found, harness.Bounded)
     assert _chosen(("a", "A"), {"a": log(0.6), "A": log(0.3)}) == pytest.approx((log(0.6), log(0.3)))
 
 

@@ -178,12 +178,18 @@ class Chooser:
     """Says the number that it is shown; remembers what it was asked."""
 
     asked: ClassVar[list[str]] = []
+    bounded: ClassVar[set[str]] = set()
+    """The questions to which its second choice is none of the likeliest."""
 
     def __init__(self, config: object) -> None: ...
 
-    def choose(self, requests: Any) -> list[tuple[float, float]]:
+    def choose(self, requests: Any) -> list[tuple[float, ...]]:
         self.asked.extend(request.user for request in requests)
-        return [(-float(request.user.split()[-1]), -1.0) for request in requests]
+        answers = [(-float(request.user.split()[-1]), -1.0) for request in requests]
+        return [
+            harness.Bounded(answer, [1]) if request.user in self.bounded else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
 
 class Embeds(Chooser):
@@ -416,6 +422,16 @@ def test_a_judge_is_asked_once_even_by_another_run(session: Session) -> None:
     assert sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
     (record,) = _run(session, _cell("asksajudge"))
     assert record.error_type == "PluginError" and "needs=('choose',)" in str(record.error)
+
+
+def test_answers_that_are_bounds_are_told(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Chooser, "bounded", {"latent 1"})
+    judge = {"name": "chooser", "params": {}, "inputs": {"name": "chooser", "version": 1}}
+    asking = _cell("asksajudge")
+    (record,) = _run(session, dataclasses.replace(asking, work={**asking.work, "judge": judge}))
+    told = [(row["latent"], row["value"], row["n"]) for row in record.rows if row["metric"] == "bounded"]
+    assert set(told) == {(1, 1.0, 1)}
+    assert {row["latent"] for row in _interp(record)} == {0, 1, 2}
 
 
 @pytest.fixture
