@@ -4,7 +4,8 @@ A metric of one method is the mean over seeds of a ratio of sums over documents,
 its error is (n_d − R d_d) / Σ d_d, the mean over seeds, divided by √(1 − 2 w_d + Σ w²) with w its share of Σ d: that
 makes Σ parts² unbiased where documents' own ratios n_d/d_d vary alike, however uneven their lengths (MacKinnon & White
 1985, HC2). Its degrees of freedom are 1/Σw² − 1, the number of documents of equal length that tell as much, less one.
-`intervals` makes intervals of it, and says what skewness documents bring. One seed gives no interval.
+Where ratios rise or fall with w they are fewer: `intervals` says how many, how often the truth is held then, what
+skewness documents bring, and makes intervals of it all. One seed gives no interval.
 
 Tiers rest on which methods `comparisons` can tell apart.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from harness.tables.comparisons import apart
-from harness.tables.intervals import Replicates, kish, skewness_of_ratios
+from harness.tables.intervals import Replicates, depends_on, kish, skewness_of, skewness_of_ratios
 from harness.tables.intervals import interval as interval
 
 MIN_DOCUMENTS = 10
@@ -81,13 +82,14 @@ def _replicates(method: Measured, held: Bool[np.ndarray, " documents"], bounds: 
     apart_from_mean = ((error - error.mean(axis=0)) ** 2 / leverage).sum()
     n_units = kish(weights)
     own = weights != 0  # of the documents that some method has rows of, those that this one has too
-    own_ratios = numerators.sum(axis=0)[own] / denominators.sum(axis=0)[own]
+    own_ratios, parts = numerators.sum(axis=0)[own] / denominators.sum(axis=0)[own], error.mean(axis=0)
+    rests_on_few = depends_on(own_ratios, weights[own])
     return Replicates(
         value=float(by_seed.mean()),
-        parts=error.mean(axis=0) / np.sqrt(leverage),
+        parts=parts / np.sqrt(leverage),
         n_units=n_units,
-        freedom=max(1.0, n_units - 1),
-        skewness=skewness_of_ratios(own_ratios, weights[own]),
+        freedom=max(1.0, (kish(weights**2) if rests_on_few else n_units) - 1),
+        skewness=skewness_of(parts[own]) if rests_on_few else skewness_of_ratios(own_ratios, weights[own]),
         n_seeds=n,
         seed_variance=float(by_seed.var(ddof=1) / n),
         residual_variance=float(apart_from_mean / (n * (n - 1))),

@@ -75,6 +75,25 @@ def tokens() -> Iterator[tuple[str, str, str, Draw, float]]:
             yield f"{n} documents", "lengths lognormal(3, 1.2)", f"tokens gamma({shape:g})", draw, 1.0
 
 
+def long_documents() -> Iterator[tuple[str, str, str, Draw, float]]:
+    """Ratios that rise or fall with the length of the document, of deviation .05 beside."""
+    for n in (10, 20, 40, 100):
+        for slope in (-0.1, -0.05, 0.05):
+
+            def ratios(generator: Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+                rows = np.ceil(generator.lognormal(3, 1.2, n))
+                own = 0.7 + slope * (np.log(rows) - 3) / 1.2 + 0.05 * generator.standard_normal(n)  # noqa: B023
+                return own * rows, rows
+
+            def draw(generator: Generator) -> Replicates:
+                numerators, rows = ratios(generator, n)  # noqa: B023
+                return of_documents(np.stack([numerators] * 3), rows)
+
+            sums = ratios(np.random.default_rng(1), 2_000_000)
+            truth = float(sums[0].sum() / sums[1].sum())
+            yield f"{n} documents", "lengths lognormal(3, 1.2)", f"a deviation of them: {slope:+g}", draw, truth
+
+
 def seeds() -> Iterator[tuple[str, str, str, Draw, float]]:
     """Methods whose seeds have effects, and documents that differ from seed to seed."""
     for n_seeds in (2, 3, 5):
@@ -158,6 +177,27 @@ def latents() -> Iterator[tuple[str, str, str, Draw, float]]:
             yield f"{n_latents} latents", f"{n_seeds} seed" + "s" * (n_seeds > 1), f"seeds {of_seed:g}", draw, truth
 
 
+def dense_latents() -> Iterator[tuple[str, str, str, Draw, float]]:
+    """Density-weighted means, in one seed, of latents drawn evenly from the quarters of 2,000 by their density."""
+    for n_latents in (12, 20, 60, 100):
+        for spread, fall in ((1.0, 0.0), (1.0, 0.15), (1.5, 0.0), (1.5, 0.15), (2.0, 0.15)):
+            generator = np.random.default_rng(5)
+            density = np.sort(np.minimum(generator.lognormal(np.log(0.003), spread, 2000), 0.6))
+            scores = 0.7 - fall * np.log10(density / 0.003) + 0.08 * generator.standard_normal(2000)
+            strata = np.array_split(np.stack([density, scores.clip(0, 1)]), 4, axis=1)
+
+            def draw(generator: Generator) -> Replicates:
+                n = n_latents // 4  # noqa: B023
+                drawn = [stratum[:, generator.choice(500, n, replace=False)] for stratum in strata]  # noqa: B023
+                found = latent_replicates([[np.stack([np.full(n, 500 / n), *units]) for units in drawn]])
+                assert found is not None
+                return found
+
+            truth = float(np.average(scores.clip(0, 1), weights=density))
+            of_them = f"densities lognormal(log .003, {spread:g})"
+            yield f"{n_latents} latents", of_them, f"falls {fall:g} in tenfold density", draw, truth
+
+
 def probes() -> Iterator[tuple[str, str, str, Draw, float]]:
     """AUCs of normal scores."""
     for n_with, n_without in ((10, 10), (10, 40), (30, 30)):
@@ -225,8 +265,8 @@ def line(what: str, of_them: str, truth: str, draw: Draw, expected: float) -> li
 
 
 def main() -> None:
-    for what in (documents, tokens, seeds, shares, models, latents, probes):
-        print(f"## {what.__name__.capitalize()}\n")
+    for what in (documents, tokens, long_documents, seeds, shares, models, latents, dense_latents, probes):
+        print(f"## {what.__name__.capitalize().replace('_', ' ')}\n")
         table(["units", "of them", "truth", "holds it", "width"], (line(*one) for one in what()))
     print("## Boards\n")
     table(["equal methods", "deviation of seeds", "split"], boards())
