@@ -85,10 +85,11 @@ class Fit:
         """The decomposition in words, with which labels of other cells are built."""
         return self.cell.name
 
-    @property
+    @cached_property
     def seed(self) -> int:
         return int(self.cell.columns["seed"])
 
-    def has_settings_of(self, other: Fit) -> bool:
-        """True if method, parameters and budget of tokens are equal, so that the two may be compared."""
-        return self.method.inputs == other.method.inputs and self.site.fit_tokens == other.site.fit_tokens
+    @cached_property
+    def settings(self) -> str:
+        """Method, parameters and budget of tokens: fits that agree in these may be compared."""
+        return content_key({"method": self.method.inputs, "fit_tokens": self.site.fit_tokens})

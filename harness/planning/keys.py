@@ -6,10 +6,13 @@ import hashlib
 import json
 from typing import Any
 
+# `json.dumps` would make an encoder at every call, which takes as long as encoding what a cell's key is made from.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """One spelling per value: sorted keys, shortest floats. NaN and unknown types are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def content_key(inputs: Any) -> str:

@@ -84,7 +84,7 @@ class _Planner:
     suite: Suite
     cells: dict[str, Cell] = field(default_factory=dict)
     comparisons: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    """The key of a similarity cell, by the id of its contender and the labels of its two sites."""
+    """The key of a similarity cell that tasks may read, by the id of its contender and the labels of its two sites."""
 
     def add(self, inputs: Mapping[str, Any], **fields: Any) -> Cell:
         """The cell whose key follows from `inputs`: a new one, or the equal one that is there already."""
@@ -230,12 +230,13 @@ class _Planner:
         pairs = itertools.combinations_with_replacement(sorted(sites, key=lambda site: site.rank), 2)
         # Model by model: neighbours have sites in common, which are read together.
         by_models = sorted(pairs, key=lambda pair: [site.rank[0] for site in pair])
+        contenders = {metric.label: Contender(metric).id for metric in metrics}
         for (a, b), metric in itertools.product([pair for pair in by_models if self.is_asked(*pair)], metrics):
             sides = {"a": a.rows(), "b": b.rows()}
             upstream = [side[name] for side in sides.values() for name in ("capture", "fit_capture")]
             group = read_together(a.model, b.model)
             cell = self.similarity(metric, sides, a.columns, b.columns, upstream, f"{a.label} and {b.label}", group)
-            self.comparisons[Contender(metric).id, a.label, b.label] = cell.key
+            self.comparisons[contenders[metric.label], a.label, b.label] = cell.key
 
     def decomposition_pairs(self, fits: list[Fit]) -> None:
         """Similarities of two fits of one method.
@@ -244,17 +245,28 @@ class _Planner:
         seeds; codes of shared rows both ways.
         """
         metrics = [entry for entry in self.suite.similarities if entry.needs]
-        fits = sorted(fits, key=lambda fit: (fit.site.rank, fit.seed))
-        for a, b in itertools.combinations_with_replacement(fits, 2):
-            if not a.has_settings_of(b):
-                continue
-            is_one_seed = a.seed == b.seed
-            kinds = {"atoms", "codes"} if is_one_seed and self.is_asked(a.site, b.site) else set()
-            is_one_site = a.site.label == b.site.label
-            kinds |= {"dictionary", "codes"} if not is_one_seed and is_one_site else set()
-            for metric in metrics:
-                if kinds & set(metric.needs) and set(metric.needs) - {"codes"} <= set(a.method.provides):
-                    self.fits_compared(metric, a, b)
+        able = {
+            method.label: [metric for metric in metrics if set(metric.needs) - {"codes"} <= set(method.provides)]
+            for method in self.suite.methods
+        }
+        fits = sorted((fit for fit in fits if able[fit.method.label]), key=lambda fit: (fit.site.rank, fit.seed))
+        # Only fits of equal settings meet: of thousands of fits, most pairs are of two methods.
+        alike: dict[str, list[Fit]] = defaultdict(list)
+        for fit in reversed(fits):
+            alike[fit.settings].append(fit)
+        for a in fits:
+            for b in reversed(alike[a.settings]):
+                kinds = self.compared_by(a, b)
+                for metric in able[a.method.label] if kinds else ():
+                    if kinds & set(metric.needs):
+                        self.fits_compared(metric, a, b)
+            alike[a.settings].pop()
+
+    def compared_by(self, a: Fit, b: Fit) -> set[str]:
+        """The needs of similarities that say something about two fits of one method."""
+        if a.seed == b.seed:
+            return {"atoms", "codes"} if self.is_asked(a.site, b.site) else set()
+        return {"dictionary", "codes"} if a.site.label == b.site.label else set()
 
     def fits_compared(self, metric: Entry, a: Fit, b: Fit) -> None:
         rows = [fit.site.rows() if "codes" in metric.needs else {} for fit in (a, b)]
@@ -264,7 +276,7 @@ class _Planner:
         group = {"fits of": [fit.site.model.entry.inputs for fit in (a, b)]}
         label = f"{a.name} and {b.name}"
         cell = self.similarity(metric, sides, a.cell.columns, b.cell.columns, upstream, label, group)
-        if a.seed == b.seed:
+        if a.seed == b.seed and self.suite.tasks:
             contender = Contender(metric, a.method, a.site.fit_tokens, a.seed)
             self.comparisons[contender.id, a.site.label, b.site.label] = cell.key
 

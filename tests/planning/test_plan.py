@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import harness
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
+from harness.planning.fits import Fit
 from harness.planning.keys import canonical_json, content_key
-from harness.planning.plan import Plan
+from harness.planning.plan import Plan, _Planner
 from harness.report.scores import judged_scorers
 from tests.support.toy_suites import model_folder, plan_of, raw_suite
 
@@ -412,6 +413,27 @@ def test_codes_are_compared_between_places_and_between_seeds_on_the_evaluation_r
     assert len(of_seeds) == n_places * n_budgets  # of the one method that has a dictionary
     plan = plan_of(raw_suite(tmp_path, similarities=[{"similarity": "matching", "by": "codes"}], seeds=[0]))
     assert len(plan.of_kind("similarity")) == n_pairs * n_methods
+
+
+def test_only_fits_that_may_be_compared_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most pairs of thousands of fits are of two methods, or of one that no similarity takes."""
+    met: list[tuple[str, str]] = []
+    whole = _Planner.compared_by
+
+    def counted(planner: _Planner, a: Fit, b: Fit) -> set[str]:
+        met.append((a.name, b.name))
+        return whole(planner, a, b)
+
+    monkeypatch.setattr(_Planner, "compared_by", counted)
+    methods = [{"method": "atomic", "k": [2, 4]}, "dense"]
+    plan = plan_of(raw_suite(tmp_path, methods=methods, similarities=["overlap", "angle"]))
+    n_fits = 4 * 2  # of each k, at four places with two seeds
+    assert len(met) == 2 * n_fits * (n_fits + 1) // 2
+    firsts = [name.split(" on ")[0] for name in dict.fromkeys(a for a, _ in met)]
+    assert firsts == [plan.suite.methods[0].label, plan.suite.methods[1].label] * n_fits  # in the order of places
+    met.clear()
+    plan_of(raw_suite(tmp_path, methods=methods, similarities=["angle"]))
+    assert not met
 
 
 def test_cells_share_work_where_they_share_a_pass_or_rows(tmp_path: Path) -> None:
