@@ -275,7 +275,7 @@ def _summary(plan: Plan, store: Store, ended: Outcome) -> int:
     for reason, cells in ended.skipped.items():
         complain(f"skipped {len(cells)}: {_named(cells, plan)}: {reason}")
     for cell, state in ended.failed:
-        record = store.record(cell.key)
+        record = store.end(cell.key)
         log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
         complain(f"failed: {cell.label}: {state.reason}{log}")
     if ended.skipped and not ended.has_answers:

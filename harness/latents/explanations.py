@@ -46,8 +46,8 @@ def read_explanations(folder: Path) -> Explanations:
 def of_latents(plan: Plan, store: Store, latents: str) -> dict[tuple[int, int], list[dict[str, Any]]]:
     """The explanations of a `latents` cell that are in the store, of all explainers, as JSON, by index and sign."""
     found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for cell in plan.of_kind("explanation"):
-        if cell.work["latents"] == latents and store.manifest("explanation", cell.key) is not None:
+    for cell in plan.of_latents("explanation", latents):
+        if store.manifest("explanation", cell.key) is not None:
             for pole, own in read_explanations(store.artefact("explanation", cell.key)).items():
                 found[pole].append({"explainer": cell.columns["explainer"], "text": own.text, "reason": own.reason})
     return dict(found)

@@ -113,8 +113,8 @@ class Explained:
     def _scores(self, index: int, sign: int) -> list[dict[str, Any]]:
         """The scores of a pole; empty if it was not sampled."""
         scores = []
-        for cell in self.plan.of_kind("scoring"):
-            record = self.store.record(cell.key) if cell.work["latents"] == self.cell.key else None
+        for cell in self.plan.of_latents("scoring", self.cell.key):
+            record = self.store.record(cell.key)
             for row in record.rows if record else ():
                 if (row.get("latent"), row.get("sign")) == (index, sign):
                     known = {name: row[name] for name in ("metric", "value", "chance", "reason")}

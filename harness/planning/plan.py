@@ -9,6 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.errors import ConfigError
@@ -41,7 +42,26 @@ class Plan:
     cells: Mapping[str, Cell]
 
     def of_kind(self, kind: str) -> list[Cell]:
-        return [cell for cell in self.cells.values() if cell.kind == kind]
+        return self._by_kind[kind]
+
+    def of_latents(self, kind: str, latents: str) -> list[Cell]:
+        """The cells of a kind that are about the latents which a cell has read."""
+        return self._by_latents[kind, latents]
+
+    @cached_property
+    def _by_kind(self) -> Mapping[str, list[Cell]]:
+        found: dict[str, list[Cell]] = defaultdict(list)
+        for cell in self.cells.values():
+            found[cell.kind].append(cell)
+        return found
+
+    @cached_property
+    def _by_latents(self) -> Mapping[tuple[str, str], list[Cell]]:
+        found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        for cell in self.cells.values():
+            if "latents" in cell.work:
+                found[cell.kind, cell.work["latents"]].append(cell)
+        return found
 
 
 def build_plan(suite: Suite) -> Plan:

@@ -66,7 +66,7 @@ def _label(cell: Cell, suite: Suite) -> str:
 
 
 def _is_done(store: Store, key: str) -> bool:
-    record = store.record(key)
+    record = store.end(key)
     return record is not None and record.status == "done"
 
 

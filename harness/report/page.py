@@ -122,7 +122,7 @@ def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[
     found = {name: sorted(lines[name].dropna().unique()) for name in lines}
     packages: dict[str, set[str]] = {}
     for key in plan.cells:
-        record = store.record(key)
+        record = store.end(key)
         for name, version in (record.provenance.get("versions", {}) if record else {}).items():
             packages.setdefault(name, set()).add(version)
     suite = plan.suite

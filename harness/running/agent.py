@@ -121,7 +121,7 @@ class Agent:
     def _skip(self, cell: Cell) -> bool:
         """Record a cell as skipped, and return True, if a cell that it needs has failed or was skipped."""
         for key in cell.upstream:
-            record = self.store.record(key)
+            record = self.store.end(key)
             label = self.plan.cells[key].label
             if record is None and key in self.board.put_off:
                 reason = f"{label} is still to do"

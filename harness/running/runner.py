@@ -209,7 +209,7 @@ def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
 def _adopt(plan: Plan, store: Store) -> None:
     """Write records here for artefacts that another suite has made."""
     for key, cell in plan.cells.items():
-        if cell.kind in ARTEFACT_KINDS and not cell.skipped and store.record(key) is None:
+        if cell.kind in ARTEFACT_KINDS and not cell.skipped and store.end(key) is None:
             manifest = store.whole(cell.kind, key)
             if manifest is not None:
                 store.write_record(key, Record("done", rows=manifest["cost"], provenance=manifest["provenance"]))

@@ -92,7 +92,7 @@ def _recorded(cell: Cell, store: Store) -> State:
     """The state of a cell by its record alone."""
     if cell.skipped:
         return State("skipped", cell.skipped)
-    record = store.record(cell.key)
+    record = store.end(cell.key)
     if record is None:
         return State("to do")
     if record.error_type == UPSTREAM_FAILED:

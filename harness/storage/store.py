@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import file_digest
 from harness.storage.locks import owned_lock
-from harness.storage.records import Record, read_record
+from harness.storage.records import Record, Stamp, read_record, stamp_of
 from harness.storage.unstored import suffices
 
 MANIFEST = "manifest.json"
@@ -37,16 +37,37 @@ class Store:
 
     results: Path
     cache: Path
+    _ends: dict[str, tuple[Stamp, Record]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The records read so far, without their table rows, which would take a hundred times the memory."""
 
     @classmethod
     def of(cls, results: Path) -> Store:
         return cls(results.absolute(), cache_folder())
 
     def record_path(self, key: str) -> Path:
-        return self.results / f"cells/{key[:2]}/{key}.json"
+        return Path(self._record_path(key))
+
+    def _record_path(self, key: str) -> str:
+        return f"{self.results}/cells/{key[:2]}/{key}.json"
 
     def record(self, key: str) -> Record | None:
-        return read_record(self.record_path(key))
+        """The record of a cell, read from its file; None where there is none that can be read."""
+        return self._read_record(key, stamp_of(self._record_path(key)))
+
+    def end(self, key: str) -> Record | None:
+        """The record of a cell without its table rows; its file is read again only after it was replaced."""
+        stamp, known = stamp_of(self._record_path(key)), self._ends.get(key)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        record = self._read_record(key, stamp)
+        return record and self._ends[key][1]
+
+    def _read_record(self, key: str, stamp: Stamp | None) -> Record | None:
+        record = None if stamp is None else read_record(self._record_path(key))
+        if record is not None and stamp is not None:
+            # The stamp is from before: of a record replaced meanwhile it is an old one, so it is read again.
+            self._ends[key] = stamp, Record(**{**vars(record), "rows": []})
+        return record
 
     def write_record(self, key: str, record: Record) -> None:
         """Write a cell's record; a failed second attempt at an incomplete cell keeps the rows of the first."""

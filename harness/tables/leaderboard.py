@@ -12,13 +12,12 @@ import pandas as pd
 from harness.planning.plan import Plan
 from harness.planning.whole_models import is_whole
 from harness.registry.metric import Metric, ends, interval_columns
-from harness.storage.store import Store
 from harness.tables.costs import CAPTURE_SECONDS, FIT_CPU_SECONDS, FIT_SECONDS, PARAMETERS, TOTAL_SECONDS
 from harness.tables.declared import Declared
 from harness.tables.intervals import Replicates
 from harness.tables.matching import boards, rivals
 from harness.tables.stats import MIN_DOCUMENTS, Measured, interval, pareto, replicates, tiers
-from harness.tables.tidy import TABLES
+from harness.tables.tidy import TABLES, RowsWithSums
 
 _PLACE = ["family", "model", "site"]
 CALIBRATED = ("p_value", "calibrated")
@@ -28,7 +27,7 @@ Sums = Mapping[tuple[tuple[Any, ...], str], Measured]
 """Sums by document for each line (place and method) and metric."""
 
 
-def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def leaderboard(plan: Plan, tables: Mapping[str, pd.DataFrame], with_sums: RowsWithSums) -> pd.DataFrame:
     """One line per model, site, fit budget and method; means over seeds.
 
     Where there are several seeds, `tier` ranks a line by quality among those of its budget whose sparsity (the L0 that
@@ -37,7 +36,7 @@ def leaderboard(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) ->
     """
     declared = Declared.of(plan.suite)
     lines = _lines(tables, declared).assign(seeds_vary=plan.suite.config.seeds_vary)
-    sums = _document_sums(plan, store, declared)
+    sums = _document_sums(plan, with_sums, declared)
     places = [_ranked(place.reset_index(drop=True), sums, declared) for _, place in lines.groupby(_PLACE, sort=False)]
     return pd.concat(places, ignore_index=True) if places else lines
 
@@ -169,14 +168,13 @@ def _replicates(methods: list[Measured | None], bounds: tuple[float, float]) -> 
     return [None if method is None else next(drawn) for method in methods]
 
 
-def _document_sums(plan: Plan, store: Store, declared: Declared) -> Sums:
+def _document_sums(plan: Plan, with_sums: RowsWithSums, declared: Declared) -> Sums:
     """Sums by document from the records of all evaluations, seeds together."""
     found: dict[tuple[tuple[Any, ...], str], list[Mapping[str, list[float]]]] = defaultdict(list)
     compared = {(declared.columns[metric.name][0], metric.name) for metric in declared.compared}
     for cell in plan.of_kind("evaluation"):
-        record = store.record(cell.key)
         key = tuple(cell.columns[name] for name in (*_PLACE, *_LINE))
-        for row in record.rows if record else ():
+        for row in with_sums.get(cell.key, ()):
             if row.get("documents") and (row["table"], row["metric"]) in compared:
                 found[key, row["metric"]].append(row["documents"])
     return {

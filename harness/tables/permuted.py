@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from harness.planning.plan import Plan
-from harness.storage.store import Store
+from harness.tables.tidy import RowsWithSums
 
 
 class Permuted(NamedTuple):
@@ -22,12 +22,11 @@ PermutedOfCell: TypeAlias = Mapping[str, Permuted]
 """Values by metric: `similarity`, and `similarity_reversed`."""
 
 
-def permuted_values(plan: Plan, store: Store) -> dict[str, PermutedOfCell]:
+def permuted_values(plan: Plan, with_sums: RowsWithSums) -> dict[str, PermutedOfCell]:
     """Values of similarities under random pairings of rows, from the records of the cells that have any."""
     found: dict[str, PermutedOfCell] = {}
     for cell in plan.of_kind("similarity") if plan.suite.config.permutations else ():
-        record = store.record(cell.key)
-        rows = [row for row in record.rows if row.get("permuted")] if record else []
+        rows = [row for row in with_sums.get(cell.key, ()) if row.get("permuted")]
         found[cell.key] = {
             row["metric"].replace("p_value", "similarity"): Permuted(
                 row["permuted"], math.inf if row["best"] is None else row["best"]

@@ -21,7 +21,7 @@ from harness.tables.leaderboard import evaluations, leaderboard, metrics_of, sim
 from harness.tables.model_similarities import model_similarities
 from harness.tables.permuted import permuted_values
 from harness.tables.task_board import ranks, task_scores
-from harness.tables.tidy import build_tables, write_tables
+from harness.tables.tidy import read_tables, write_tables
 from harness.tables.verdicts import Verdicts
 
 
@@ -43,17 +43,17 @@ class Results:
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
-        tables, suite = build_tables(plan, store), plan.suite
-        scores, declared = task_scores(plan, store), Declared.of(suite)
+        suite, (tables, with_sums) = plan.suite, read_tables(plan, store)
+        scores, declared = task_scores(plan, with_sums), Declared.of(suite)
         found = evaluations(tables, declared)
         scores_of_latents = interpretability(tables["interp"], floors_of(suite)).assign(
             seeds_vary=suite.config.seeds_vary
         )
-        of_models = model_similarities(plan, tables["similarity"], permuted_values(plan, store))
+        of_models = model_similarities(plan, tables["similarity"], permuted_values(plan, with_sums))
         return cls(
             suite=suite,
             tables=tables,
-            leaderboard=labelled(leaderboard(plan, store, tables), suite),
+            leaderboard=labelled(leaderboard(plan, tables, with_sums), suite),
             similarities=labelled(similarities(tables), suite),
             model_similarities=labelled(of_models, suite),
             interpretability=labelled(scores_of_latents, suite),

@@ -14,9 +14,9 @@ import pandas as pd
 
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
-from harness.storage.store import Store
 from harness.tables.intervals import Replicates, contrast
 from harness.tables.stats import OfModels, interval, model_replicates, tiers
+from harness.tables.tidy import RowsWithSums
 
 CONTENDER = ["similarity", "similarity_config", "method", "method_config", "fit_tokens"]
 QUESTION = ["task", "task_config", "family", "metric"]
@@ -40,7 +40,7 @@ class _Answer:
     replicates: Replicates | None
 
 
-def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
+def task_scores(plan: Plan, with_sums: RowsWithSums) -> pd.DataFrame:
     """One line per task, family, metric and similarity.
 
     `low` and `high` are a 95 % interval over `n_models` models, `tier` ranks similarities that can be told apart by a
@@ -48,7 +48,7 @@ def task_scores(plan: Plan, store: Store) -> pd.DataFrame:
     less that of the similarity which is best there, on the same models, and `difference_to_control` the value less that
     of the family's untrained control.
     """
-    answers = _answers(plan, store)
+    answers = _answers(plan, with_sums)
     controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
     lines = []
     for question, found in answers.items():
@@ -95,13 +95,12 @@ def ranks(scores: pd.DataFrame, plan: Plan, tables: Mapping[str, pd.DataFrame]) 
     return by_subject.sort_values("mean_rank", kind="stable").reset_index()
 
 
-def _answers(plan: Plan, store: Store) -> dict[Question, dict[Subject, _Answer]]:
+def _answers(plan: Plan, with_sums: RowsWithSums) -> dict[Question, dict[Subject, _Answer]]:
     """All answers, by question and similarity."""
     names = [model.label for model in plan.suite.models]
     found: dict[Question, dict[Subject, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for cell in plan.of_kind("task"):
-        record = store.record(cell.key)
-        for row in record.rows if record else ():
+        for row in with_sums.get(cell.key, ()):
             if row.get("models") and row["value"] is not None:
                 question = (cell.columns["task"], cell.columns["task_config"], row["family"], row["metric"])
                 for subject in _subjects(cell, plan):

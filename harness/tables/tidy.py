@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -35,6 +36,10 @@ _HOMES = {
 }
 """The table of each kind of cell but evaluations."""
 _MEASURED = ("family", "metric", "value", "n", "higher_is_better", *_OF_UNIT, *_OF_MAIN)
+_SUMS = ("documents", "models", "permuted")
+"""Parts of rows that boards are made from, and tables don't hold: sums by document or model, values by chance."""
+RowsWithSums: TypeAlias = Mapping[str, list[dict[str, Any]]]
+"""Rows of records that have any of these, by the key of their cell."""
 _TYPES: dict[str, Any] = {
     "value": "float64",
     "higher_is_better": "boolean",
@@ -43,18 +48,28 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def build_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
-    """All tables of a plan, in plan order. A cell without a record has no row yet."""
+def read_tables(plan: Plan, store: Store) -> tuple[dict[str, pd.DataFrame], RowsWithSums]:
+    """All tables of a plan, in plan order, and the rows of records that hold more than tables do.
+
+    Every record is read once. A cell without a record has no row yet.
+    """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    declared = Declared.of(plan.suite)
+    with_sums: dict[str, list[dict[str, Any]]] = {}
+    is_better = cache(partial(_is_better, Declared.of(plan.suite)))
     for cell in plan.cells.values():
         record = Record("skipped", error=cell.skipped) if cell.skipped else store.record(cell.key)
         if record is not None:
             for table, row in _rows(cell, record):
                 if row.get("higher_is_better") is None and "metric" in row:
-                    row["higher_is_better"] = declared.of_name(table, row["metric"]).higher_is_better
+                    row["higher_is_better"] = is_better(table, row["metric"])
                 rows.setdefault(table, []).append({"suite": plan.suite.config.name, **row})
-    return {name: labelled(_frame(name, table), plan.suite) for name, table in rows.items()}
+            if found := [row for row in record.rows if any(row.get(name) for name in _SUMS)]:
+                with_sums[cell.key] = found
+    return {name: labelled(_frame(name, table), plan.suite) for name, table in rows.items()}, with_sums
+
+
+def _is_better(declared: Declared, table: str, metric: str) -> bool | None:
+    return declared.of_name(table, metric).higher_is_better
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:

@@ -102,23 +102,23 @@ class Verdicts:
 
     def of_latents(self, key: str) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
         """The scoring cells about one decomposition's latents, each with its verdicts."""
-        for cell in self._cells():
-            if cell.work["latents"] == key:
-                yield cell, read_cell(self.store, cell.key)
+        for cell in self._done(self.plan.of_latents("scoring", key)):
+            yield cell, read_cell(self.store, cell.key)
 
     def write(self, folder: Path) -> None:
         """Write all verdicts as one table; remove the file if there are none."""
         path = folder / FILE
-        cells = [cell for cell in self._cells() if _path(self.store, cell.key).exists()]
+        scored = self._done(self.plan.of_kind("scoring"))
+        cells = [cell for cell in scored if _path(self.store, cell.key).exists()]
         if cells:
             types = {**_OF_CELL, **_OWN}
             _write_whole(path, (self._whole(cell) for cell in cells), types)
         else:
             path.unlink(missing_ok=True)
 
-    def _cells(self) -> Iterator[Cell]:
-        for cell in self.plan.of_kind("scoring"):
-            record = self.store.record(cell.key)
+    def _done(self, cells: list[Cell]) -> Iterator[Cell]:
+        for cell in cells:
+            record = self.store.end(cell.key)
             if record is not None and record.status == "done":
                 yield cell
 

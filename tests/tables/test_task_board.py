@@ -17,7 +17,7 @@ from harness.registry.specs import Spec
 from harness.storage.records import Record
 from harness.storage.store import Store
 from harness.tables.task_board import ranks, task_scores
-from harness.tables.tidy import build_tables
+from harness.tables.tidy import read_tables
 from tests.support.toy_suites import catalog, model_folder, no_preset, raw_suite
 
 FAMILIES = {"trained": [0, 1, 2], "raw": [3, 4, 5]}
@@ -79,7 +79,7 @@ VALUES = {
 def test_scores_tiers_and_differences(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     store = recorded(plan, tmp_path, VALUES)
-    scores = task_scores(plan, store).set_index(["task", "family", "similarity"])
+    scores = task_scores(plan, read_tables(plan, store)[1]).set_index(["task", "family", "similarity"])
     best, worse = scores.loc[("matching", "trained", "angle")], scores.loc[("matching", "trained", "other")]
     assert best["value"] == pytest.approx(0.9) and worse["value"] == pytest.approx(0.5)
     assert (best["tier"], worse["tier"]) == (1, 2)
@@ -102,7 +102,9 @@ def test_scores_tiers_and_differences(tmp_path: Path) -> None:
 def test_best_is_the_least_where_less_is_better(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     values = VALUES | {("order", "angle", "trained"): [0.1, 0.15, 0.11]}
-    scores = task_scores(plan, recorded(plan, tmp_path, values)).set_index(["task", "family", "similarity"])
+    scores = task_scores(plan, read_tables(plan, recorded(plan, tmp_path, values))[1]).set_index(
+        ["task", "family", "similarity"]
+    )
     found = [scores.loc[("order", "trained", name), "difference_to_best"] for name in ("angle", "other")]
     assert found == pytest.approx([0, 0.08])
 
@@ -110,14 +112,18 @@ def test_best_is_the_least_where_less_is_better(tmp_path: Path) -> None:
 def test_ranks_leave_out_controls_and_share_ties(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     store = recorded(plan, tmp_path, VALUES)
-    found = ranks(task_scores(plan, store), plan, build_tables(plan, store)).set_index("similarity")
+    found = ranks(task_scores(plan, read_tables(plan, store)[1]), plan, read_tables(plan, store)[0]).set_index(
+        "similarity"
+    )
     assert found["mean_rank"].to_dict() == {"angle": (1 + 1.5) / 2, "other": (2 + 1.5) / 2}
     # One that a task has not judged has no mean rank: it would be a mean over easier questions.
     next_to_last = next(
         c for c in plan.of_kind("task") if (c.columns["task"], c.columns["similarity"]) == ("order", "other")
     )
     store.write_record(next_to_last.key, Record("skipped", error="for a reason"))
-    found = ranks(task_scores(plan, store), plan, build_tables(plan, store)).set_index("similarity")
+    found = ranks(task_scores(plan, read_tables(plan, store)[1]), plan, read_tables(plan, store)[0]).set_index(
+        "similarity"
+    )
     assert np.isnan(found.loc["other", "mean_rank"]) and found.loc["angle", "n_tasks"] == 2
 
 
@@ -133,5 +139,5 @@ def test_seeds_that_judged_other_models_are_taken_together(tmp_path: Path) -> No
             "models": {"names": names, "numerator": np.diag(own).tolist(), "denominator": np.eye(len(own)).tolist()}
         }
         store.write_record(cell.key, Record("done", rows=[row]))
-    scores = task_scores(plan, store)
+    scores = task_scores(plan, read_tables(plan, store)[1])
     assert scores["value"].tolist() == [pytest.approx(3 / 5)] * 2  # one line for each task

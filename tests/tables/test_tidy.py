@@ -12,7 +12,7 @@ import pytest
 from harness.planning.plan import Plan
 from harness.storage.records import Record, row
 from harness.storage.store import Store
-from harness.tables.tidy import build_tables, write_tables
+from harness.tables.tidy import read_tables, write_tables
 from tests.support.toy_suites import model_folder, plan_of, raw_suite
 
 CONTRACT_COLUMNS = {
@@ -60,7 +60,7 @@ def _record(store: Store, plan: Plan, kind: str, *rows: dict[str, Any], place: i
 
 
 def test_tables_without_a_row_have_their_columns_and_types(plan: Plan, store: Store) -> None:
-    tables = build_tables(plan, store)
+    tables = read_tables(plan, store)[0]
     assert set(tables) == {"reconstruction", "cost", "similarity", "interp"}
     for table in tables.values():
         assert len(table) == 0 and set(table.columns) >= CONTRACT_COLUMNS
@@ -71,7 +71,7 @@ def test_tables_without_a_row_have_their_columns_and_types(plan: Plan, store: St
 def test_a_done_cell_has_one_row_for_each_metric(plan: Plan, store: Store) -> None:
     measured = [row("quality", "good", 0.1 + 0.2, 200, True), row("quality", "bad", -1e-300, 200, False)]
     key = _record(store, plan, "evaluation", *measured, row("cost", "evaluation_seconds", 1.5, 200, False))
-    tables = build_tables(plan, store)
+    tables = read_tables(plan, store)[0]
     table = tables["quality"]
     assert table["metric"].tolist() == ["good", "bad"] and table["value"].tolist() == [0.1 + 0.2, -1e-300]
     first = table.iloc[0].to_dict()
@@ -86,7 +86,7 @@ def test_a_done_cell_has_one_row_for_each_metric(plan: Plan, store: Store) -> No
 def test_a_metric_without_a_value_is_null_with_the_reason(plan: Plan, store: Store, tmp_path: Path) -> None:
     _record(store, plan, "similarity", row("similarity", "similarity", None, 0, True, "no rows are shared"))
     _record(store, plan, "capture", row("cost", "seconds", 2.0, 10, False, "shared by 2 sites"))
-    tables = build_tables(plan, store)
+    tables = read_tables(plan, store)[0]
     (undefined,) = tables["similarity"].to_dict("records")
     assert (undefined["status"], undefined["error"]) == ("undefined", "no rows are shared")
     assert pd.isna(undefined["value"]) and undefined["n"] == 0
@@ -121,7 +121,7 @@ def test_a_cell_that_failed_or_was_skipped_is_a_row(
     plan: Plan, store: Store, kind: str, table: str, record: dict[str, Any], error: str
 ) -> None:
     key = _record(store, plan, kind, **record)
-    (found,) = build_tables(plan, store)[table].to_dict("records")
+    (found,) = read_tables(plan, store)[0][table].to_dict("records")
     assert (found["cell"], found["status"], found["error"]) == (key, record["status"], error)
     assert pd.isna(found["metric"]) and pd.isna(found["value"])
     assert found["model"] and (pd.isna(found["log"]) or found["log"] == "logs/a.txt")
@@ -131,7 +131,7 @@ def test_a_cell_skipped_by_the_plan_is_a_row_without_a_record(tmp_path: Path, st
     raw = raw_suite(tmp_path, sites=["resid_post.1", "resid_post.77"], seeds=[0])
     deep = {"model": "toy", "path": model_folder(tmp_path / "deep", "c"), "label": "deep", "n_layers": 78}
     plan = plan_of({**raw, "models": [*raw["models"], {**deep, "family": "toys"}]})
-    tables = build_tables(plan, store)
+    tables = read_tables(plan, store)[0]
     listed = pd.concat(tables.values())
     assert set(listed["cell"]) == {key for key, cell in plan.cells.items() if cell.skipped}
     assert set(listed["status"]) == {"skipped"} and set(listed["error"]) <= {
@@ -144,7 +144,7 @@ def test_files_hold_what_the_tables_hold(plan: Plan, store: Store, tmp_path: Pat
     values = (0.1, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0)
     _record(store, plan, "fit", *(row("cost", f"m{i}", value, 2**40, None) for i, value in enumerate(values)))
     _record(store, plan, "fit", status="failed", error_type="E", error='say "a,b"\nand\r\n\ttab', place=1)
-    tables = build_tables(plan, store)
+    tables = read_tables(plan, store)[0]
     for _ in range(2):  # over the old ones
         write_tables(tables, tmp_path / "tables")
     for name, table in tables.items():
@@ -157,5 +157,5 @@ def test_files_hold_what_the_tables_hold(plan: Plan, store: Store, tmp_path: Pat
 def test_cells_of_another_plan_are_not_listed(plan: Plan, store: Store, tmp_path: Path) -> None:
     other = plan_of(raw_suite(tmp_path, methods=["dense"]))
     _record(store, other, "fit", row("cost", "fit_seconds", 1.0, 1, False))
-    assert len(build_tables(plan, store)["cost"]) == 0
-    assert len(build_tables(other, store)["cost"]) == 1
+    assert len(read_tables(plan, store)[0]["cost"]) == 0
+    assert len(read_tables(other, store)[0]["cost"]) == 1
