@@ -66,13 +66,10 @@ def run_verb(options: argparse.Namespace) -> int:
     """Do what is not done yet, then write the tables."""
     from harness.planning.config import compose
     from harness.planning.plan import build_plan
-    from harness.report import write_report
-    from harness.report.tracking import track
     from harness.running.devices import check_devices
     from harness.running.estimate import check_budget, estimate, remember_timings, stored_bytes
     from harness.running.runner import changed_code, run
     from harness.storage.states import states
-    from harness.tables.results import Results
 
     suite, catalog = compose(options.words)
     warn_of_plugins(catalog)
@@ -89,15 +86,39 @@ def run_verb(options: argparse.Namespace) -> int:
         ended = run(plan, store, shown)
     todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
     remember_timings(todo, plan, store)
-    results = Results.of(plan, store)
-    results.write(store.results)
-    write_report(plan, store, results)
-    track(plan, results, store.results, lambda text: complain(f"warning: {text}"))
-    _show_boards(results)
+    if suite.config.wandb.mode != "disabled" or not _is_shown_again(plan, store):
+        _show(plan, store)
     if todo:
         line = display.against_plan(expected, time.perf_counter() - started, stored_bytes(todo, store))
         out.print(f"\n{line}", highlight=False, soft_wrap=True)
     return _summary(plan, store, ended)
+
+
+def _is_shown_again(plan: Plan, store: Store) -> bool:
+    """Print the boards as before, and return True, if tables and report are there and nothing has changed."""
+    from harness.cli.printed import print_again
+    from harness.report.current import current_report
+    from harness.storage.made import Made, source_of
+
+    source = source_of(plan, store)
+    has_tables = Made(store.results).is_current("tables", source)
+    return has_tables and current_report(plan, store) is not None and print_again(store, source)
+
+
+def _show(plan: Plan, store: Store) -> None:
+    """Write the tables and the report, log them, and print the boards."""
+    from harness.cli.printed import print_boards
+    from harness.report.current import current_report
+    from harness.report.page import write_report
+    from harness.report.tracking import track
+    from harness.tables.results import Results
+
+    results = Results.of(plan, store)
+    results.write(store.results)
+    if current_report(plan, store) is None:
+        write_report(plan, store, results)
+    track(plan, results, store.results, lambda text: complain(f"warning: {text}"))
+    print_boards(store, results)
 
 
 def work_verb(options: argparse.Namespace) -> int:
@@ -132,25 +153,33 @@ def status_verb(options: argparse.Namespace) -> int:
 
 def leaderboard_verb(options: argparse.Namespace) -> int:
     """The methods, by model and site, from what is done so far."""
+    from harness.cli.printed import print_again, print_boards
+    from harness.storage.made import source_of
     from harness.storage.states import outcome
-    from harness.tables.results import Results
 
     plan, store = _read_plan(options.words)
-    results = Results.of(plan, store)
-    if options.json:
-        print(json.dumps(results.boards_as_json(), indent=2))
-        return ALL_DONE
-    _show_boards(results)
+    if options.json or not print_again(store, source_of(plan, store)):
+        from harness.tables.results import Results
+
+        results = Results.of(plan, store)
+        if options.json:
+            print(json.dumps(results.boards_as_json(), indent=2))
+            return ALL_DONE
+        print_boards(store, results)
     _summary(plan, store, outcome(plan, store))
     return ALL_DONE
 
 
 def report_verb(options: argparse.Namespace) -> int:
     """Write what is done so far as a page that opens from disk."""
-    from harness.report import write_report
+    from harness.report.current import current_report
 
     plan, store = _read_plan(options.words)
-    page = write_report(plan, store, _results(plan, store))
+    page = current_report(plan, store)
+    if page is None:
+        from harness.report.page import write_report
+
+        page = write_report(plan, store, _results(plan, store))
     out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -246,15 +275,6 @@ def _results(plan: Plan, store: Store) -> Results:
     if results.is_empty:
         raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
     return results
-
-
-def _show_boards(results: Results) -> None:
-    from harness.cli import boards
-    from harness.views.suite import views_of
-
-    for view in views_of(results):
-        for part in boards.draw(view, out.width):
-            out.print(part)
 
 
 def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | None = None) -> None:

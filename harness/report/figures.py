@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ class Plot:
     key: tuple[str, ...]
     """Name in parts that tells the plot from the others of a suite."""
     title: str
-    draw: Callable[[], Figure]
+    draw: partial[Figure]
 
 
 @dataclass(frozen=True)

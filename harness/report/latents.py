@@ -6,9 +6,12 @@ into the global `latents`, and nothing is loaded before it is asked for.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,16 @@ from harness.latents.explanations import of_latents
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.report.earlier import Earlier
+from harness.report.redaction import Redaction
 from harness.report.scores import Scores
+from harness.storage.made import left_by
 from harness.storage.store import Store
 from harness.wording import visible
 
 _LISTED = ("index", "sign", "stratum", "density", "active_share", "n_active", "n_documents", "max")
+_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|\x7f")
+"""A character that JSON writes as an escape, which may take two of them; and the one that it should."""
 _MARKUP = re.compile("[<>&\u2028\u2029]")
 """Characters that could end a script or begin a tag, should a file ever be put into a page."""
 
@@ -32,30 +40,67 @@ def script_json(data: Any) -> str:
     return _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", written)
 
 
-def write_latents(folder: Path, plan: Plan, store: Store, scores: Scores) -> list[dict[str, Any]]:
-    """Write `<n>.js` for each decomposition and `<n>/<i>.js` for each card; return what the page lists of the former.
+@dataclass(frozen=True)
+class Cards:
+    """Writes the cards of a plan's decompositions beside the page.
 
     Args:
         folder: the folder to make.
         plan: the plan whose cells of kind `latents` are shown.
         store: holds their artefacts; a decomposition whose artefact is gone from the cache is listed without cards.
         scores: the scores of each latent.
+        redaction: hides what no file may hold.
+        earlier: the report that was made before.
     """
-    folder.mkdir()
-    shown = []
-    for n, cell in enumerate(cell for cell in plan.of_kind("latents") if _is_done(store, cell.key)):
-        about: dict[str, Any] = {"label": _label(cell, plan.suite)}
-        path = store.artefact("latents", cell.key) / "cards.json"
-        if path.exists():
-            scorers, of_poles = scores.of_latents(cell.key)
-            about |= {"scorers": _as_read(scorers)}
-            explained = of_latents(plan, store, cell.key)
-            content = json.loads(path.read_text())
-            for card in content["cards"]:
-                card["explanations"] = explained.get((card["index"], card["sign"]), [])
-            about |= _write_decomposition(folder, n, content, of_poles)
-        shown.append(about | {"missing": not path.exists()})
-    return shown
+
+    folder: Path
+    plan: Plan
+    store: Store
+    scores: Scores
+    redaction: Redaction
+    earlier: Earlier
+
+    def write(self) -> list[dict[str, Any]]:
+        """Write `<n>.js` for each decomposition and `<n>/<i>.js` for each card; return what the page lists of these."""
+        self.folder.mkdir()
+        shown = []
+        for n, cell in enumerate(cell for cell in self.plan.of_kind("latents") if _is_done(self.store, cell.key)):
+            about: dict[str, Any] = {"label": _label(cell, self.plan.suite)}
+            path = self.store.artefact("latents", cell.key) / "cards.json"
+            if path.exists():
+                about["scorers"] = _as_read(self.scores.of_decomposition(cell.key))
+                make = partial(self._write_decomposition, n, cell)
+                about |= self.earlier.cards(self.folder / str(n), self._sources(cell), make)
+            shown.append(about | {"missing": not path.exists()})
+        return shown
+
+    def _sources(self, cell: Cell) -> list[Any]:
+        """The names of all that is on the cards of a decomposition."""
+        about = [self.plan.of_latents(kind, cell.key) for kind in ("explanation", "scoring")]
+        return [left_by(one, self.store) for one in (cell, *about[0], *about[1])]
+
+    def _write_decomposition(self, n: int, cell: Cell) -> dict[str, Any]:
+        content = _read_cards(self.store.artefact("latents", cell.key) / "cards.json")
+        explained = of_latents(self.plan, self.store, cell.key)
+        scores = self.scores.of_poles(cell.key)
+        (self.folder / str(n)).mkdir()
+        listed = []
+        for i, card in enumerate(content["cards"]):
+            pole = card["index"], card["sign"]
+            card["explanations"] = _as_read(explained.get(pole, []))
+            own = _as_read(scores.get(pole, []))
+            self._write(f"{n}/{i}", {**card, "scores": own})
+            listed.append(_listed(card) | {"scores": {score["scorer"]: score["value"] for score in own}})
+        self._write(str(n), listed)
+        return {
+            **{name: content[name] for name in ("units", "latents", "n_rows", "n_documents", "signed")},
+            "n_cards": len(listed),
+        }
+
+    def _write(self, name: str, content: Any) -> None:
+        written = self.redaction.text(script_json(content))
+        script = f"(window.latents ??= {{}})[{script_json(name)}] = {written};\n"
+        (self.folder / f"{name}.js").write_text(script, encoding="utf-8")
 
 
 def _label(cell: Cell, suite: Suite) -> str:
@@ -70,31 +115,44 @@ def _is_done(store: Store, key: str) -> bool:
     return record is not None and record.status == "done"
 
 
-def _write_decomposition(
-    folder: Path, n: int, content: Mapping[str, Any], scores: Mapping[tuple[int, int], Sequence[dict[str, Any]]]
-) -> dict[str, Any]:
-    (folder / str(n)).mkdir()
-    listed = []
-    for i, card in enumerate(map(_as_read, content["cards"])):
-        own = _as_read(scores.get((card["index"], card["sign"]), []))
-        _write(folder / str(n) / f"{i}.js", f"{n}/{i}", {**card, "scores": own})
-        listed.append(_listed(card) | {"scores": {score["scorer"]: score["value"] for score in own}})
-    _write(folder / f"{n}.js", str(n), listed)
-    return {
-        **{name: content[name] for name in ("units", "latents", "n_rows", "n_documents", "signed")},
-        "n_cards": len(listed),
-    }
+def _read_cards(path: Path) -> Any:
+    """The content of `cards.json` as people read it.
+
+    Every number and every character is changed on the way in: a walk through what was read would take three times as
+    long, as there are 30,000 numbers and tokens in the windows of ten cards.
+    """
+    text = _ESCAPE.sub(lambda match: _visible_escape(match[0]), path.read_text(encoding="ascii"))
+    return json.loads(text, parse_float=_Rounded().__getitem__)
+
+
+@functools.cache
+def _visible_escape(escape: str) -> str:
+    """The escape of a character in JSON, or that of the sign that stands for it."""
+    return json.dumps(visible(json.loads(f'"{escape}"', strict=False)))[1:-1]
+
+
+class _Rounded(dict[str, float]):
+    """Numbers as people read them, by the way they are written in a file."""
+
+    def __missing__(self, written: str) -> float:
+        self[written] = found = _rounded(float(written))
+        return found
+
+
+def _rounded(value: float) -> float:
+    """Four digits of a number; without a fraction, it is an integer, which is shorter."""
+    rounded = float(f"{value:.4g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def _as_read(value: Any) -> Any:
-    """A card as people read it: every character visible, numbers to four digits, which makes it a third smaller."""
+    """JSON as people read it: every character visible, numbers to four digits, which makes it a third smaller."""
     if isinstance(value, dict):
         return {name: _as_read(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_as_read(item) for item in value]
     if isinstance(value, float):
-        rounded = float(f"{value:.4g}")
-        return int(rounded) if rounded.is_integer() else rounded
+        return _rounded(value)
     return visible(value) if isinstance(value, str) else value
 
 
@@ -106,7 +164,3 @@ def _listed(card: Mapping[str, Any]) -> dict[str, Any]:
     words = [*tokens, *logits, *(source.get(part, "") for part in ("before", "token", "after"))]
     words += [one["text"] or "" for one in card["explanations"]]
     return {**{name: card[name] for name in _LISTED}, "tokens": tokens[:5], "text": " ".join(words).lower()}
-
-
-def _write(path: Path, name: str, content: Any) -> None:
-    path.write_text(f"(window.latents ??= {{}})[{script_json(name)}] = {script_json(content)};\n", encoding="ascii")

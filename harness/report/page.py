@@ -17,13 +17,17 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.planning.config import dump_resolved
+from harness.planning.keys import content_key
 from harness.planning.plan import Plan
 from harness.report import plots
+from harness.report.current import FOLDER, report_source
+from harness.report.earlier import Earlier
 from harness.report.figures import Plot, compared_models, compared_sites, place_plots
-from harness.report.latents import script_json, write_latents
+from harness.report.latents import Cards, script_json
 from harness.report.redaction import Redaction
 from harness.report.scores import Scores
 from harness.report.sheets import sheet
+from harness.storage.made import Made, code_digest
 from harness.storage.states import outcome
 from harness.storage.store import Store
 from harness.tables.results import Results
@@ -34,7 +38,6 @@ from harness.views.missing import failure_view, undefined_view
 from harness.views.similarities import models_view, pairs_view, ranks_view, task_views
 from harness.wording import visible
 
-FOLDER = "report"
 _SCRIPTS = ("scores.js", "app.js")
 _PLACE = ["family", "model", "site"]
 
@@ -49,15 +52,20 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
         store: holds their records and artefacts.
         results: the tables and boards made from the records.
     """
-    folder = store.results / FOLDER
+    folder, made = store.results / FOLDER, Made(store.results)
+    redaction, source = Redaction(asdict(plan.suite.config)), report_source(results.source, plan)
+    before = folder if made.is_untouched(FOLDER) else None
+    earlier = Earlier(before, store.results, content_key([code_digest(), redaction.digest]))
     work = folder.with_name(f".{FOLDER}.{os.getpid()}")
     work.mkdir(parents=True)
     try:
         scores = Scores(plan, results)
-        latents = write_latents(work / "latents", plan, store, scores)
-        (work / "index.html").write_bytes(_render(_content(plan, store, results, scores) | {"latents": latents}))
-        Redaction(asdict(plan.suite.config)).files(work)  # people share it
+        latents = Cards(work / "latents", plan, store, scores, redaction, earlier).write()
+        content = _content(plan, store, results, scores, earlier) | {"latents": latents}
+        (work / "index.html").write_text(redaction.text(_render(content)), encoding="utf-8")  # people share it
         _replace(folder, work)
+        earlier.remember()
+        made.remember(FOLDER, source, [FOLDER])
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder / "index.html"
@@ -77,17 +85,17 @@ def _replace(folder: Path, work: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _content(plan: Plan, store: Store, results: Results, scores: Scores) -> dict[str, Any]:
+def _content(plan: Plan, store: Store, results: Results, scores: Scores, earlier: Earlier) -> dict[str, Any]:
     """The content of the page, apart from latents."""
     tables = results.tables
     ranks = [ranks_view(results.similarity_ranks, plan.suite.config.tokens)] if len(results.similarity_ranks) else []
     return {
         **_head(plan, store, tables),
-        "places": list(_places(results)),
+        "places": list(_places(results, earlier)),
         "evaluations": list(map(sheet, evaluation_views(results))),
         "tasks": list(map(sheet, [*ranks, *task_views(results.task_scores)])),
-        "similarities": list(_similarities(results.similarities)),
-        "models": list(_models(results.model_similarities)),
+        "similarities": list(_similarities(results.similarities, earlier)),
+        "models": list(_models(results.model_similarities, earlier)),
         "scores": list(_scores(results.interpretability, scores)),
         "costs": list(map(sheet, cost_views(tables["cost"]))),
         "counts": sorted(outcome(plan, store).counts.items()),
@@ -97,7 +105,7 @@ def _content(plan: Plan, store: Store, results: Results, scores: Scores) -> dict
     }
 
 
-def _render(content: Mapping[str, Any]) -> bytes:
+def _render(content: Mapping[str, Any]) -> str:
     assets = files("harness.report")
     style, *scripts = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *_SCRIPTS))
     script = "".join(scripts)
@@ -109,7 +117,7 @@ def _render(content: Mapping[str, Any]) -> bytes:
     # Only this script and the files beside the page may run, whatever a text should manage to smuggle in.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = template.render(**content, style=Markup(style), script=Markup(script), digest=digest)  # noqa: S704
-    return page.encode("utf-8", "replace")  # lone surrogates
+    return page.encode("utf-8", "replace").decode("utf-8")  # lone surrogates
 
 
 def _readable(shown: Any) -> Any:
@@ -142,36 +150,40 @@ def _head(plan: Plan, store: Store, tables: Mapping[str, pd.DataFrame]) -> dict[
     }
 
 
-def _places(results: Results) -> Iterator[dict[str, Any]]:
+def _places(results: Results, earlier: Earlier) -> Iterator[dict[str, Any]]:
     """The methods of each model and site, as a table and as plots."""
     styles = plots.styles_of(results.leaderboard["method"])
     for place in places(results):
         about = f"{visible(place.model)} {place.site}. The numbers are in the table above."
         drawn = [
-            (plot.title, _svg(plot, f"{plot.title}, {about}")) for plot in place_plots(place, results.declared, styles)
+            (plot.title, _svg(plot, f"{plot.title}, {about}", earlier))
+            for plot in place_plots(place, results.declared, styles)
         ]
         yield {"model": place.model, "site": place.site, "sheet": sheet(place.view), "plots": drawn}
 
 
-def _similarities(pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _similarities(pairs: pd.DataFrame, earlier: Earlier) -> Iterator[dict[str, Any]]:
     """A map and its numbers for each similarity, and for each method whose decompositions it compares."""
     for found in compared_sites(pairs):
         (plot,) = found.maps
-        drawn = _svg(plot, f"{found.title}, and its null. The numbers are in the table below.")
+        drawn = _svg(plot, f"{found.title}, and its null. The numbers are in the table below.", earlier)
         yield {"title": found.title, "map": drawn, "sheet": sheet(pairs_view(found.title, found.lines))}
 
 
-def _models(board: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _models(board: pd.DataFrame, earlier: Earlier) -> Iterator[dict[str, Any]]:
     """A map for each score and the numbers, for each similarity and each method whose decompositions it compares."""
     for found in compared_models(board):
         described = f"{found.title}, {{}}, and its null. The numbers are in the table below."
-        maps = [(plot.title, _svg(plot, described.format(plot.title))) for plot in found.maps]
+        maps = [(plot.title, _svg(plot, described.format(plot.title), earlier)) for plot in found.maps]
         numbers = sheet(models_view(f"Models by {found.title}", found.lines))
         yield {"title": found.title, "maps": maps, "sheet": numbers}
 
 
-def _svg(plot: Plot, description: str) -> Markup:
-    return Markup(plots.svg(plot.draw(), plot.title, description))  # noqa: S704  # escaped in svg()
+def _svg(plot: Plot, description: str, earlier: Earlier) -> Markup:
+    def make() -> str:
+        return plots.svg(plot.draw(), plot.title, description)
+
+    return Markup(earlier.figure(plot.title, description, plot.draw, make))  # noqa: S704  # escaped in svg()
 
 
 def _scores(board: pd.DataFrame, scores: Scores) -> Iterator[dict[str, Any]]:

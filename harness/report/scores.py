@@ -13,6 +13,7 @@ from harness.planning.plan import Plan
 from harness.planning.suite import JUDGE
 from harness.tables.interpretability import FIT, SCORER, judge_too_weak, scored_units
 from harness.tables.results import Results, floors_of
+from harness.tables.verdicts import read_cell
 
 if TYPE_CHECKING:
     from harness.latents.activations import PoleId
@@ -37,22 +38,23 @@ class Scores:
         self._judges = judged_scorers(plan)
         self._several = len(plan.suite.explainers) > 1
 
-    def of_latents(self, key: str) -> tuple[list[dict[str, Any]], dict[PoleId, list[dict[str, Any]]]]:
-        """Every scorer's means over one decomposition's latents; and each pole's scores, `scorer` being a place in that
-        list.
-        """
-        about: list[dict[str, Any]] = []
+    def of_decomposition(self, key: str) -> list[dict[str, Any]]:
+        """Every scorer's means over one decomposition's latents."""
+        return [self._about(cell) for cell in self._verdicts.scored(key)]
+
+    def of_poles(self, key: str) -> dict[PoleId, list[dict[str, Any]]]:
+        """Each pole's scores, `scorer` being a place in the list that `of_decomposition` gives."""
         of_poles: dict[PoleId, list[dict[str, Any]]] = defaultdict(list)
-        for cell, verdicts in self._verdicts.of_latents(key):
+        for place, cell in enumerate(self._verdicts.scored(key)):
+            verdicts = read_cell(self._verdicts.store, cell.key)
             said, others = _by_pole(verdicts), _by_pole(self._all[cell.key])
             for main in self._mains[cell.key]:
                 pole = main["latent"], main["sign"]
                 score = {name: _plain(main[name]) for name in _OF_POLE} | {"reason": _plain(main["error"])}
                 rest = [_other(one) for one in others[pole] if not _is_told(one["metric"], main["metric"])]
                 marks = [_mark(verdict) for verdict in said[pole]]
-                of_poles[pole].append({"scorer": len(about), **score, "others": rest, "verdicts": marks})
-            about.append(self._about(cell))
-        return about, of_poles
+                of_poles[pole].append({"scorer": place, **score, "others": rest, "verdicts": marks})
+        return of_poles
 
     def _about(self, cell: Cell) -> dict[str, Any]:
         """A scorer's name and its mean on the board of interpretability; numbers are null if the board has no line."""

@@ -28,11 +28,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from harness.tables.intervals import Replicates, depends_on, interval, kish, skewness_of
 
@@ -57,6 +58,11 @@ _COLUMNS = (
     *("floor", "lift", "lift_low", "lift_high", "n_latents", "n_undefined", "n_seeds"),
 )
 
+_NUMBERS = (
+    *("value", "weight", "density", "chance", "lowest", "highest"),
+    *(_BALANCED, "random_explanation", "difference_to_random", "floor", "lift"),
+)
+
 Seed: TypeAlias = Sequence[Float[np.ndarray, "3 units"]]
 """Units of one decomposition, an array for each stratum: their weights, their multiplicities (1, or their densities),
 and their values."""
@@ -69,10 +75,15 @@ def interpretability(table: pd.DataFrame, floors: Collection[str]) -> pd.DataFra
         table: the table `interp`.
         floors: the scorers that the lift of the others is taken over, on the same metric.
     """
-    lines = [
-        {**dict(zip(_LINE, key, strict=True)), **_line(units)}
-        for key, units in scored_units(table, floors).groupby(_LINE, sort=False, dropna=False)
-    ]
+    units = scored_units(table, floors)
+    # Arrays of all units, of which a line takes its own: a frame for each line would take most of the time.
+    numbers = {name: units[name].to_numpy(dtype=float) for name in _NUMBERS}
+    seed, stratum = (units[name].factorize(sort=True)[0] for name in ("seed", "stratum"))
+    lines = []
+    for key, own in units[_LINE].groupby(_LINE, sort=False, dropna=False):
+        places = own.index.to_numpy()
+        line = _Units({name: values[places] for name, values in numbers.items()}, seed[places], stratum[places])
+        lines.append({**dict(zip(_LINE, key, strict=True)), **_line(line)})
     return pd.DataFrame(lines, columns=[*_LINE, *_COLUMNS]).merge(shares(table), on=FIT, how="left")
 
 
@@ -131,11 +142,21 @@ def _beside(units: pd.DataFrame, others: pd.DataFrame, name: str, keys: list[str
     return units.merge(values, on=keys, how="left")
 
 
-def _line(units: pd.DataFrame) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Units:
+    """The units of one line, with numbers that stand for seeds and strata in their order."""
+
+    numbers: Mapping[str, Float[np.ndarray, " units"]]
+    seed: Int[np.ndarray, " units"]
+    stratum: Int[np.ndarray, " units"]
+
+
+def _line(units: _Units) -> dict[str, Any]:
     """The numbers of one line."""
-    bounds = tuple(units[["lowest", "highest"]].iloc[0].fillna({"lowest": -np.inf, "highest": np.inf}))
+    lowest, highest = (float(units.numbers[name][0]) for name in ("lowest", "highest"))
+    bounds = (-np.inf if np.isnan(lowest) else lowest, np.inf if np.isnan(highest) else highest)
     width = bounds[1] - bounds[0]
-    found: dict[str, Any] = {"chance": units["chance"].iloc[0]}
+    found: dict[str, Any] = {"chance": units.numbers["chance"][0]}
     for name, column, counts, limits in (
         ("value", "value", None, bounds),
         ("density_weighted", "value", "density", bounds),
@@ -151,27 +172,26 @@ def _line(units: pd.DataFrame) -> dict[str, Any]:
         found |= {name: mean(seeds), f"{prefix}low": low, f"{prefix}high": high}
         if name == "value" and values is not None:
             found["interval_over"] = "latents" if len(seeds) == 1 else "latents and seeds"
-    n_scored = int(units["value"].notna().sum())
-    n = {"n_latents": n_scored, "n_undefined": len(units) - n_scored, "n_seeds": int(units["seed"].nunique())}
+    n_scored, n_units = int((~np.isnan(units.numbers["value"])).sum()), len(units.seed)
+    n = {"n_latents": n_scored, "n_undefined": n_units - n_scored, "n_seeds": len(np.unique(units.seed))}
     return {**found, "floor": mean(_seeds(units, "floor")), **n}
 
 
-def _seeds(units: pd.DataFrame, name: str, counts: str | None = None) -> list[Seed]:
+def _seeds(units: _Units, name: str, counts: str | None = None) -> list[Seed]:
     """The units that have a value, by seed and stratum.
 
     Args:
-        units: the lines of one scorer and metric.
+        units: the units of one scorer and metric.
         name: column of the values.
         counts: column of per-unit multiplicities, applied on top of the weight; 1 for all if None.
     """
-    values, weights = (units[column].to_numpy(dtype=float) for column in (name, "weight"))
-    multiplicities = np.ones(len(units)) if counts is None else units[counts].to_numpy(dtype=float)
+    values, weights = units.numbers[name], units.numbers["weight"]
+    multiplicities = np.ones(len(values)) if counts is None else units.numbers[counts]
     columns, is_counted = np.stack([weights, multiplicities, values]), ~np.isnan(values) & (multiplicities > 0)
-    seed_of, stratum_of = units["seed"].to_numpy(), units["stratum"].to_numpy()
     found: list[Seed] = []
-    for seed in np.unique(seed_of[is_counted]):
-        own = is_counted & (seed_of == seed)
-        strata = [own & (stratum_of == stratum) for stratum in np.unique(stratum_of[own])]
+    for seed in np.unique(units.seed[is_counted]):
+        own = is_counted & (units.seed == seed)
+        strata = [own & (units.stratum == stratum) for stratum in np.unique(units.stratum[own])]
         if min(stratum.sum() for stratum in strata) < MIN_IN_STRATUM:
             strata = [own]
         found.append([columns[:, chosen] for chosen in strata])
@@ -194,7 +214,9 @@ def replicates(seeds: Sequence[Seed], bounds: tuple[float, float] = (-np.inf, np
     if min((sum(stratum.shape[1] for stratum in seed) for seed in seeds), default=0) < MIN_LATENTS:
         return None
     parts = [part / n for seed in seeds for part in unit_parts(seed)]
-    shares = np.concatenate([np.prod(stratum[:2], axis=0) / _total(seed) / n for seed in seeds for stratum in seed])
+    totals = [_total(seed) for seed in seeds]
+    of_seeds = zip(seeds, totals, strict=True)
+    shares = np.concatenate([np.prod(own[:2], axis=0) / total / n for seed, total in of_seeds for own in seed])
     strata = [stratum for seed in seeds for stratum in seed]
     residuals = np.concatenate([values - values.mean() for _, _, values in strata])
     counts = np.concatenate([counts / np.exp(np.log(counts).mean()) for _, counts, _ in strata])

@@ -13,6 +13,7 @@ import pandas as pd
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.registry.metric import Metric
+from harness.storage.made import Made, source_of
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.interpretability import interpretability
@@ -22,6 +23,7 @@ from harness.tables.model_similarities import model_similarities
 from harness.tables.permuted import permuted_values
 from harness.tables.task_board import ranks, task_scores
 from harness.tables.tidy import read_tables, write_tables
+from harness.tables.verdicts import FILE as VERDICTS
 from harness.tables.verdicts import Verdicts
 
 
@@ -40,9 +42,12 @@ class Results:
     similarity_ranks: pd.DataFrame
     verdicts: Verdicts
     declared: Declared
+    source: str
+    """The name of what they are made from."""
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> Results:
+        source = source_of(plan, store)  # before they are read: what changes meanwhile is read again next time
         suite, (tables, with_sums) = plan.suite, read_tables(plan, store)
         scores, declared = task_scores(plan, with_sums), Declared.of(suite)
         found = evaluations(tables, declared)
@@ -62,6 +67,7 @@ class Results:
             similarity_ranks=labelled(ranks(scores, plan, tables), suite),
             verdicts=Verdicts(plan, store),
             declared=declared,
+            source=source,
         )
 
     def with_frames(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Results:
@@ -108,11 +114,15 @@ class Results:
         }
 
     def write(self, folder: Path) -> None:
-        """Write the tables under `tables/`, and the boards and verdicts beside it."""
+        """Write the tables under `tables/`, and the boards and verdicts beside it, unless these are there already."""
+        made = Made(folder)
+        if made.is_current("tables", self.source):
+            return
         write_tables(self.tables, folder / "tables")
         self.verdicts.write(folder)
         for name, board in self.boards.items():
             board.to_csv(folder / f"{name}.csv", index=False)
+        made.remember("tables", self.source, ["tables", VERDICTS, *(f"{name}.csv" for name in self.boards)])
 
 
 def floors_of(suite: Suite) -> list[str]:

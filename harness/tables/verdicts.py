@@ -100,10 +100,9 @@ class Verdicts:
     plan: Plan
     store: Store
 
-    def of_latents(self, key: str) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
-        """The scoring cells about one decomposition's latents, each with its verdicts."""
-        for cell in self._done(self.plan.of_latents("scoring", key)):
-            yield cell, read_cell(self.store, cell.key)
+    def scored(self, key: str) -> list[Cell]:
+        """The scoring cells about one decomposition's latents that are done."""
+        return list(self._done(self.plan.of_latents("scoring", key)))
 
     def write(self, folder: Path) -> None:
         """Write all verdicts as one table; remove the file if there are none."""

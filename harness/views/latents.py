@@ -69,13 +69,13 @@ def latents_views(results: Results) -> Iterator[View]:
     Fits whose latents were read have a line, scored or not. Intervals and controls are in `scores_view`.
     """
     interp = results.tables["interp"]
+    missing = interp[interp["value"].isna() & interp["error"].notna()]
     for (_, model, site), fits in labelled(shares(interp), results.suite).groupby(_PLACE, sort=False):
         scores = results.interpretability.merge(fits[FIT], on=FIT)
-        yield _wide(f"Latents of {model} {site}", fits, scores, interp.merge(fits[FIT], on=FIT))
+        yield _wide(f"Latents of {model} {site}", fits, scores, missing.merge(fits[FIT], on=FIT))
 
 
-def _wide(title: str, fits: pd.DataFrame, scores: pd.DataFrame, interp: pd.DataFrame) -> View:
-    missing = interp[interp["value"].isna() & interp["error"].notna()]
+def _wide(title: str, fits: pd.DataFrame, scores: pd.DataFrame, missing: pd.DataFrame) -> View:
     scores = scores.fillna({"judge": "", "explainer": ""})
     has_explainers = scores.loc[scores["explainer"] != "", "explainer"].nunique() > 1
     wide, fields, reasons = fits, list[Field](), dict[str, None]()

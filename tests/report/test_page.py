@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.files import write_json
 from harness.planning.plan import Plan
-from harness.report import write_report
-from harness.report.latents import script_json
+from harness.report.current import current_report
+from harness.report.latents import _as_read, _read_cards, script_json
+from harness.report.page import write_report
 from harness.report.sheets import sheet
-from harness.storage.records import UPSTREAM_FAILED, Record
+from harness.storage.records import UPSTREAM_FAILED, Record, read_record
 from harness.storage.store import Store
 from harness.tables.results import Results
 from harness.views.missing import failure_view
@@ -97,6 +100,58 @@ def test_the_same_results_give_the_same_files(example: tuple[Plan, Store], repor
     assert before == {path: path.read_bytes() for path in report.parent.rglob("*.*")}
 
 
+def _inodes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*.js")}
+
+
+def test_only_what_shows_something_new_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, store = finished(tmp_path)
+    folder = report_of(plan, store).parent
+    drawn, before = [], _inodes(folder / "latents")
+    monkeypatch.setattr("harness.report.plots.svg", lambda *_: drawn.append(1) or "<svg></svg>")
+    scored = plan.of_kind("scoring")[0]
+    record = store.record(scored.key)
+    assert record is not None and current_report(plan, store) == folder / "index.html"
+    # A secret of the environment, which is hidden from now on, and a hand's work: nothing is taken over.
+    monkeypatch.setenv("API_TOKEN", "first-secret")
+    assert current_report(plan, store) is None
+    monkeypatch.delenv("API_TOKEN")
+    rows = [row | ({"value": 0.75} if row["metric"] == "auroc" else {}) for row in record.rows]
+    store.write_record(scored.key, replace(record, rows=rows))
+    assert current_report(plan, store) is None
+    report_of(plan, store)
+    after = _inodes(folder / "latents")
+    number = [cell.key for cell in plan.of_kind("latents")].index(scored.work["latents"])
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {name for name in after if name.split("/")[0].removesuffix(".js") == str(number)} and not drawn
+    assert "0.75" in (folder / "latents" / str(number) / "0.js").read_text()
+    (folder / "latents" / "0.js").write_text("by hand")
+    report_of(plan, store)
+    assert "by hand" not in (folder / "latents" / "0.js").read_text() and drawn
+
+
+def test_results_and_their_report_read_each_record_once(example: tuple[Plan, Store], tmp_path: Path) -> None:
+    plan, before = example
+    store = Store(before.results, before.cache)
+    read: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.storage.store.read_record", lambda path: read.append(path) or read_record(path))
+        report_of(plan, store)
+    assert sorted(read) == sorted({str(store.record_path(key)) for key in plan.cells})
+
+
+_NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9) | st.just(0.0) | st.just(-0.0)
+
+
+@given(st.lists(st.text() | _NUMBERS | st.booleans() | st.sampled_from(["\ud83d", "\x7f", "\\u00e9", "\n"])))
+def test_cards_are_read_as_people_read_them(values: list[object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "cards.json")
+        write_json(path, {"cards": [{"values": values}]})
+        found = _read_cards(path)
+    assert json.dumps(found) == json.dumps({"cards": [{"values": _as_read(values)}]})
+
+
 def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], report: Path) -> None:
     plan, store = example
     before = report.read_bytes()
@@ -104,7 +159,7 @@ def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], rep
     with pytest.raises(KeyError):
         write_report(plan, store, replace(results, leaderboard=results.leaderboard.drop(columns="pareto")))
     assert report.read_bytes() == before
-    assert [path.name for path in store.results.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in store.results.iterdir() if path.name.startswith(".report")] == []
 
 
 def test_a_report_that_can_not_take_its_place_leaves_the_old_one(
@@ -124,7 +179,7 @@ def test_a_report_that_can_not_take_its_place_leaves_the_old_one(
         report_of(*example)
     monkeypatch.undo()
     assert renamed[0] == "report" and report.read_bytes() == before
-    assert [path.name for path in report.parents[1].iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in report.parents[1].iterdir() if path.name.startswith(".report")] == []
 
 
 def test_cells_without_numbers_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import harness
 from harness.files import write_json
 from harness.planning.cells import Cell
-from harness.storage.records import Record
+from harness.storage.records import Record, read_record
 from harness.storage.store import Store, require
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -35,6 +35,26 @@ def _make(store: Store, text: str = "weights", **manifest: Any) -> Path:
     (work / "b.txt").write_text("more")
     store.commit("fit", KEY, manifest)
     return store.artefact("fit", KEY)
+
+
+def test_a_record_is_read_again_only_after_it_was_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(path: str) -> Record | None:
+        read.append(path)
+        return read_record(path)
+
+    monkeypatch.setattr("harness.storage.store.read_record", counted)
+    assert store.end(KEY) is None and not read
+    store.write_record(KEY, Record("done", rows=[{"metric": "l0"}]))
+    assert store.end(KEY) == store.end(KEY) == Record("done") and len(read) == 1
+    found = store.record(KEY)
+    assert found is not None and found.rows == [{"metric": "l0"}] and store.end(KEY) == Record("done")
+    assert len(read) == 2
+    Store(store.results, store.cache).write_record(KEY, Record("failed", "ValueError", "elsewhere"))
+    assert store.end(KEY) == Record("failed", "ValueError", "elsewhere")
+    store.record_path(KEY).unlink()
+    assert store.end(KEY) is None
 
 
 def test_an_artefact_appears_whole_by_a_rename(store: Store) -> None:

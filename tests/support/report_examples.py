@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
-from harness.report import write_report
+from harness.report.page import write_report
 from harness.storage.records import Record, cost, row
 from harness.storage.store import Store
 from harness.tables.interpretability import SHARES
