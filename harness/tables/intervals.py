@@ -41,8 +41,6 @@ _LEAST_DEVIATION = 0.01
 """Share of the standard deviation of ratios below which it does not matter how near one is to their mean."""
 _SURE_ERRORS = 2
 """Standard errors beyond which a slope is more than luck."""
-_LEAST_FOR_SLOPE = 5
-"""Fewest values of which a slope is asked."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def depends_on(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
     logs, from_mean = np.log(np.abs(weights)), values - values.mean()
     away = logs - logs.mean()
     spread, of_values = float(away @ away), float(from_mean @ from_mean)
-    if len(values) < _LEAST_FOR_SLOPE or spread < ROUNDING or of_values <= (ROUNDING * np.abs(values).max()) ** 2:
+    if spread < ROUNDING or of_values <= (ROUNDING * np.abs(values).max()) ** 2:
         return False
     explained = float(away @ from_mean) ** 2 / (spread * of_values)
     return explained * (len(values) - 2) > _SURE_ERRORS**2 * (1 - explained)

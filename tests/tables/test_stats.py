@@ -130,7 +130,7 @@ def test_values_depend_on_weights_where_their_slope_is_sure() -> None:
     assert depends_on(np.log(weights) + noise, weights) and depends_on(noise - np.log(weights), -weights)
     assert not depends_on(noise, weights)
     assert not depends_on(np.ones(30), weights) and not depends_on(noise, np.ones(30))
-    assert depends_on(np.log(weights), weights) and not depends_on(np.log(weights[:3]), weights[:3])
+    assert depends_on(np.log(weights), weights) and not depends_on(noise[:2], weights[:2])
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 1.0])
