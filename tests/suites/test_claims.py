@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
 FOLDER = Path(__file__).parents[2] / "results" / "reference"
 
@@ -58,15 +59,17 @@ def test_the_other_tables_of_the_pages_are_those_of_the_csv() -> None:
     families = _script("itda_families")
     scores = _table("similarity")
     matching = scores[scores["task"] == "layer_matching"].groupby(["part", "family"], sort=False)
-    unions = _table("models").query("score == 'union'").groupby("similarity", sort=False)
+    unions = _table("models").query("score == 'union'")
     of_scorers = _table("autointerp").groupby(["name", "metric"], sort=False)
     expected = {
         "itda_vs_sae": [itda.budgets_table(_table("itda_vs_sae"), target) for target in itda.L0_TARGETS],
         "itda_families": ["\n".join(families.tables(_table("itda_families")))],
         "similarity": [similarity.matching_table(own, family) for (_, family), own in matching],
-        "models": [models.matrix(own) for _, own in unions],
+        "models": [models.matrix(own) for _, own in unions.groupby("similarity", sort=False)],
         "autointerp": [autointerp.scorer_table(own) for _, own in of_scorers],
     }
+    expected["models"].append(models.matrix(unions[unions["corrected"].notna()], "corrected"))
+    expected["models"] += [models.fits_table(_table("models_fits")), models.unions_table(unions)]
     expected["similarity"].append(similarity.tasks_table(scores[scores["part"] == "similarity_benchmark"]))
     readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
     assert itda.short_table(_table("itda_vs_sae")) in readme
@@ -75,6 +78,20 @@ def test_the_other_tables_of_the_pages_are_those_of_the_csv() -> None:
         lines = set(_page(page).splitlines())
         missing = [line for table in tables for line in table.splitlines() if line not in lines]
         assert not missing, f"{page}.md: {missing[:3]}"
+
+
+def test_draws_give_student_s_interval_or_none() -> None:
+    """None where a draw has no value, or all agree: at the end of a range they say nothing of how others vary."""
+    drawn = {"varies": [0.1, 0.4, 0.3], "agrees": [1.0, 1.0, 1.0], "lacks": [0.5, math.nan, 0.7]}
+    values = [[own[i] for own in drawn.values()] for i in range(3)]
+    draws = [
+        pd.DataFrame({"name": list(drawn), "method": [math.nan, math.nan, "itda"], "value": own}) for own in values
+    ]
+    found = _script("models").over_draws(draws, ["name", "method"], ["value"], []).set_index("name")
+    expected = ttest_1samp(drawn["varies"], 0).confidence_interval(0.95)
+    assert tuple(found.loc["varies", ["low", "high"]]) == pytest.approx((expected.low, expected.high))
+    assert found["value"].tolist() == pytest.approx([0.8 / 3, 1.0, math.nan], nan_ok=True)
+    assert found.loc[["agrees", "lacks"], ["low", "high"]].isna().all(axis=None) and (found["draws"] == 3).all()
 
 
 def _value(value: float, low: float = math.nan, high: float = math.nan):
