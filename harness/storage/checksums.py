@@ -26,18 +26,25 @@ def file_digest(path: str | Path) -> str:
     path = Path(path).resolve()
     before = path.stat()
     if before.st_size <= _SMALL_BYTES:  # reading it costs no more than looking it up
-        return _sha256(path)
-    stamp = _stamp(path)
-    memory = cache_folder() / _FOLDER / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+        return computed_digest(path)
+    stamp, memory = _stamp(before), _memory(path)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none or a damaged one: read the file
         remembered = json.loads(memory.read_text())
         if remembered["stamp"] == stamp:
             return str(remembered["sha256"])
-    digest = _sha256(path)
+    digest = computed_digest(path)
     # A file written a moment ago may change again within one tick of its modification time.
     if time.time() - before.st_mtime > _SETTLED_SECONDS:
         _remember(memory, {"path": str(path), "stamp": stamp, "sha256": digest})
     return digest
+
+
+def remember_digest(path: Path, sha256: str) -> None:
+    """Remember the checksum of a file that has come to its path by a rename, after which nobody writes it."""
+    path = path.resolve()
+    found = path.stat()
+    if found.st_size > _SMALL_BYTES:
+        _remember(_memory(path), {"path": str(path), "stamp": _stamp(found), "sha256": sha256})
 
 
 def stale(cache: Path) -> list[Path]:
@@ -49,17 +56,21 @@ def stale(cache: Path) -> list[Path]:
 def _is_stale(memory: Path) -> bool:
     try:
         remembered = json.loads(memory.read_text())
-        return memory.suffix != ".json" or _stamp(Path(remembered["path"])) != remembered["stamp"]
+        return memory.suffix != ".json" or _stamp(Path(remembered["path"]).stat()) != remembered["stamp"]
     except (OSError, ValueError, KeyError, TypeError):
         return True
 
 
-def _stamp(path: Path) -> list[int]:
-    found = path.stat()
+def _stamp(found: os.stat_result) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _sha256(path: Path) -> str:
+def _memory(path: Path) -> Path:
+    return cache_folder() / _FOLDER / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+
+
+def computed_digest(path: Path) -> str:
+    """The sha256 of a file's contents in hex, from reading all of it; nothing is remembered."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

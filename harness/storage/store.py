@@ -21,7 +21,7 @@ from harness.files import write_json
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
-from harness.storage.checksums import file_digest
+from harness.storage.checksums import computed_digest, file_digest, remember_digest
 from harness.storage.locks import owned_lock
 from harness.storage.records import Record, Stamp, read_record, stamp_of
 from harness.storage.unstored import suffices
@@ -150,13 +150,15 @@ class Store:
                 path.unlink()
                 continue
             _fsync(path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": computed_digest(path)}
         whole = {**manifest, "files": files}
         write_json(work / MANIFEST, {**whole, _CHECKSUM: content_key(whole)})
         if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time
             self.discard(kind, key)
         work.rename(folder)
         _fsync(folder.parent)
+        for name, file in files.items():
+            remember_digest(folder / name, str(file["sha256"]))
 
 
 def discarded_name(name: str) -> str:

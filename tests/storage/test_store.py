@@ -16,6 +16,7 @@ import pytest
 import harness
 from harness.files import write_json
 from harness.planning.cells import Cell
+from harness.storage.checksums import computed_digest
 from harness.storage.records import Record, read_record
 from harness.storage.store import Store, require
 
@@ -55,6 +56,20 @@ def test_a_record_is_read_again_only_after_it_was_replaced(store: Store, monkeyp
     assert store.end(KEY) == Record("failed", "ValueError", "elsewhere")
     store.record_path(KEY).unlink()
     assert store.end(KEY) is None
+
+
+def test_what_is_committed_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    for module in ("store", "checksums"):
+        monkeypatch.setattr(
+            f"harness.storage.{module}.computed_digest", lambda path: hashed.append(path.name) or computed_digest(path)
+        )
+    large = "x" * (2 << 20)
+    folder = _make(store, large)
+    assert store.damage("fit", KEY) is None
+    assert hashed.count("a.txt") == 1  # by the commit, under the name that it had before the rename
+    (folder / "a.txt").write_text(large[1:] + "y")
+    assert "a.txt is corrupt" in (store.damage("fit", KEY) or "")
 
 
 def test_an_artefact_appears_whole_by_a_rename(store: Store) -> None:
