@@ -127,8 +127,10 @@ class FromSides(_WithSides):
         return self.row(lambda: self.metric.of_sides(self._side("x", one), self._side("y", other)))
 
     def _side(self, side: Side, view: AlignedRows) -> Any:
-        kept = self.pair.kept.nonzero().flatten()
-        return self._sides.of(self._key(view, side), lambda: self.metric.of_side(side, view.take(kept)))
+        def find() -> Any:
+            return self.metric.of_side(side, view.take(self.pair.kept().nonzero().flatten()))
+
+        return self._sides.of(self._key(view, side), find)
 
 
 class FromBlocks(_WithSides):
@@ -142,7 +144,7 @@ class FromBlocks(_WithSides):
     def _start(self) -> None:
         self.metric.reset()
         if isinstance(self.metric, AnchoredStreaming):
-            places = self.pair.kept.nonzero().flatten()[self.metric.anchor_places(self.n)]
+            places = self.pair.kept().nonzero().flatten()[self.metric.anchor_places(self.n)]
             self.metric.anchors(*(self._anchors(view, places) for view in (self.pair.one, self.pair.other)))
 
     def _anchors(self, view: AlignedRows, places: Int[Tensor, " a"]) -> Any:
@@ -151,7 +153,7 @@ class FromBlocks(_WithSides):
     def update(self, rows: Mapping[str, Float[Tensor, "b d"]], part: slice, of_block: Sides) -> None:
         """Add a block of rows; `of_block` keeps what is made of sides of this block."""
         one, other = self.pair.one, self.pair.other
-        kept = self.pair.kept[part]
+        kept = self.pair.kept(part)
 
         def rows_of(view: AlignedRows) -> Tensor:
             of_view = rows[view.name]

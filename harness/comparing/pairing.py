@@ -53,23 +53,22 @@ class Pair:
     one: AlignedRows
     other: AlignedRows
 
-    @cached_property
-    def kept(self) -> Bool[Tensor, " n"]:
-        """True for the rows that neither side masks."""
-        return ~(self.one.masked | self.other.masked)
+    def kept(self, part: slice = slice(None)) -> Bool[Tensor, " b"]:
+        """True for the rows that neither side masks; made when asked for, as a job may have ten thousands of pairs."""
+        return ~(self.one.masked[part] | self.other.masked[part])
 
     @cached_property
     def kept_digest(self) -> bytes:
         """A hash of `kept`: equal for pairs that keep the same rows."""
-        return hashlib.sha256(self.kept.cpu().numpy().tobytes()).digest()
+        return hashlib.sha256(self.kept().cpu().numpy().tobytes()).digest()
 
     @cached_property
     def n_rows(self) -> int:
-        return int(self.kept.sum())
+        return int(self.kept().sum())
 
     def take(self) -> tuple[Tensor, Tensor]:
         """The rows that are compared."""
-        places = self.kept.nonzero().flatten()
+        places = self.kept().nonzero().flatten()
         return self.one.take(places), self.other.take(places)
 
     def left_out(self) -> tuple[Tensor, Tensor]:

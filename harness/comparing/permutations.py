@@ -41,7 +41,7 @@ class Permutations:
 
     def orders(self) -> Iterator[Int[Tensor, " n"]]:
         """The partner on the other side of each row of the first, pairing by pairing."""
-        kept = self._pair.kept.cpu()
+        kept = self._pair.kept().cpu()
         generator = torch.Generator().manual_seed(_SEED)
         for _ in range(self.n_permutations):
             order = among(torch.randperm(len(kept), generator=generator), kept)

@@ -31,13 +31,18 @@ class Sides:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: dict[SideKey, tuple[Any, int]] = {}
+        self._n_bytes = 0
 
     def of(self, key: SideKey, find: Callable[[], Any]) -> Any:
         """The result under a key, computed now if it is not kept."""
-        found, n_bytes = self._kept.pop(key) if key in self._kept else _sized(find())
-        while self._kept and n_bytes + sum(other for _, other in self._kept.values()) > self._max_bytes:
-            del self._kept[next(iter(self._kept))]
+        if key in self._kept:
+            self._kept[key] = known = self._kept.pop(key)  # now the last used
+            return known[0]
+        found, n_bytes = _sized(find())
+        while self._kept and self._n_bytes + n_bytes > self._max_bytes:
+            self._n_bytes -= self._kept.pop(next(iter(self._kept)))[1]
         self._kept[key] = found, n_bytes
+        self._n_bytes += n_bytes
         return found
 
 

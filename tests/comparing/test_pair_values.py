@@ -37,6 +37,14 @@ def _value(pair: Pair, name: str, **params: Any) -> PairValue:
     return pair_value("similarity", harness.create("similarity", name, **params), "call", pair, Sides(2**20))
 
 
+def test_a_pair_keeps_nothing_of_the_length_of_its_rows() -> None:
+    """There are thousands of pairs in a family, and hundreds of thousands of rows."""
+    pair = _pair(n_masked=40)
+    assert pair.n_rows == N_ROWS - 40 == len(pair.take()[0]) and len(pair.kept_digest) == 32
+    assert torch.equal(pair.kept(slice(30, 50)), pair.kept()[30:50])
+    assert not [name for name, value in vars(pair).items() if isinstance(value, Tensor)]
+
+
 FORMS: list[tuple[type[PairValue], str, dict[str, Any]]] = [
     (FromStatistics, "cka", {}),
     (FromStatistics, "procrustes", {}),
