@@ -48,8 +48,8 @@ docs: $(READY)
 # PASSIVE, as `harness run` has it: threads of torch that spin take the cores from those of compiled loops.
 # Quality at equal budgets has a script of its own, which takes a quarter of an hour: benchmarks/sae_quality.py.
 bench: $(READY)
-	for name in capture choices layer_matching many_saes matching_pursuit scorers similarity similarity_memory sparse_latents \
-			streaming topk_step; do \
+	for name in capture choices growth layer_matching many_saes matching_pursuit scorers similarity similarity_memory \
+			sparse_latents streaming topk_step; do \
 		OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # Without a card it says that nothing was run, and fails.
