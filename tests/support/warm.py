@@ -67,7 +67,7 @@ class _Popen(subprocess.Popen):
         pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
         fds = [usual if fd == -1 else fd for usual, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
         task = {"arguments": words[3:], "cwd": str(given["cwd"] or Path.cwd())}
-        task["environment"] = dict(given["env"] or os.environ)
+        task |= {"environment": dict(given["env"] or os.environ), "new_session": given["start_new_session"]}
         with _ONE_AT_A_TIME, _adopting_orphans():
             socket.send_fds(self.nursery, [json.dumps(task).encode()], fds)
             self.pid = int(self.nursery.recv(20))
@@ -103,6 +103,8 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
                 os._exit(0)  # for the other to be adopted
             while os.getppid() == parent:
                 time.sleep(0.001)
+            if json.loads(message)["new_session"]:
+                os.setsid()
             tasks.send(str(os.getpid()).encode())
             tasks.close()
             return json.loads(message) | {"fds": fds}
@@ -111,7 +113,7 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
             os.close(fd)
 
 
-def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: list[int]) -> None:
+def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: list[int], **_: Any) -> None:
     """Do what a task says, as if this process had been started for it."""
     for usual, fd in enumerate(fds):
         os.dup2(fd, usual)
