@@ -126,18 +126,19 @@ def _fit_passing(sites: list[_Site], session: Session) -> None:
         if not sites:
             return
         flow = _flow(sites, session)
-        checkpoints, memory = _checkpoints(session), PeakMemory(session.device.type)
+        memory = PeakMemory(session.device.type)
         supplies = [_supplies(flow, site, session) for site in sites]
+        checkpoints = [_checkpoints(session) for _ in sites]  # each has its own time to save
         fits = [
-            fit_in_steps(site.learners, site.streams, supply_of, session.device, checkpoints=checkpoints)
-            for site, supply_of in zip(sites, supplies, strict=True)
+            fit_in_steps(site.learners, site.streams, supply_of, session.device, checkpoints=own)
+            for site, supply_of, own in zip(sites, supplies, checkpoints, strict=True)
         ]
         fitted = in_step(fits, session.progress)
         peak_bytes = memory.read()
         if flow.lacks_room and "shuffle_characters" in sites[0].work:
             session.warn(_NO_ROOM)
-        for site, own in zip(sites, fitted, strict=True):
-            _end_all(site, own, peak_bytes, checkpoints, session)
+        for site, outcome, own in zip(sites, fitted, checkpoints, strict=True):
+            _end_all(site, outcome, peak_bytes, own, session)
         flow.forget()
 
 
