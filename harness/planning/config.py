@@ -27,8 +27,13 @@ from harness.planning.resolver import resolve
 from harness.planning.suite import Suite, SuiteConfig
 from harness.registry.plugin_manager import Catalog, load_catalog
 
-_OF_RUNS = ("executor", "cell_minutes")
+_OF_RUNS = ("executor", "cell_minutes", "store_rows", "max_held_gb")
 """Keys that say how a suite is run, and may be others for every run."""
+_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(SuiteConfig)
+    if isinstance(field.default, int | float | str | None)
+}
 
 
 def compose(overrides: Sequence[str]) -> tuple[Suite, Catalog]:
@@ -74,6 +79,7 @@ def differences(stored: Path, config: SuiteConfig) -> list[str]:
     except ConfigError as error:
         return [str(error)]
     now = yaml.safe_load(dump_resolved(config))
+    before = _DEFAULTS | before  # a key that is newer than the file had no other value
     keys = [key for key in {**before, **now} if key not in _OF_RUNS and before.get(key) != now.get(key)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys]
 

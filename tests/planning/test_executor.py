@@ -50,3 +50,15 @@ def test_no_cell_depends_on_where_it_is_done(tmp_path: Path) -> None:
     assert build_plan(here).cells == build_plan(elsewhere).cells
     (tmp_path / "suite.yaml").write_text(dump_resolved(here.config))
     assert differences(tmp_path / "suite.yaml", elsewhere.config) == []
+
+
+def test_a_key_that_an_older_file_lacks_is_no_difference(tmp_path: Path) -> None:
+    """Unless it has another value than its default now."""
+    suite = compose(["suite=smoke"])[0]
+    lines = dump_resolved(suite.config).splitlines(keepends=True)
+    older = [line for line in lines if not line.startswith(("shuffle_characters", "calibrated"))]
+    assert len(older) == len(lines) - 2
+    (tmp_path / "suite.yaml").write_text("".join(older))
+    assert differences(tmp_path / "suite.yaml", suite.config) == []
+    shuffled = compose(["suite=smoke", "shuffle_characters=100"])[0]
+    assert differences(tmp_path / "suite.yaml", shuffled.config) == ["shuffle_characters: None -> 100"]
