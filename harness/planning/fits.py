@@ -13,7 +13,7 @@ from harness.contracts.task import ComparedSite
 from harness.errors import PluginError
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
-from harness.planning.suite import Entry, ModelEntry
+from harness.planning.suite import Entry, ModelEntry, SuiteConfig
 
 
 @dataclass(frozen=True)
@@ -93,3 +93,11 @@ class Fit:
     def settings(self) -> str:
         """Method, parameters and budget of tokens: fits that agree in these may be compared."""
         return content_key({"method": self.method.inputs, "fit_tokens": self.site.fit_tokens})
+
+
+def unstored(config: SuiteConfig, split: str, corpus: Entry | None) -> dict[str, Any]:
+    """Instructions for a capture whose rows are not to be stored; in no key, since the rows are the same."""
+    if config.store_rows or split != "fit" or corpus is None:
+        return {}
+    names = ("store_rows", "max_norm_multiple", "max_held_gb")
+    return {name: getattr(config, name) for name in names}

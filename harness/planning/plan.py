@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
-from harness.planning.fits import CapturedSite, Fit
+from harness.planning.fits import CapturedSite, Fit, unstored
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.latent_cells import LatentsRead
 from harness.planning.suite import Entry, ModelEntry, Suite
@@ -147,7 +147,7 @@ class _Planner:
             **({} if draw is None else {"draw": draw}),
         }
         models = {"model": model.entry.call, "corpus": corpus and corpus.call}
-        work = {**source, **models, "max_disk_gb": config.max_disk_gb, **self.unstored(split, corpus)}
+        work = {**source, **models, "max_disk_gb": config.max_disk_gb, **unstored(config, split, corpus)}
         of_fit = self.budget_note(tokens) if split == "fit" else ""
         of_fit += "" if draw is None else f", seed {draw}"
         return self.add(
@@ -164,14 +164,6 @@ class _Planner:
             },
             skipped=model.lacks(site),
         )
-
-    def unstored(self, split: str, corpus: Entry | None) -> dict[str, Any]:
-        """Instructions for a capture whose rows are not to be stored; in no key, since the rows are the same."""
-        config = self.suite.config
-        if config.store_rows or split != "fit" or corpus is None:
-            return {}
-        names = ("store_rows", "max_norm_multiple", "max_held_gb")
-        return {name: getattr(config, name) for name in names}
 
     def fits(self, site: CapturedSite) -> list[Fit]:
         """The fits of every method with every seed at a site."""

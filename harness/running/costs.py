@@ -57,6 +57,8 @@ class Costs:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._models = {model.label: model for model in plan.suite.models}
+        # For cells that are about several models.
+        self._widest = max(plan.suite.models, key=lambda model: model.shape["width"] if model.shape else 0)
         self._found: dict[tuple[object, ...], Cost | None] = {}
 
     def of(self, cell: Cell, *, is_first: bool) -> Cost | None:
@@ -82,12 +84,12 @@ class Costs:
     def _known(self, cell: Cell) -> dict[str, float] | None:
         """Everything that formulas may speak of."""
         config = self._plan.suite.config
-        model = self._models.get(str(cell.columns.get("model")))
-        known = _of_model(model) if model else {}
-        if model and not known:
+        model = self._models.get(str(cell.columns.get("model")), self._widest)
+        known = _of_model(model)
+        if not known:
             return None
         # A pass goes as deep as the deepest of its sites.
-        read = model.sites if model and cell.kind == "capture" else [str(cell.columns.get("site"))]
+        read = model.sites if cell.kind == "capture" else [str(cell.columns.get("site"))]
         known["depth"] = max(parse_site(site).layer + 1.0 if _SITE.search(site) else 1.0 for site in read)
         known["rest"] = max(known.get("layers", 1.0) - known["depth"], 0.0)
         known["tokens"] = float(tokens(cell, self._plan))

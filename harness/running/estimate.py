@@ -44,7 +44,7 @@ class Estimate:
     disk_bytes: int
     """Bytes of all that cells store."""
     saved_bytes: int
-    """Bytes on disk that the rows would take that are not stored."""
+    """Bytes on disk that captures would take, beyond what is kept of them, whose rows are not stored."""
     model_bytes: int
     """Bytes of models that are made or fetched when they are first used, wherever they may be there already."""
     n_unknown_disk: int
@@ -85,8 +85,6 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
         seconds[origin] += duration
     disk = {key: cost.disk_bytes for key, cost in known.items()}
     disk |= {cell.key: cell.work["tokens"] * IDENTITY_BYTES for cell in captures if _is_unstored(cell)}
-    made = {model.label: Costs(plan).of_model(model) for model in plan.suite.models} if captures else {}
-    of_models = sum(made[label] for label in {str(cell.columns["model"]) for cell in captures} if label in made)
     peak = _peak_memory(todo, known)
     is_card = rates.kind not in ("cpu", "") or rates.machine.card_bytes is not None
     n_again = sum(reading.n_tokens for reading in again)
@@ -96,7 +94,7 @@ def estimate(plan: Plan, states: Mapping[str, State], store: Store) -> Estimate:
         activation_bytes=round(sum(disk.get(cell.key, 0.0) for cell in captures)),
         disk_bytes=round(sum(disk.values())),
         saved_bytes=saved_bytes(captures, sizes),
-        model_bytes=round(of_models),
+        model_bytes=round(_of_models(captures, plan)),
         n_unknown_disk=sum(cell.key not in disk for cell in captures),
         seconds=sum(seconds.values()),
         n_unknown_seconds=len(todo) - len(known),
@@ -209,6 +207,12 @@ def _seconds(cost: Cost, machine: Machine) -> float:
         + cost.steps / machine.steps
         + cost.disk_bytes / machine.disk_bytes_per_second
     )
+
+
+def _of_models(captures: Iterable[Cell], plan: Plan) -> float:
+    """Bytes of the models that captures run."""
+    labels = {cell.columns["model"] for cell in captures}
+    return sum(Costs(plan).of_model(model) for model in plan.suite.models if model.label in labels)
 
 
 def _by_itself(cell: Cell, plan: Plan) -> Cost | None:

@@ -13,7 +13,7 @@ from harness.planning.plan import Plan
 from harness.sae.schedule import n_passes
 from harness.storage.states import State
 from harness.storage.store import Store
-from harness.storage.unstored import has_rows
+from harness.storage.unstored import IDENTITY_BYTES, has_rows
 
 _CHARACTERS_PER_ROW = 3
 """Fewer than tokens have on average in most texts, so that plans do not promise too much."""
@@ -74,5 +74,6 @@ def _passes(cell: Cell, n_tokens: int) -> int:
 
 
 def saved_bytes(captures: Iterable[Cell], bytes_of: Mapping[str, int]) -> int:
-    """The disk that the rows of captures would take that are not to be stored."""
-    return sum(bytes_of.get(cell.key, 0) for cell in captures if not cell.work.get("store_rows", True))
+    """The disk that captures would take, beyond what is kept of them, whose rows are not to be stored."""
+    unstored = [cell for cell in captures if not cell.work.get("store_rows", True) and cell.key in bytes_of]
+    return sum(bytes_of[cell.key] - int(cell.work["tokens"]) * IDENTITY_BYTES for cell in unstored)

@@ -213,7 +213,7 @@ def test_many_fits_of_a_site_do_not_run_out_of_files(session: Session, monkeypat
     lock = Store.lock
 
     @contextmanager
-    def counting(self: Store, kind: str, key: str) -> Iterator[None]:
+    def counting(self: Store, kind: str, key: str, *_: object) -> Iterator[None]:
         with lock(self, kind, key):
             locked.append(1)
             yield
@@ -234,7 +234,7 @@ def test_a_fit_that_another_run_has_made_meanwhile_is_not_made_again(
     cell, lock, n_fitted = _fit_cell("good"), Store.lock, []
 
     @contextmanager
-    def after_another(self: Store, kind: str, key: str) -> Iterator[None]:
+    def after_another(self: Store, kind: str, key: str, *_: object) -> Iterator[None]:
         monkeypatch.setattr(Store, "lock", lock)
         fit.run([cell], session)
         with lock(self, kind, key):
