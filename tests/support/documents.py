@@ -16,7 +16,7 @@ import pytest
 from harness.cli import main as cli
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMANDS = re.compile(r"(harness [^|&;<>()$`]*\n)+")
+_COMMANDS = re.compile(r"(harness [^\n|&;<>()$`]*\n)+")
 """Commands of the harness and no other, with nothing that needs a shell but words in quotes."""
 _TELL_WORDS = r"""harness() { printf '%s\0' "$@" $'\n'; }; """
 _FILE_NAME = re.compile(r"^# (\S+\.\w+)$", re.MULTILINE)
