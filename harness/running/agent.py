@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import StoreError
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.running.board import Board, Claim
+from harness.running.speaker import Speaker
 from harness.running.supervisor import Cancelled, Supervisor
-from harness.storage.processes import SECONDS_PER_BEAT, Process
 from harness.storage.records import UPSTREAM_FAILED, Record
 from harness.storage.store import Store
 
@@ -40,7 +36,7 @@ class Agent:
     """Environment variables of its worker, such as the number of threads."""
 
     def __post_init__(self) -> None:
-        self.name = f"{socket.gethostname()}-{Process.current().pid}-{secrets.token_hex(4)}"
+        self.speaker = Speaker(self.board.folder, "worker")
         config = self.plan.suite.config
         self.supervisor = Supervisor(
             self.store,
@@ -51,22 +47,19 @@ class Agent:
             config.cell_minutes,
             self.environment,
         )
-        self._file = self.board.folder / "agents" / f"{self.name}.jsonl"
-        self._writing = threading.Lock()
-        self._at_work: dict[str, Any] = {}
+        self._at_work: dict[str, Any] | None = None
         self.n_ended = 0
         """Cells that have ended here."""
         self._stopped = threading.Event()
 
+    @property
+    def name(self) -> str:
+        return self.speaker.name
+
     def work(self) -> None:
         """Do jobs until none is left."""
-        self._say({"event": "agent", "process": asdict(Process.current())})
-        try:
-            with self._beating(), self.supervisor:
-                self._work()
-        finally:
-            with suppress(OSError):  # a full disk has ended it, and others find that it is gone
-                self._say({"event": "left"})
+        with self.speaker.present(lambda: self._at_work), self.supervisor:
+            self._work()
 
     def stop(self) -> None:
         """End the work; the job at hand is given back."""
@@ -90,14 +83,14 @@ class Agent:
                 self._do(claim)
             except BaseException as error:
                 with suppress(OSError):
-                    self._say({"event": "given back", "claim": claim.name})
+                    self.speaker.say({"event": "given back", "claim": claim.name})
                 if not isinstance(error, Cancelled):
                     raise
             else:
-                self._say({"event": "job done", "job": claim.job.id})
+                self.speaker.say({"event": "job done", "job": claim.job.id})
 
     def _do(self, claim: Claim) -> None:
-        self._say({"event": "job", "job": claim.job.id})
+        self.speaker.say({"event": "job", "job": claim.job.id})
         cells = [self.plan.cells[key] for key in claim.job.cells if key not in self.board.ended]
         ready = [cell for cell in cells if not self._skip(cell)]
         if claim.number == 1:
@@ -115,7 +108,7 @@ class Agent:
             )
             self.supervisor.end(cell, Record("failed", "WorkerGone", error))
             return
-        self._say({"event": "alone", "key": cell.key})
+        self.speaker.say({"event": "alone", "key": cell.key})
         self.supervisor.run([cell])
 
     def _skip(self, cell: Cell) -> bool:
@@ -143,29 +136,6 @@ class Agent:
         if event["event"] == "progress":
             self._at_work = event
         else:
-            self._say(event)
+            self.speaker.say(event)
             self.n_ended += event["event"] == "cell"
         self.on_event(event | {"agent": self.name})
-
-    @contextmanager
-    def _beating(self) -> Iterator[None]:
-        """Say every few seconds that it is there, and how far the work inside a job is."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(SECONDS_PER_BEAT):
-                with suppress(OSError):
-                    self._say(self._at_work or {"event": "beat"})
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
-    def _say(self, event: dict[str, Any]) -> None:
-        # Opened anew each time: on network disks others see what was written when the file is closed.
-        with self._writing, self._file.open("a") as file:
-            file.write(json.dumps({**event, "at": round(time.time(), 3)}) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import filelock
@@ -22,6 +22,7 @@ from harness.running.crews import crew_of, n_workers
 from harness.running.crews.crew import Crew, Events
 from harness.running.estimate import seconds_per_cell
 from harness.running.jobs import jobs_of
+from harness.running.speaker import Speaker
 from harness.storage.plans_at_work import at_work
 from harness.storage.records import Record
 from harness.storage.states import Outcome, State, outcome, states
@@ -47,9 +48,9 @@ class Display(Protocol):
 def run(plan: Plan, store: Store, display: Display) -> Outcome:
     """Do all cells that are to do. A failure becomes a record; cells that were done stay done."""
     with at_work(store.cache, _artefacts(plan)):
-        board, before = _board(plan, store, display)
-        if board is not None:
-            with crew_of(plan, store, board, _forward(plan, display)) as crew:
+        board, speaker, before = _board(plan, store, display)
+        if board is not None and speaker is not None:
+            with speaker.present(), crew_of(plan, store, board, _forward(plan, display)) as crew:
                 _wait(board, crew, plan, display)
     return outcome(plan, store, before)
 
@@ -64,12 +65,14 @@ def work(plan: Plan, store: Store, display: Display, board_id: str | None = None
         board_id: the only board to work at, for workers that a run has started; otherwise any, or a new one.
     """
     with at_work(store.cache, _artefacts(plan)):
-        board = _board_named(board_id, store, display) if board_id else _board(plan, store, display)[0]
+        named = _board_named(board_id, store, display) if board_id else None
+        board, speaker = (named, None) if board_id else _board(plan, store, display)[:2]
         if board is None:
             return 0
         check_same(board.made_with, plan, store)
         agent = Agent(board, plan, store, _forward(plan, display))
-        agent.work()
+        with speaker.present() if speaker else nullcontext():
+            agent.work()
         return agent.n_ended
 
 
@@ -92,19 +95,23 @@ def _artefacts(plan: Plan) -> list[str]:
     return [key for key, cell in plan.cells.items() if cell.kind in ARTEFACT_KINDS]
 
 
-def _board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:
-    """The board of a plan, new or joined, and the states before it; no board where nothing is to do."""
+def _board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, Speaker | None, dict[str, State]]:
+    """The board of a plan, new or joined, and the states before it; no board where nothing is to do.
+
+    This process speaks there at once: a board of which nobody is there would be replaced.
+    """
     said = False
     while True:
         with _alone(store, display):
             found = _at_work(store)
             if found is None:
-                return _new_board(plan, store, display)
+                board, before = _new_board(plan, store, display)
+                return board, Speaker(board.folder, "run") if board else None, before
             if found.made_with["cells"] == made_with(plan, store)["cells"]:
                 check_same(found.made_with, plan, store)
                 display.say(f"another run is at work in {store.results}; joining it")
                 display.begin(found.n_cells_left)
-                return found, states(plan, store)
+                return found, Speaker(found.folder, "run"), states(plan, store)
         if not said:
             who = ", ".join(str(peer.process) for peer in found.peers.values() if not peer.is_gone)
             display.say(f"a run with other cells is at work in {store.results} ({who}); waiting for it to end")

@@ -72,7 +72,7 @@ def _assert_equal(a: Path, b: Path) -> None:
 
 def _agents(folder: Path) -> list[list[dict[str, object]]]:
     """Everything that each agent of the last run has said."""
-    paths = (folder / "results/smoke/board/agents").glob("*.jsonl")
+    paths = (folder / "results/smoke/board/agents").glob("worker-*.jsonl")
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(paths)]
 
 
