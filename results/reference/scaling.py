@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.running.board import FOLDER, Board
@@ -92,7 +92,7 @@ def of_board(folder: Path) -> dict[str, Any]:
         "busy_seconds": round(busy, 1),
         "critical_path_seconds": round(max(longest.values()), 1),
         "idle_share": round(1 - busy / (wall * len(of_agent)), 3),
-        "between_jobs_seconds": round(statistics.median(gaps), 4) if gaps else None,
+        "between_jobs_seconds": round(float(np.median(gaps)), 4) if gaps else None,
     }
 
 
