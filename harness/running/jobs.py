@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
@@ -52,7 +53,10 @@ def jobs_of(
         stacking: names of methods whose learners may learn in one computation; what they learn depends by rounding on
             who is there, so that all of a site stay together.
     """
-    pieces = [piece for group in _groups(todo) for piece in _split(group, n_workers, stacking)]
+    groups = _groups(todo)
+    n_groups = Counter(group[0].kind for group in groups)
+    wanted = {kind: _n_wanted(n_workers, n) for kind, n in n_groups.items()}
+    pieces = [piece for group in groups for piece in _split(group, wanted[group[0].kind], stacking)]
     jobs = [Job(_id(piece), piece[0].kind, tuple(cell.key for cell in piece)) for piece in pieces]
     job_of = {key: job.id for job in jobs for key in job.cells}
     needs = {
@@ -86,11 +90,15 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def _split(group: list[Cell], n_workers: int, stacking: Collection[str]) -> list[list[Cell]]:
-    """A group in pieces for several workers; what has to stay together does."""
+def _n_wanted(n_workers: int, n_groups: int) -> int:
+    """The number of pieces of each group: what its cells share is done once for every piece, so no more than needed."""
+    return math.ceil(n_workers * _PIECES_PER_WORKER / n_groups) if n_workers > 1 else 1
+
+
+def _split(group: list[Cell], n_wanted: int, stacking: Collection[str]) -> list[list[Cell]]:
+    """A group in so many pieces, if it can be; what has to stay together does."""
     parts = _inseparable(group, stacking)
-    wanted = n_workers * _PIECES_PER_WORKER if n_workers > 1 else 1
-    n_pieces = min(len(parts), max(wanted, math.ceil(len(group) / _MAX_CELLS)))
+    n_pieces = min(len(parts), max(n_wanted, math.ceil(len(group) / _MAX_CELLS)))
     bounds = [round(i * len(parts) / n_pieces) for i in range(n_pieces + 1)]
     return [list(itertools.chain(*parts[begin:end])) for begin, end in itertools.pairwise(bounds)]
 

@@ -2,14 +2,15 @@
 
     python results/reference/scaling.py [--workers 1 2] [suite=quickstart key=value ...]
 
-writes scaling.csv beside this file. Seconds are wall time of a machine that does nothing else:
+writes a line for each number of workers to scaling.csv beside this file, where other lines stay. Seconds are wall time of
+a machine that does nothing else:
 
     wall_seconds               of the run, from the first job to the last
     busy_seconds               of all jobs together
     critical_path_seconds      of the longest chain of jobs that wait for each other: no number of workers is quicker
     idle_share                 of the workers' time, in which nothing was ready, or they started
     between_jobs_seconds       the median time from the end of a job to the beginning of the next on the same worker
-    times_as_fast              as the first line
+    times_as_fast              as the first line of the suite
 """
 
 from __future__ import annotations
@@ -38,12 +39,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("overrides", nargs="*", default=["suite=quickstart"])
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
     for n_workers in options.workers:
         row = measured(n_workers, options.overrides)
-        rows.append(row | {"times_as_fast": round((rows or [row])[0]["wall_seconds"] / row["wall_seconds"], 2)})
-        print(rows[-1], flush=True)
-    pd.DataFrame(rows).to_csv(CSV, index=False)
+        print(row, flush=True)
+        lines = [line for line in _lines() if [line["suite"], line["workers"]] != [row["suite"], n_workers]]
+        alone = next((line for line in [*lines, row] if line["suite"] == row["suite"]), row)["wall_seconds"]
+        row["times_as_fast"] = round(alone / row["wall_seconds"], 2)
+        pd.DataFrame([*lines, row]).to_csv(CSV, index=False)
+
+
+def _lines() -> list[dict[str, Any]]:
+    return pd.read_csv(CSV).to_dict("records") if CSV.exists() else []
 
 
 def measured(n_workers: int, overrides: list[str]) -> dict[str, Any]:

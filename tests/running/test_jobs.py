@@ -45,6 +45,14 @@ def test_one_worker_has_whole_groups(plan: Plan) -> None:
     assert sorted(map(sorted, groups.values())) == sorted(sorted(job.cells) for job in _jobs(plan, 1))
 
 
+def test_groups_are_cut_only_where_there_are_too_few(plan: Plan) -> None:
+    """Two workers have four places to fit and to evaluate at: what the cells of each share is done once."""
+    whole, two, four = (_jobs(plan, n_workers) for n_workers in (1, 2, 4))
+    for kind in ("fit", "evaluation"):
+        n_jobs = [sum(job.kind == kind for job in jobs) for jobs in (whole, two, four)]
+        assert n_jobs == [4, 4, 8]
+
+
 def test_many_workers_have_the_smallest_pieces(plan: Plan) -> None:
     """Single fits and evaluations; captures of one pass, and all metrics of one pair of sites, stay together."""
     jobs = _jobs(plan, 1000)

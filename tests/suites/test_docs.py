@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from harness.planning.config import compose
 from harness.planning.executor import SlurmExecutor
 from tests.support.documents import Reader
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 GENERATOR = DOCS / "generate.py"
 
 
@@ -43,6 +45,20 @@ def test_commands_for_many_workers_are_right() -> None:
     assert {type(executor).__name__ for executor in executors} == {"LocalExecutor", "RayExecutor", "SlurmExecutor"}
     asked = next(executor for executor in executors if isinstance(executor, SlurmExecutor))
     assert (asked.workers, asked.partition, asked.gres, asked.time) == (8, "gpu", "gpu:1", "04:00:00")
+
+
+def test_the_table_of_capacities_follows_from_the_presets() -> None:
+    text = (DOCS / "scale.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| ([\d.]+[mb]) \| (.*) \|$", text, re.MULTILINE)
+    presets = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/model").glob("pythia-*.yaml")}
+    assert [name for name, _ in lines] == ["70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"]
+    for name, columns in lines:
+        width, blocks = presets[f"pythia-{name}"]["width"], presets[f"pythia-{name}"]["n_layers"]
+        n_weights = 12 * blocks * width**2 + 2 * 50_304 * width
+        n_bytes = [2 * n_weights, 2e6 * width, 2e6 * width * blocks, 4 * 4 * 2 * 16_384 * width]
+        told = [float(column.replace(",", "")) for column in columns.split(" | ")]
+        assert told[:2] == [width, blocks]
+        assert told[2:] == pytest.approx([size / 1e9 for size in n_bytes], abs=0.05)
 
 
 def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
