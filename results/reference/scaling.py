@@ -1,9 +1,9 @@
 """Scaling: one suite by one worker and by more, with one thread each, from an empty cache each time.
 
-    python results/reference/scaling.py [--workers 1 2] [suite=quickstart key=value ...]
+    python results/reference/scaling.py [suite=quickstart key=value ...] [--workers 1 2]
 
-writes a line for each number of workers to scaling.csv beside this file, where other lines stay. Seconds are wall time of
-a machine that does nothing else:
+writes a line for each number of workers to scaling.csv beside this file, where other lines stay. Options come last.
+Seconds are wall time of a machine that does nothing else:
 
     wall_seconds               of the run, from the first job to the last
     busy_seconds               of all jobs together
