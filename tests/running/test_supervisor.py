@@ -83,7 +83,9 @@ def _end_of_odd(folder: Path, what: str, cell_minutes: float | None, monkeypatch
     with Supervisor(store, "cpu", plugin_files, lambda event: None, cell_minutes=cell_minutes) as supervisor:
         supervisor.run([cell])
     status = Path("/proc") / (folder / "child").read_text() / "status"
-    while status.exists() and "Z (zombie)" not in status.read_text():  # until the system has ended it
+    deadline = time.monotonic() + 5  # for the system to end it
+    while status.exists() and "Z (zombie)" not in status.read_text():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     record = store.record(cell.key)
     assert record is not None and record.status == "failed"
