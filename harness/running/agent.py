@@ -88,6 +88,8 @@ class Agent:
                     raise
             else:
                 self.speaker.say({"event": "job done", "job": claim.job.id})
+            finally:
+                self._at_work = None
 
     def _do(self, claim: Claim) -> None:
         self.speaker.say({"event": "job", "job": claim.job.id})

@@ -169,11 +169,6 @@ class Board:
         """True unless another agent has taken a job over, because it took this one for gone."""
         return not self._path(Claim(claim.job, claim.number + 1)).is_symlink() and self._owner(claim) == agent
 
-    def waited_for(self) -> list[Peer]:
-        """The agents that have jobs which are not done."""
-        names = {name for job, (_, name) in self._held.items() if job not in self.done}
-        return [peer for name, peer in self.peers.items() if name in names]
-
     def at_work(self) -> list[tuple[Peer, list[str]]]:
         """The agents that are doing a job, with the keys of the cells that are left of it, the one at hand first."""
         busy = [peer for peer in self.peers.values() if peer.job in self.jobs and not peer.is_gone]

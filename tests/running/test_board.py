@@ -99,7 +99,7 @@ def test_a_job_of_a_dead_agent_is_had_again_once(make: Callable[..., Board]) -> 
     found = [other.claim(f"other-{i}") for i, other in enumerate(others)]
     claims = [claim for claim in found if claim is not None]
     assert [claim.number for claim in claims] == [2]
-    assert [str(peer.process) for peer in others[1].waited_for()] == [str(Process.current())]
+    assert others[1].peers["dead"].is_gone and not others[1].peers["other-0"].is_gone
 
 
 def test_an_agent_of_another_machine_is_gone_when_it_is_silent(
@@ -112,7 +112,7 @@ def test_an_agent_of_another_machine_is_gone_when_it_is_silent(
     now = time.monotonic()
     for seconds, event in ((0.9, "beat"), (1.8, "beat"), (2.7, None)):
         monkeypatch.setattr(boards.time, "monotonic", lambda seconds=seconds: now + seconds * SECONDS_UNTIL_GONE)
-        assert board.is_worked_on and [peer.is_gone for peer in board.waited_for()] == [False]
+        assert board.is_worked_on and not board.peers["far"].is_gone
         if event:
             _say(board, "far", event=event)
         _say(board, "me", event="beat")

@@ -39,7 +39,13 @@ class RayCrew:
         self.is_own = not ray.is_initialized()
         if self.is_own:
             address = self.executor.address or os.environ.get("RAY_ADDRESS")
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            try:
+                ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise ConfigError(
+                    f"executor.address: Ray can't be had at {address or 'this machine'}: {error} Give the address of a "
+                    "cluster that runs, as `ray start --head` prints it, or none to start Ray here."
+                ) from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         n_cards = int(sum(node.get("GPU", 0) for node in nodes))
         n = (n_cards or len(nodes)) if self.executor.workers == "auto" else self.executor.workers
