@@ -16,6 +16,7 @@ from harness.wording import size
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
+    from harness.storage.dependents import Dependent
     from harness.storage.freeing import Freed
     from harness.storage.leftovers import Leftover
     from harness.storage.store import Store
@@ -33,37 +34,51 @@ def gc_verb(options: argparse.Namespace) -> int:
     freed = Freed()
     # Plans are read in the turn too: a run that ended a moment before has written down another.
     with freeing(cache) if options.yes else nullcontext():
-        suites = _suites(options.words)
-        found = _found(suites, cache, options)
+        elsewhere = [] if options.words else _elsewhere(cache)
+        suites = _suites(options.words, elsewhere, cache)
+        found = _found(suites, elsewhere, cache, options)
         if options.yes:
             freed.set_aside(found)
     freed.delete()
+    kept = [store.results for _, store in suites] + [dependent.results for dependent in elsewhere]
     if options.json:
-        _print_json(suites, found, freed, options.yes)
+        _print_json(kept, found, freed, options.yes)
     else:
-        _show(suites, freed.freed if options.yes else found, is_freed=options.yes)
+        _show(kept, freed.freed if options.yes else found, is_freed=options.yes)
     _complain(freed)
     return SOME_FAILED if freed.failed else ALL_DONE
 
 
-def _found(suites: Sequence[tuple[Plan, Store]], cache: Path, options: argparse.Namespace) -> list[Leftover]:
+def _elsewhere(cache: Path) -> list[Dependent]:
+    """The results in other folders that rest on the cache."""
+    from harness.storage.dependents import dependents
+
+    here = Path("results").absolute()
+    return [own for own in dependents(cache) if own.results.parent != here and not own.is_gone]
+
+
+def _found(
+    suites: Sequence[tuple[Plan, Store]], elsewhere: Sequence[Dependent], cache: Path, options: argparse.Namespace
+) -> list[Leftover]:
     from harness.report.wandb_runs import earlier_runs
     from harness.storage.leftovers import Kept, leftovers
 
     kept = Kept()
     for plan, store in suites:
         kept.add(plan, store)
+    for dependent in elsewhere:
+        kept.needed |= set(dependent.artefacts)
     of_runs = [leftover for plan, store in suites for leftover in earlier_runs(plan, store.results)]
     return [*leftovers(cache, kept, captures=options.captures, models=options.models), *of_runs]
 
 
-def _suites(words: Sequence[str]) -> list[tuple[Plan, Store]]:
-    """The suites that are kept: those named, or all that have results where the user stands."""
+def _suites(words: Sequence[str], elsewhere: Sequence[Dependent], cache: Path) -> list[tuple[Plan, Store]]:
+    """The suites whose plans say what is kept: those named, or all that have results where the user stands."""
     found = [suite for word in words or ["results"] for suite in _named(word)]
-    if not found:
+    if not found and not elsewhere:
         raise ConfigError(
-            f"gc: there are no results in {Path.cwd() / 'results'}, so nothing would be kept. Name the suites to keep: "
-            "harness gc suite=NAME, or a folder of results."
+            f"gc: no suite has run with {cache}, and there are no results in {Path.cwd() / 'results'}, so nothing "
+            "would be kept. Name the suites to keep: harness gc suite=NAME, or a folder of results."
         )
     return found
 
@@ -101,7 +116,7 @@ def _read(stored: Path) -> Plan:
         raise ConfigError([*(f"{stored}: {problem}" for problem in error.problems), advice]) from error
 
 
-def _show(suites: Sequence[tuple[Plan, Store]], found: Sequence[Leftover], *, is_freed: bool) -> None:
+def _show(kept: Sequence[Path], found: Sequence[Leftover], *, is_freed: bool) -> None:
     from harness.cli.display import table
     from harness.storage.cache import cache_folder
 
@@ -122,7 +137,7 @@ def _show(suites: Sequence[tuple[Plan, Store]], found: Sequence[Leftover], *, is
         by_kind[leftover.kind] += leftover.n_bytes
     parts = ", ".join(f"{kind} {size(n_bytes)}" for kind, n_bytes in by_kind.most_common() if n_bytes)
     total = f"{size(by_kind.total())} in {len(found):,}" + (f" ({parts})" if parts else "")
-    names = ", ".join(str(_name(store.results)) for _, store in suites)
+    names = ", ".join(str(_name(folder)) for folder in kept)
     lines = [f"\n{'freed' if is_freed else 'to free'}: {total}", f"kept: what {names} need, and runs that are at work"]
     lines += ["nothing is removed yet; --yes removes it"] if found and not is_freed else []
     for line in lines:
@@ -137,15 +152,14 @@ def _name(path: Path) -> Path:
     return path.relative_to(folders[0]) if folders else path
 
 
-def _print_json(suites: Sequence[tuple[Plan, Store]], found: Sequence[Leftover], freed: Freed, is_asked: bool) -> None:
+def _print_json(kept: Sequence[Path], found: Sequence[Leftover], freed: Freed, is_asked: bool) -> None:
     gone = {leftover.path for leftover in freed.freed}
     lines = [
         {"kind": one.kind, "path": str(one.path), "why": one.why, "bytes": one.n_bytes, "freed": one.path in gone}
         for one in found
     ]
-    kept = [str(store.results) for _, store in suites]
     n_bytes = sum(one.n_bytes for one in (freed.freed if is_asked else found))
-    print(json.dumps({"kept": kept, "leftovers": lines, "bytes": n_bytes}, indent=2))
+    print(json.dumps({"kept": list(map(str, kept)), "leftovers": lines, "bytes": n_bytes}, indent=2))
 
 
 def _complain(freed: Freed) -> None:

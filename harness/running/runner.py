@@ -23,6 +23,7 @@ from harness.running.crews.crew import Crew, Events
 from harness.running.estimate import seconds_per_cell
 from harness.running.jobs import jobs_of
 from harness.running.speaker import Speaker
+from harness.storage.dependents import write_down
 from harness.storage.plans_at_work import at_work
 from harness.storage.records import Record
 from harness.storage.states import Outcome, State, outcome, states
@@ -142,6 +143,7 @@ def _board_named(board_id: str, store: Store, display: Display) -> Board | None:
 
 def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:
     (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
+    write_down(store, _artefacts(plan))
     _discard_damaged(plan, store, display)
     _adopt(plan, store)
     before = states(plan, store)

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.storage import checksums
+from harness.storage.dependents import dependents
 from harness.storage.made_once import is_made_once, lock_of
 from harness.storage.plans_at_work import ended, keys_at_work
 from harness.storage.states import states
@@ -43,7 +44,7 @@ class Kept:
 
     cells: dict[str, Cell] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
-    """Keys of cells that are to do, and of all that these rest on."""
+    """Keys of cells that are to do, of all that these rest on, and of all that suites in other folders rest on."""
 
     def add(self, plan: Plan, store: Store) -> None:
         """Keep what a plan needs, whose records the store has."""
@@ -67,6 +68,9 @@ def leftovers(cache: Path, kept: Kept, *, captures: bool = False, models: bool =
         yield from _of_kind(kind, cache / name, kept, busy, captures=captures)
     for path in checksums.stale(cache):
         yield Leftover("checksum", path, "its file is gone, or has changed", size_of(path))
+    for dependent in dependents(cache):
+        if dependent.is_gone:
+            yield Leftover("needs", dependent.entry, f"{dependent.results} is gone", size_of(dependent.entry))
     for path in ended(cache):
         lock = path.with_suffix(".lock")
         yield Leftover("plan at work", path, "its run was killed", size_of(path), lock)
@@ -81,7 +85,7 @@ def _of_kind(kind: str, folder: Path, kept: Kept, busy: set[str], *, captures: b
         if key in busy or not (of_key or _KEY.fullmatch(path.name)):
             continue
         lock = folder / f".{key}.lock"
-        why = None if key in kept.cells else "no suite given needs it"
+        why = None if key in kept.cells or key in kept.needed else "no suite given needs it"
         if why is None and captures and kind == "capture" and key not in kept.needed:
             why = "only cells that are done need it"
         if of_key is None:

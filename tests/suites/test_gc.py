@@ -75,6 +75,29 @@ def test_a_suite_that_can_not_be_read_stops_it(harness_cli: Cli, cache: Path, tm
     assert not strange.exists()
 
 
+def test_suites_that_ran_in_other_folders_are_kept(
+    harness_cli: Cli, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    assert harness_cli("run", *_SMALL)[0] == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert _freed(harness_cli) == {}
+    assert json.loads(harness_cli("gc", "--json")[1])["kept"] == [str(tmp_path / "results" / "smoke")]
+
+    [entry] = cache.glob("results/*.json")
+    written = json.loads(entry.read_text())
+    away = tmp_path / "results" / "moved"
+    (tmp_path / "results" / "smoke").rename(away)
+    entry.write_text(json.dumps(written | {"host": "another-machine"}))
+    assert _freed(harness_cli, "--captures", "--yes") == {}  # perhaps only out of sight here
+
+    entry.write_text(json.dumps(written))  # of this machine, so it is known to be gone
+    code, _, errors = harness_cli("gc", "--yes")
+    assert code == 2 and "nothing would be kept" in errors
+    assert _freed(harness_cli, str(away), "--yes") == {"needs": 1}
+    assert not entry.exists() and len(list(cache.glob("fits/[!.]*"))) == 2
+
+
 def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "harness", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
