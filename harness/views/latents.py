@@ -70,9 +70,11 @@ def latents_views(results: Results) -> Iterator[View]:
     """
     interp = results.tables["interp"]
     missing = interp[interp["value"].isna() & interp["error"].notna()]
-    for (_, model, site), fits in labelled(shares(interp), results.suite).groupby(_PLACE, sort=False):
-        scores = results.interpretability.merge(fits[FIT], on=FIT)
-        yield _wide(f"Latents of {model} {site}", fits, scores, missing.merge(fits[FIT], on=FIT))
+    # Taken apart once: a merge for each place would take most of the time.
+    scores, reasons = (dict(iter(table.groupby(_PLACE))) for table in (results.interpretability, missing))
+    for place, fits in labelled(shares(interp), results.suite).groupby(_PLACE, sort=False):
+        title = f"Latents of {place[1]} {place[2]}"
+        yield _wide(title, fits, scores.get(place, results.interpretability[:0]), reasons.get(place, missing[:0]))
 
 
 def _wide(title: str, fits: pd.DataFrame, scores: pd.DataFrame, missing: pd.DataFrame) -> View:
