@@ -134,7 +134,8 @@ def _copy(made: Cell, template: Store, cell: Cell, store: Store) -> None:
 
     record = template.record(made.key)
     assert record is not None, made.label
-    store.write_record(cell.key, replace(record, rows=_varied(record, cell.key)))
+    made_from = store.made_from(cell.upstream)
+    store.write_record(cell.key, replace(record, rows=_varied(record, cell.key), made_from=made_from))
     verdicts = template.record_path(made.key).with_suffix(".parquet")
     if verdicts.exists():
         os.link(verdicts, store.record_path(cell.key).with_suffix(".parquet"))

@@ -1,10 +1,16 @@
-"""Files written whole or not at all, with an error that names the file when a disk is full."""
+"""Files written whole or not at all, with an error that names the file when a disk is full; and seals.
+
+A sealed file of JSON ends with a checksum of all that comes before it, and of the name it was written for: what was
+changed since, or belongs to another name, is told from what was written.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,19 +32,35 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically: a reader sees the old file or the whole new one, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def temporary_name(path: Path) -> Path:
+    """A name beside a path for what is to take its place: no other process's, and none that a crash has left."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name for a file that takes the place of `path` at the end, or is removed: readers see the old or the new."""
+    temporary = temporary_name(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w") as file:
-                json.dump(data, file, allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: a reader sees the old one or the whole new one, also after a crash."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically."""
+    write_bytes(path, json.dumps(data, allow_nan=False).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -48,3 +70,39 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a mapping that is not empty as a sealed file, atomically."""
+    body = json.dumps(data, allow_nan=False).encode()[:-1]
+    write_bytes(path, body + _seal(body, path.name))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """A mapping from a sealed file; empty where there is none, or one that is not as it was written."""
+    try:
+        body = unsealed(path.read_bytes(), path.name)
+    except OSError:
+        body = None
+    found: dict[str, Any] = json.loads(body + b"}") if body else {}
+    return found
+
+
+def unsealed(content: bytes, name: str) -> bytes | None:
+    """The JSON of a sealed file of this name but for its last brace; None if it is not as it was written."""
+    body = content[:-_SEAL_BYTES]
+    return body if content[-_SEAL_BYTES:] == _seal(body, name) else None
+
+
+def _seal(body: bytes, name: str) -> bytes:
+    return b', "checksum": "%s"}' % hashlib.sha256(name.encode() + b"\n" + body).hexdigest()[:32].encode()
+
+
+_SEAL_BYTES = len(_seal(b"", ""))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is damaged, so that nobody reads it and nothing is lost; its new name is beside the old one."""
+    aside = path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")
+    path.rename(aside)
+    return aside

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from harness.cli.console import out
-from harness.files import write_json
+from harness.files import read_sealed, write_sealed
 from harness.planning.keys import content_key
 
 if TYPE_CHECKING:
@@ -16,17 +15,10 @@ if TYPE_CHECKING:
 _FILE = ".made_boards.json"
 
 
-def print_again(store: Store, source: str) -> bool:
-    """Print the boards of this source as they were printed; False if they were not, or for another width."""
-    try:
-        kept = json.loads((store.results / _FILE).read_text())
-        key, text = kept["key"], str(kept["text"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-    if key != _key(source):
-        return False
-    out.file.write(text)
-    return True
+def printed(store: Store, source: str) -> str | None:
+    """The boards of this source as they were printed; None if they were not, or for another width."""
+    kept = read_sealed(store.results / _FILE)
+    return str(kept["text"]) if kept.get("key") == _key(source) else None
 
 
 def print_boards(store: Store, results: Results) -> None:
@@ -39,7 +31,7 @@ def print_boards(store: Store, results: Results) -> None:
             for part in boards.draw(view, out.width):
                 out.print(part)
     out.file.write(captured.get())
-    write_json(store.results / _FILE, {"key": _key(results.source), "text": captured.get()})
+    write_sealed(store.results / _FILE, {"key": _key(results.source), "text": captured.get()})
 
 
 def _key(source: str) -> str:

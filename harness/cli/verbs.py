@@ -96,13 +96,16 @@ def run_verb(options: argparse.Namespace) -> int:
 
 def _is_shown_again(plan: Plan, store: Store) -> bool:
     """Print the boards as before, and return True, if tables and report are there and nothing has changed."""
-    from harness.cli.printed import print_again
+    from harness.cli.printed import printed
     from harness.report.current import current_report
     from harness.storage.made import Made, source_of
 
     source = source_of(plan, store)
     has_tables = Made(store.results).is_current("tables", source)
-    return has_tables and current_report(plan, store) is not None and print_again(store, source)
+    text = printed(store, source) if has_tables and current_report(plan, store) is not None else None
+    if text is not None:
+        out.file.write(text)
+    return text is not None
 
 
 def _show(plan: Plan, store: Store) -> None:
@@ -146,40 +149,52 @@ def status_verb(options: argparse.Namespace) -> int:
     found = states(plan, store)
     if options.json:
         _print_states(plan, found)
-        return ALL_DONE
-    _show_states(plan, found)
+    else:
+        _show_states(plan, found)
+    _name_damaged(store)
     return ALL_DONE
 
 
 def leaderboard_verb(options: argparse.Namespace) -> int:
     """The methods, by model and site, from what is done so far."""
-    from harness.cli.printed import print_again, print_boards
+    from harness.cli.printed import print_boards, printed
     from harness.storage.made import source_of
     from harness.storage.states import outcome
 
     plan, store = _read_plan(options.words)
-    if options.json or not print_again(store, source_of(plan, store)):
+    text = None if options.json else printed(store, source_of(plan, store))
+    if text is not None:
+        outcome(plan, store)  # reads all records: boards that were printed before show those that are damaged by now
+    if text is not None and not store.damaged:
+        out.file.write(text)
+    else:
         from harness.tables.results import Results
 
         results = Results.of(plan, store)
         if options.json:
             print(json.dumps(results.boards_as_json(), indent=2))
+            _name_damaged(store)
             return ALL_DONE
         print_boards(store, results)
     _summary(plan, store, outcome(plan, store))
+    _name_damaged(store)
     return ALL_DONE
 
 
 def report_verb(options: argparse.Namespace) -> int:
     """Write what is done so far as a page that opens from disk."""
     from harness.report.current import current_report
+    from harness.storage.states import states
 
     plan, store = _read_plan(options.words)
     page = current_report(plan, store)
-    if page is None:
+    if page is not None:
+        states(plan, store)  # reads all records: the page shows those that are damaged by now
+    if page is None or store.damaged:
         from harness.report.page import write_report
 
         page = write_report(plan, store, _results(plan, store))
+    _name_damaged(store)
     out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -190,6 +205,7 @@ def wandb_sync_verb(options: argparse.Namespace) -> int:
 
     plan, store = _read_plan(options.words)
     where = sync(plan, _results(plan, store), store.results, options.mode, lambda text: complain(f"warning: {text}"))
+    _name_damaged(store)
     out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -203,6 +219,7 @@ def explain_verb(options: argparse.Namespace) -> int:
     plan, store = _read_plan([word for word in options.words if word.partition("=")[0] not in SELECTORS])
     explained = Explained.find(plan, store, chosen)
     found = explained.card(chosen["latent"], chosen.get("sign")) if "latent" in chosen else explained.sampled()
+    _name_damaged(store)
     if options.json:
         print(json.dumps(found, indent=2))
         return ALL_DONE
@@ -215,6 +232,12 @@ def explain_verb(options: argparse.Namespace) -> int:
     for part in drawn:
         out.print(part)
     return ALL_DONE
+
+
+def _name_damaged(store: Store) -> None:
+    """Print which records can't be used, and what comes of it."""
+    for damage in list(store.damaged.values())[:_MAX_LISTED]:
+        complain(f"warning: {damage}. Its cell counts as to do; `harness run` sets the record aside and does it again.")
 
 
 def _store(name: str) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.files import write_json
+from harness.files import read_sealed, write_sealed
 from harness.planning.keys import content_key
 
 _MEMORY = ".made_report.json"
@@ -29,7 +28,7 @@ class Earlier:
 
     def __init__(self, folder: Path | None, results: Path, made_by: str) -> None:
         self._folder, self._path, self._made_by = folder, results / _MEMORY, made_by
-        self._before = _read(self._path) if folder else {}
+        self._before = read_sealed(self._path) if folder else {}
         self._now: dict[str, dict[str, Any]] = {"figures": {}, "cards": {}}
 
     def figure(self, title: str, description: str, draw: partial[Any], make: Callable[[], str]) -> str:
@@ -61,14 +60,7 @@ class Earlier:
 
     def remember(self) -> None:
         """Keep for the next report what this one is made of."""
-        write_json(self._path, self._now)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        write_sealed(self._path, self._now)
 
 
 def _linked(source: str | Path, target: str | Path) -> None:

@@ -118,7 +118,7 @@ class Agent:
         for key in cell.upstream:
             record = self.store.end(key)
             label = self.plan.cells[key].label
-            if record is None and key in self.board.put_off:
+            if record is None and (key in self.board.put_off or key in self.store.damaged):
                 reason = f"{label} is still to do"
                 self._on_event({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
                 return True

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Protocol
 
 import filelock
@@ -25,12 +26,13 @@ from harness.running.jobs import jobs_of
 from harness.running.speaker import Speaker
 from harness.storage.dependents import write_down
 from harness.storage.plans_at_work import at_work
-from harness.storage.records import Record
+from harness.storage.records import of_artefact
 from harness.storage.states import Outcome, State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
 
 _SECONDS_PER_LOOK = 0.1
 _SECONDS_PER_NAMING = 60.0
+_MAX_NAMED = 20
 
 
 class Display(Protocol):
@@ -47,13 +49,21 @@ class Display(Protocol):
 
 
 def run(plan: Plan, store: Store, display: Display) -> Outcome:
-    """Do all cells that are to do. A failure becomes a record; cells that were done stay done."""
+    """Do all cells that are to do. A failure becomes a record; cells that were done stay done.
+
+    Cells that were made from an artefact which is now made anew, with other bytes, are done as well.
+    """
     with at_work(store.cache, _artefacts(plan)):
-        board, speaker, before = _board(plan, store, display)
-        if board is not None and speaker is not None:
-            with speaker.present(), crew_of(plan, store, board, _forward(plan, display)) as crew:
-                _wait(board, crew, plan, display)
-    return outcome(plan, store, before)
+        outdated: set[str] = set()
+        while True:
+            board, speaker, before = _board(plan, store, display)
+            if board is not None and speaker is not None:
+                with speaker.present(), crew_of(plan, store, board, _forward(plan, display)) as crew:
+                    _wait(board, crew, plan, display)
+            ended = outcome(plan, store, before)
+            if not store.damaged.keys() - outdated:
+                return ended
+            outdated |= store.damaged.keys()
 
 
 def work(plan: Plan, store: Store, display: Display, board_id: str | None = None) -> int:
@@ -145,6 +155,7 @@ def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None
     (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
     write_down(store, _artefacts(plan))
     _discard_damaged(plan, store, display)
+    _set_records_aside(plan, store, display)
     _adopt(plan, store)
     before = states(plan, store)
     todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
@@ -215,10 +226,34 @@ def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
         store.record_path(key).unlink(missing_ok=True)
 
 
+def _set_records_aside(plan: Plan, store: Store, display: Display) -> None:
+    """Name records that can't be used and set them aside; give those of an earlier version their checksums."""
+    n_named = 0
+    for key, cell in plan.cells.items():
+        if damage := _record_damage(cell, store):
+            n_named += 1
+            if n_named <= _MAX_NAMED:
+                display.say(f"{damage}: it is set aside, and {cell.label} is done again")
+            store.set_record_aside(key)
+        elif store.is_of_earlier_version(key) and (record := store.record(key)):
+            store.write_record(key, replace(record, verdicts=store.verdicts_digest(key)))
+    if n_named > _MAX_NAMED:
+        display.say(f"and {n_named - _MAX_NAMED:,} more records, which are set aside and made again")
+
+
+def _record_damage(cell: Cell, store: Store) -> str | None:
+    record = store.end(cell.key)
+    if record is None or cell.kind != "scoring" or record.incomplete:  # the latter is to do in any case
+        return store.damaged.get(cell.key)
+    from harness.tables.verdicts import damage  # pyarrow takes long to import
+
+    return damage(store, cell.key)
+
+
 def _adopt(plan: Plan, store: Store) -> None:
     """Write records here for artefacts that another suite has made."""
     for key, cell in plan.cells.items():
         if cell.kind in ARTEFACT_KINDS and not cell.skipped and store.end(key) is None:
             manifest = store.whole(cell.kind, key)
             if manifest is not None:
-                store.write_record(key, Record("done", rows=manifest["cost"], provenance=manifest["provenance"]))
+                store.write_record(key, of_artefact(manifest))

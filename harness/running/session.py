@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from harness.planning.suite import UNLIMITED, JudgeBudget
 from harness.registry.isolation import isolated
 from harness.registry.plugin_manager import Catalog
 from harness.running.provenance import n_threads, provenance
-from harness.storage.records import Record
+from harness.storage.records import Record, of_artefact
 from harness.storage.store import Store
 
 if TYPE_CHECKING:
@@ -55,19 +55,19 @@ class Session:
         self,
         cell: Cell,
         rows: list[dict[str, Any]],
-        made_by: Mapping[str, Any] | None = None,
         incomplete: str | None = None,
+        verdicts: str | None = None,
     ) -> None:
         """Record a cell as done.
 
         Args:
             cell: the cell.
             rows: its table rows.
-            made_by: the provenance of an artefact that was already there.
             incomplete: what the cell lacks that a later run may still get.
+            verdicts: the checksum of the file beside its record.
         """
-        made_by = made_by or self.provenance()
-        self._end(cell, Record("done", rows=rows, provenance=made_by, seconds=self._lap(), incomplete=incomplete))
+        record = Record("done", rows=rows, provenance=self.provenance(), seconds=self._lap(), incomplete=incomplete)
+        self._end(cell, replace(record, made_from=self.store.made_from(cell.upstream), verdicts=verdicts))
 
     def empty_folder(self, cell: Cell) -> Path:
         """Make the work folder of a cell's artefact, without what an interrupted run has left there."""
@@ -87,13 +87,15 @@ class Session:
         """
         # Stored manifests call the work of a cell "task".
         usual = {"task": dict(cell.work), "cost": rows, "provenance": self.provenance()}
+        usual |= {"made_from": self.store.made_from(cell.upstream)}
         whole = usual | manifest | ({"incomplete": incomplete} if incomplete else {})
         self.store.commit(cell.kind, cell.key, whole)
-        self.done(cell, rows, whole["provenance"], incomplete)
+        self._end(cell, replace(of_artefact(whole), rows=rows, seconds=self._lap()))
 
     def skip(self, cell: Cell, reason: str) -> None:
         """Record a cell as skipped: it can't be done, though nothing is wrong."""
-        self._end(cell, Record("skipped", error=reason, provenance=self.provenance(), seconds=self._lap()))
+        record = Record("skipped", error=reason, provenance=self.provenance(), seconds=self._lap())
+        self._end(cell, replace(record, made_from=self.store.made_from(cell.upstream)))
 
     def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
         """Record a cell as failed; the traceback goes to the log."""
@@ -135,7 +137,7 @@ class Session:
         left = []
         for cell in cells:
             if (manifest := self.store.made(cell)) is not None:
-                self.done(cell, manifest["cost"], manifest["provenance"])
+                self._end(cell, replace(of_artefact(manifest), seconds=self._lap()))
             else:
                 left.append(cell)
         return left

@@ -44,8 +44,8 @@ def run(cells: list[Cell], session: Session) -> None:
                 respondents.turn_to(cell.work["fit"])
                 try:
                     rows, verdicts, incomplete = _rows(cell.work, poles, respondents, session)
-                    write_cell(session.store, cell.key, verdicts)  # first: a record says that all of a cell is there
-                    session.done(cell, rows, incomplete=incomplete)
+                    digest = write_cell(session.store, cell.key, verdicts)  # first: a record says that all is there
+                    session.done(cell, rows, incomplete=incomplete, verdicts=digest)
                 except Undefined as undefined:
                     session.skip(cell, f"{name}: {undefined.reason}")
         session.progress("scored", number + 1, len(cells))

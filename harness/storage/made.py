@@ -6,7 +6,6 @@ Files count as changed by their stamps: stored ones are replaced by renames alon
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_json
+from harness.files import read_sealed, write_sealed
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.planning.plan import Plan
@@ -46,13 +45,10 @@ class Made:
         """Remember files and folders, named as in the results folder, as made from a source."""
         stamps = listing([self.folder / file for file in files])
         made = {"source": source, "files": list(files), "stamps": stamps}
-        write_json(self.folder / _FILE, self._remembered() | {name: made})
+        write_sealed(self.folder / _FILE, self._remembered() | {name: made})
 
     def _remembered(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.folder / _FILE).read_text()))
-        except (OSError, ValueError, TypeError):
-            return {}
+        return read_sealed(self.folder / _FILE)
 
 
 def source_of(plan: Plan, store: Store) -> str:

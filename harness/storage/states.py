@@ -73,13 +73,15 @@ def states(plan: Plan, store: Store, before: Mapping[str, State] | None = None) 
     Args:
         plan: the plan.
         store: the store.
-        before: states found earlier. Records are read again only of cells that were to do then.
+        before: states found earlier. Records are looked at again only of cells that were to do then, and of those that
+            were made from what these leave.
     """
     found: dict[str, State] = {}
     needed: set[str] = set()
+    before = before or {}
     for key, cell in reversed(list(plan.cells.items())):
-        known = (before or {}).get(key)
-        state = _recorded(cell, store) if known is None or known.is_todo else known
+        is_known = key in before and not any(before[own].is_todo for own in (key, *cell.upstream))
+        state = before[key] if is_known else _recorded(cell, store)
         if cell.kind in ARTEFACT_KINDS:
             state = _with_artefact(state, cell, store, key in needed)
         if state.is_todo:
@@ -94,7 +96,7 @@ def _recorded(cell: Cell, store: Store) -> State:
         return State("skipped", cell.skipped)
     record = store.end(cell.key)
     if record is None:
-        return State("to do")
+        return State("to do", store.damaged.get(cell.key))
     if record.error_type == UPSTREAM_FAILED:
         return State("to do", upstream_failed=record.error or "")
     return State("to do", record.incomplete) if record.incomplete else State(record.status, record.error)

@@ -10,25 +10,28 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.files import write_json
+from harness.files import set_aside, write_json
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import computed_digest, file_digest, remember_digest
 from harness.storage.locks import owned_lock
-from harness.storage.records import Record, Stamp, read_record, stamp_of
+from harness.storage.records import Damaged, Record, Stamp, read_record, stamp_of, write_record
 from harness.storage.unstored import suffices
 
 MANIFEST = "manifest.json"
 _CHECKSUM = "sha256"
 ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"}
+# The rows of a capture made anew, as on another device, differ by rounding: its key holds the model and the texts.
+# A fit made anew may have other latents, and what was made from it is of no use beside what is made from the new one.
+_FOLLOWED = ("fit", "latents", "explanation")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class Store:
     cache: Path
     _ends: dict[str, tuple[Stamp, Record]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The records read so far, without their table rows, which would take a hundred times the memory."""
+    _unsealed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Keys of records read so far that have no checksum yet."""
+    _digests: dict[str, tuple[Stamp | None, str | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Digests of artefacts, by their place in the cache."""
+    damaged: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Records found so far that can't be used, by the keys of their cells: which file, and why."""
 
     @classmethod
     def of(cls, results: Path) -> Store:
@@ -47,26 +58,45 @@ class Store:
     def record_path(self, key: str) -> Path:
         return Path(self._record_path(key))
 
+    def verdicts_path(self, key: str) -> Path:
+        """The verdicts of a scoring cell, beside its record."""
+        return self.record_path(key).with_suffix(".parquet")
+
     def _record_path(self, key: str) -> str:
         return f"{self.results}/cells/{key[:2]}/{key}.json"
 
     def record(self, key: str) -> Record | None:
-        """The record of a cell, read from its file; None where there is none that can be read."""
-        return self._read_record(key, stamp_of(self._record_path(key)))
+        """The record of a cell, read from its file; None where there is none that can be used."""
+        return self._usable(key, self._read_record(key, stamp_of(self._record_path(key)), with_rows=True))
 
     def end(self, key: str) -> Record | None:
         """The record of a cell without its table rows; its file is read again only after it was replaced."""
         stamp, known = stamp_of(self._record_path(key)), self._ends.get(key)
         if known is not None and known[0] == stamp:
-            return known[1]
-        record = self._read_record(key, stamp)
-        return record and self._ends[key][1]
+            return self._usable(key, known[1])
+        return self._usable(key, self._read_record(key, stamp, with_rows=False))
 
-    def _read_record(self, key: str, stamp: Stamp | None) -> Record | None:
-        record = None if stamp is None else read_record(self._record_path(key))
-        if record is not None and stamp is not None:
-            # The stamp is from before: of a record replaced meanwhile it is an old one, so it is read again.
-            self._ends[key] = stamp, Record(**{**vars(record), "rows": []})
+    def _read_record(self, key: str, stamp: Stamp | None, *, with_rows: bool) -> Record | None:
+        self.damaged.pop(key, None)
+        try:
+            found = None if stamp is None else read_record(self._record_path(key), with_rows=with_rows)
+        except Damaged as damaged:
+            self.damaged[key] = f"{self._record_path(key)} is damaged: {damaged}"
+            return None
+        if found is None or stamp is None:
+            return None
+        record, is_sealed = found
+        # The stamp is from before: of a record replaced meanwhile it is an old one, so it is read again.
+        self._ends[key] = stamp, Record(**{**vars(record), "rows": []}) if with_rows else record
+        self._unsealed.discard(key) if is_sealed else self._unsealed.add(key)
+        return record
+
+    def _usable(self, key: str, record: Record | None) -> Record | None:
+        """A record, unless something that it was made from has been made anew since, with other bytes."""
+        for name, digest in record.made_from.items() if record else ():
+            if self._digest(name) not in (digest, None):
+                self.damaged[key] = f"{self._record_path(key)} was made from {name}, which is another one by now"
+                return None
         return record
 
     def write_record(self, key: str, record: Record) -> None:
@@ -74,7 +104,41 @@ class Store:
         before = self.record(key)
         if before is not None and before.incomplete and record.status != "done":
             record = replace(before, incomplete=record.error or before.incomplete, log=record.log)
-        write_json(self.record_path(key), vars(record))
+        write_record(self.record_path(key), record)
+
+    def is_of_earlier_version(self, key: str) -> bool:
+        """True if a cell has a record without a checksum, written by an earlier version."""
+        return self.end(key) is not None and key in self._unsealed
+
+    def verdicts_digest(self, key: str) -> str | None:
+        """The checksum of the verdicts beside a record; None where there are none."""
+        path = self.verdicts_path(key)
+        return computed_digest(path) if path.exists() else None
+
+    def set_record_aside(self, key: str) -> None:
+        """Rename a record that can't be used, and the verdicts beside it."""
+        for path in (self.record_path(key), self.verdicts_path(key)):
+            if path.exists():
+                set_aside(path)
+
+    def made_from(self, upstream: Iterable[str]) -> dict[str, str]:
+        """Digests of the artefacts that cells before a cell have left, and of those that they were made from."""
+        found: dict[str, str] = {}
+        for key in upstream:
+            found |= {name: digest for name in _places(key) if (digest := self._digest(name)) is not None}
+            record = self.end(key)
+            found = {**(record.made_from if record else {}), **found}
+        return found
+
+    def _digest(self, name: str) -> str | None:
+        """A digest of all files of an artefact, by its place in the cache; None where there is none."""
+        path = f"{self.cache}/{name}/{MANIFEST}"
+        stamp, known = stamp_of(path), self._digests.get(name)
+        if known is None or known[0] != stamp:
+            manifest = None if stamp is None else _read_manifest(Path(path).parent)
+            known = stamp, content_key(manifest["files"]) if manifest else None
+            self._digests[name] = known
+        return known[1]
 
     def artefact(self, kind: str, key: str) -> Path:
         return self.cache / ARTEFACT_KINDS[kind] / key
@@ -85,7 +149,8 @@ class Store:
         manifest = _read_manifest(folder)
         if manifest is None or any(_size(folder / name) != file["bytes"] for name, file in manifest["files"].items()):
             return None
-        return manifest
+        before = manifest.get("made_from", {})
+        return manifest if all(self._digest(name) in (digest, None) for name, digest in before.items()) else None
 
     def whole(self, kind: str, key: str) -> dict[str, Any] | None:
         """The manifest of an artefact that is complete; None for one that lacks something a later run may still get."""
@@ -172,6 +237,11 @@ def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
     if manifest is None:
         raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
     return store.artefact(kind, key), manifest
+
+
+def _places(key: str) -> list[str]:
+    """The places in the cache where a cell of a kind that is followed may have left its artefact."""
+    return [f"{ARTEFACT_KINDS[kind]}/{key}" for kind in _FOLLOWED]
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

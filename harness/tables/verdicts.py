@@ -9,7 +9,6 @@ one cell at a time.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.errors import PluginError
+from harness.errors import PluginError, StoreError
+from harness.files import replacing
 
 if TYPE_CHECKING:
     from harness.contracts.latent import LatentWindow
@@ -76,21 +76,42 @@ def _storable(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def write_cell(store: Store, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the verdicts of one scoring cell, in place of those that were there before."""
-    path = _path(store, key)
+def write_cell(store: Store, key: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Write the verdicts of one scoring cell, in place of those that were there before; the file's checksum."""
+    path = store.verdicts_path(key)
     if not rows:
         path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
+        return None
     _write_whole(path, [pa.Table.from_pylist(list(rows), schema=pa.schema(_OWN))], _OWN)
+    return store.verdicts_digest(key)
 
 
 def read_cell(store: Store, key: str) -> list[dict[str, Any]]:
-    """The verdicts of one scoring cell, by their own columns; an empty list if it gave none."""
-    path = _path(store, key)
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
+    """The verdicts of one scoring cell, by their own columns; an empty list if it gave none.
+
+    Raises:
+        StoreError: they are not as they were written.
+    """
+    rows: list[dict[str, Any]] = _read(store, key).to_pylist() if store.verdicts_path(key).exists() else []
     return rows
+
+
+def damage(store: Store, key: str) -> str | None:
+    """The damage to the verdicts of a scoring cell that has a record, naming the file; None if there is none."""
+    record, path = store.end(key), store.verdicts_path(key)
+    if record is not None and not store.is_of_earlier_version(key):
+        return None if store.verdicts_digest(key) == record.verdicts else f"{path} is damaged: its checksum differs"
+    try:
+        pq.read_table(path) if path.exists() else None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        return f"{path} is damaged: {' '.join(str(error).split())}"
+    return None
+
+
+def _read(store: Store, key: str) -> pa.Table:
+    if found := damage(store, key):
+        raise StoreError(f"{found}. `harness run` sets it aside and scores its latents again.")
+    return pq.read_table(store.verdicts_path(key))
 
 
 @dataclass(frozen=True)
@@ -108,7 +129,7 @@ class Verdicts:
         """Write all verdicts as one table; remove the file if there are none."""
         path = folder / FILE
         scored = self._done(self.plan.of_kind("scoring"))
-        cells = [cell for cell in scored if _path(self.store, cell.key).exists()]
+        cells = [cell for cell in scored if self.store.verdicts_path(cell.key).exists()]
         if cells:
             types = {**_OF_CELL, **_OWN}
             _write_whole(path, (self._whole(cell) for cell in cells), types)
@@ -122,23 +143,14 @@ class Verdicts:
                 yield cell
 
     def _whole(self, cell: Cell) -> pa.Table:
-        own = pq.read_table(_path(self.store, cell.key))
+        own = _read(self.store, cell.key)
         known = {**cell.columns, "suite": self.plan.suite.config.name, "cell": cell.key}
         same = [pa.repeat(pa.scalar(known[name], of_type), len(own)) for name, of_type in _OF_CELL.items()]
         return pa.table([*same, *own.columns], names=VERDICT_COLUMNS)
 
 
-def _path(store: Store, key: str) -> Path:
-    return store.record_path(key).with_suffix(".parquet")
-
-
 def _write_whole(path: Path, parts: Iterator[pa.Table] | list[pa.Table], types: Mapping[str, Any]) -> None:
     """Write parts one after the other; a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:
-            for part in parts:
-                writer.write_table(part)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part)

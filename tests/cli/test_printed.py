@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.printed import print_again, print_boards
+from harness.cli.printed import print_boards, printed
 from harness.tables.results import Results
 from tests.support.report_examples import finished
 
@@ -16,11 +16,19 @@ def test_boards_are_printed_as_before_until_what_they_show_changes(
 ) -> None:
     plan, store = finished(tmp_path)
     results = Results.of(plan, store)
-    assert not print_again(store, results.source)
+    assert printed(store, results.source) is None
     print_boards(store, results)
     first = capsys.readouterr().out
-    assert "Methods on model-a" in first
-    assert print_again(store, results.source) and capsys.readouterr().out == first
-    assert not print_again(store, "another source")
+    assert "Methods on model-a" in first and printed(store, results.source) == first
+    assert printed(store, "another source") is None
     monkeypatch.setattr("harness.cli.printed.out.width", 60)
-    assert not print_again(store, results.source) and not capsys.readouterr().out
+    assert printed(store, results.source) is None
+
+
+def test_boards_with_a_changed_digit_are_not_printed(tmp_path: Path) -> None:
+    plan, store = finished(tmp_path)
+    results = Results.of(plan, store)
+    print_boards(store, results)
+    (memory,) = store.results.glob(".made_boards.json")
+    memory.write_text(memory.read_text().replace("0.", "1.", 1))
+    assert printed(store, results.source) is None

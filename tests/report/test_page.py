@@ -135,7 +135,10 @@ def test_results_and_their_report_read_each_record_once(example: tuple[Plan, Sto
     store = Store(before.results, before.cache)
     read: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.storage.store.read_record", lambda path: read.append(path) or read_record(path))
+        patch.setattr(
+            "harness.storage.store.read_record",
+            lambda path, with_rows: read.append(path) or read_record(path, with_rows=with_rows),
+        )
         report_of(plan, store)
     assert sorted(read) == sorted({str(store.record_path(key)) for key in plan.cells})
 

@@ -41,9 +41,9 @@ def _make(store: Store, text: str = "weights", **manifest: Any) -> Path:
 def test_a_record_is_read_again_only_after_it_was_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def counted(path: str) -> Record | None:
+    def counted(path: str, *, with_rows: bool) -> tuple[Record, bool] | None:
         read.append(path)
-        return read_record(path)
+        return read_record(path, with_rows=with_rows)
 
     monkeypatch.setattr("harness.storage.store.read_record", counted)
     assert store.end(KEY) is None and not read

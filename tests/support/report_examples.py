@@ -55,16 +55,17 @@ def finished(folder: Path, hostile: str = "", n_cards: int = 6, judge: str | Non
                 cell.key, Record("failed", "ValueError", f"no luck {hostile * 30}", provenance=PROVENANCE)
             )
             continue
-        rows = _rows(cell, plan, generator, hostile)
-        store.write_record(cell.key, Record("done", rows=rows, provenance=PROVENANCE))
+        rows, verdicts = _rows(cell, plan, generator, hostile), None
         if cell.kind == "latents":
-            artefact = store.artefact("latents", cell.key)
-            artefact.mkdir(parents=True)
-            (artefact / "cards.json").write_text(
+            work = store.work_folder("latents", cell.key)
+            work.mkdir(parents=True)
+            (work / "cards.json").write_text(
                 json.dumps(cards(n_cards, generator, hostile and hostile + LONE_SURROGATE))
             )
+            store.commit("latents", cell.key, {})
         if cell.kind == "scoring":
-            write_cell(store, cell.key, _verdicts(str(cell.columns["scorer"]), hostile))
+            verdicts = write_cell(store, cell.key, _verdicts(str(cell.columns["scorer"]), hostile))
+        store.write_record(cell.key, Record("done", rows=rows, provenance=PROVENANCE, verdicts=verdicts))
     return plan, store
 
 
