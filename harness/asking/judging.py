@@ -213,14 +213,18 @@ class Judging:
 
     @contextmanager
     def _warnings(self) -> Iterator[None]:
-        """Pass on the judge's warnings."""
-        with warnings.catch_warnings(record=True) as caught:
+        """Pass on the judge's warnings as they come, each once: some say what is waited for."""
+        told: set[str] = set()
+
+        def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+            if str(message) not in told:
+                told.add(str(message))
+                self._warn(str(message))
+
+        with warnings.catch_warnings():
             warnings.simplefilter("always", RuntimeWarning)
-            try:
-                yield
-            finally:
-                for text in dict.fromkeys(str(warning.message) for warning in caught):
-                    self._warn(text)
+            warnings.showwarning = tell
+            yield
 
 
 def usage_rows(name: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:

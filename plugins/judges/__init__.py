@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 import harness
 
+MAX_AT_ONCE = 256
+"""Most requests to an endpoint that are sent at the same time; each has a thread."""
+
 
 @dataclass
 class LocalConfig:
@@ -48,7 +51,7 @@ class OpenAIHTTPConfig:
     n_at_once: int = field(default=8, repr=False)
     """Number of requests that are sent at the same time."""
     timeout_seconds: float = field(default=60.0, repr=False)
-    """Longest wait for a connection, or for the next piece of an answer."""
+    """Longest wait for a connection, or for the next piece of an answer, which as a whole may take five times that."""
     attempts: int = field(default=6, repr=False)
     """Number of times that each request is tried."""
     wait_seconds: float = field(default=1.0, repr=False)
@@ -56,17 +59,21 @@ class OpenAIHTTPConfig:
 
     def __post_init__(self) -> None:
         address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        if address.scheme not in ("http", "https") or not address.hostname or address.port == 0:
             raise ValueError("base_url is not a web address; give one such as http://localhost:8000/v1.")
-        if "@" in address.netloc or address.query:
+        if "@" in address.netloc or address.query or address.fragment:
             raise ValueError(
-                "base_url holds a user, a password or a query; set key_variable to the environment variable that holds "
-                "the key."
+                "base_url holds a user, a password, a query or a fragment; set key_variable to the environment "
+                "variable that holds the key."
             )
-        if min(self.n_at_once, self.attempts) < 1 or self.timeout_seconds <= 0 or self.wait_seconds < 0:
+        if not (1 <= self.n_at_once <= MAX_AT_ONCE and self.attempts >= 1):
             raise ValueError(
-                f"n_at_once {self.n_at_once} and attempts {self.attempts} must be at least 1, timeout_seconds "
-                f"{self.timeout_seconds} above 0, and wait_seconds {self.wait_seconds} at least 0."
+                f"n_at_once {self.n_at_once} must be from 1 to {MAX_AT_ONCE}, and attempts {self.attempts} at least 1."
+            )
+        if not (0 < self.timeout_seconds < math.inf and 0 <= self.wait_seconds < math.inf):
+            raise ValueError(
+                f"timeout_seconds {self.timeout_seconds} must be above 0, wait_seconds {self.wait_seconds} at least 0, "
+                "and both finite."
             )
         prices = (self.usd_per_million_prompt_tokens, self.usd_per_million_answer_tokens)
         if not all(price is None or (price >= 0 and math.isfinite(price)) for price in prices):

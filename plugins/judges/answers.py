@@ -15,7 +15,9 @@ _IMPOSSIBLE = -700.0
 """Log-probability below which some endpoints write -9999 or so for 0."""
 _ROUNDING = 1e-6
 """Rounding error of a sum of probabilities in float32."""
-UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+_MAX_TOKENS = 10**9
+"""Most tokens that a request may be told to have taken."""
 
 
 def settled(reason: str) -> harness.Failure:
@@ -29,12 +31,12 @@ def read(found: Any, of_answer: Callable[[Any], Any], within: str = "choices") -
         n = len(found[within])
         response = of_answer(found[within][0]) if n == 1 else settled(f"{n} answers instead of one")
     except UNREADABLE as error:
-        response = settled(f"the answer lacks what was asked for ({type(error).__name__}: {error})")
+        response = settled(f"the answer lacks what was asked for ({type(error).__name__}: {error!s:.200})")
     try:
         n_prompt, n_answer = found["usage"]["prompt_tokens"], found["usage"].get("completion_tokens", 0)
     except UNREADABLE:
         return response
-    is_told = all(isinstance(n, int) and n >= 0 for n in (n_prompt, n_answer))
+    is_told = all(isinstance(n, int) and 0 <= n <= _MAX_TOKENS for n in (n_prompt, n_answer))
     return harness.Metered(response, n_prompt, n_answer) if is_told else response
 
 
@@ -86,7 +88,8 @@ def text(answer: Any) -> str:
         content = "".join(texts) if texts else None
     if not isinstance(content, str):
         raise ValueError("no text")
-    return content
+    # Half a character, which JSON may spell, can be neither written to a file nor sent to a judge.
+    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def likelihood(request: harness.Likelihood, answer: Any) -> tuple[float, int] | harness.Failure:
@@ -120,5 +123,5 @@ def embedding(answer: Any) -> tuple[float, ...]:
 
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
+        raise ValueError(f"{value!r:.80} is not a finite number")
     return float(value)

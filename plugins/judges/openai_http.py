@@ -18,9 +18,11 @@ Such trials are in no table of costs.
 
 A request that was turned away for the time being (408, 409, 429, 5xx) or got no whole answer is made again, after as
 long as the endpoint asks for (`Retry-After`) or 1, 2, 4 ... seconds, and is a `Failure` after the last attempt, which
-may pass until the next run. One that is refused for what it asks (400, 413, 422), and an answer that can't be read, is
-a `Failure` for good. After ten failures in a row the rest is not sent; where they were refused for good, the trial is
-made again, and decides. The key is read from the environment when the judge is made and stands in no error.
+may pass until the next run; so it is at once where the endpoint asks for more than five minutes, or the answer takes
+too long or is too large (see `exchange`). Waiting for more than ten seconds is told. Redirects are not followed. One
+that is refused for what it asks (400, 413, 422), and an answer that can't be read, is a `Failure` for good. After ten
+failures in a row the rest is not sent; where they were refused for good, the trial is made again, and decides. The key
+is read from the environment when the judge is made and stands in no error.
 """
 
 from __future__ import annotations

@@ -419,7 +419,7 @@ def test_a_missing_key_and_secrets_in_an_address_are_said_at_once(monkeypatch: p
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(harness.ConfigError, match=r"\$OPENAI_API_KEY is not set"):
         harness.create("judge", "openai_http", model="m")
-    with pytest.raises(harness.ConfigError, match="holds a user, a password or a query") as caught:
+    with pytest.raises(harness.ConfigError, match="holds a user, a password, a query") as caught:
         harness.create("judge", "openai_http", model="m", base_url="http://user:hush@host/v1")
     assert "hush" not in str(caught.value)
 

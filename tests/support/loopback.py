@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -18,3 +19,34 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@contextmanager
+def answering(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+    """The base URL of a server that reads a request and leaves the connection to `answer`, until the event is set."""
+    over, listening = threading.Event(), socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(5)
+            request = b""
+            while b"}" not in request[-1:]:  # JSON in one piece: what is unread when it closes resets a connection
+                request += connection.recv(2**16) or b"}"
+            answer(connection, over)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while not over.is_set():
+                threads.append(threading.Thread(target=serve, args=(listening.accept()[0],)))
+                threads[-1].start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    over.set()
+    with suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)  # wakes up who waits for a connection
+    listening.close()
+    for thread in (accepting, *threads):
+        thread.join()
