@@ -57,6 +57,8 @@ class Judging:
     ) -> None:
         self.usage = NOTHING
         """Requests sent so far, and the tokens that they took; answers that were known take nothing."""
+        self.cell: str | None = None
+        """The key of the cell that asks."""
         self._make = make
         self._cache = cache
         self._progress = progress
@@ -91,6 +93,11 @@ class Judging:
         known = self._known[request]
         return tuple(known) if isinstance(known, array) else known
 
+    def taken(self) -> tuple[Usage, float | None]:
+        """Usage of the requests that the cell was the first to send, in all runs, and its price, if it is known."""
+        assert self.cell is not None, "set by who asks"
+        return self._cache.ledger.of_cell(self.cell)
+
     def _check_any_answered(self, requests: Sequence[JudgeRequest], new: Sequence[JudgeRequest]) -> None:
         """Raise a PluginError if the judge answered nothing for reasons that may pass: it can't be reached."""
         if new and all(_may_pass(self._known[request]) for request in requests):
@@ -109,6 +116,9 @@ class Judging:
                     new.append(request)
                 else:
                     self._remember(request, tuple(found) if isinstance(found, list) else found)
+        if self._cache.n_damaged:
+            self._warn(f"{self._cache.n_damaged} stored answers of the judge are damaged: they are asked for again.")
+            self._cache.n_damaged = 0
         return new
 
     def _remember(self, request: JudgeRequest, response: Any) -> None:
@@ -141,13 +151,16 @@ class Judging:
         self.usage += usage
         self._expected += at_most(request) if usage.n_requests else NOTHING
         self._remember(request, response)
-        with self._cache.at_once():
+
+        def keep() -> None:
             if _may_pass(response):
-                self._cache.charge(request, usage, usd)
+                self._cache.charge(request, usage, usd, self.cell)
             else:
-                self._cache.keep(request, response, usage, usd)
+                self._cache.keep(request, response, usage, usd, self.cell)
             if self._budget != UNLIMITED:
                 self._cache.reservations.lower(*self._at_worst(request))
+
+        self._cache.at_once(keep)
 
     def _reserve(self, requests: Sequence[Any]) -> int:
         """Set aside what the next requests take at worst; return how many they are.
@@ -156,16 +169,20 @@ class Judging:
         """
         if self._budget == UNLIMITED:
             return len(requests)
-        while True:
-            with self._cache.at_once():  # nobody else decides meanwhile
-                spent, spent_usd = self._cache.spent()
-                self._check_budget(spent, spent_usd, len(requests))
-                held, held_usd = self._cache.reservations.of_others()
-                n = self._n_affordable(requests, spent.n_tokens + held, spent_usd + held_usd)
-                if not self._budget.is_reached(spent.n_tokens + held, spent_usd + held_usd):
-                    self._set_aside(requests[:n])
-                    return n
+        while not (n := self._cache.at_once(lambda: self._reserved_now(requests))):
             time.sleep(_SECONDS_PER_LOOK)
+        return n
+
+    def _reserved_now(self, requests: Sequence[Any]) -> int:
+        """The number of requests that could be set aside for, while nobody else decides; 0 if others have all."""
+        spent, spent_usd = self._cache.ledger.spent(self._budget)
+        self._check_budget(spent, spent_usd, len(requests))
+        held, held_usd = self._cache.reservations.of_others()
+        if self._budget.is_reached(spent.n_tokens + held, spent_usd + held_usd):
+            return 0
+        n = self._n_affordable(requests, spent.n_tokens + held, spent_usd + held_usd)
+        self._set_aside(requests[:n])
+        return n
 
     def _set_aside(self, requests: Sequence[Any]) -> None:
         worst = [self._at_worst(request) for request in requests]
@@ -227,10 +244,9 @@ class Judging:
             yield
 
 
-def usage_rows(name: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:
+def usage_rows(name: str, usage: Usage, usd: float | None) -> list[dict[str, Any]]:
     """Cost rows for the requests that a cell was the first to send."""
     estimated = f"{usage.n_estimated} of {usage.n_requests} requests estimated from their characters"
-    usd = prices.usd(usage)
     return [
         cost(f"judge_requests_{name}", usage.n_requests, usage.n_requests),
         *(

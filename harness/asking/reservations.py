@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from harness.asking.answer_file import AnswerFile
 from harness.storage.processes import Process
 
-_TABLE = """
-create table if not exists reservations (owner text not null, suite text not null, n_tokens real not null,
-usd real not null, touched real not null)
-"""
 _SECONDS_KEPT = 900.0
 """Time for which a reservation of another machine holds after its last answer."""
 
@@ -27,24 +23,23 @@ class Reservations:
         now: the time, in seconds since 1970, by which machines that share a disk agree well enough.
     """
 
-    def __init__(self, file: sqlite3.Connection, suite: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, file: AnswerFile, suite: str, now: Callable[[], float] = time.time) -> None:
         self._file, self._suite, self._now = file, suite, now
         self._process = asdict(Process.current())
         self._owner = json.dumps({**self._process, "asker": id(self)}, sort_keys=True)
-        self._file.execute(_TABLE)
 
     def of_others(self) -> tuple[float, float]:
         """Tokens and US dollars that others have set aside; those of processes that are gone are dropped."""
         rows = self._file.execute(
             "select owner, n_tokens, usd, touched from reservations where suite = ? and owner != ?",
             [self._suite, self._owner],
-        ).fetchall()
+        )
         n_tokens, usd = 0.0, 0.0
         for owner, its_tokens, its_usd, touched in rows:
             if self._is_gone(owner, touched):
                 self._file.execute("delete from reservations where owner = ?", [owner])
             else:
-                n_tokens, usd = n_tokens + its_tokens, usd + its_usd
+                n_tokens, usd = n_tokens + max(0.0, its_tokens), usd + max(0.0, its_usd)
         return n_tokens, usd
 
     def set_aside(self, n_tokens: float, usd: float) -> None:
@@ -68,5 +63,10 @@ class Reservations:
         self._file.execute("delete from reservations where owner = ?", [self._owner])
 
     def _is_gone(self, owner: str, touched: float) -> bool:
-        process = Process.from_json(json.loads(owner))
-        return not process.runs if process.is_here else self._now() - touched > _SECONDS_KEPT
+        try:
+            process = Process.from_json(json.loads(owner))
+            if process.is_here:
+                return not process.runs
+        except (ValueError, TypeError, LookupError):  # damaged: as one of another machine
+            pass
+        return abs(self._now() - touched) > _SECONDS_KEPT

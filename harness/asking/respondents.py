@@ -27,8 +27,9 @@ from harness.contracts.requests import (
     Unembed,
 )
 from harness.contracts.scorer import Scorer
-from harness.contracts.spending import NOTHING, JudgeRequest, Prices, Usage
+from harness.contracts.spending import JudgeRequest, Prices
 from harness.errors import PluginError, Undefined
+from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.planning.suite import JUDGE
 from harness.registry.isolation import isolated
@@ -62,11 +63,11 @@ class Respondents:
             Unembed: Unembedding(self._subject),
         }
 
-    def turn_to(self, fit_key: str) -> None:
-        """Turn to the latents of another fit; missing answers are counted anew."""
-        self._subject.fit_key = fit_key
+    def turn_to(self, cell: Cell) -> None:
+        """Turn to another cell, and the latents of its fit; missing answers are counted anew."""
+        self._subject.fit_key = cell.work["fit"]
         if self._judge:
-            self._judge.missing.clear()
+            self._judge.turn_to(cell.key)
 
     @property
     def incomplete(self) -> str | None:
@@ -78,14 +79,9 @@ class Respondents:
             f"{self._judge.missing[0]}. Run again: they are asked for once more."
         )
 
-    def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
-        """Cost rows for requests that were new to the judge, after those of `since`; none without a judge."""
-        return self._judge.usage_rows(name, since) if self._judge else []
-
-    @property
-    def usage(self) -> Usage:
-        """Requests to the judge so far, and the tokens that they took."""
-        return self._judge.usage if self._judge else NOTHING
+    def usage_rows(self, name: str) -> list[dict[str, Any]]:
+        """Cost rows for the requests that the cell was the first to send, in all runs; none without a judge."""
+        return self._judge.usage_rows(name) if self._judge else []
 
     def knows(self, request: object) -> bool:
         """True for a request of a kind that somebody answers."""
@@ -144,7 +140,8 @@ class _JudgeRespondent:
         if self._judge is None:
             raise PluginError("the plugin asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
         store, judge = self._session.store, self._judge
-        cache = ResponseCache(store.cache / "judges", judge["inputs"], content_key({"results": str(store.results)}))
+        suite = content_key({"results": str(store.results)})
+        cache = ResponseCache(store.cache / "judges", judge["inputs"], suite, self._session.warn)
         make = partial(self._session.create, "judge", judge)
         budget = self._session.judge_budget
         return Judging(make, cache, self._session.progress, self._session.warn, self._prices, budget)
@@ -153,12 +150,13 @@ class _JudgeRespondent:
     def _prices(self) -> Prices:
         return Prices.of(self._judge["params"])
 
-    @property
-    def usage(self) -> Usage:
-        return self._judging.usage
+    def turn_to(self, cell: str) -> None:
+        """Turn to another cell."""
+        self.missing.clear()
+        self._judging.cell = cell
 
-    def usage_rows(self, name: str, since: Usage) -> list[dict[str, Any]]:
-        return usage_rows(name, self.usage - since, self._prices)
+    def usage_rows(self, name: str) -> list[dict[str, Any]]:
+        return usage_rows(name, *self._judging.taken())
 
     def prepare(self, asked: Sequence[tuple[Latent, JudgeRequest]]) -> None:
         self._judging.ask([request for _, request in asked])

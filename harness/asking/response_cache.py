@@ -3,6 +3,7 @@
 One SQLite file, in which a row is a request that was answered, or refused for good; failures that may pass are not
 kept. Its key is the hash of all that the answer depends on: the judge as a plan names it (plugin, version, parameters
 or what they stand for) and the request. Each answer is committed as it comes, and several processes may write at once.
+Each has a checksum: one that is not as it was is asked again.
 
 Where a judge's parameters, as a plan names them, have one that is called as a kind of request (`EmbedText`, say), the
 answers to this kind depend on what that holds, in place of parameters of the same names; and those to others do not.
@@ -13,43 +14,25 @@ is a recording: `Recording` reads the answers of one judge from it.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import filelock
-
+from harness.asking.answer_file import SECONDS_TO_WAIT, AnswerFile
+from harness.asking.answer_rows import DamagedAnswer, is_whole, key_of, packed, spelt, unpacked
+from harness.asking.ledger import Ledger
 from harness.asking.reservations import Reservations
-from harness.contracts.requests import Bounded, Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import NOTHING, Usage
-from harness.errors import ConfigError
+from harness.errors import ConfigError, StoreError
 from harness.planning.keys import canonical_json
-from harness.storage.filesystem import is_shared
 
 FILE = "responses.sqlite"
-_KINDS = {kind.__name__ for kind in (Choose, EmbedText, Generate, Likelihood)}
-_REFUSED = "refused"
-"""The key of the reason in what is stored of a failure; answers are texts or lists."""
-_BOUNDED, _AT_MOST = "log_probabilities", "at_most"
-"""Keys of what is stored of log-probabilities some of which are bounds."""
-_SECONDS_TO_WAIT = 60  # for another process that writes
-_TABLE = """
-create table if not exists responses (key text primary key, judge text not null, request text not null,
-response text not null, created_at text not null default current_timestamp) without rowid
-"""
-# Of its own, so that files from before there was a ledger go on working; a request that failed may have cost too.
-_LEDGER = """
-create table if not exists ledger (key text not null, suite text not null, kind text not null,
-n_requests integer not null, n_prompt_tokens integer not null, n_answer_tokens integer not null,
-n_estimated integer not null, usd real, asked_at text not null default current_timestamp)
-"""
+_FIND = "select response from responses where key = ?"
+_T = TypeVar("_T")
 
 
 class ResponseCache:
@@ -59,55 +42,54 @@ class ResponseCache:
         folder: where the file lies; made if it is not there.
         judge: what the judge's answers depend on, as JSON.
         suite: on whose behalf it is asked, for the ledger.
+        warn: told what was damaged.
     """
 
-    def __init__(self, folder: Path, judge: Mapping[str, Any], suite: str = "") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, folder: Path, judge: Mapping[str, Any], suite: str = "", warn: Callable[[str], None] = print
+    ) -> None:
+        self.n_damaged = 0
+        """Answers that were found damaged, and are not there any more."""
         self._judge = canonical_json(judge)
-        self._suite = suite
-        self._file = sqlite3.connect(folder / FILE, timeout=_SECONDS_TO_WAIT, isolation_level=None)
-        with filelock.FileLock(folder / f".{FILE}.lock"):  # SQLite itself does not wait for a change of journal
-            # A log beside the file is the quickest, but its index is memory that machines don't share.
-            self._file.execute(f"pragma journal_mode = {'truncate' if is_shared(folder) else 'wal'}")
-        # What a power cut takes are answers, never the file; a process that dies loses nothing.
-        self._file.execute("pragma synchronous = normal")
-        self._file.execute(_TABLE)
-        self._file.execute(_LEDGER)
+        self._file = AnswerFile(folder / FILE, warn)
+        self.ledger = Ledger(self._file, folder / "spent", suite, warn)
         self.reservations = Reservations(self._file, suite)
 
     def find(self, request: Any) -> Any | None:
-        """The response: as JSON, Bounded, or the Failure that was final; None where there is none."""
-        return _find(self._file, self._judge, request)
+        """The response: as JSON, Bounded, or the Failure that was final; None where there is none that is whole."""
+        key = key_of(self._judge, request)
+        for (stored,) in self._file.execute(_FIND, [key]):
+            try:
+                return unpacked(key, stored)
+            except DamagedAnswer:
+                self._file.execute("delete from responses where key = ?", [key])
+                self.n_damaged += 1
+        return None
 
-    def keep(self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None) -> None:
+    def keep(
+        self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None, cell: str | None = None
+    ) -> None:
         """Store a response and its usage. Where another process was quicker, its response stays."""
-        kept = response
-        if isinstance(response, Failure):
-            kept = {_REFUSED: response.reason}
-        elif isinstance(response, Bounded):
-            kept = {_BOUNDED: list(response), _AT_MOST: list(response.at_most)}
-        with self.at_once():
+        key = key_of(self._judge, request)
+
+        def write() -> None:
             self._file.execute(
                 "insert or ignore into responses (key, judge, request, response) values (?, ?, ?, ?)",
-                [_key(self._judge, request), self._judge, _spelt(request), canonical_json(kept)],
+                [key, self._judge, spelt(request), packed(key, response)],
             )
-            self.charge(request, usage, usd)
+            self.charge(request, usage, usd, cell)
 
-    def charge(self, request: Any, usage: Usage, usd: float | None) -> None:
+        self.at_once(write)
+
+    def charge(self, request: Any, usage: Usage, usd: float | None, cell: str | None = None) -> None:
         """Add the usage of a request to the ledger, if it took anything."""
         if usage.n_requests:
-            self._file.execute(
-                "insert into ledger (key, suite, kind, n_requests, n_prompt_tokens, n_answer_tokens, n_estimated, usd) "
-                "values (?, ?, ?, ?, ?, ?, ?, ?)",
-                [_key(self._judge, request), self._suite, type(request).__name__, *vars(usage).values(), usd],
-            )
+            key, kind = key_of(self._judge, request), type(request).__name__
+            self.at_once(lambda: self.ledger.charge(key, kind, usage, usd, cell))
 
-    def spent(self) -> tuple[Usage, float]:
-        """Usage of this suite so far, in all its runs, and its price in US dollars as far as known."""
-        columns = "sum(n_requests), sum(n_prompt_tokens), sum(n_answer_tokens), sum(n_estimated), sum(usd)"
-        query = f"select {columns} from ledger where suite = ?"  # noqa: S608  # fixed words
-        *counts, usd = self._file.execute(query, [self._suite]).fetchone()
-        return Usage(*(count or 0 for count in counts)), usd or 0.0
+    def at_once(self, work: Callable[[], _T]) -> _T:
+        """Do what no other process shall write in between; it may be done again, if the file turns out damaged."""
+        return self._file.at_once(work)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -115,20 +97,6 @@ class ResponseCache:
 
     def __del__(self) -> None:
         self.close()
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Let no other process write inside the `with` block; what is written in it is there as a whole, or not."""
-        if self._file.in_transaction:
-            yield
-            return
-        self._file.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._file.execute("rollback")
-            raise
-        self._file.execute("commit")
 
 
 class Recording:
@@ -146,9 +114,12 @@ class Recording:
     def __init__(self, path: str, judge: str | None = None) -> None:
         if not Path(path).is_file():
             raise ConfigError(f"recording: there is no file {path!r} (working folder: {Path.cwd()}).")
+        self._path = path
         self._address = f"file:{quote(str(Path(path).absolute()))}?mode=ro"
         try:
             found = [row[0] for row in self._read("select distinct judge from responses order by judge")]
+            if len(found) > 1:
+                found = [own for own in found if self._has_answers(own)]
         except sqlite3.Error as error:
             raise ConfigError(f"recording: {path!r} can't be read ({error}). Name a responses.sqlite.") from None
         fitting = [own for own in found if judge is None or judge in own]
@@ -165,41 +136,25 @@ class Recording:
         return json.loads(self._judge)
 
     def find(self, request: Any) -> Any | None:
-        """The response: as JSON, Bounded, or the Failure that was final; None where there is none."""
-        with closing(self._open()) as file:
-            return _find(file, self._judge, request)
+        """The response: as JSON, Bounded, or the Failure that was final; None where there is none.
 
-    def _read(self, query: str) -> list[Any]:
-        with closing(self._open()) as file:
-            return file.execute(query).fetchall()
+        Raises:
+            StoreError: the recording is damaged.
+        """
+        key = key_of(self._judge, request)
+        try:
+            for (stored,) in self._read(_FIND, key):
+                return unpacked(key, stored)
+        except (sqlite3.Error, DamagedAnswer) as error:
+            raise StoreError(f"recording: {self._path!r} is damaged ({error}). Take another copy of it.") from None
+        return None
 
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._address, uri=True, timeout=_SECONDS_TO_WAIT)
+    def _has_answers(self, judge: str) -> bool:
+        """True if one row of the judge is whole: in a damaged row its name may be another."""
+        rows = self._read("select key, judge, request, response from responses where judge = ?", judge)
+        return any(is_whole(*row) for row in rows)
 
-
-def _find(file: sqlite3.Connection, judge: str, request: Any) -> Any | None:
-    found = file.execute("select response from responses where key = ?", [_key(judge, request)]).fetchone()
-    response = None if found is None else json.loads(found[0])
-    if isinstance(response, dict) and _BOUNDED in response:
-        return Bounded(response[_BOUNDED], response[_AT_MOST])
-    return Failure(response[_REFUSED], transient=False) if isinstance(response, dict) else response
-
-
-def _key(judge: str, request: Any) -> str:
-    return hashlib.sha256(f"{_asked(judge, type(request).__name__)}\n{_spelt(request)}".encode()).hexdigest()
-
-
-@functools.lru_cache
-def _asked(judge: str, kind: str) -> str:
-    """Everything that the answers to one kind of request depend on, as JSON."""
-    whole = json.loads(judge)
-    parameters = whole.get("parameters") if isinstance(whole, dict) else None
-    if not isinstance(parameters, dict) or not parameters.keys() & _KINDS:
-        return judge
-    common = {name: value for name, value in parameters.items() if name not in _KINDS}
-    return canonical_json(whole | {"parameters": common | parameters.get(kind, {})})
-
-
-def _spelt(request: Any) -> str:
-    """A request of any kind as JSON."""
-    return canonical_json({"kind": type(request).__name__, **asdict(request)})
+    def _read(self, query: str, *values: str) -> list[Any]:
+        with closing(sqlite3.connect(self._address, uri=True, timeout=SECONDS_TO_WAIT)) as file:
+            file.text_factory = lambda text: text.decode(errors="replace")
+            return file.execute(query, values).fetchall()

@@ -25,7 +25,7 @@ def run(cells: list[Cell], session: Session) -> None:
         for number, cell in enumerate(missing):
             with session.alone(cell):
                 try:
-                    respondents.turn_to(cell.work["fit"])
+                    respondents.turn_to(cell)
                     _explain(cell, sampled.of(cell.work), respondents, session)
                 except Undefined as undefined:
                     session.skip(cell, undefined.reason)
@@ -35,7 +35,7 @@ def run(cells: list[Cell], session: Session) -> None:
 def _explain(cell: Cell, poles: list[SampledLatent], respondents: Respondents, session: Session) -> None:
     if not poles:
         raise Undefined(f"no latent of {cell.columns['method']} has enough windows to be explained")
-    started, asked_before = time.perf_counter(), respondents.usage
+    started = time.perf_counter()
     name = cell.work["explainer"]["name"]
     explainer: Explainer = session.create("explainer", cell.work["explainer"])
     latents = [to_explain(pole.latent) for pole in poles]
@@ -44,7 +44,7 @@ def _explain(cell: Cell, poles: list[SampledLatent], respondents: Respondents, s
     respondents.prepare([(latent, request) for latent, plan in asked for request in plan])
     found = [_reduce(explainer, latent, plan, respondents) for latent, plan in zip(latents, plans, strict=True)]
     write_explanations(session.empty_folder(cell), found)
-    rows = [*_rows(found, name, time.perf_counter() - started), *respondents.usage_rows(name, asked_before)]
+    rows = [*_rows(found, name, time.perf_counter() - started), *respondents.usage_rows(name)]
     session.commit(cell, rows, respondents.incomplete)  # scorers go on with what there is; the next run makes it anew
 
 

@@ -41,7 +41,7 @@ def run(cells: list[Cell], session: Session) -> None:
             elif _needs_atoms(cell.work["scorer"], session) and not any(pole.latent.source for pole in poles):
                 session.skip(cell, f"{name} needs atoms that were taken from a text, which {method} lacks")
             else:
-                respondents.turn_to(cell.work["fit"])
+                respondents.turn_to(cell)
                 try:
                     rows, verdicts, incomplete = _rows(cell.work, poles, respondents, session)
                     digest = write_cell(session.store, cell.key, verdicts)  # first: a record says that all is there
@@ -62,7 +62,7 @@ def _rows(
     work: Mapping[str, Any], poles: Sequence[SampledLatent], respondents: Respondents, session: Session
 ) -> tuple[Rows, Rows, str | None]:
     """Table rows, verdicts on single windows, and words for answers that both lack and a later run may get."""
-    started, asked_before = time.perf_counter(), respondents.usage
+    started = time.perf_counter()
     name = work["scorer"]["name"]
     scorer: Scorer = session.create("scorer", work["scorer"])
     explanations = incomplete = None
@@ -80,7 +80,7 @@ def _rows(
             of_pole = {name: pole.columns[name] for name in ("latent", "sign")}
             verdicts += [of_pole | pole.places.row(verdict) for verdict in found.verdicts]
     seconds = cost(f"scoring_seconds_{name}", time.perf_counter() - started, len(poles))
-    rows += [seconds, *respondents.usage_rows(name, asked_before)]
+    rows += [seconds, *respondents.usage_rows(name)]
     return rows, verdicts, respondents.incomplete or incomplete
 
 

@@ -72,7 +72,7 @@ COSTS = (
     Metric(
         "judge_requests_*",
         "judge requests *",
-        "what an explainer or scorer asked of the judge that was not known before",
+        "what an explainer or scorer was the first to ask of the judge, in all runs of its cell",
         False,
         ",.0f",
     ),

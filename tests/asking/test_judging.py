@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 import harness
-from harness.asking import response_cache
+from harness.asking import answer_file, response_cache
 from harness.asking.judging import Judging, usage_rows
 from harness.asking.reservations import Reservations
 from harness.asking.response_cache import ResponseCache
-from harness.contracts.spending import Prices
+from harness.contracts.spending import Prices, Usage
 from harness.errors import BudgetReached
-from harness.planning.suite import JudgeBudget
+from harness.planning.suite import UNLIMITED, JudgeBudget
 from harness.registry.plugin_manager import load_catalog
 from harness.storage.processes import Process
 
@@ -290,7 +290,7 @@ def test_eight_workers_keep_one_budget(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 8
     cache = ResponseCache(tmp_path, JUDGE, "a")
-    assert cache.spent()[0].n_tokens == 5_000
+    assert cache.ledger.spent(UNLIMITED)[0].n_tokens == 5_000
     assert cache.reservations.of_others() == (0.0, 0.0)
 
 
@@ -311,8 +311,8 @@ def test_what_the_dead_have_set_aside_is_free_again(tmp_path: Path) -> None:
 
 def test_on_a_network_disk_the_answers_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index of SQLite's log is memory, which machines don't share; a file that had one loses it."""
-    ResponseCache(tmp_path, JUDGE).close()
-    monkeypatch.setattr(response_cache, "is_shared", lambda folder: True)
+    ResponseCache(tmp_path, JUDGE).find(CHOICES[0])
+    monkeypatch.setattr(answer_file, "is_shared", lambda folder: True)
     cache = ResponseCache(tmp_path, JUDGE)
     cache.keep(CHOICES[0], [0.0, 1.0])
     assert not list(tmp_path.glob(f"{response_cache.FILE}-*[!l]"))
@@ -322,16 +322,29 @@ def test_on_a_network_disk_the_answers_are_one_file(tmp_path: Path, monkeypatch:
 
 def test_what_was_used_is_told(tmp_path: Path) -> None:
     judging = _priced(tmp_path, Priced(fails=["user 3"]))
+    judging.cell = "cell"
     judging.ask([*CHOICES, *OTHERS])
-    rows = {row["metric"]: (row["value"], row["reason"]) for row in usage_rows("x", judging.usage, PRICES)}
+    rows = {row["metric"]: (row["value"], row["reason"]) for row in usage_rows("x", *judging.taken())}
     said = "3 of 13 requests estimated from their characters"
     assert rows["judge_requests_x"] == (13, None)
     assert rows["judge_prompt_tokens_x"] == (900 + 1 + 1 + 2, said) and rows["judge_answer_tokens_x"] == (101, said)
     assert rows["judge_usd_x"] == (pytest.approx((904 * 1000 + 101 * 10_000) / 1e6), None)
-    assert usage_rows("x", judging.usage, Prices(None, 1.0))[-1]["reason"] == "unknown price"
     warm = _priced(tmp_path, Priced())
     warm.ask([*CHOICES[:3], *OTHERS])
     assert warm.usage.n_requests == 0
+
+
+def test_a_cell_is_told_what_all_its_runs_have_paid(tmp_path: Path) -> None:
+    """Also for answers that it has from its earlier runs; and nothing that was paid for another, or another suite."""
+    for cell, suite, n_sent in (("a", "s", 4), ("a", "s", 10), ("b", "s", 0), ("a", "t", 0)):
+        judging = _priced(tmp_path, Priced(), suite)
+        judging.cell = cell
+        judging.ask(CHOICES[:4] if n_sent == 4 else CHOICES)
+        assert judging.taken() == (Usage(n_sent, 90 * n_sent, 10 * n_sent, 0), pytest.approx(0.19 * n_sent))
+    judging = Judging(Priced, ResponseCache(tmp_path, JUDGE, "s"), prices=Prices(None, 1.0))
+    judging.cell = "c"
+    judging.ask(OTHERS[:1])
+    assert usage_rows("x", *judging.taken())[-1]["reason"] == "unknown price"
 
 
 def test_warnings_of_a_judge_reach_the_user(tmp_path: Path) -> None:

@@ -513,7 +513,7 @@ def test_a_spent_budget_leaves_cells_to_do(session: Session) -> None:
     (record,) = _run(session, asking)
     assert record.status == "done" and sorted(Chooser.asked) == ["latent 0", "latent 1", "latent 2"]
     costs = {row["metric"]: row["value"] for row in record.rows if row["table"] == "cost"}
-    assert costs["judge_requests_asksajudge"] == 2 and costs["judge_usd_asksajudge"] == 0
+    assert costs["judge_requests_asksajudge"] == 3 and costs["judge_usd_asksajudge"] == 0
 
 
 def test_undefined_units_are_null_with_the_reason(session: Session) -> None:
