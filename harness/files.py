@@ -11,13 +11,22 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from harness.errors import StoreError
+
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)  # only so can it be asked for; here, where no other thread makes files yet
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file the permissions that the umask leaves: safetensors writes for its owner alone."""
+    with suppress(PermissionError):  # another user's, who went before
+        path.chmod(0o666 & ~_UMASK)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from torch import Tensor
 from harness.contracts.rows import rows_from_tensors, rows_to_tensors
 from harness.contracts.saved_class import NotFound, class_name, find_class
 from harness.errors import HarnessError, StoreError
-from harness.files import writing
+from harness.files import follow_umask, writing
 
 _FORMAT = 1
 _TENSORS = "decomposition.safetensors"
@@ -179,6 +179,7 @@ class Decomposition(ABC):
         }
         with writing(folder):
             save_file(_unshared(tensors), folder / _TENSORS)
+            follow_umask(folder / _TENSORS)
             (folder / _CONFIG).write_text(json.dumps(description))
 
 

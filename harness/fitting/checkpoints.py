@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
+from harness.errors import StoreError
 from harness.fitting.snapshots import Snapshot
+from harness.storage.tensor_files import save_tensors, take_up_tensors
+
+_BEGINS_ANEW = "The fit begins anew."
 
 
 @dataclass
@@ -37,30 +37,26 @@ class Checkpoints:
             return
         for name, take in standing.items():
             try:
-                self._save(self.path_of(name), *take())
-            except (OSError, SafetensorError) as error:
+                snapshot, standing = take()
+                about = {"skeleton": snapshot.skeleton, "standing": standing}
+                save_tensors(self.path_of(name), snapshot.tensors, about)
+            except (OSError, StoreError) as error:
                 self.warn(f"no checkpoint of the fit could be written: {error}. It goes on without.")
         ended = time.monotonic()
         self._due = ended + max(self.every_seconds, (ended - started) / self.max_share)
 
     def load(self, name: str) -> tuple[Snapshot, Any] | None:
-        """The checkpoint saved last; None if there is none that can be read."""
-        try:
-            with safe_open(self.path_of(name), framework="pt") as file:
-                described = json.loads(file.metadata()["checkpoint"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        """The checkpoint saved last; None if there is none, or a damaged one, of which a warning tells."""
+        found = take_up_tensors(self.path_of(name), _BEGINS_ANEW)
+        if found is None:
             return None
-        return Snapshot(tensors, described["skeleton"]), described["standing"]
+        tensors, about = found
+        return Snapshot(tensors, about["skeleton"]), about["standing"]
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Remove a checkpoint that does not fit its learner, with a warning."""
+        self.warn(f"{self.path_of(name)} is of no use: {reason}. It is removed. {_BEGINS_ANEW}")
+        self.discard(name)
 
     def discard(self, name: str) -> None:
         self.path_of(name).unlink(missing_ok=True)
-
-    def _save(self, path: Path, snapshot: Snapshot, standing: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        described = {"checkpoint": json.dumps({"skeleton": snapshot.skeleton, "standing": standing})}
-        # Clones: names may share memory, which safetensors refuses.
-        tensors = {key: tensor.cpu().clone().contiguous() for key, tensor in snapshot.tensors.items()}
-        save_file(tensors, partial, described)
-        partial.replace(path)

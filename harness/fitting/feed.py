@@ -223,9 +223,13 @@ class Feed:
         }
 
     def resume(self, snapshot: Snapshot, standing: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint was taken; one of a stack of other learners is of no use."""
-        if standing.get("members") != self._members:
-            return
+        """Go on where a checkpoint was taken.
+
+        Raises:
+            PluginError: it is of another learner, or another stack of them; this one may hold a part of it.
+        """
+        if standing["members"] != self._members:
+            raise PluginError("it was taken of other learners, or of more or fewer in one stack")
         snapshot.restore(self.learner)
         self.passes_done, self.rows_done = standing["passes_done"], standing["rows_done"]
         self.rows_to_skip = self.rows_done

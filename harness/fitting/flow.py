@@ -15,17 +15,15 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.capturing.activations import Stream
 from harness.capturing.capture import Chunk
 from harness.errors import StoreError
-from harness.files import writing
 from harness.fitting.supply import Block
 from harness.fitting.waiting import WaitingRows
 from harness.storage.activation_store import StoredActivations, row_norms
+from harness.storage.tensor_files import save_tensors, take_up_tensors
 
 Read: TypeAlias = Callable[[Callable[[int], bool]], Iterator[tuple[int, Chunk]]]
 """Reads the texts from their beginning: the chunks that a function wants, with their numbers."""
@@ -139,23 +137,15 @@ class FlowingRows:
     def remember(self, mean: Float[Tensor, " d"]) -> None:
         """Keep the mean on disk too: a run that goes on after a kill need not read all texts for it again."""
         self._mean = mean
-        self._mean_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._mean_file.with_name(f"{self._mean_file.name}.partial")
-        with writing(partial):
-            save_file({"mean": mean.cpu()}, partial)
-            partial.replace(self._mean_file)
+        save_tensors(self._mean_file, {"mean": mean}, None)
 
     def forget(self) -> None:
         """Remove the mean from disk."""
         self._mean_file.unlink(missing_ok=True)
 
     def _remembered(self) -> Float[Tensor, " d"] | None:
-        try:
-            with safe_open(self._mean_file, framework="pt") as file:
-                mean: Tensor = file.get_tensor("mean")
-        except (OSError, SafetensorError):
-            return None
-        return mean
+        found = take_up_tensors(self._mean_file, "The texts are read once more for their mean.")
+        return found and found[0]["mean"]
 
 
 def _take_means(supplies: list[FlowingRows]) -> None:

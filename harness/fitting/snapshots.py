@@ -40,8 +40,21 @@ class Snapshot:
         return snapshot
 
     def restore(self, learner: object) -> None:
-        """Give a learner that has just been started what this one held."""
-        self._give(self.skeleton, learner)
+        """Give a learner that has just been started what this one held.
+
+        Raises:
+            PluginError: it is no snapshot of such a learner, which has to be started again: its attributes are as
+                before, but tensors in them may hold other numbers.
+        """
+        before = dict(vars(learner))
+        try:
+            self._give(self.skeleton, learner)
+        except Exception as error:  # whatever a skeleton of something else leads to, or a plugin's load_state_dict
+            vars(learner).clear()
+            vars(learner).update(before)
+            if isinstance(error, PluginError):
+                raise
+            raise PluginError(f"it does not fit a {type(learner).__name__}: {error!r}") from error
 
     def _take(self, value: Any, path: str, parents: list[object]) -> Any:
         if isinstance(value, (type(None), bool, int, float, str)):
@@ -90,6 +103,8 @@ class Snapshot:
             if not hasattr(current, "__dict__"):
                 raise PluginError(f"a resumable learner makes all its objects in start(), but had {current!r} there.")
             vars(current).update({name: self._give(item, vars(current).get(name)) for name, item in content.items()})
+        elif kind != "kept":
+            raise PluginError(f"it holds something of the kind {kind!r}, of which no snapshot knows.")
         return current
 
 

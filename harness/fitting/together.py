@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 import torch
@@ -17,6 +17,7 @@ from harness.contracts.method import Info, Learner, Resumable, Stackable
 from harness.errors import PluginError
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.feed import Feed, Fitted, distinct
+from harness.fitting.snapshots import Snapshot
 from harness.fitting.supply import Supply, supplies
 
 
@@ -128,8 +129,17 @@ def _start(feeds: list[Feed], infos: Mapping[int, Info], checkpoints: Checkpoint
     resumable = [feed for feed in feeds if isinstance(feed.learner, Resumable) and feed.learner.resumable]
     for feed in resumable:
         if checkpoints and (checkpoint := checkpoints.load(feed.name)):
-            feed.run(partial(feed.resume, *checkpoint))
+            feed.run(partial(_go_on, feed, checkpoint, infos, checkpoints))
     return resumable
+
+
+def _go_on(feed: Feed, checkpoint: tuple[Snapshot, Any], infos: Mapping[int, Info], checkpoints: Checkpoints) -> None:
+    """Let a feed that has started go on from its checkpoint; of one that does not fit nothing stays."""
+    try:
+        feed.resume(*checkpoint)
+    except PluginError as error:
+        checkpoints.refuse(feed.name, str(error))
+        feed.start(infos)
 
 
 def _push(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from harness.contracts.rows import rows_from_tensors, rows_to_tensors
 from harness.errors import StoreError
-from harness.files import writing
+from harness.files import follow_umask, writing
 from harness.storage.unstored import has_rows
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -65,6 +65,7 @@ def write_shard(
     with writing(temporary):
         # Seconds are written exactly and with a fixed length: tables show the size of the file, which must not vary.
         save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": f"{seconds:.17e}"})
+        follow_umask(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(folder / shard_name(number))

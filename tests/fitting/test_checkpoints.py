@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import harness
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.snapshots import Snapshot
 from harness.fitting.together import Fitted, fit_together
+from harness.storage.tensor_files import save_tensors, take_up_tensors
 from tests.support.parts import OrderSensitive, Stackable, stream_of
 
 CPU = torch.device("cpu")
@@ -98,15 +100,61 @@ def test_learners_beside_it_start_over_and_get_all_they_should(tmp_path: Path) -
     assert all(torch.equal(tensor, tensors(alone)[key]) for key, tensor in tensors(resumed["other"]).items())
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-10], lambda data: b"", lambda data: b"{}" * 50])
-def test_a_checkpoint_that_can_not_be_read_is_no_checkpoint(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def _changed(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], object]) -> None:
+    """Write a checkpoint of which something was changed, as whoever knows its format would: its checksum fits."""
+    found = take_up_tensors(path, "")
+    assert found is not None
+    change(*found)
+    save_tensors(path, *found)
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def _rename_kind(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    about["skeleton"] = {"objekt": about["skeleton"]["object"]}
+
+
+def _rename_attribute(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    tensors["strange"] = tensors.pop(next(iter(tensors)))
+
+
+def _take_of_another(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    about["standing"]["members"] = [["another", 0]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-10]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"{}" * 50),
+        _flip,
+        lambda path: save_file({"x": torch.zeros(3)}, path, {"checkpoint": "{}"}),  # an earlier version's
+        lambda path: _changed(path, _rename_kind),
+        lambda path: _changed(path, _rename_attribute),
+        lambda path: _changed(path, _take_of_another),
+    ],
+)
+@pytest.mark.filterwarnings("default:.*checkpoint")
+def test_a_checkpoint_of_no_use_is_removed_and_the_fit_begins_anew(
+    damage: Callable[[Path], object], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     unbroken = run({"topk_sae": sae("topk_sae")})["topk_sae"]
     with pytest.raises(KeyboardInterrupt):
         run({"topk_sae": sae("topk_sae")}, checkpoints_in(tmp_path), 30)
     path = tmp_path / "topk_sae.checkpoint"
-    path.write_bytes(damage(path.read_bytes()))
-    again = run({"topk_sae": sae("topk_sae")}, checkpoints_in(tmp_path))["topk_sae"]
+    damage(path)
+    told: list[str] = []
+    checkpoints = dataclasses.replace(checkpoints_in(tmp_path, told.append), every_seconds=60)
+    again = run({"topk_sae": sae("topk_sae")}, checkpoints)["topk_sae"]
     assert all(torch.equal(tensor, tensors(unbroken)[key]) for key, tensor in tensors(again).items())
+    assert again.decomposition is not None and again.decomposition.report() == unbroken.decomposition.report()  # type: ignore[union-attr]
+    (warning,) = [*told, *(str(warning.message) for warning in recwarn.list if "checkpoint" in str(warning.message))]
+    assert str(path) in warning and "The fit begins anew." in warning and not path.exists()
 
 
 def test_a_checkpoint_that_can_not_be_written_only_warns(tmp_path: Path) -> None:
@@ -124,16 +172,16 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import harness.capturing.activations
 harness.capturing.activations.BLOCK_ROWS = 90
-import harness.fitting.checkpoints, tests.fitting.test_checkpoints as t
+import harness.storage.tensor_files as files, tests.fitting.test_checkpoints as t
 from pathlib import Path
-written, save = [], harness.fitting.checkpoints.save_file
+written, save = [], files.save_file
 def save_then_die(tensors, path, metadata):
     save(tensors, path, metadata)
     written.append(path)
     if len(written) == 12:
         Path(path).write_bytes(Path(path).read_bytes()[:999])
         os.kill(os.getpid(), signal.SIGKILL)
-harness.fitting.checkpoints.save_file = save_then_die
+files.save_file = save_then_die
 t.run({"topk_sae": t.sae("topk_sae")}, t.checkpoints_in(Path(sys.argv[2])))
 """
     command = [sys.executable, "-c", script, str(Path(__file__).parents[2]), str(tmp_path)]
@@ -156,10 +204,13 @@ def test_a_checkpoint_of_a_stack_is_for_the_same_learners(names: str, is_used: b
     with pytest.raises(KeyboardInterrupt):
         run({"a": Stackable(3, 64, touch), "b": Stackable(3, 64)}, checkpoints_in(tmp_path))
     batches: list[harness.Batch] = []
+    told: list[str] = []
     again = run(
-        {name: Stackable(3, 64, batches.append if name == "a" else _leave) for name in names}, checkpoints_in(tmp_path)
+        {name: Stackable(3, 64, batches.append if name == "a" else _leave) for name in names},
+        checkpoints_in(tmp_path, told.append),
     )
     assert (len(batches) < 3 * 11) == is_used
+    assert ["taken of other learners" in text for text in told] == [True] * (names in ("abc", "ac"))
     for fitted in again.values():
         assert torch.equal(tensors(fitted)["offset"], tensors(alone)["offset"])
         assert fitted.rows_seen == 3 * len(X)
@@ -181,7 +232,7 @@ def test_a_checkpoint_of_a_stack_is_for_the_same_seeds(tmp_path: Path) -> None:
         again = {"a": Stackable(3, 64, batches.append), "b": Stackable(3, 64)}
         of_each = {name: streams[seed] for name, seed in zip(again, seeds, strict=True)}
         kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        fitted = fit_together(again, of_each, CPU, checkpoints=checkpoints_in(tmp_path))
+        fitted = fit_together(again, of_each, CPU, checkpoints=checkpoints_in(tmp_path, lambda text: None))
         for path, content in kept.items():
             path.write_bytes(content)
         assert (len(batches) < 3 * 11) == is_used
