@@ -121,4 +121,9 @@ from harness.sae.weights import SAEWeights as SAEWeights
 from harness.storage.cache import cache_folder as cache_folder
 from harness.storage.checksums import file_digest as file_digest
 from harness.storage.made_once import made_once as made_once
+from harness.storage.seals import folder_damage as folder_damage
+from harness.storage.seals import seal_folder as seal_folder
+from harness.storage.seals import set_aside as set_aside
+from harness.storage.tensor_files import save_tensors as save_tensors
+from harness.storage.tensor_files import take_up_tensors as take_up_tensors
 from harness.version import __version__ as __version__

@@ -6,7 +6,6 @@ checksums. The leftovers of a crash have another name and are never read as an a
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
@@ -23,11 +22,11 @@ from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import computed_digest, file_digest, remember_digest
 from harness.storage.locks import owned_lock
+from harness.storage.manifests import first_damage, list_files, read_manifest, size_of_file, write_manifest
 from harness.storage.records import Damaged, Record, Stamp, read_record, stamp_of, write_record
 from harness.storage.unstored import suffices
 
 MANIFEST = "manifest.json"
-_CHECKSUM = "sha256"
 ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"}
 # The rows of a capture made anew, as on another device, differ by rounding: its key holds the model and the texts.
 # A fit made anew may have other latents, and what was made from it is of no use beside what is made from the new one.
@@ -135,7 +134,7 @@ class Store:
         path = f"{self.cache}/{name}/{MANIFEST}"
         stamp, known = stamp_of(path), self._digests.get(name)
         if known is None or known[0] != stamp:
-            manifest = None if stamp is None else _read_manifest(Path(path).parent)
+            manifest = None if stamp is None else read_manifest(Path(path))
             known = stamp, content_key(manifest["files"]) if manifest else None
             self._digests[name] = known
         return known[1]
@@ -146,11 +145,13 @@ class Store:
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
         """The manifest of an artefact; None where there is none, or where files are missing or cut short."""
         folder = self.artefact(kind, key)
-        manifest = _read_manifest(folder)
-        if manifest is None or any(_size(folder / name) != file["bytes"] for name, file in manifest["files"].items()):
+        manifest = read_manifest(folder / MANIFEST)
+        if manifest is None:
             return None
-        before = manifest.get("made_from", {})
-        return manifest if all(self._digest(name) in (digest, None) for name, digest in before.items()) else None
+        sizes_fit = (size_of_file(folder / name) == file["bytes"] for name, file in manifest["files"].items())
+        before = manifest.get("made_from", {}).items()
+        is_of_these = all(self._digest(name) in (digest, None) for name, digest in before)
+        return manifest if all(sizes_fit) and is_of_these else None
 
     def whole(self, kind: str, key: str) -> dict[str, Any] | None:
         """The manifest of an artefact that is complete; None for one that lacks something a later run may still get."""
@@ -167,15 +168,10 @@ class Store:
         folder = self.artefact(kind, key)
         if not folder.exists():
             return None
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder / MANIFEST)
         if manifest is None:
             return f"{folder / MANIFEST} is missing or corrupt"
-        for name, file in manifest["files"].items():
-            if _size(folder / name) is None:
-                return f"{folder / name} is missing"
-            if _size(folder / name) != file["bytes"] or file_digest(folder / name) != file["sha256"]:
-                return f"{folder / name} is corrupt (its checksum differs)"
-        return None
+        return first_damage(folder, manifest, file_digest)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artefact; it is renamed first, so that nobody reads half of it."""
@@ -209,15 +205,13 @@ class Store:
     def commit(self, kind: str, key: str, manifest: Mapping[str, Any]) -> None:
         """Turn the work folder into the artefact."""
         work, folder = self.work_folder(kind, key), self.artefact(kind, key)
-        files = {}
         for path in sorted(work.iterdir()):
-            if path.name.startswith("."):  # a half-written file of an interrupted run
+            if path.name.startswith(".") or path.name == MANIFEST:  # of a run that was interrupted, maybe right here
                 path.unlink()
-                continue
-            _fsync(path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": computed_digest(path)}
-        whole = {**manifest, "files": files}
-        write_json(work / MANIFEST, {**whole, _CHECKSUM: content_key(whole)})
+            else:
+                _fsync(path)
+        files = list_files(work)
+        write_manifest(work / MANIFEST, {**manifest, "files": files})
         if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time
             self.discard(kind, key)
         work.rename(folder)
@@ -242,19 +236,6 @@ def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
 def _places(key: str) -> list[str]:
     """The places in the cache where a cell of a kind that is followed may have left its artefact."""
     return [f"{ARTEFACT_KINDS[kind]}/{key}" for kind in _FOLLOWED]
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        is_whole = manifest.pop(_CHECKSUM) == content_key(manifest)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return manifest if is_whole else None
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
 
 
 def _fsync(path: Path) -> None:

@@ -7,7 +7,6 @@ tokens; each epoch has all of them in an order drawn from (seed, epoch).
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -19,12 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from harness import HarnessError
+from harness import HarnessError, save_tensors, take_up_tensors
 
 RECIPE: dict[str, Any] = {
     "betas": (0.9, 0.95),
@@ -151,22 +148,16 @@ class Pretraining:
         for name, parameter in self.model.named_parameters():
             tensors[f"parameter/{name}"] = parameter.detach()
             tensors |= {f"{moment}/{name}": self._optimiser.state[parameter][moment] for moment in _MOMENTS}
-        standing = json.dumps({"step": self.step, "losses": self.losses, "seconds": self.seconds})
-        partial = self.state_path.with_name(f"{self.state_path.name}.partial")
-        save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial, {"standing": standing}
-        )
-        partial.replace(self.state_path)
+        standing = {"step": self.step, "losses": self.losses, "seconds": self.seconds}
+        save_tensors(self.state_path, tensors, standing)
 
     @torch.no_grad()
     def _load_state(self) -> None:
-        """Take up the last state; where there is none, or none that can be read, the training begins anew."""
-        try:
-            with safe_open(self.state_path, framework="pt") as file:
-                standing = json.loads(file.metadata()["standing"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        except (OSError, SafetensorError):
+        """Take up the last state; where there is none, or a damaged one, the training begins anew."""
+        found = take_up_tensors(self.state_path, f"{self.label}: the training begins anew.")
+        if found is None:
             return
+        tensors, standing = found
         self.step, self.losses, self.seconds = standing["step"], standing["losses"], standing["seconds"]
         for name, parameter in self.model.named_parameters():
             parameter.copy_(tensors[f"parameter/{name}"])

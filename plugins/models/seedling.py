@@ -27,7 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
-from harness import cache_folder, file_digest
+from harness import cache_folder, file_digest, folder_damage, seal_folder, set_aside
 from harness.plugins.models import HFConfig, SeedlingConfig
 from harness.plugins.models.checkpoint import find_device
 from harness.plugins.models.hf import HF
@@ -37,6 +37,7 @@ from harness.plugins.models.training_texts import TrainingTexts, load_texts
 
 LEARNT_NATS = 0.7
 _RECORD = "training.json"
+_WEIGHTS = "model.safetensors"
 _STATE = "state.safetensors"
 _RECORDED_LOSSES = 100
 _VALIDATION_WINDOWS = 256
@@ -78,12 +79,45 @@ def checkpoint(config: SeedlingConfig) -> Path:
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     family = cache_folder() / "models" / f"seedling-{digest}"
     folder = family / f"step-{config.read_step}"
-    if not folder.is_dir():
+    if folder_damage(folder, _name(folder)) is not None:
         family.mkdir(parents=True, exist_ok=True)
         with _lock(family.with_name(f"{family.name}.lock"), _label(config)):
-            if not folder.is_dir():
-                _train(config, recipe, family)
+            _make_whole(folder, config, recipe)
     return folder
+
+
+def _name(folder: Path) -> str:
+    """The name that a checkpoint is sealed under."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _make_whole(folder: Path, config: SeedlingConfig, recipe: dict[str, Any]) -> None:
+    """Train a checkpoint, unless another process has; of a damaged one the weights stay, if they are as recorded."""
+    damage = folder_damage(folder, _name(folder))
+    if damage is None:
+        return
+    texts = load_texts(recipe["corpus"], config.vocabulary)
+    if folder.exists():
+        record = _record_of_weights(folder)
+        done = "it is trained again" if record is None else "its weights are as they were, and the rest is made again"
+        warnings.warn(f"{_label(config)}: {damage}: {done}.", stacklevel=3)
+        if record is not None:
+            model = _untrained(config, texts.tokenizer.eos_token_id)
+            _save(folder, texts, model, record, weights=folder / _WEIGHTS)
+            return
+        set_aside(folder)
+    _train(config, recipe, folder.parent, texts)
+
+
+def _record_of_weights(folder: Path) -> dict[str, Any] | None:
+    """The record of a checkpoint's training, if it has one that its weights fit."""
+    try:
+        record = _read_record(folder)
+        with (folder / _WEIGHTS).open("rb") as file:
+            is_whole = record["weights_sha256"] == hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if is_whole else None
 
 
 def _lock(path: Path, label: str) -> Any:
@@ -95,8 +129,7 @@ def _lock(path: Path, label: str) -> Any:
         return lock.acquire()
 
 
-def _train(config: SeedlingConfig, recipe: dict[str, Any], family: Path) -> None:
-    texts = load_texts(recipe["corpus"], config.vocabulary)
+def _train(config: SeedlingConfig, recipe: dict[str, Any], family: Path, texts: TrainingTexts) -> None:
     model = _untrained(config, texts.tokenizer.eos_token_id)
     training = Pretraining(
         model.to(find_device(config.device)),
@@ -114,15 +147,35 @@ def _train(config: SeedlingConfig, recipe: dict[str, Any], family: Path) -> None
 
 
 def _keep(recipe: dict[str, Any], texts: TrainingTexts, training: Pretraining, family: Path) -> None:
-    """Save a checkpoint, unless a process that was killed right after it has done so. It appears whole."""
-    folder, unfinished = family / f"step-{training.step}", family / f".step-{training.step}"
-    if folder.is_dir():
-        return
+    """Save a checkpoint, unless a process that was killed right after it has done so."""
+    folder = family / f"step-{training.step}"
+    if not folder.exists():
+        _save(folder, texts, training.model, _record(recipe, texts, training))
+
+
+def _save(
+    folder: Path, texts: TrainingTexts, model: PreTrainedModel, record: dict[str, Any], weights: Path | None = None
+) -> None:
+    """Save a checkpoint, which appears whole, in the place of one that there may be.
+
+    Args:
+        folder: of the checkpoint.
+        texts: have the tokenizer.
+        model: its config, and its weights.
+        record: of the training; the checksum of the weights is added.
+        weights: a file of the weights, instead of the model's.
+    """
+    unfinished = folder.with_name(f".{folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     texts.tokenizer.save_pretrained(unfinished)
-    training.model.save_pretrained(unfinished)
-    record = _record(recipe, texts, training) | {"weights_sha256": file_digest(unfinished / "model.safetensors")}
-    (unfinished / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    model.save_pretrained(unfinished)
+    if weights is not None:
+        shutil.copyfile(weights, unfinished / _WEIGHTS)
+    whole = record | {"weights_sha256": file_digest(unfinished / _WEIGHTS)}
+    (unfinished / _RECORD).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    seal_folder(unfinished, _name(folder))
+    if folder.exists():
+        set_aside(folder)
     unfinished.rename(folder)
 
 

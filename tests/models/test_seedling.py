@@ -134,8 +134,45 @@ def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
 def test_a_damaged_state_is_not_taken_up(unbroken: dict[int, bytes], cache: Path) -> None:
     family = checkpoint(replace(TINY, step=4)).parent
     state = (family / "state.safetensors").read_bytes()
-    (family / "state.safetensors").write_bytes(state[: len(state) // 2])
+    for damaged in (state[: len(state) // 2], state[:-9] + bytes([state[-9] ^ 1]) + state[-8:]):
+        (family / "state.safetensors").write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"state\.safetensors is corrupt.*: the training begins anew\."):
+            checkpoint(replace(TINY, step=8))
+        shutil.rmtree(family / "step-8")
     assert _weights(TINY) == unbroken
+
+
+def test_a_damaged_checkpoint_is_named_and_trained_again(unbroken: dict[int, bytes], cache: Path) -> None:
+    folder = checkpoint(replace(TINY, step=2))
+    flipped = bytearray(unbroken[2])
+    flipped[-9] ^= 1
+    (folder / "model.safetensors").write_bytes(flipped)
+    with pytest.warns(UserWarning, match=r"model\.safetensors is corrupt.*: it is trained again\."):
+        assert checkpoint(replace(TINY, step=2)) == folder
+    assert (folder / "model.safetensors").read_bytes() == unbroken[2]
+    assert sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) == ["step-0", "step-1", "step-2"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda folder: (folder / ".seal").unlink(), "an earlier version has made it"),
+        (lambda folder: (folder / "config.json").write_text("{}"), r"config\.json is corrupt"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), r"tokenizer\.json is missing"),
+        (lambda folder: (folder / "adapter_config.json").touch(), r"adapter_config\.json was put there"),
+    ],
+)
+def test_weights_that_are_as_recorded_are_kept(
+    damage: Any, named: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(replace(TINY, step=1))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(Pretraining, "go_on", None)  # nothing is trained
+    damage(folder)
+    with pytest.warns(UserWarning, match=rf"{named}.*: its weights are as they were"):
+        assert checkpoint(replace(TINY, step=1)) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert len(list(folder.parent.glob(".step-1.aside-*/adapter_config.json"))) == ("adapter" in named)
 
 
 def test_loss_falls_under_that_of_frequencies_alone(cache: Path, texts: TrainingTexts) -> None:

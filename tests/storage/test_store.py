@@ -60,7 +60,7 @@ def test_a_record_is_read_again_only_after_it_was_replaced(store: Store, monkeyp
 
 def test_what_is_committed_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    for module in ("store", "checksums"):
+    for module in ("manifests", "checksums"):
         monkeypatch.setattr(
             f"harness.storage.{module}.computed_digest", lambda path: hashed.append(path.name) or computed_digest(path)
         )

@@ -1,0 +1,75 @@
+"""Manifests: lists of a folder's files with sizes and checksums, by which whatever is read of it is checked first."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.files import follow_umask, write_json
+from harness.planning.keys import content_key
+from harness.storage.checksums import computed_digest
+
+_CHECKSUM = "sha256"
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """The size and checksum of every file in a folder, by its path in it; hidden ones are nobody's.
+
+    All are made readable for whom the umask lets read.
+    """
+    files = {}
+    for path in visible_files(folder):
+        follow_umask(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": computed_digest(path)}
+    return files
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files in a folder and in those in it, in order, but for hidden ones."""
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(where, name) for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest, which is a mapping with `files`, and a checksum of its own."""
+    write_json(path, {**manifest, _CHECKSUM: content_key(dict(manifest))})
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest as it was written; None where there is none, or a damaged one."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        is_whole = manifest.pop(_CHECKSUM) == content_key(manifest)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if is_whole else None
+
+
+def first_damage(
+    folder: Path, manifest: Mapping[str, Any], digest: Callable[[Path], str] = computed_digest
+) -> str | None:
+    """The damage to a file that a manifest lists, naming the file; None if there is none.
+
+    Args:
+        folder: that holds the files.
+        manifest: lists them.
+        digest: gives the checksum of a file.
+    """
+    for name, file in manifest["files"].items():
+        size = size_of_file(folder / name)
+        if size is None:
+            return f"{folder / name} is missing"
+        if size != file["bytes"] or digest(folder / name) != file["sha256"]:
+            return f"{folder / name} is corrupt (its checksum differs)"
+    return None
+
+
+def size_of_file(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    return path.stat().st_size if path.is_file() else None
