@@ -27,6 +27,7 @@ from harness.running.speaker import Speaker
 from harness.storage.dependents import write_down
 from harness.storage.plans_at_work import at_work
 from harness.storage.records import of_artefact
+from harness.storage.repair import discard_damaged
 from harness.storage.states import Outcome, State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
 
@@ -154,7 +155,7 @@ def _board_named(board_id: str, store: Store, display: Display) -> Board | None:
 def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:
     (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
     write_down(store, _artefacts(plan))
-    _discard_damaged(plan, store, display)
+    discard_damaged(plan, store, display.say)
     _set_records_aside(plan, store, display)
     _adopt(plan, store)
     before = states(plan, store)
@@ -213,17 +214,6 @@ def _alone(store: Store, display: Display) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _discard_damaged(plan: Plan, store: Store, display: Display) -> None:
-    for key, cell in plan.cells.items():
-        if cell.kind not in ARTEFACT_KINDS or not store.damage(cell.kind, key):
-            continue
-        with store.lock(cell.kind, key, display.say):
-            if damage := store.damage(cell.kind, key):  # another run may have repaired it meanwhile
-                display.say(f"{damage}: {cell.label} is made again")
-                store.discard(cell.kind, key)
-        store.record_path(key).unlink(missing_ok=True)
 
 
 def _set_records_aside(plan: Plan, store: Store, display: Display) -> None:

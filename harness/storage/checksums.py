@@ -1,6 +1,7 @@
 """Checksums of files, so that keys depend on what a file holds and not on its path.
 
-Invariant: a remembered checksum is used only while the file has the size and modification time that it had then.
+Those of a user's large files are remembered, and used while a file has the size and times that it had then: rot on a
+disk changes none of them. So no artefact is checked by a remembered one.
 """
 
 from __future__ import annotations
@@ -39,14 +40,6 @@ def file_digest(path: str | Path) -> str:
     return digest
 
 
-def remember_digest(path: Path, sha256: str) -> None:
-    """Remember the checksum of a file that has come to its path by a rename, after which nobody writes it."""
-    path = path.resolve()
-    found = path.stat()
-    if found.st_size > _SMALL_BYTES:
-        _remember(_memory(path), {"path": str(path), "stamp": _stamp(found), "sha256": sha256})
-
-
 def stale(cache: Path) -> list[Path]:
     """Remembered checksums of no use: their file is gone or has changed, or they don't say which it was."""
     named = sorted(path for path in (cache / _FOLDER).glob("*.json*") if _NAME.fullmatch(path.name))
@@ -62,7 +55,8 @@ def _is_stale(memory: Path) -> bool:
 
 
 def _stamp(found: os.stat_result) -> list[int]:
-    return [found.st_size, found.st_mtime_ns]
+    # A program that puts the modification time back can't put back that of the last change of any kind.
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _memory(path: Path) -> Path:

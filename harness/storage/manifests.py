@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +51,22 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest if is_whole else None
 
 
-def first_damage(
-    folder: Path, manifest: Mapping[str, Any], digest: Callable[[Path], str] = computed_digest
-) -> str | None:
-    """The damage to a file that a manifest lists, naming the file; None if there is none.
+def damages(folder: Path, manifest: Mapping[str, Any], *, read: bool = True) -> Iterator[str]:
+    """The damages to files that a manifest lists, naming each.
 
     Args:
         folder: that holds the files.
         manifest: lists them.
-        digest: gives the checksum of a file.
+        read: False to look at their sizes only.
     """
     for name, file in manifest["files"].items():
         size = size_of_file(folder / name)
         if size is None:
-            return f"{folder / name} is missing"
-        if size != file["bytes"] or digest(folder / name) != file["sha256"]:
-            return f"{folder / name} is corrupt (its checksum differs)"
-    return None
+            yield f"{folder / name} is missing"
+        elif size != file["bytes"]:
+            yield f"{folder / name} is corrupt (it has another size)"
+        elif read and computed_digest(folder / name) != file["sha256"]:
+            yield f"{folder / name} is corrupt (its checksum differs)"
 
 
 def size_of_file(path: Path) -> int | None:

@@ -7,9 +7,10 @@ model is loaded, so a process does it whenever it uses a folder that it has not 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from harness.storage.manifests import first_damage, list_files, read_manifest, visible_files, write_manifest
+from harness.storage.manifests import damages, list_files, read_manifest, visible_files, write_manifest
 from harness.storage.store import discarded_name
 
 SEAL = ".seal"
@@ -39,7 +40,7 @@ def folder_damage(folder: Path, name: str) -> str | None:
         stamps = _stamps(folder)
         if _found_whole.get((folder, name)) == stamps:
             return None
-        damage = _damage(folder, name)
+        damage = next(damages_of_folder(folder, name), None)
     except OSError as error:
         return f"{error.filename or folder} can't be read ({error.strerror})"
     if damage is None:
@@ -47,16 +48,16 @@ def folder_damage(folder: Path, name: str) -> str | None:
     return damage
 
 
-def _damage(folder: Path, name: str) -> str | None:
-    if not (folder / SEAL).exists():
-        return f"{folder} has no {SEAL}, by which its files are checked: an earlier version has made it"
+def damages_of_folder(folder: Path, name: str) -> Iterator[str]:
+    """All that is not as it was sealed under a name, naming the files."""
     seal = read_manifest(folder / SEAL)
-    if seal is None or seal.get("name") != name:
-        return f"{folder / SEAL} is corrupt, or of another folder"
-    if damage := first_damage(folder, seal):
-        return damage
-    strange = strange_files(folder)
-    return f"{strange[0]} was put there by somebody, and might be read" if strange else None
+    if not (folder / SEAL).exists():
+        yield f"{folder} has no {SEAL}, by which its files are checked: an earlier version has made it"
+    elif seal is None or seal.get("name") != name:
+        yield f"{folder / SEAL} is corrupt, or of another folder"
+    else:
+        yield from damages(folder, seal)
+        yield from (f"{path} was put there by somebody, and might be read" for path in strange_files(folder))
 
 
 def strange_files(folder: Path) -> list[Path]:

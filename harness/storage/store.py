@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.files import set_aside, write_json
+from harness.files import set_aside
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
-from harness.storage.checksums import computed_digest, file_digest, remember_digest
+from harness.storage.checksums import computed_digest
 from harness.storage.locks import owned_lock
-from harness.storage.manifests import first_damage, list_files, read_manifest, size_of_file, write_manifest
+from harness.storage.manifests import damages, list_files, read_manifest, write_manifest
 from harness.storage.records import Damaged, Record, Stamp, read_record, stamp_of, write_record
 from harness.storage.unstored import suffices
 
@@ -144,14 +144,16 @@ class Store:
 
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
         """The manifest of an artefact; None where there is none, or where files are missing or cut short."""
-        folder = self.artefact(kind, key)
-        manifest = read_manifest(folder / MANIFEST)
-        if manifest is None:
+        manifest = self._read_manifest(kind, key)
+        if manifest is None or any(damages(self.artefact(kind, key), manifest, read=False)):
             return None
-        sizes_fit = (size_of_file(folder / name) == file["bytes"] for name, file in manifest["files"].items())
         before = manifest.get("made_from", {}).items()
-        is_of_these = all(self._digest(name) in (digest, None) for name, digest in before)
-        return manifest if all(sizes_fit) and is_of_these else None
+        return manifest if all(self._digest(name) in (digest, None) for name, digest in before) else None
+
+    def _read_manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        manifest = read_manifest(self.artefact(kind, key) / MANIFEST)
+        # Those of earlier versions don't say whose they are.
+        return manifest if manifest is not None and manifest.get("key", key) == key else None
 
     def whole(self, kind: str, key: str) -> dict[str, Any] | None:
         """The manifest of an artefact that is complete; None for one that lacks something a later run may still get."""
@@ -163,15 +165,24 @@ class Store:
         manifest = self.whole(cell.kind, cell.key)
         return manifest if manifest is not None and suffices(manifest, cell.work) else None
 
-    def damage(self, kind: str, key: str) -> str | None:
-        """The damage to an artefact that was once committed, naming the file; None if there is none."""
+    def damage(self, kind: str, key: str, *, read: bool = True) -> str | None:
+        """The damage to an artefact that was once committed, naming a file; None if there is none."""
+        return next(self.damages(kind, key, read=read), None)
+
+    def damages(self, kind: str, key: str, *, read: bool = True) -> Iterator[str]:
+        """All damages to an artefact that was once committed, naming the files.
+
+        Args:
+            kind: of the artefact.
+            key: its key.
+            read: False to look at sizes only: rot on a disk changes neither them nor times.
+        """
         folder = self.artefact(kind, key)
-        if not folder.exists():
-            return None
-        manifest = read_manifest(folder / MANIFEST)
-        if manifest is None:
-            return f"{folder / MANIFEST} is missing or corrupt"
-        return first_damage(folder, manifest, file_digest)
+        manifest = self._read_manifest(kind, key)
+        if manifest is not None:
+            yield from damages(folder, manifest, read=read)
+        elif folder.exists():
+            yield f"{folder / MANIFEST} is missing or corrupt, or of another artefact"
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artefact; it is renamed first, so that nobody reads half of it."""
@@ -210,14 +221,11 @@ class Store:
                 path.unlink()
             else:
                 _fsync(path)
-        files = list_files(work)
-        write_manifest(work / MANIFEST, {**manifest, "files": files})
+        write_manifest(work / MANIFEST, {**manifest, "key": key, "files": list_files(work)})
         if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time
             self.discard(kind, key)
         work.rename(folder)
         _fsync(folder.parent)
-        for name, file in files.items():
-            remember_digest(folder / name, str(file["sha256"]))
 
 
 def discarded_name(name: str) -> str:
