@@ -1,4 +1,4 @@
-"""What a run is about to use is read first, and what is damaged is made again; what it does not use is left unread."""
+"""A run reads first all that it is about to use, and makes again all that is damaged; the rest is left unread."""
 
 from __future__ import annotations
 
