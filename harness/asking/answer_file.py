@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import filelock
 
-from harness.asking.salvage import salvage
+from harness.asking.salvage import ERRORS, salvage
 from harness.errors import StoreError
 from harness.storage.filesystem import is_shared
 
@@ -34,13 +34,19 @@ create table if not exists reservations (owner text not null, suite text not nul
 usd real not null, touched real not null)
 """
 _NAMES = {"responses", "ledger", "reservations"}
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OF_THE_PLACE = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+}
+"""Errors of rights, room, locks or the disk; what else goes wrong with fixed statements is the file's contents."""
+_VERSIONS = (b"\x01\x01", b"\x02\x02", b"")
+"""Bytes of the header that say who may write; other ones would make the file one that can only be read."""
 _TRIES = 3
 _T = TypeVar("_T")
 
 
-class _Strange(sqlite3.DatabaseError):
-    """A file that SQLite can read, and that is not as this module makes it."""
+class _Damage(sqlite3.DatabaseError):
+    """Damage that SQLite looks over while it can."""
 
 
 class AnswerFile:
@@ -82,7 +88,7 @@ class AnswerFile:
                     return work()
                 with self._transaction():
                     return work()
-            except sqlite3.Error as error:
+            except ERRORS as error:
                 if number == _TRIES - 1 or not (self._has_moved() or _is_damage(error)):
                     raise self._refused(error) from error
                 self._set_aside(error)
@@ -132,7 +138,7 @@ class AnswerFile:
         except FileNotFoundError:
             return True
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
+    def _set_aside(self, error: Exception) -> None:
         """Give the file another name, and put a new one with what can be read of it in its place."""
         self.close()
         aside = f"{self._path}.damaged-{secrets.token_hex(4)}"
@@ -146,7 +152,7 @@ class AnswerFile:
             except BaseException as second:  # no room, say: all is as before
                 for end in ("-wal", "-shm", ""):
                     Path(f"{aside}{end}").unlink(missing_ok=True)
-                if isinstance(second, sqlite3.Error):
+                if isinstance(second, ERRORS):
                     raise self._refused(second) from second
                 raise
         self._warn(
@@ -167,7 +173,7 @@ class AnswerFile:
             new.unlink(missing_ok=True)
         return n_saved
 
-    def _refused(self, error: sqlite3.Error) -> StoreError:
+    def _refused(self, error: Exception) -> StoreError:
         return StoreError(
             f"the answers of judges in {self._path} can't be read or written: {error}. There must be room, the right "
             "to write, and no other process that keeps it for a minute."
@@ -194,22 +200,29 @@ def _prepare(file: sqlite3.Connection, journal: str) -> None:
     """Set how a file is written, and make the tables that it lacks.
 
     Raises:
-        sqlite3.DatabaseError: it is damaged.
+        sqlite3.DatabaseError: it is damaged, or can't be written.
     """
+    path = Path(file.execute("pragma database_list").fetchone()[2])
+    with path.open("rb") as content:
+        if content.read(20)[18:] not in _VERSIONS:
+            raise _Damage("its header has other versions")
     file.execute(f"pragma journal_mode = {journal}")
     # What a power cut takes are answers, never the file; a process that dies loses nothing.
     file.execute("pragma synchronous = normal")
-    file.execute("pragma cell_size_check = on")
     names = {name for (name,) in file.execute("select name from sqlite_master where type = 'table'")}
     if strange := [name for name in names - _NAMES if not name.startswith("sqlite_")]:
-        raise _Strange(f"it has the tables {', '.join(strange)}")
+        raise _Damage(f"it has the tables {', '.join(strange)}")
+    (found,) = file.execute("pragma integrity_check(1)").fetchone()  # 0.1 s for 100 MB
+    if found != "ok":
+        raise _Damage(found)
     for table in _TABLES.split(";"):
         file.execute(table)
     if "cell" not in [column for _, column, *_ in file.execute("pragma table_info(ledger)")]:
         file.execute("alter table ledger add column cell text")  # files from before costs were told by cell
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    """True for errors that come from the file's contents, not from locks, rights or room."""
-    code = getattr(error, "sqlite_errorcode", 0)  # Python's own errors have none
-    return isinstance(error, _Strange) or code & 0xFF in _DAMAGED or str(error).startswith("no such ")
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError | _Damage):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)  # Python's own errors have none
+    return code is not None and code & 0xFF not in _OF_THE_PLACE

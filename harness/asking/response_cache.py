@@ -26,6 +26,7 @@ from harness.asking.answer_file import SECONDS_TO_WAIT, AnswerFile
 from harness.asking.answer_rows import DamagedAnswer, is_whole, key_of, packed, spelt, unpacked
 from harness.asking.ledger import Ledger
 from harness.asking.reservations import Reservations
+from harness.asking.salvage import ERRORS
 from harness.contracts.spending import NOTHING, Usage
 from harness.errors import ConfigError, StoreError
 from harness.planning.keys import canonical_json
@@ -120,7 +121,7 @@ class Recording:
             found = [row[0] for row in self._read("select distinct judge from responses order by judge")]
             if len(found) > 1:
                 found = [own for own in found if self._has_answers(own)]
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise ConfigError(f"recording: {path!r} can't be read ({error}). Name a responses.sqlite.") from None
         fitting = [own for own in found if judge is None or judge in own]
         if len(fitting) != 1:
@@ -145,7 +146,7 @@ class Recording:
         try:
             for (stored,) in self._read(_FIND, key):
                 return unpacked(key, stored)
-        except (sqlite3.Error, DamagedAnswer) as error:
+        except (*ERRORS, DamagedAnswer) as error:
             raise StoreError(f"recording: {self._path!r} is damaged ({error}). Take another copy of it.") from None
         return None
 

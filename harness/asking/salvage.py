@@ -15,6 +15,8 @@ from harness.asking.answer_rows import is_whole
 _MAGIC = b"SQLite format 3\x00\x10\x00"
 _AFTER_VERSIONS = b"\x00\x40\x20\x20"
 _PAGE = 4096
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""Errors of a damaged file: what SQLite says of it need not be UTF-8."""
 _KEYS = [f"{number:03x}" for number in range(16**3)]
 """Beginnings of keys: around what can't be read of some, others can."""
 
@@ -52,12 +54,12 @@ def _answers(file: sqlite3.Connection) -> Iterator[Any]:
 def _rows(file: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
     """The rows up to the first that can't be read."""
     rows: Iterator[Any] = iter(())
-    with suppress(sqlite3.Error):
+    with suppress(*ERRORS):
         rows = file.execute(query, values)
     while True:
         try:
             row = next(rows)
-        except (sqlite3.Error, StopIteration):
+        except (*ERRORS, StopIteration):
             return
         yield row
 

@@ -94,13 +94,42 @@ def _name(data: bytearray) -> None:
     data[place + 5 : place + 14] = b"rfsponses"
 
 
+def _format(data: bytearray) -> None:
+    data[44:48] = b"\x00\x00\x00\x0c"
+
+
+def _versions(data: bytearray) -> None:
+    data[18:20] = b"\x05\x01"
+
+
+def _words(data: bytearray) -> None:
+    data[data.index(b"CREATE TABLE ledger") + 3] = 0xFE
+
+
+def _swapped(data: bytearray) -> None:
+    data[8 * 4096 : 9 * 4096] = data[9 * 4096 : 10 * 4096]
+
+
 def _noise(data: bytearray) -> None:
     data[:] = random.Random(0).randbytes(len(data))
 
 
 @pytest.mark.parametrize(
     ("damage", "most_asked"),
-    [(_cut, 60), (_page, 15), (_root, 60), (_head, 0), (_page_size, 0), (_schema, 60), (_name, 60), (_noise, 60)],
+    [
+        (_cut, 60),
+        (_page, 15),
+        (_root, 60),
+        (_head, 0),
+        (_page_size, 0),
+        (_schema, 60),
+        (_name, 60),
+        (_format, 0),
+        (_versions, 0),
+        (_words, 60),
+        (_swapped, 15),
+        (_noise, 60),
+    ],
 )
 def test_a_damaged_file_is_set_aside_with_what_could_be_saved(
     damage: Callable[[bytearray], None], most_asked: int, folder: Path
