@@ -35,6 +35,14 @@ Chunk: TypeAlias = Capture
 """The capture of a number of consecutive windows: what is stored, skipped and resumed as a whole."""
 
 
+class ChunkPlace(NamedTuple):
+    """The place of a chunk among those of the same documents."""
+
+    number: int
+    first_row: int
+    """The number of rows before it."""
+
+
 class PlacedWindow(NamedTuple):
     """A window, where it comes from, and which of its tokens become rows."""
 
@@ -92,7 +100,7 @@ def read(
     not finite are kept: who uses them masks them.
     """
     wanted = read_wanted(
-        model, documents, sites, lambda number: number >= skip_chunks, context, special, first, chunk_windows
+        model, documents, sites, lambda place: place.number >= skip_chunks, context, special, first, chunk_windows
     )
     return (chunk for _, chunk in wanted)
 
@@ -101,22 +109,32 @@ def read_wanted(
     model: TextModel,
     documents: Iterable[Document],
     sites: Sequence[str],
-    is_wanted: Callable[[int], bool],
+    is_wanted: Callable[[ChunkPlace], bool],
     context: int = 128,
     special: bool = False,
     first: bool = False,
     chunk_windows: int = CHUNK_WINDOWS,
-    n_chunks: int | None = None,
-) -> Iterator[tuple[int, Chunk]]:
-    """The chunks that are wanted and their numbers, of the first `n_chunks` that `read` gives.
+    n_rows: int | None = None,
+) -> Iterator[tuple[ChunkPlace, Chunk]]:
+    """The chunks that are wanted, of those that `read` gives until there are `n_rows` rows, and their places.
 
     Each is asked for when its turn comes.
     """
     check_sites(model, sites)
     if context < 1:
         raise ConfigError(f"capture: context is {context}; give the number of tokens in a window, from 1 on.")
-    chunks = itertools.islice(_batched(place(model, documents, context, special, first), chunk_windows), n_chunks)
-    return ((number, _run_chunk(model, chunk, sites)) for number, chunk in enumerate(chunks) if is_wanted(number))
+    chunks = _placed(_batched(place(model, documents, context, special, first), chunk_windows), n_rows)
+    return ((at, _run_chunk(model, chunk, sites)) for at, chunk in chunks if is_wanted(at))
+
+
+def _placed(
+    chunks: Iterator[list[PlacedWindow]], n_rows: int | None
+) -> Iterator[tuple[ChunkPlace, list[PlacedWindow]]]:
+    """The chunks that begin before a number of rows, with their places; no more is cut than these."""
+    number, first_row = 0, 0
+    while (n_rows is None or first_row < n_rows) and (chunk := next(chunks, None)) is not None:
+        yield ChunkPlace(number, first_row), chunk
+        number, first_row = number + 1, first_row + sum(int(placed.keep.sum()) for placed in chunk)
 
 
 def check_sites(model: TextModel, sites: Sequence[str]) -> None:

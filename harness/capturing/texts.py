@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.capturing.capture import Chunk, read_wanted
+from harness.capturing.capture import Chunk, ChunkPlace, read_wanted
 from harness.capturing.chunks import chunk_windows
 from harness.capturing.draws import Draw
 from harness.capturing.splits import documents_in_split
@@ -38,14 +38,14 @@ class Texts:
         return self._draw.n_documents if self._draw else 0
 
     def chunks(
-        self, sites: Sequence[str], is_wanted: Callable[[int], bool], n_chunks: int | None = None
-    ) -> Iterator[tuple[int, Chunk]]:
-        """The chunks that are wanted, with their numbers; the model does not run the others.
+        self, sites: Sequence[str], is_wanted: Callable[[ChunkPlace], bool], n_rows: int
+    ) -> Iterator[tuple[ChunkPlace, Chunk]]:
+        """The chunks that are wanted, with their places; the model does not run the others.
 
         Args:
             sites: where activations are read.
             is_wanted: asked for each chunk when its turn comes.
-            n_chunks: the number of chunks after which no more is read, if that is known.
+            n_rows: the number of rows after which no more is read.
         """
         tokens, context = int(self._work["tokens"]), int(self._work["context"])
         corpus: Corpus = self._create("corpus", self._work["corpus"])
@@ -59,5 +59,5 @@ class Texts:
             is_wanted,
             context=context,
             chunk_windows=chunk_windows(tokens, context),
-            n_chunks=n_chunks,
+            n_rows=n_rows,
         )

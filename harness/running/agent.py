@@ -18,7 +18,7 @@ from harness.storage.records import UPSTREAM_FAILED, Record
 from harness.storage.store import Store
 
 _MAX_DEATHS = 2
-"""Agents that may go with a cell that they do alone, before it counts as what they died of."""
+"""Agents that may go with a cell that they do alone, or a range of cells, before it counts as what they died of."""
 _PAUSES = (0.02, 1.0)
 """Seconds between two looks at a board that has nothing for it: the first, and the longest."""
 
@@ -95,6 +95,10 @@ class Agent:
         self.speaker.say({"event": "job", "job": claim.job.id})
         cells = [self.plan.cells[key] for key in claim.job.cells if key not in self.board.ended]
         ready = [cell for cell in cells if not self._skip(cell)]
+        if claim.job.part is not None:
+            if ready and self.board.n_gone_with(claim.job) < _MAX_DEATHS:
+                self.supervisor.run_range(ready, claim.job.part)
+            return
         if claim.number == 1:
             if ready:
                 self.supervisor.run(ready)

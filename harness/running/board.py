@@ -138,7 +138,7 @@ class Board:
 
     @property
     def n_cells_left(self) -> int:
-        return sum(key not in self.ended for job in self.jobs.values() for key in job.cells)
+        return len({key for job in self.jobs.values() for key in job.cells} - self.ended)
 
     @property
     def is_replaced(self) -> bool:
@@ -178,6 +178,10 @@ class Board:
     def deaths(self, key: str) -> int:
         """The number of agents that have gone while they did a cell alone."""
         return sum(peer.alone == key and not peer.left and peer.is_gone for peer in self.peers.values())
+
+    def n_gone_with(self, job: Job) -> int:
+        """The number of agents that have gone while they did a job."""
+        return sum(peer.job == job.id and not peer.left and peer.is_gone for peer in self.peers.values())
 
     def _next_claim(self, job: Job) -> Claim | None:
         """The claim by which a job is to be had; None while an agent has it."""

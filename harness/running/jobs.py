@@ -14,12 +14,15 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from typing import Any
 
+from harness.capturing.chunks import Range, chunk_windows
 from harness.planning.cells import Cell
 from harness.planning.keys import canonical_json, content_key
 
 # Of a family of 24 sites and 8 models all pairs are 36,672 cells: one job of so many would keep one worker for hours.
 _MAX_CELLS = 2_000
 _PIECES_PER_WORKER = 2
+_SECONDS_PER_RANGE = 30.0
+"""Expected seconds of a range of a capture, at least: for each its model is loaded, and texts are cut up to there."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,13 @@ class Job:
     """Jobs that come first."""
     seconds_to_end: float = 0.0
     """Expected seconds of the longest chain of jobs that begins with this one: the longest goes first."""
+    part: Range | None = None
+    """The range of its cells that it does: the job that ends them takes it up, and does what was left undone."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
-        return cls(**{**data, "cells": tuple(data["cells"]), "needs": tuple(data["needs"])})
+        part = data["part"] and Range(*data["part"])
+        return cls(**{**data, "cells": tuple(data["cells"]), "needs": tuple(data["needs"]), "part": part})
 
 
 def jobs_of(
@@ -57,13 +63,19 @@ def jobs_of(
     n_groups = Counter(group[0].kind for group in groups)
     wanted = {kind: _n_wanted(n_workers, n) for kind, n in n_groups.items()}
     pieces = [piece for group in groups for piece in _split(group, wanted[group[0].kind], stacking)]
-    jobs = [Job(_id(piece), piece[0].kind, tuple(cell.key for cell in piece)) for piece in pieces]
+    jobs = [_job(piece) for piece in pieces]
     job_of = {key: job.id for job in jobs for key in job.cells}
     needs = {
         job.id: tuple(dict.fromkeys(job_of[key] for cell in piece for key in cell.upstream if key in job_of))
         for job, piece in zip(jobs, pieces, strict=True)
     }
     own = {job.id: sum(map(seconds, piece)) for job, piece in zip(jobs, pieces, strict=True)}
+    ranges = _ranges(dict(zip((job.id for job in jobs), pieces, strict=True)), own, n_workers)
+    for whole, parts in ranges.items():
+        own |= {job.id: own[whole] / len(parts) for job in parts} | {whole: 0.0}
+        needs |= {job.id: needs[whole] for job in parts}
+        needs[whole] += tuple(job.id for job in parts)
+    jobs = [*itertools.chain(*ranges.values()), *jobs]
     to_end = _seconds_to_end(needs, own)
     ready = [replace(job, needs=needs[job.id], seconds_to_end=to_end[job.id]) for job in jobs]
     return sorted(ready, key=lambda job: -job.seconds_to_end)
@@ -78,8 +90,40 @@ def _seconds_to_end(needs: Mapping[str, Iterable[str]], own: Mapping[str, float]
     return to_end
 
 
-def _id(cells: Sequence[Cell]) -> str:
-    return content_key({"cells": sorted(cell.key for cell in cells)})
+def _job(cells: Sequence[Cell], part: Range | None = None) -> Job:
+    of_cells: dict[str, Any] = {"cells": sorted(cell.key for cell in cells)}
+    job_id = content_key(of_cells | ({} if part is None else {"part": part}))
+    return Job(job_id, cells[0].kind, tuple(cell.key for cell in cells), part=part)
+
+
+def _ranges(pieces: Mapping[str, Sequence[Cell]], own: Mapping[str, float], n_workers: int) -> dict[str, list[Job]]:
+    """Jobs for ranges of the captures that are worth it, by the id of the job that takes them up.
+
+    Args:
+        pieces: the cells of each job.
+        own: its expected seconds.
+        n_workers: the number of workers at hand.
+    """
+    seconds = sum(own[job] for job, cells in pieces.items() if cells[0].kind == "capture")
+    of_range = max(_SECONDS_PER_RANGE, seconds / (n_workers * _PIECES_PER_WORKER))
+    found = {}
+    for job, cells in pieces.items():
+        n = min(round(own[job] / of_range), _most_ranges(cells[0])) if n_workers > 1 else 1
+        if n > 1:
+            found[job] = [_job(cells, Range(i, n)) for i in range(n)]
+    return found
+
+
+def _most_ranges(cell: Cell) -> int:
+    """The number of chunks of a capture from texts; 1 for what is not cut into ranges.
+
+    The mean of rows that are not stored is taken while they pass, all of them in their order.
+    """
+    work = cell.work
+    if cell.kind != "capture" or work.get("corpus") is None or not work.get("store_rows", True):
+        return 1
+    tokens, context = int(work["tokens"]), int(work["context"])
+    return math.ceil(tokens / (chunk_windows(tokens, context) * context))
 
 
 def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:

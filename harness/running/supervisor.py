@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.capturing.chunks import Range
 from harness.errors import HarnessError
 from harness.planning.cells import Cell
 from harness.planning.suite import UNLIMITED, JudgeBudget
@@ -74,18 +75,23 @@ class Supervisor:
             self.run(left[: len(left) // 2])
             self.run(left[len(left) // 2 :])
 
+    def run_range(self, cells: list[Cell], part: Range) -> None:
+        """Do one range of cells, and once more if the worker dies; they end in a later job, which does what is left."""
+        if self.attempt(cells, part) and not self.is_overdue:
+            self.attempt(cells, part)
+
     def run_alone(self, cell: Cell) -> None:
         """Retry a cell that was the only one left when the worker died; if it dies again, the cell has failed."""
         if self.attempt([cell]):
             self.bury(cell)
 
-    def attempt(self, cells: list[Cell]) -> list[Cell]:
+    def attempt(self, cells: list[Cell], part: Range | None = None) -> list[Cell]:
         """Do cells in one job; return those that had not ended when the worker died."""
         self.log = f"logs/{cells[0].kind}-{cells[0].key}.txt"
         ended: set[str] = set()
         process = self.process or self.start()
         with suppress(BrokenPipeError):  # the worker died before it was sent the job
-            self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log})
+            self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log, "part": part})
         self.is_overdue = False
         for event in self.events(seconds=60 * self.cell_minutes * len(cells) if self.cell_minutes else None):
             if event["event"] == "job done":

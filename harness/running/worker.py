@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.capturing.chunks import Range
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
 from harness.planning.suite import JudgeBudget
@@ -56,7 +57,8 @@ def main() -> None:
         job = json.loads(line)
         cells = [Cell.from_json(cell) for cell in job["cells"]]
         with _Log(store.results / job["log"]):
-            _run(cells, Session(store, catalog, device, job["log"], emit, budget))
+            session = Session(store, catalog, device, job["log"], emit, budget)
+            _run(cells, session, job["part"] and Range(*job["part"]))
         emit({"event": "job done"})
 
 
@@ -69,10 +71,13 @@ def _take_pipes() -> tuple[TextIO, TextIO]:
     return jobs, events
 
 
-def _run(cells: list[Cell], session: Session) -> None:
+def _run(cells: list[Cell], session: Session, part: Range | None) -> None:
     with warnings.catch_warnings():
         warnings.showwarning = partial(_show_warning, session, warnings.showwarning)
-        _run_stage(cells, session)
+        if part is None:
+            _run_stage(cells, session)
+        else:
+            _run_range(cells, session, part)
 
 
 def _show_warning(session: Session, log: Callable[..., None], message: Warning, category: Any, *where: Any) -> None:
@@ -87,13 +92,28 @@ def _show_warning(session: Session, log: Callable[..., None], message: Warning, 
 
 def _run_stage(cells: list[Cell], session: Session) -> None:
     try:
-        importlib.import_module(f"harness.stages.{cells[0].kind}").run(cells, session)
+        _stage(cells).run(cells, session)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a plugin raised, sys.exit too, is the result of the cells that are left
         for cell in cells:
             if cell.key not in session.ended:
                 session.fail(cell, error, traceback.format_exc())
+
+
+def _run_range(cells: list[Cell], session: Session, part: Range) -> None:
+    """Do one range of some cells; what fails here is tried again, and recorded, by the job that ends them."""
+    try:
+        _stage(cells).run_range(cells, session, part)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        traceback.print_exc()
+        session.warn(f"{cells[0].label}, range {part.number + 1} of {part.n}: {error!r}. It is tried again at the end.")
+
+
+def _stage(cells: list[Cell]) -> Any:
+    return importlib.import_module(f"harness.stages.{cells[0].kind}")
 
 
 class _Log:

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Int
 from safetensors import safe_open
 from torch import Tensor
 
-from harness.capturing.draws import drawn_place
+from harness.capturing.capture import Chunk, ChunkPlace
+from harness.capturing.chunks import Range
 from harness.capturing.kept_mean import PassingMean
 from harness.capturing.masking import typical_norm
-from harness.capturing.splits import in_split
+from harness.capturing.own_rows import OwnRows
 from harness.capturing.texts import Texts
-from harness.contracts.model import Capture, HasOwnRows, Model, RunsTexts
+from harness.contracts.model import HasOwnRows, Model, RunsTexts
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
 from harness.running.session import Session
-from harness.storage.activation_store import n_documents, shard_name, write_mean, write_shard
+from harness.storage.activation_store import MEAN, n_documents, shard_name, write_mean, write_shard
 from harness.storage.records import cost
+from harness.storage.sealed_files import seal, take_up
 from harness.storage.unstored import IDENTITY_BYTES
 
 _MOST_IN_COMMON = 0.25
@@ -41,11 +41,30 @@ def run(cells: list[Cell], session: Session) -> None:
             _capture(missing, session)
 
 
+def run_range(cells: list[Cell], session: Session, part: Range) -> None:
+    """Capture one range of the rows of a pass, which `run` takes up."""
+    left = session.not_made(cells)
+    if left:
+        _RangeOfPass(left, session, _loader(left, session), part).run()
+
+
+def _loader(cells: list[Cell], session: Session) -> Callable[[], Model]:
+    """A function that gives the model of a pass, which is loaded once, when it is first asked for."""
+
+    @cache
+    def load() -> Model:
+        session.progress(f"loading {cells[0].columns['model']}", 0, 1)
+        model: Model = session.create("model", cells[0].work["model"])
+        return model
+
+    return load
+
+
 def _capture(cells: list[Cell], session: Session) -> None:
-    session.progress(f"loading {cells[0].columns['model']}", 0, 1)
-    model: Model = session.create("model", cells[0].work["model"])
-    together = _Pass(cells, session, model)
-    together.check_disk(float(cells[0].work["max_disk_gb"]))
+    load = _loader(cells, session)
+    together = _Pass(cells, session, load)
+    if not together.take_up():
+        together.check_disk()
     try:
         together.run()
     except ConfigError:  # a site that this model has not got, found out by running it, costs no other site
@@ -53,100 +72,126 @@ def _capture(cells: list[Cell], session: Session) -> None:
             raise
         for cell in cells:
             with session.alone(cell):
-                _Pass([cell], session, model).run()
+                _Pass([cell], session, load).run()
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One shard of a pass, by what is the same at all its sites."""
+
+    has_rows: bool
+    n_rows: int
+    seconds: float
+    peak_bytes: int | None
+    n_drawn_from: int
+    """The number of documents that a seed drew from; 0 if none did."""
+    model: Mapping[str, Any]
+    """Entries of manifests about the model."""
 
 
 class _Pass:
     """One forward pass over a split for several sites."""
 
-    def __init__(self, cells: list[Cell], session: Session, model: Model) -> None:
-        self.cells, self.session, self.work, self.model = cells, session, cells[0].work, model
+    def __init__(self, cells: list[Cell], session: Session, load: Callable[[], Model]) -> None:
+        self.cells, self.session, self.work, self.load = cells, session, cells[0].work, load
         self.n_tokens = int(self.work["tokens"])
         self.folders = {cell.work["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
         self.store_rows = bool(self.work.get("store_rows", True))
         self.means = {site: PassingMean(self.work["max_norm_multiple"]) for site in self.unstored}
+        self.shards: dict[int, _Shard] = {}
+        """The shards that all sites have, as far as they have been looked at."""
         self.n_drawn_from: Callable[[], int] = lambda: 0
+        self.memory = PeakMemory(session.device.type)
 
     @property
     def unstored(self) -> list[str]:
         """The sites whose rows are not stored: all or none."""
         return [] if self.store_rows else list(self.folders)
 
+    @property
+    def n_rows(self) -> int:
+        """The number of rows of all shards that have been looked at."""
+        return sum(shard.n_rows for shard in self.shards.values())
+
+    def take_up(self) -> bool:
+        """Take up the shards that others have left, from the first on; True if nothing is left to capture."""
+        while self.n_rows < self.n_tokens and self.has_shard(len(self.shards)):
+            pass
+        return self.n_rows >= self.n_tokens
+
     def run(self) -> None:
-        self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
-        for folder in self.folders.values():
-            folder.mkdir(parents=True, exist_ok=True)
-        memory = PeakMemory(self.session.device.type)
-        totals = self.take_up()
-        chunks = self.chunks(totals.n_shards)
-        # The row count comes first: drawing a chunk runs the model.
-        while totals.n_rows < self.n_tokens and (chunk := next(chunks, None)) is not None:
-            totals.add(self.write(totals.n_shards, chunk, self.n_tokens - totals.n_rows))
-            self.session.progress("tokens captured", totals.n_rows, self.n_tokens)
-        if totals.n_rows == 0:
+        if not self.take_up():
+            for place, chunk in self.chunks(lambda place: not self.has_shard(place.number), self.n_tokens):
+                self.write(place, chunk)
+                self.session.progress("tokens captured", self.n_rows, self.n_tokens)
+        if self.n_rows == 0:
             raise ConfigError(
                 f"the corpus gave no rows for the {self.work['split']} split. Add documents or check its text."
             )
-        if totals.n_rows < self.n_tokens:
+        if self.n_rows < self.n_tokens:
             label = self.cells[0].label
-            self.session.warn(f"{label}: the corpus ended after {totals.n_rows} of {self.n_tokens} tokens")
-        self.check_draw(totals)
-        self.write_means(totals)
+            self.session.warn(f"{label}: the corpus ended after {self.n_rows} of {self.n_tokens} tokens")
+        self.check_draw()
+        self.write_means()
         for cell in self.cells:
-            self.commit(cell, totals, memory.read())
+            self.commit(cell)
 
-    def chunks(self, skip_chunks: int) -> Iterator[Capture]:
-        work = self.work
-        if isinstance(self.model, HasOwnRows):
-            stored = self.model.stored_capture(list(self.folders))
-            names = stored.rows["document"].astype(str)
-            places = _stored_places(names, work)
-            if work.get("draw") is not None:
-                self.n_drawn_from = names.iloc[places].nunique
-            yield from _stored_chunks(stored, places, skip_chunks)
-            return
-        if not isinstance(self.model, RunsTexts):
+    def chunks(self, is_wanted: Callable[[ChunkPlace], bool], n_rows: int) -> Iterator[tuple[ChunkPlace, Chunk]]:
+        """The chunks that are wanted, of those that begin before a number of rows."""
+        model, sites = self.load(), list(self.folders)
+        self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
+        if isinstance(model, HasOwnRows):
+            own = OwnRows(model, self.work)
+            self.n_drawn_from = lambda: own.n_drawn_from
+            return own.chunks(sites, is_wanted, n_rows)
+        if not isinstance(model, RunsTexts):
             raise PluginError(
-                f"{type(self.model).__name__} has neither windows() and activations() nor stored_capture(); a model "
+                f"{type(model).__name__} has neither windows() and activations() nor stored_capture(); a model "
                 "needs the first two to run texts (harness.RunsTexts), or the last (harness.HasOwnRows)."
             )
-        texts = Texts(self.session.create, self.model, work)
+        texts = Texts(self.session.create, model, self.work)
         self.n_drawn_from = lambda: texts.n_drawn_from
-        yield from (chunk for _, chunk in texts.chunks(list(self.folders), lambda number: number >= skip_chunks))
+        return texts.chunks(sites, is_wanted, n_rows)
 
-    def check_draw(self, totals: _Totals) -> None:
+    def check_draw(self) -> None:
         """Warn if draws of two seeds have so much in common that they vary less than new texts would."""
-        n_pool = self.n_drawn_from()
-        n_drawn = n_documents(next(iter(self.folders.values())), totals.n_shards) if n_pool else 0
+        n_pool = max(shard.n_drawn_from for shard in self.shards.values())
+        n_drawn = n_documents(next(iter(self.folders.values())), len(self.shards)) if n_pool else 0
         if n_drawn > _MOST_IN_COMMON * n_pool:
             self.session.warn(
                 f"{self.cells[0].label}: {n_drawn} of the {n_pool} documents there are were drawn. Other seeds have "
                 "many of them too, so intervals over seeds are too short: use a larger corpus, or fewer tokens."
             )
 
-    def take_up(self) -> _Totals:
-        """Count the shards of an interrupted run that the work folders of all sites hold."""
-        totals = _Totals()
-        folder = next(iter(self.folders.values()))
-        while all((folder / shard_name(totals.n_shards)).exists() for folder in self.folders.values()):
-            with safe_open(folder / shard_name(totals.n_shards), framework="pt") as shard:
-                if ("x" in shard.keys()) != self.store_rows:  # noqa: SIM118  # not a dict
-                    break  # of a run that stored rows, or did not, unlike this one
-                totals.add(_Shard(shard.get_slice("norm").get_shape()[0], float(shard.metadata()["seconds"])))
-        return totals
+    def has_shard(self, number: int) -> bool:
+        """True if the work folders of all sites hold a shard that is as it was made; one that is not is set aside."""
+        if number not in self.shards:
+            paths = [folder / shard_name(number) for folder in self.folders.values()]
+            found = [about and _Shard(**about) for about in (take_up(path, self.session.warn) for path in paths)]
+            # Of a run that stored rows, or did not, unlike this one, it is of no use.
+            if found[0] and all(shard and shard.has_rows == self.store_rows for shard in found):
+                self.shards[number] = found[0]
+                self.session.count(found[0].seconds)
+        return number in self.shards
 
-    def write(self, number: int, chunk: Capture, n_wanted: int) -> _Shard:
+    def write(self, place: ChunkPlace, chunk: Chunk) -> None:
+        """Write the shard of a chunk for all sites."""
         seconds, self.started = time.perf_counter() - self.started, time.perf_counter()
-        rows = chunk.rows.iloc[:n_wanted].reset_index(drop=True)
+        n_wanted = self.n_tokens - place.first_row
+        rows, model = chunk.rows.iloc[:n_wanted].reset_index(drop=True), self.load()
+        of_model = {name: getattr(model, name) for name in ("width", "n_layers", "tokenizer_hash")}
+        shard = _Shard(self.store_rows, len(rows), seconds, self.memory.read(), self.n_drawn_from(), of_model)
         for site, folder in self.folders.items():
-            write_shard(folder, number, chunk.x[site][:n_wanted], rows, seconds, self.store_rows)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_shard(folder, place.number, chunk.x[site][:n_wanted], rows, self.store_rows)
+            seal(folder / shard_name(place.number), vars(shard))
         for site, mean in self.means.items():
             mean.add(chunk.x[site][:n_wanted])
-        return _Shard(len(rows), seconds)
+        self.shards[place.number] = shard
 
-    def write_means(self, totals: _Totals) -> None:
+    def write_means(self) -> None:
         """Write the means of the rows that are not masked, of the sites whose rows are not stored."""
-        norms = {site: _norms(self.folders[site], totals.n_shards) for site in self.unstored}
+        norms = {site: _norms(self.folders[site], len(self.shards)) for site in self.unstored}
         found = {site: mean.value(norms[site]) for site, mean in self.means.items()}
         lacking = [site for site in found if found[site] is None]
         if lacking:  # resumed, or the first rows did not tell which are masked
@@ -157,49 +202,75 @@ class _Pass:
 
     def read_means(self, norms: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
         """Read all texts once more for the means of some sites, given the norms of their rows."""
-        multiple, n_rows = float(self.work["max_norm_multiple"]), len(next(iter(norms.values())))
+        multiple = float(self.work["max_norm_multiple"])
         means = {site: PassingMean(multiple, multiple * typical_norm(own)) for site, own in norms.items()}
-        n_done = 0
-        for chunk in self.chunks(0):
+        for place, chunk in self.chunks(lambda place: True, self.n_rows):
+            n_left = self.n_rows - place.first_row
             for site, mean in means.items():
-                mean.add(chunk.x[site][: n_rows - n_done])
-            n_done += len(chunk.rows)
-            self.session.progress("tokens read for their mean", min(n_done, n_rows), n_rows)
-            if n_done >= n_rows:
-                break
+                mean.add(chunk.x[site][:n_left])
+            self.session.progress("tokens read for their mean", self.n_rows - n_left, self.n_rows)
         return {site: mean.value(norms[site]) for site, mean in means.items()}
 
-    def check_disk(self, max_disk_gb: float) -> None:
+    def check_disk(self) -> None:
         """Refuse before any work what the budget or the disk does not hold."""
-        row_bytes = self.model.width * 4 if self.store_rows else IDENTITY_BYTES
+        max_disk_gb = float(self.work["max_disk_gb"])
+        row_bytes = self.load().width * 4 if self.store_rows else IDENTITY_BYTES
         n_bytes = self.n_tokens * row_bytes * len(self.cells)
+        there = sum(path.stat().st_size for folder in self.folders.values() for path in folder.glob("shard-*"))
         free = shutil.disk_usage(_existing(self.session.store.cache)).free
         if n_bytes > max_disk_gb * 1e9:
             raise ConfigError(
                 f"this pass needs {n_bytes / 1e9:.3g} GB on disk, max_disk_gb is {max_disk_gb}. Raise it, or ask for "
                 "fewer tokens or sites."
             )
-        if n_bytes > free:
+        if n_bytes > free + there:
             raise StoreError(
                 f"this pass needs {n_bytes / 1e9:.3g} GB, {self.session.store.cache} has {free / 1e9:.3g}."
             )
 
-    def commit(self, cell: Cell, totals: _Totals, peak_bytes: int | None) -> None:
+    def commit(self, cell: Cell) -> None:
         folder = self.folders[cell.work["site"]]
-        for stale in sorted(folder.glob("shard-*"))[totals.n_shards :]:  # of an interrupted run that got further here
-            stale.unlink()
-        n_bytes = sum(path.stat().st_size for path in folder.glob("shard-*"))
+        shards = {shard_name(number) for number in self.shards}
+        for path in folder.iterdir():  # of a run that got further, or that somebody has put there
+            if path.name not in shards | {MEAN} and not path.name.startswith("."):
+                path.unlink()
+        n_bytes = sum((folder / name).stat().st_size for name in shards)
         of_rows: dict[str, Any] = {} if self.store_rows else {"rows_stored": False}
         self.session.commit(
             cell,
-            _cost_rows(totals, n_bytes, peak_bytes),
+            _cost_rows(self.shards.values(), n_bytes),
             **of_rows,
-            n_rows=totals.n_rows,
-            width=self.model.width,
-            n_layers=self.model.n_layers,
-            tokenizer_hash=self.model.tokenizer_hash,
+            n_rows=self.n_rows,
+            **self.shards[0].model,
             sites_of_pass=sorted(self.folders),
         )
+
+
+class _RangeOfPass(_Pass):
+    """A range of the rows of a pass, of which others may do other ranges at the same time.
+
+    Invariant: nobody changes a work folder without the lock of its artefact, which is held here only for a moment.
+    """
+
+    def __init__(self, cells: list[Cell], session: Session, load: Callable[[], Model], part: Range) -> None:
+        super().__init__(cells, session, load)
+        self.first, self.end = part.rows(self.n_tokens)
+
+    def run(self) -> None:
+        self.check_disk()
+        for place, chunk in self.chunks(self.is_missing, self.end):
+            if self.is_missing(place):  # nobody has made it meanwhile
+                with self.session.missing(self.cells) as missing:
+                    if len(missing) == len(self.cells):
+                        self.write(place, chunk)
+            self.session.progress("tokens captured", min(place.first_row + len(chunk.rows), self.end), self.end)
+
+    def is_missing(self, place: ChunkPlace) -> bool:
+        """True for a chunk of this range that is still to be captured."""
+        if place.first_row < self.first:
+            return False
+        with self.session.missing(self.cells) as missing:
+            return len(missing) == len(self.cells) and not self.has_shard(place.number)
 
 
 def _norms(folder: Path, n_shards: int) -> Tensor:
@@ -210,56 +281,18 @@ def _norms(folder: Path, n_shards: int) -> Tensor:
     return torch.cat(norms)
 
 
-@dataclass(frozen=True)
-class _Shard:
-    n_rows: int
-    seconds: float
-
-
-@dataclass
-class _Totals:
-    n_shards: int = 0
-    n_rows: int = 0
-    seconds: float = 0.0
-
-    def add(self, shard: _Shard) -> None:
-        self.n_shards += 1
-        self.n_rows += shard.n_rows
-        self.seconds += shard.seconds
-
-
-def _cost_rows(totals: _Totals, n_bytes: int, peak_bytes: int | None) -> list[dict[str, Any]]:
+def _cost_rows(shards: Iterable[_Shard], n_bytes: int) -> list[dict[str, Any]]:
+    shards = list(shards)
+    n_rows, peaks = sum(shard.n_rows for shard in shards), [shard.peak_bytes for shard in shards]
+    peak_bytes = None if None in peaks else max(peak or 0 for peak in peaks)
     # How many sites share a pass depends on which were there already: the manifest knows, a table must not differ.
     shared = "of the whole pass, shared by its sites"
     return [
-        cost("capture_seconds", totals.seconds, totals.n_rows, shared),
-        cost("capture_tokens", totals.n_rows, totals.n_rows),
-        cost("capture_disk_bytes", n_bytes, totals.n_rows),
-        cost("capture_peak_memory_bytes", peak_bytes, totals.n_rows, shared if peak_bytes else "not measurable here"),
+        cost("capture_seconds", sum(shard.seconds for shard in shards), n_rows, shared),
+        cost("capture_tokens", n_rows, n_rows),
+        cost("capture_disk_bytes", n_bytes, n_rows),
+        cost("capture_peak_memory_bytes", peak_bytes, n_rows, shared if peak_bytes else "not measurable here"),
     ]
-
-
-def _stored_places(names: pd.Series[str], work: Any) -> Int[np.ndarray, " n"]:
-    """The places of the user's own rows that a split has, split by document like any corpus, in the order of a draw.
-
-    Args:
-        names: the document of each row.
-        work: what the capture is of.
-    """
-    places = np.flatnonzero([in_split(name, work["documents"]) for name in names])
-    if work.get("draw") is None:
-        return places
-    order = np.array([drawn_place(name, work["draw"]) for name in names.iloc[places]], dtype=np.uint64)
-    return places[np.argsort(order, kind="stable")]
-
-
-def _stored_chunks(
-    capture: Capture, places: Int[np.ndarray, " n"], skip_chunks: int, chunk_rows: int = 65536
-) -> Iterator[Capture]:
-    for start in range(skip_chunks * chunk_rows, len(places), chunk_rows):
-        part = places[start : start + chunk_rows]
-        x: dict[str, Tensor] = {site: rows[part] for site, rows in capture.x.items()}
-        yield Capture(x, capture.rows.iloc[part].reset_index(drop=True))
 
 
 def _existing(folder: Path) -> Path:

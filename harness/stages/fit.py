@@ -151,10 +151,11 @@ def _flow(sites: list[_Site], session: Session) -> Flow:
     captured = {site.work["site"]: site.activations for site in sites}
     for activations in captured.values():  # the rows of a pass are the same ones at all its sites
         activations.rows = sites[0].activations.rows
-    texts, n_chunks = Texts(session.create, model, source), len(sites[0].activations.starts) - 1
+    texts, n_rows = Texts(session.create, model, source), sites[0].activations.n_rows
 
     def read(is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Capture]]:
-        return texts.chunks(list(captured), is_wanted, n_chunks)
+        chunks = texts.chunks(list(captured), lambda place: is_wanted(place.number), n_rows)
+        return ((place.number, chunk) for place, chunk in chunks)
 
     return Flow(read, captured, source["max_held_gb"] * 1e9)
 

@@ -44,17 +44,15 @@ def write_shard(
     number: int,
     x: Float[Tensor, "n d"],
     rows: pd.DataFrame,
-    seconds: float = 0.0,
     store_rows: bool = True,
 ) -> None:
-    """Write one shard, which appears whole or not at all.
+    """Write one shard, which appears whole or not at all. The same rows give the same bytes.
 
     Args:
         folder: the work folder of a capture.
         number: of the shard, from 0 on.
         x: the rows.
         rows: their identities.
-        seconds: the time that making the rows took.
         store_rows: False to keep their identities and norms alone.
     """
     tensors, documents = rows_to_tensors(rows)
@@ -63,8 +61,7 @@ def write_shard(
         tensors["x"] = x.contiguous().cpu()
     temporary = folder / f".{shard_name(number)}"
     with writing(temporary):
-        # Seconds are written exactly and with a fixed length: tables show the size of the file, which must not vary.
-        save_file(tensors, temporary, {"documents": json.dumps(documents), "seconds": f"{seconds:.17e}"})
+        save_file(tensors, temporary, {"documents": json.dumps(documents)})  # of two entries chance would be the first
         follow_umask(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

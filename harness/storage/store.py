@@ -217,11 +217,13 @@ class Store:
         """Turn the work folder into the artefact."""
         work, folder = self.work_folder(kind, key), self.artefact(kind, key)
         for path in sorted(work.iterdir()):
-            if path.name.startswith(".") or path.name == MANIFEST:  # of a run that was interrupted, maybe right here
+            if path.name == MANIFEST:  # of a run that was interrupted, maybe right here
                 path.unlink()
-            else:
+            elif not path.name.startswith("."):
                 _fsync(path)
         write_manifest(work / MANIFEST, {**manifest, "key": key, "files": list_files(work)})
+        for path in work.glob(".*"):  # what only who goes on needs; last, since that may still be asked for
+            path.unlink()
         if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time
             self.discard(kind, key)
         work.rename(folder)

@@ -92,7 +92,7 @@ def of_board(folder: Path) -> dict[str, Any]:
         longest[job.id] = before + spans[job.id][1] - spans[job.id][0]
     gaps = [later[0] - earlier[1] for own in of_agent.values() for earlier, later in itertools.pairwise(sorted(own))]
     return {
-        "cells": sum(len(job.cells) for job in board.jobs.values()),
+        "cells": len({key for job in board.jobs.values() for key in job.cells}),
         "jobs": len(board.jobs),
         "wall_seconds": round(wall, 1),
         "busy_seconds": round(busy, 1),

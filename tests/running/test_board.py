@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness.capturing.chunks import Range
 from harness.errors import StoreError
 from harness.running import board as boards
 from harness.running.board import Board
@@ -189,6 +190,22 @@ def test_deaths_count_for_the_cell_that_was_done_alone(make: Callable[..., Board
     _say(board, "left", event="left")
     _read(board)
     assert (board.deaths("a0"), board.deaths("a1")) == (0, 2)
+
+
+def test_agents_that_went_with_a_range_are_counted(make: Callable[..., Board]) -> None:
+    board = make(_job("a"), _job("b"))
+    for name, process in (("dead", NOBODY), ("dead elsewhere", NOBODY), ("left", NOBODY), ("alive", Process.current())):
+        _arrive(board, name, process)
+        _say(board, name, event="job", job="b" if name == "dead elsewhere" else "a")
+    _say(board, "left", event="left")
+    _read(board)
+    assert [board.n_gone_with(job) for job in board.jobs.values()] == [1, 1]
+
+
+def test_a_cell_that_several_jobs_do_is_one_that_is_left(make: Callable[..., Board]) -> None:
+    whole = _job("a", cells=2)
+    board = make(*(replace(whole, id=f"range {i}", part=Range(i, 3)) for i in range(3)), whole)
+    assert board.n_cells_left == 2
 
 
 def test_files_are_read_in_any_order(make: Callable[..., Board]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.capturing.chunks import Range
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.running.jobs import Job, jobs_of
@@ -71,6 +75,52 @@ def test_learners_that_may_stack_stay_on_one_worker(tmp_path: Path) -> None:
     jobs = [job for job in _jobs(plan, 1000) if job.kind == "fit"]
     sizes = {plan.cells[job.cells[0]].columns["method"]: len(job.cells) for job in jobs}
     assert sizes == {"stacking": 3 * 2, "dense": 1}  # three k, two seeds
+
+
+def _captures(tokens: Sequence[int], **work: Any) -> list[Cell]:
+    work = {"corpus": {"name": "texts"}, "context": 128} | work
+    return [
+        Cell("capture", f"{n}-{site}", "", str(n), {**work, "tokens": n, "site": site}, {})
+        for n in tokens
+        for site in "ab"
+    ]
+
+
+def _in_ranges(cells: Sequence[Cell], n_workers: int, seconds: float) -> list[int]:
+    """The number of ranges of each pass, if a token takes so many microseconds, which count for the first site."""
+    jobs = jobs_of(cells, n_workers, lambda cell: cell.work["tokens"] * seconds * 1e-6 * (cell.work["site"] == "a"))
+    wholes = [job for job in jobs if job.part is None]
+    for whole in wholes:
+        parts = [job for job in jobs if job.id in whole.needs]
+        assert [job.part for job in parts] == [Range(i, len(parts)) for i in range(len(parts))]
+        assert {job.cells for job in [whole, *parts]} == {whole.cells} and len({job.id for job in jobs}) == len(jobs)
+    assert sum(len(job.needs) for job in wholes) == len(jobs) - len(wholes)
+    return [len(job.needs) for job in sorted(wholes, key=lambda job: [cell.key for cell in cells].index(job.cells[0]))]
+
+
+def test_long_captures_are_cut_into_ranges_that_other_workers_do() -> None:
+    """Into more than one a worker, and none that is so short that it would mostly load the model."""
+    one, several = _captures([1_000_000]), _captures([800_000, 100_000, 100_001])
+    assert [_in_ranges(one, n, 1000.0) for n in (1, 2, 4, 1000)] == [[0], [4], [8], [16]]  # there are 16 chunks
+    assert [_in_ranges(one, 2, seconds) for seconds in (30.0, 60.0, 90.0)] == [[0], [2], [3]]
+    assert _in_ranges(several, 2, 1000.0) == [3, 0, 0]
+    assert _in_ranges(several, 8, 1000.0) == [13, 2, 2]
+    assert _in_ranges(_captures(range(1_000_000, 1_000_100)), 8, 1000.0) == [0] * 100  # enough for all as they are
+
+
+@pytest.mark.parametrize("work", [{"store_rows": False}, {"corpus": None, "context": None}])
+def test_rows_that_pass_once_or_are_there_already_are_not_cut(work: dict[str, Any]) -> None:
+    assert _in_ranges(_captures([1_000_000], **work), 8, 1000.0) == [0]
+
+
+def test_ranges_are_on_the_critical_path_beside_each_other() -> None:
+    cells = _captures([1_000_000])[:1]
+    cells.append(Cell("fit", "fit", "", "", {}, {"method": "dense"}, (cells[0].key,)))
+    jobs = jobs_of(cells, 2, lambda cell: 60.0 if cell.kind == "capture" else 7.0)
+    assert [(job.kind, job.part and job.part.number, job.seconds_to_end) for job in jobs] == [
+        ("capture", 0, 37.0), ("capture", 1, 37.0), ("capture", None, 7.0), ("fit", None, 7.0)
+    ]  # fmt: skip
+    assert [Job.from_json(json.loads(json.dumps(asdict(job)))) for job in jobs] == jobs
 
 
 def test_the_same_cells_make_the_same_jobs(plan: Plan) -> None:

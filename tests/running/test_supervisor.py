@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.capturing.chunks import Range
 from harness.planning.cells import Cell
 from harness.running.supervisor import Supervisor
 from harness.storage.records import Record
@@ -51,6 +52,23 @@ def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
     assert record is not None and record.error is not None and "missing or damaged" in record.error
     log = (tmp_path / "results" / "logs" / "worker.txt").read_text()
     assert "hello from a plugin" in log and "hello again" in log
+
+
+@pytest.mark.parametrize("n_deaths", [0, 1, 2])
+def test_a_range_of_cells_is_tried_twice_and_no_cell_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_deaths: int
+) -> None:
+    """The job that ends the cells does what is left, and finds out which of them kills."""
+    supervisor, tried = Supervisor(Store.of(tmp_path), "cpu", [], lambda event: None), list[object]()
+
+    def attempt(cells: list[Cell], part: Range) -> list[Cell]:
+        tried.append(part)
+        return cells if len(tried) <= n_deaths else []
+
+    monkeypatch.setattr(supervisor, "attempt", attempt)
+    supervisor.run_range([_cell()], Range(1, 3))
+    assert tried == [Range(1, 3)] * min(n_deaths + 1, 2)
+    assert supervisor.store.record(_cell().key) is None
 
 
 ODD = """

@@ -17,7 +17,10 @@ import torch
 import harness
 from harness.capturing import texts
 from harness.capturing.chunks import chunk_windows
+from harness.capturing.draws import drawn_place
 from harness.capturing.masking import masked_rows
+from harness.capturing.own_rows import places_in_split
+from harness.capturing.splits import in_split
 from harness.planning.cells import Cell
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.running.session import Session
@@ -85,7 +88,7 @@ def test_rows_are_what_the_model_gives_for_the_documents_in_order(tmp_path: Path
     texts = {
         document.id: document.text
         for document in catalog.create("corpus", CORPUS["name"], CORPUS["params"]).documents()
-        if capture.in_split(document.id, [0.3, 1])
+        if in_split(document.id, [0.3, 1])
     }
     whole = harness.capture(
         catalog.create("model", MODEL["name"], MODEL["params"]), list(texts.values()), [SITES[0]], 32
@@ -97,13 +100,13 @@ def test_rows_are_what_the_model_gives_for_the_documents_in_order(tmp_path: Path
 
 def test_splits_are_fair_and_decided_by_the_document_alone() -> None:
     ids = [f"{i:016x}" for i in range(4000)]
-    evaluation = [name for name in ids if capture.in_split(name, [0, 0.2])]
+    evaluation = [name for name in ids if in_split(name, [0, 0.2])]
     assert abs(len(evaluation) - 800) < 5 * (4000 * 0.2 * 0.8) ** 0.5
     edges = [0, 0.1, 0.2, 1]
     for name in ids:
-        assert sum(capture.in_split(name, share) for share in pairwise(edges)) == 1
+        assert sum(in_split(name, share) for share in pairwise(edges)) == 1
     # Golden: where this changes, documents change sides; raise STAGE_VERSIONS["capture"].
-    assert [i for i, name in enumerate(ids[:8]) if capture.in_split(name, [0, 0.5])] == [2, 4]
+    assert [i for i, name in enumerate(ids[:8]) if in_split(name, [0, 0.5])] == [2, 4]
 
 
 def test_a_seed_draws_documents_of_its_own_from_all_of_the_split(tmp_path: Path) -> None:
@@ -117,9 +120,9 @@ def test_a_seed_draws_documents_of_its_own_from_all_of_the_split(tmp_path: Path)
     pd.testing.assert_frame_equal(rows[0], rows[1])
     drawn = [table["document"].unique().tolist() for table in rows]
     documents = load_catalog().create("corpus", "synthetic", corpus["params"]).documents()
-    split = [document.id for document in documents if capture.in_split(document.id, [0.3, 1])]
+    split = [document.id for document in documents if in_split(document.id, [0.3, 1])]
     for ids, seed in ((drawn[0], 0), (drawn[2], 1)):
-        assert ids == sorted(split, key=lambda name, seed=seed: capture.drawn_place(name, seed))[: len(ids)]
+        assert ids == sorted(split, key=lambda name, seed=seed: drawn_place(name, seed))[: len(ids)]
         assert 1 < len(ids) < len(split) / 4
     assert len(set(drawn[0]) & set(drawn[2])) < len(drawn[0]) / 2
 
@@ -127,11 +130,11 @@ def test_a_seed_draws_documents_of_its_own_from_all_of_the_split(tmp_path: Path)
 def test_a_seed_draws_from_stored_rows_too() -> None:
     """Document by document; the rows of each stay in their order."""
     names = pd.Series([f"{i // 3}" for i in range(300)])
-    whole = capture._stored_places(names, {"documents": [0.3, 1]})
-    drawn = capture._stored_places(names, {"documents": [0.3, 1], "draw": 0})
-    assert sorted(drawn) == whole.tolist() == [i for i in range(300) if capture.in_split(names[i], [0.3, 1])]
+    whole = places_in_split(names, {"documents": [0.3, 1]})
+    drawn = places_in_split(names, {"documents": [0.3, 1], "draw": 0})
+    assert sorted(drawn) == whole.tolist() == [i for i in range(300) if in_split(names[i], [0.3, 1])]
     documents = names.iloc[drawn].drop_duplicates().tolist()
-    assert documents == sorted(documents, key=lambda name: capture.drawn_place(name, 0)) != sorted(documents)
+    assert documents == sorted(documents, key=lambda name: drawn_place(name, 0)) != sorted(documents)
     assert drawn.reshape(-1, 3).tolist() == [[int(name) * 3 + i for i in range(3)] for name in documents]
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 import harness
@@ -47,18 +46,13 @@ def test_rows_come_back_as_written_and_as_float32(tmp_path: Path, dtype: torch.d
     assert all(load_file(path)["x"].dtype == dtype for path in tmp_path.iterdir())  # as wide as the model's
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.one_of(st.just(0.0), st.floats(1e-9, 1e9)))
-def test_what_a_shard_took_is_kept_exactly_and_leaves_its_size_alone(
-    tmp_path_factory: pytest.TempPathFactory, seconds: float
-) -> None:
-    folder = tmp_path_factory.mktemp("shards")
-    for number, value in enumerate((0.5, seconds)):
-        write_shard(folder, number, torch.ones(2, 3), rows_of_text(2), value)
-    sizes = [(folder / shard_name(number)).stat().st_size for number in (0, 1)]
-    with safe_open(folder / shard_name(1), framework="pt") as shard:
-        assert float(shard.metadata()["seconds"]) == seconds
-    assert sizes[0] == sizes[1]
+def test_the_same_rows_have_the_same_bytes(tmp_path: Path) -> None:
+    """Whoever captures them: a manifest tells two captures apart by these."""
+    written = []
+    for number in range(20):
+        write_shard(tmp_path, number, torch.ones(2, 3), rows_of_text(2))
+        written.append((tmp_path / shard_name(number)).read_bytes())
+    assert len(set(written)) == 1
 
 
 @settings(max_examples=50, deadline=None)

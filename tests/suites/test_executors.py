@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from harness.cli import main as cli
+from harness.running import jobs
+from harness.running.board import Board
 from harness.tables.equality import compare
 from tests.support.result_tables import Finished
 from tests.support.shared import once
@@ -85,6 +87,30 @@ def test_two_workers_here(smoke_run: Finished, harness_cli: Cli, own_cache: Path
     assert code == 0, errors
     _assert_equal(smoke_run.folder / "results" / "smoke", tmp_path / "results" / "smoke")
     assert _n_at_work(tmp_path) == 2
+
+
+def test_captures_in_ranges(
+    alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass by two workers: file by file what one has made."""
+    monkeypatch.setattr(jobs, "_SECONDS_PER_RANGE", 0.0)
+    code, _, errors = harness_cli("run", "suite=smoke", *_SMALL, "executor.workers=2")
+    assert code == 0, errors
+    board = Board.read(tmp_path / "results/smoke/board")
+    wholes = [job for job in board.jobs.values() if job.kind == "capture" and job.part is None]
+    assert [len(job.needs) for job in wholes] == [2, 2]
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+    keys = [key for job in wholes for key in job.cells]
+    one, two = ([_captured(folder / "cache", key) for key in keys] for folder in (alone.parents[1], tmp_path))
+    assert one == two and all(one)
+
+
+def _captured(cache: Path, key: str) -> dict[str, object]:
+    """The rows of a capture to the byte, and what its manifest says of them."""
+    folder = cache / "activations" / key
+    found: dict[str, object] = {path.name: path.read_bytes() for path in folder.glob("shard-*")}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return found | {name: manifest[name] for name in ("files", "task", "n_rows", "tokenizer_hash", "sites_of_pass")}
 
 
 def test_two_nodes_of_ray(alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path) -> None:
