@@ -23,6 +23,8 @@ def complain(text: str) -> None:
 
 
 def warn_of_plugins(catalog: Catalog) -> None:
-    """Name each plugin that could not be used, and why."""
+    """Name each plugin file that was loaded, and each plugin that could not be used, and why."""
+    for line in catalog.loaded:
+        complain(line)
     for problem in catalog.problems:
         complain(f"warning: plugin: {problem}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.storage.store import Store
 
 _MAX_LISTED = 20
+_FILES = "plugin_files="
 
 
 def gc_verb(options: argparse.Namespace) -> int:
@@ -34,7 +35,8 @@ def gc_verb(options: argparse.Namespace) -> int:
     freed = Freed()
     # Plans are read in the turn too: a run that ended a moment before has written down another.
     with freeing(cache) if options.yes else nullcontext():
-        elsewhere = [] if options.words else _elsewhere(cache)
+        is_named = any(not word.startswith(_FILES) for word in options.words)
+        elsewhere = [] if is_named else _elsewhere(cache)
         suites = _suites(options.words, elsewhere, cache)
         found = _found(suites, elsewhere, cache, options)
         if options.yes:
@@ -74,7 +76,9 @@ def _found(
 
 def _suites(words: Sequence[str], elsewhere: Sequence[Dependent], cache: Path) -> list[tuple[Plan, Store]]:
     """The suites whose plans say what is kept: those named, or all that have results where the user stands."""
-    found = [suite for word in words or ["results"] for suite in _named(word)]
+    files = [word for word in words if word.startswith(_FILES)]
+    kept = [word for word in words if word not in files]
+    found = [suite for word in kept or ["results"] for suite in _named(word, files)]
     if not found and not elsewhere:
         raise ConfigError(
             f"gc: no suite has run with {cache}, and there are no results in {Path.cwd() / 'results'}, so nothing "
@@ -83,8 +87,13 @@ def _suites(words: Sequence[str], elsewhere: Sequence[Dependent], cache: Path) -
     return found
 
 
-def _named(word: str) -> list[tuple[Plan, Store]]:
-    """The suite `suite=NAME`, as its last run wrote it down; or those of a results folder, or of a folder of such."""
+def _named(word: str, files: Sequence[str]) -> list[tuple[Plan, Store]]:
+    """The suite `suite=NAME`, as its last run wrote it down; or those of a results folder, or of a folder of such.
+
+    Args:
+        word: the suite or folder.
+        files: `plugin_files=[...]`, if given, which stands for the plugin files of every suite.
+    """
     from harness.planning.config import compose, default_name
     from harness.planning.plan import build_plan
     from harness.storage.store import RESOLVED, Store, results_folder
@@ -95,22 +104,22 @@ def _named(word: str) -> list[tuple[Plan, Store]]:
     if is_suite:
         stored = [results_folder(default_name(name)) / RESOLVED]
         if not stored[0].exists():
-            suite, _ = compose([word])
+            suite, _ = compose([word, *files], only_reads=True)
             return [(build_plan(suite), Store.of(results_folder(suite.config.name)))]
     else:
         stored = sorted([*Path(word).glob(RESOLVED), *Path(word).glob(f"*/{RESOLVED}")])
         if not stored and word != "results":
             raise ConfigError(f"gc: {word!r} has no {RESOLVED}, and no folder in it has. Name a folder of results.")
-    return [(_read(path), Store.of(path.parent)) for path in stored]
+    return [(_read(path, files), Store.of(path.parent)) for path in stored]
 
 
-def _read(stored: Path) -> Plan:
+def _read(stored: Path, files: Sequence[str]) -> Plan:
     """The plan of a stored suite; what it needs is not known where it can't be read, so nothing is freed then."""
     from harness.planning.config import load_resolved
     from harness.planning.plan import build_plan
 
     try:
-        return build_plan(load_resolved(stored)[0])
+        return build_plan(load_resolved(stored, files)[0])
     except ConfigError as error:
         advice = f"gc: nothing is freed, as it is not known what {stored} needs. Name the suites to keep without it."
         raise ConfigError([*(f"{stored}: {problem}" for problem in error.problems), advice]) from error

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _MAX_NAMED = 3
 _MAX_LISTED = 200
+_SAME_SUITE = ("suite", "name", "plugin_files")
+"""Words beside which a suite is read as its last run has written it down; any other asks for another one."""
 
 
 def plan_verb(options: argparse.Namespace) -> int:
@@ -66,6 +68,7 @@ def run_verb(options: argparse.Namespace) -> int:
     """Do what is not done yet, then write the tables."""
     from harness.planning.config import compose
     from harness.planning.plan import build_plan
+    from harness.registry.known_files import remember
     from harness.running.devices import check_devices
     from harness.running.estimate import check_budget, estimate, remember_timings, stored_bytes
     from harness.running.runner import changed_code, run
@@ -81,6 +84,7 @@ def run_verb(options: argparse.Namespace) -> int:
     _say_difference(plan, store)
     for warning in changed_code(plan, store, catalog):
         complain(f"warning: {warning}")
+    remember(suite.config.plugin_files)
     started = time.perf_counter()
     with ending_well(), display.TerminalDisplay(err) as shown:
         ended = run(plan, store, shown)
@@ -252,13 +256,13 @@ def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
     from harness.planning.plan import build_plan
     from harness.storage.store import RESOLVED
 
-    named = {key: value for key, _, value in (word.partition("=") for word in words) if key in ("suite", "name")}
+    named = {key: value for key, _, value in (word.partition("=") for word in words) if key in _SAME_SUITE}
     store = _store(named.get("name") or default_name(named.get("suite", "")))
     stored = store.results / RESOLVED
     if len(named) == len(words) > 0 and stored.exists():
-        suite, catalog = load_resolved(stored)
+        suite, catalog = load_resolved(stored, words)
     else:
-        suite, catalog = compose(words)
+        suite, catalog = compose(words, only_reads=True)
         store = _store(suite.config.name)
     warn_of_plugins(catalog)
     plan = build_plan(suite)

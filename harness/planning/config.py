@@ -25,8 +25,10 @@ from harness.planning import overrides as own_overrides
 from harness.planning import own_configs
 from harness.planning.resolver import resolve
 from harness.planning.suite import Suite, SuiteConfig
+from harness.registry.known_files import admit
 from harness.registry.plugin_manager import Catalog, load_catalog
 
+_COMMAND_LINE = "the command line"
 _OF_RUNS = ("executor", "cell_minutes", "store_rows", "max_held_gb")
 """Keys that say how a suite is run, and may be others for every run."""
 _DEFAULTS = {
@@ -36,13 +38,19 @@ _DEFAULTS = {
 }
 
 
-def compose(overrides: Sequence[str]) -> tuple[Suite, Catalog]:
-    """The suite that `suite=S key=value ...` describes, and the plugins it was checked against."""
+def compose(overrides: Sequence[str], *, only_reads: bool = False) -> tuple[Suite, Catalog]:
+    """The suite that `suite=S key=value ...` describes, and the plugins it was checked against.
+
+    Args:
+        overrides: as the command line has them.
+        only_reads: for verbs that show what there is: plugin files that the suite itself names must be known.
+    """
     with _hydra():
         suite = _choice(overrides)
         raw = _compose_raw([text for text in overrides if not text.startswith("suite=")], suite)
         raw.setdefault("name", default_name(suite))
-        return _resolve(raw)
+        named_by = None if only_reads else f"suite {suite!r}"
+        return _resolve(raw, _COMMAND_LINE if _named_files(overrides) else named_by, f"conf/suite/{suite}.yaml")
 
 
 def default_name(suite: str) -> str:
@@ -50,10 +58,17 @@ def default_name(suite: str) -> str:
     return suite.replace("/", ".")
 
 
-def load_resolved(path: Path) -> tuple[Suite, Catalog]:
-    """The suite that an earlier run wrote to `results/<name>/suite.yaml`."""
+def load_resolved(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, Catalog]:
+    """The suite that an earlier run wrote to `results/<name>/suite.yaml`.
+
+    Somebody else may have written it: a plugin file that it names must be known, or be named by `plugin_files=[...]`
+    among the overrides, which then stands for all that the suite names.
+    """
     with _hydra():
-        return _resolve(_read(path))
+        raw, named = _read(path), _named_files(overrides)
+        if named:
+            raw["plugin_files"] = own_overrides.value_of(named)
+        return _resolve(raw, _COMMAND_LINE if named else None, str(path))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -84,11 +99,17 @@ def differences(stored: Path, config: SuiteConfig) -> list[str]:
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys]
 
 
-def _resolve(raw: Any) -> tuple[Suite, Catalog]:
+def _named_files(overrides: Sequence[str]) -> str | None:
+    """The override that names plugin files, if there is one; of several the last counts."""
+    return next((text for text in reversed(overrides) if text.startswith("plugin_files=")), None)
+
+
+def _resolve(raw: Any, named_by: str | None, found_in: str) -> tuple[Suite, Catalog]:
     files = raw.get("plugin_files") or []
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise ConfigError(f"plugin_files: {files!r} is not a list of file names; write [acme.py].")
-    catalog = load_catalog(tuple(files))
+    loaded = [admit(file, named_by, found_in) for file in files]
+    catalog = dataclasses.replace(load_catalog(tuple(files)), loaded=loaded)
     return resolve(raw, catalog, _preset), catalog
 
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.errors import ConfigError
 
 _PRESET = "preset"
+_HINT = " Write key=value, quoted for the shell."
 
 
 class _Place(NamedTuple):
@@ -59,7 +60,7 @@ def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str],
         try:
             parsed.append(_parse(text))
         except (ConfigError, HydraException) as error:
-            problems.append(_problem(text, error) + " Write key=value, quoted for the shell.")
+            problems.append(_problem(text, error) + _HINT)
     for override in sorted(parsed, key=_turn):
         try:
             with open_dict(config):
@@ -68,6 +69,14 @@ def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str],
             problems.append(_problem(str(override.input_line), error))
     if problems:
         raise ConfigError(problems)
+
+
+def value_of(override: str) -> Any:
+    """The value in `key=value`."""
+    try:
+        return _parse(override).value()
+    except (ConfigError, HydraException) as error:
+        raise ConfigError(_problem(override, error) + _HINT) from None
 
 
 def with_presets(values: Mapping[str, Any], presets: Callable[[str], Sequence[str]]) -> dict[str, Any]:

@@ -76,7 +76,12 @@ def _sets_hydra(package: str | None, config: Any) -> bool:
 
 
 def register() -> None:
-    """Let Hydra find the configs of the working folder."""
+    """Let Hydra find the configs of the working folder; a ConfigError in a results folder, which others may send."""
+    if _folder().is_dir() and Path.cwd().parent.name == "results" and Path("suite.yaml").is_file():
+        raise ConfigError(
+            f"{_folder()} lies in a results folder, so its configs are not read: they may name code to run. Stand in "
+            "the folder that holds results/."
+        )
     for plugin in (OwnConfigs, _WorkingFolder):
         if plugin not in Plugins.instance().discover(plugin.__base__):
             Plugins.instance().register(plugin)

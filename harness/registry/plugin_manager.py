@@ -87,6 +87,8 @@ class Catalog:
     entries: dict[tuple[str, str], Registered] = field(default_factory=dict)
     clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    """A line for each plugin file that a suite has brought: why its code was run."""
 
     def names(self, kind: str) -> list[str]:
         return sorted(name for k, name in self.entries if k == kind)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Collection
 from typing import Any, Protocol, TypeAlias
 
+from harness.planning.plan import Plan
 from harness.running.board import Board
 from harness.storage.store import Store
 
@@ -25,11 +27,13 @@ class Crew(Protocol):
         ...
 
 
-def work_command(store: Store, board: Board) -> list[str]:
+def work_command(plan: Plan, store: Store, board: Board) -> list[str]:
     """The command by which a worker elsewhere joins a run, in the working folder of the run."""
     # -P: a folder named harness or plugins where the user stands must not hide ours.
     own = ["work", "suite=" + store.results.name, "name=" + store.results.name, f"--board={board.made_with['id']}"]
-    return [sys.executable, "-P", "-m", "harness", *own]
+    files = [json.dumps(file, ensure_ascii=False) for file in plan.suite.config.plugin_files]
+    # By name: on another machine it may not be known that this user has run them.
+    return [sys.executable, "-P", "-m", "harness", *own, *([f"plugin_files=[{','.join(files)}]"] if files else [])]
 
 
 def thread_variables(threads: int) -> dict[str, str]:

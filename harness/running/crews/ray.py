@@ -80,7 +80,7 @@ class RayCrew:
 
     def _start(self) -> Any:
         variables = {**thread_variables(self.threads), "HARNESS_CACHE": str(self.store.cache)}
-        return self.remote.remote(work_command(self.store, self.board), str(Path.cwd()), variables)
+        return self.remote.remote(work_command(self.plan, self.store, self.board), str(Path.cwd()), variables)
 
 
 def _threads(executor: RayExecutor, nodes: list[dict[str, float]], n_workers: int) -> int:

@@ -98,7 +98,7 @@ class SlurmCrew:
         return _SCRIPT.format(
             folder=shlex.quote(str(Path.cwd())),
             exports="\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
-            command=shlex.join(work_command(self.store, self.board)),
+            command=shlex.join(work_command(self.plan, self.store, self.board)),
         )
 
 
