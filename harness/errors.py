@@ -41,6 +41,29 @@ class Undefined(HarnessError):
         super().__init__(reason)
 
 
+KEPT_TEXT = 2_000
+"""Characters that are kept of a text of a plugin's."""
+MAX_TEXT = KEPT_TEXT + 100
+"""Characters of the longest text that is not cut; with the words that say so, cut ones are no longer."""
+
+
+def bounded(text: str) -> str:
+    """The text, or its begin and its true length; what no file or terminal can hold is spelt out."""
+    text = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= MAX_TEXT else f"{text[:KEPT_TEXT]} … (cut: it has {len(text):,} characters)"
+
+
+def said(error: BaseException) -> str:
+    """The text of an error that may be a plugin's own: bounded, and a text even where the plugin gives none."""
+    try:
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as another:
+        text = f"(its text can't be had: {type(another).__name__})"
+    return bounded(text or type(error).__name__)
+
+
 def suggest(wrong: str, valid: Iterable[str]) -> str:
     """A sentence that names the near and the valid choices, for the end of an error message."""
     choices = sorted(valid)

@@ -29,6 +29,8 @@ class Cell:
     upstream: tuple[str, ...] = ()
     skipped: str | None = None
     """The reason why this cell can't be done, where planning already knows it."""
+    plugin_files: tuple[str, ...] = ()
+    """The single-file plugins whose code may run while it is done: its own, and those of all that it rests on."""
     name: str = ""
     """The decomposition that a `fit` makes or a `latents` cell reads: `itda(k=40) on gpt2 resid_post.6, seed 0`. The
     labels of cells that rest on it are built from it."""
@@ -38,4 +40,4 @@ class Cell:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Cell:
-        return cls(**{**data, "upstream": tuple(data["upstream"])})
+        return cls(**{**data, "upstream": tuple(data["upstream"]), "plugin_files": tuple(data["plugin_files"])})

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
+from harness.planning.files_called import with_plugin_files
 from harness.planning.fits import CapturedSite, Fit, unstored
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.latent_cells import LatentsRead
@@ -73,8 +74,7 @@ def build_plan(suite: Suite) -> Plan:
             f"similarities: {', '.join(of_seeds)} compares fits of different seeds, and seeds is "
             f"{list(suite.config.seeds)}. Give more, such as seeds=[0,1]."
         )
-    budgets = suite.config.tokens.fit_budgets
-    draws = planner.draws
+    budgets, draws = suite.config.tokens.fit_budgets, planner.draws
     sites = [
         planner.captured(model, site, n, draw)
         for model in suite.models
@@ -96,7 +96,7 @@ def build_plan(suite: Suite) -> Plan:
     if suite.config.whole_models:
         planner.whole_models(compared, fits)
     planner.tasks(compared)
-    return Plan(suite, planner.cells)
+    return Plan(suite, with_plugin_files(planner.cells, suite))
 
 
 @dataclass

@@ -293,7 +293,8 @@ class _Resolver:
 
     def entry(self, kind: str, name: str, params: dict[str, Any], where: str) -> Entry:
         config = self.catalog.config(kind, name, params, where)
-        spec = self.catalog.find(kind, name).spec
+        registered = self.catalog.find(kind, name)
+        spec, file = registered.spec, registered.source if registered.is_file else None
         resolved = dataclasses.asdict(config)
         if spec.identity is not None:
             identity = self.catalog.identity(kind, name, config)
@@ -301,10 +302,10 @@ class _Resolver:
             identity = {key: value for key, value in resolved.items() if key != _DEVICE}
         label = name + parameters.describe_changed(config)
         needs = self.catalog.needs(kind, name, params)
-        pairs = self.catalog.find(kind, name).resolve(spec.pairs) if isinstance(spec, TaskSpec) else None
+        pairs = registered.resolve(spec.pairs) if isinstance(spec, TaskSpec) else None
         asks = pairs and functools.partial(pairs, config)
         origin = self.origin(kind, name, config)
-        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, needs, origin, asks)
+        return Entry(kind, name, spec.version, resolved, identity, label, spec.provides, needs, origin, asks, file)
 
     def origin(self, kind: str, name: str, config: Any) -> Origin | None:
         """The place that what a method brings along was learnt at; None for methods that learn here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -217,6 +217,8 @@ class Entry:
     """The place that what a method brings along was learnt at."""
     pairs: Callable[[ComparedSite, ComparedSite], bool] | None = field(default=None, compare=False)
     """A task's own function: whether it asks for a pair of sites."""
+    file: str | None = field(default=None, compare=False)
+    """The file that it came in, if it came as a single file."""
 
     @property
     def call(self) -> dict[str, Any]:
@@ -276,6 +278,14 @@ class Suite:
     metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict, compare=False)
     """The metrics that each evaluation declares, by its name: those of the suite first, then all others there are, so
     that leaderboards of all suites have the same columns."""
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """All plugins of the suite."""
+        yield from (*self.methods, *self.similarities, *self.evaluations, *self.scorers, *self.explainers, *self.tasks)
+        models = [*self.models, *([self.encoder] if self.encoder else [])]
+        yield from (model.entry for model in models)
+        yield from (entry for entry in (self.corpus, self.judge) if entry is not None)
 
     @cached_property
     def labels(self) -> Mapping[tuple[Any, ...], str]:

@@ -41,7 +41,6 @@ class Agent:
         self.supervisor = Supervisor(
             self.store,
             config.device,
-            config.plugin_files,
             self._on_event,
             config.judge_budget,
             config.cell_minutes,
@@ -92,7 +91,7 @@ class Agent:
                 self._at_work = None
 
     def _do(self, claim: Claim) -> None:
-        self.speaker.say({"event": "job", "job": claim.job.id})
+        self._on_event({"event": "job", "job": claim.job.id})
         cells = [self.plan.cells[key] for key in claim.job.cells if key not in self.board.ended]
         ready = [cell for cell in cells if not self._skip(cell)]
         if claim.job.part is not None:

@@ -52,7 +52,7 @@ def check_same(theirs: Mapping[str, Any], plan: Plan, store: Store) -> None:
     ]
     if not problems and theirs["cells"] != ours["cells"]:
         problems.append("the suite has other cells here")
-    if not _has_probe(theirs, store):
+    if not has_probe(theirs, store):
         problems.append(f"$HARNESS_CACHE, {store.cache} here, is not the folder that the run uses")
     if problems:
         raise ConfigError(
@@ -61,7 +61,8 @@ def check_same(theirs: Mapping[str, Any], plan: Plan, store: Store) -> None:
         )
 
 
-def _has_probe(theirs: Mapping[str, Any], store: Store) -> bool:
+def has_probe(theirs: Mapping[str, Any], store: Store) -> bool:
+    """True if the cache is the one that a run has put its probe in."""
     try:
         return bool((store.cache / _PROBES / theirs["probe"]).read_text() == theirs["id"])
     except OSError:

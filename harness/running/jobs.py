@@ -36,6 +36,8 @@ class Job:
     """Keys of its cells."""
     needs: tuple[str, ...] = ()
     """Jobs that come first."""
+    plugin_files: tuple[str, ...] = ()
+    """The single-file plugins whose code may run; a worker that does others is ended first."""
     seconds_to_end: float = 0.0
     """Expected seconds of the longest chain of jobs that begins with this one: the longest goes first."""
     part: Range | None = None
@@ -43,14 +45,17 @@ class Job:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
-        part = data["part"] and Range(*data["part"])
-        return cls(**{**data, "cells": tuple(data["cells"]), "needs": tuple(data["needs"]), "part": part})
+        lists = {name: tuple(data[name]) for name in ("cells", "needs", "plugin_files")}
+        return cls(**{**data, **lists, "part": data["part"] and Range(*data["part"])})
 
 
 def jobs_of(
     todo: Sequence[Cell], n_workers: int, seconds: Callable[[Cell], float], stacking: Collection[str] = ()
 ) -> list[Job]:
-    """Jobs for the cells that are to do, the most urgent first.
+    """Jobs for the cells that are to do, the most urgent first: those without plugin files, then file by file.
+
+    A worker thus changes between files as seldom as can be, and what a plugin file breaks it breaks when the rest is
+    done.
 
     Args:
         todo: cells, in the order of the plan.
@@ -78,7 +83,7 @@ def jobs_of(
     jobs = [*itertools.chain(*ranges.values()), *jobs]
     to_end = _seconds_to_end(needs, own)
     ready = [replace(job, needs=needs[job.id], seconds_to_end=to_end[job.id]) for job in jobs]
-    return sorted(ready, key=lambda job: -job.seconds_to_end)
+    return sorted(ready, key=lambda job: (len(job.plugin_files), job.plugin_files, -job.seconds_to_end))
 
 
 def _seconds_to_end(needs: Mapping[str, Iterable[str]], own: Mapping[str, float]) -> dict[str, float]:
@@ -93,7 +98,8 @@ def _seconds_to_end(needs: Mapping[str, Iterable[str]], own: Mapping[str, float]
 def _job(cells: Sequence[Cell], part: Range | None = None) -> Job:
     of_cells: dict[str, Any] = {"cells": sorted(cell.key for cell in cells)}
     job_id = content_key(of_cells | ({} if part is None else {"part": part}))
-    return Job(job_id, cells[0].kind, tuple(cell.key for cell in cells), part=part)
+    keys = tuple(cell.key for cell in cells)
+    return Job(job_id, cells[0].kind, keys, plugin_files=cells[0].plugin_files, part=part)
 
 
 def _ranges(pieces: Mapping[str, Sequence[Cell]], own: Mapping[str, float], n_workers: int) -> dict[str, list[Job]]:
@@ -127,10 +133,10 @@ def _most_ranges(cell: Cell) -> int:
 
 
 def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Groups of cells that share work, in the order of the plan."""
-    groups: dict[tuple[str, str], list[Cell]] = {}
+    """Groups of cells that share work and the code of plugin files, in the order of the plan."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.kind, cell.group), []).append(cell)
+        groups.setdefault((cell.kind, cell.group, cell.plugin_files), []).append(cell)
     return list(groups.values())
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import filelock
 
-from harness.errors import StoreError
+from harness.errors import HarnessError, StoreError
 from harness.planning.cells import Cell
 from harness.planning.config import dump_resolved
 from harness.planning.plan import Plan
@@ -24,6 +24,7 @@ from harness.running.crews.crew import Crew, Events
 from harness.running.estimate import seconds_per_cell
 from harness.running.jobs import jobs_of
 from harness.running.speaker import Speaker
+from harness.running.vanished import Vanished
 from harness.storage.dependents import write_down
 from harness.storage.plans_at_work import at_work
 from harness.storage.records import of_artefact
@@ -54,17 +55,32 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
 
     Cells that were made from an artefact which is now made anew, with other bytes, are done as well.
     """
-    with at_work(store.cache, _artefacts(plan)):
-        outdated: set[str] = set()
-        while True:
-            board, speaker, before = _board(plan, store, display)
-            if board is not None and speaker is not None:
-                with speaker.present(), crew_of(plan, store, board, _forward(plan, display)) as crew:
-                    _wait(board, crew, plan, display)
+    vanished, outdated = Vanished(plan, store), set[str]()
+    while True:
+        with at_work(store.cache, _artefacts(plan)):
+            is_whole, before = _attempt(plan, store, display, vanished)
+        if is_whole:
             ended = outcome(plan, store, before)
             if not store.damaged.keys() - outdated:
                 return ended
             outdated |= store.damaged.keys()
+
+
+def _attempt(plan: Plan, store: Store, display: Display, vanished: Vanished) -> tuple[bool, dict[str, State]]:
+    """Do what is to do; give False if folders of the run have vanished meanwhile, and the states before."""
+    board, speaker, before = _board(plan, store, display, vanished)
+    if board is None or speaker is None:
+        return True, before
+    forward = _forward(plan, display, vanished)
+    try:
+        with speaker.present(), crew_of(plan, store, board, forward) as crew:
+            _wait(board, crew, forward, display, vanished)
+    except (HarnessError, OSError):
+        if (why := vanished.blame(board)) is None:
+            raise
+        display.say(why)
+        return False, before
+    return True, before
 
 
 def work(plan: Plan, store: Store, display: Display, board_id: str | None = None) -> int:
@@ -77,12 +93,13 @@ def work(plan: Plan, store: Store, display: Display, board_id: str | None = None
         board_id: the only board to work at, for workers that a run has started; otherwise any, or a new one.
     """
     with at_work(store.cache, _artefacts(plan)):
+        vanished = Vanished(plan, store)
         named = _board_named(board_id, store, display) if board_id else None
-        board, speaker = (named, None) if board_id else _board(plan, store, display)[:2]
+        board, speaker = (named, None) if board_id else _board(plan, store, display, vanished)[:2]
         if board is None:
             return 0
         check_same(board.made_with, plan, store)
-        agent = Agent(board, plan, store, _forward(plan, display))
+        agent = Agent(board, plan, store, _forward(plan, display, vanished))
         with speaker.present() if speaker else nullcontext():
             agent.work()
         return agent.n_ended
@@ -107,7 +124,9 @@ def _artefacts(plan: Plan) -> list[str]:
     return [key for key, cell in plan.cells.items() if cell.kind in ARTEFACT_KINDS]
 
 
-def _board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, Speaker | None, dict[str, State]]:
+def _board(
+    plan: Plan, store: Store, display: Display, vanished: Vanished
+) -> tuple[Board | None, Speaker | None, dict[str, State]]:
     """The board of a plan, new or joined, and the states before it; no board where nothing is to do.
 
     This process speaks there at once: a board of which nobody is there would be replaced.
@@ -117,7 +136,7 @@ def _board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, Sp
         with _alone(store, display):
             found = _at_work(store)
             if found is None:
-                board, before = _new_board(plan, store, display)
+                board, before = _new_board(plan, store, display, vanished)
                 return board, Speaker(board.folder, "run") if board else None, before
             if found.made_with["cells"] == made_with(plan, store)["cells"]:
                 check_same(found.made_with, plan, store)
@@ -152,14 +171,15 @@ def _board_named(board_id: str, store: Store, display: Display) -> Board | None:
     return board
 
 
-def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None, dict[str, State]]:
+def _new_board(plan: Plan, store: Store, display: Display, vanished: Vanished) -> tuple[Board | None, dict[str, State]]:
     (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
     write_down(store, _artefacts(plan))
     discard_damaged(plan, store, display.say)
     _set_records_aside(plan, store, display)
     _adopt(plan, store)
+    vanished.record()
     before = states(plan, store)
-    todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
+    todo = [plan.cells[key] for key, state in before.items() if state.is_todo and key not in vanished.cells]
     display.begin(len(todo))
     if not todo:
         return None, before
@@ -170,14 +190,14 @@ def _new_board(plan: Plan, store: Store, display: Display) -> tuple[Board | None
     return Board.make(store.results / FOLDER, jobs, made), before
 
 
-def _wait(board: Board, crew: Crew, plan: Plan, display: Display) -> None:
+def _wait(board: Board, crew: Crew, forward: Events, display: Display, vanished: Vanished) -> None:
     """Wait until all jobs are done, and show what happens elsewhere."""
-    forward = _forward(plan, display)
     named_at = time.monotonic()
     while True:
         for name, event in board.refresh():
             if name not in crew.names:
                 forward(event | {"agent": name})
+        vanished.check(board)
         if board.is_complete:
             return
         if board.is_replaced:
@@ -185,16 +205,18 @@ def _wait(board: Board, crew: Crew, plan: Plan, display: Display) -> None:
         crew.check()
         if time.monotonic() - named_at > _SECONDS_PER_NAMING:
             named_at = time.monotonic()
-            display.at_work([(str(peer.process), [plan.cells[key] for key in keys]) for peer, keys in board.at_work()])
+            cells = vanished.plan.cells
+            display.at_work([(str(peer.process), [cells[key] for key in keys]) for peer, keys in board.at_work()])
         time.sleep(_SECONDS_PER_LOOK)
 
 
-def _forward(plan: Plan, display: Display) -> Events:
-    """Tell the display of events, of one worker at a time."""
+def _forward(plan: Plan, display: Display, vanished: Vanished) -> Events:
+    """Tell the display of events, of one worker at a time, and note what each is doing."""
     lock = threading.Lock()
 
     def forward(event: dict[str, Any]) -> None:
         with lock:
+            vanished.note(event)
             display.event(event, plan.cells.get(event.get("key", "")))
 
     return forward

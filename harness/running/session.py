@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BudgetReached
+from harness.errors import BudgetReached, bounded, said
 from harness.planning.cells import Cell
 from harness.planning.suite import UNLIMITED, JudgeBudget
-from harness.registry.isolation import isolated
+from harness.registry.isolation import isolated, one_process
 from harness.registry.plugin_manager import Catalog
 from harness.running.provenance import n_threads, provenance
 from harness.storage.records import Record, of_artefact
@@ -22,6 +24,10 @@ from harness.storage.store import Store
 
 if TYPE_CHECKING:
     import torch
+
+
+_MAX_WARNINGS = 20
+_STDOUT = 1
 
 
 @dataclass
@@ -36,6 +42,7 @@ class Session:
     judge_budget: JudgeBudget = UNLIMITED
     ended: set[str] = field(default_factory=set)
     """Keys of the cells of this job that have a record, or were put off."""
+    n_warnings: int = 0
     started: float = field(default_factory=time.perf_counter)
 
     def create(self, kind: str, call: Mapping[str, Any]) -> Any:
@@ -47,9 +54,12 @@ class Session:
         self.emit({"event": "progress", "text": text, "done": done, "total": total})
 
     def warn(self, text: str) -> None:
-        """Tell the user something worth knowing, though nothing failed."""
-        print(f"warning: {text}", flush=True)
-        self.emit({"event": "warning", "text": text})
+        """Tell the user something worth knowing, though nothing failed; of too many warnings the log has the rest."""
+        write_log(f"warning: {text}\n")
+        self.n_warnings += 1
+        if self.n_warnings <= _MAX_WARNINGS:
+            more = f" (Further ones are in {self.log} only.)" if self.n_warnings == _MAX_WARNINGS else ""
+            self.emit({"event": "warning", "text": bounded(text) + more})
 
     def done(
         self,
@@ -99,11 +109,11 @@ class Session:
 
     def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
         """Record a cell as failed; the traceback goes to the log."""
-        print(f"\n{cell.label}\n{traceback}", flush=True)
-        text = str(error) or type(error).__name__
+        write_log(f"\n{cell.label}\n{traceback}\n")
+        text = said(error)
         if isinstance(error, SystemExit):
-            text = f"the plugin called sys.exit({error.code!r})"
-        record = Record("failed", type(error).__name__, text, self.log, [], self.provenance(), self._lap())
+            text = f"the plugin called sys.exit({error.code!r:.80})"
+        record = Record("failed", bounded(type(error).__name__), text, self.log, [], self.provenance(), self._lap())
         self._end(cell, record)
 
     def put_off(self, cell: Cell, reason: str) -> None:
@@ -115,7 +125,8 @@ class Session:
     def alone(self, cell: Cell) -> Iterator[None]:
         """Turn whatever a plugin's code raises inside, sys.exit too, into the failure of this cell and no other."""
         try:
-            yield
+            with one_process():
+                yield
         except KeyboardInterrupt:
             raise
         except BudgetReached as reached:
@@ -146,6 +157,7 @@ class Session:
         return provenance(str(self.device), n_threads())
 
     def _end(self, cell: Cell, record: Record) -> None:
+        record = replace(record, error=record.error and bounded(record.error), rows=[*map(_bounded, record.rows)])
         self.store.write_record(cell.key, record)
         self.ended.add(cell.key)
         status, why = ("to do", record.incomplete) if record.incomplete else (record.status, record.error)
@@ -158,3 +170,15 @@ class Session:
     def _lap(self) -> float:
         lap, self.started = time.perf_counter() - self.started, time.perf_counter()
         return lap
+
+
+def write_log(text: str) -> None:
+    """Write to the log of the job, which the standard output leads to, whatever a plugin has made of `sys.stdout`."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    with suppress(OSError):
+        os.write(_STDOUT, text.encode("utf-8", "backslashreplace"))
+
+
+def _bounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "reason": bounded(row["reason"])} if isinstance(row.get("reason"), str) else row

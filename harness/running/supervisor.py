@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from harness.capturing.chunks import Range
 from harness.errors import HarnessError
 from harness.planning.cells import Cell
 from harness.planning.suite import UNLIMITED, JudgeBudget
+from harness.running.logs import cut_log
 from harness.running.provenance import provenance
 from harness.storage.processes import Process
 from harness.storage.records import Record
@@ -31,6 +33,17 @@ _SECONDS_PER_LOOK = 0.5
 """Time between looks at a worker that says nothing."""
 _SECONDS_TO_EXIT = 2.0
 """Time for a worker to end that has closed its pipe."""
+_MAX_LINE = 1_000_000
+"""Characters of the longest event; what plugins write may have no end of a line."""
+_STARTUP_LOG = "logs/worker.txt"
+_EVENTS: Mapping[str, set[str]] = {
+    "ready": set(),
+    "progress": {"text", "done", "total"},
+    "warning": {"text"},
+    "cell": {"key", "status", "error"},
+    "job done": set(),
+}
+"""Kinds of event, and what belongs to each."""
 
 
 class Cancelled(Exception):
@@ -39,11 +52,13 @@ class Cancelled(Exception):
 
 @dataclass
 class Supervisor:
-    """Owns one worker at a time; use as a context manager, so that none is left behind."""
+    """Owns one worker at a time; use as a context manager, so that none is left behind.
+
+    Plugins that came as single files have workers of their own.
+    """
 
     store: Store
     device: str
-    plugin_files: list[str]
     on_event: OnEvent
     judge_budget: JudgeBudget = UNLIMITED
     cell_minutes: float | None = None
@@ -56,6 +71,12 @@ class Supervisor:
     is_cancelled: bool = field(default=False, init=False)
     is_overdue: bool = field(default=False, init=False)
     """True if the last job took too long."""
+    ending: str = field(default="", init=False)
+    """The way in which the last worker ended, for people."""
+    plugin_files: tuple[str, ...] = field(default=(), init=False)
+    """The files whose code the worker has run: one that does without is not to feel what they have changed."""
+    log: str = field(default="", init=False)
+    """The log of the job, relative to the results folder."""
 
     def __enter__(self) -> Supervisor:
         return self
@@ -86,25 +107,61 @@ class Supervisor:
             self.bury(cell)
 
     def attempt(self, cells: list[Cell], part: Range | None = None) -> list[Cell]:
-        """Do cells in one job; return those that had not ended when the worker died."""
+        """Do cells in one job, or a range of them, in which they don't end.
+
+        Returns:
+            Those that had not ended when the worker died, or that have left no record.
+        """
         self.log = f"logs/{cells[0].kind}-{cells[0].key}.txt"
         ended: set[str] = set()
-        process = self.process or self.start()
+        process = self.worker(cells[0].plugin_files)
         with suppress(BrokenPipeError):  # the worker died before it was sent the job
             self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log, "part": part})
-        self.is_overdue = False
+        self.is_overdue, self.ending = False, ""
+        is_whole = False
         for event in self.events(seconds=60 * self.cell_minutes * len(cells) if self.cell_minutes else None):
-            if event["event"] == "job done":
-                return []
+            is_whole = event["event"] == "job done"
+            if is_whole:
+                break
             if event["event"] == "cell":
+                if not self.is_recorded(event):
+                    continue
                 ended.add(event["key"])
             self.on_event(event)
-        if not self.is_overdue:
+        left = [] if part and is_whole else [cell for cell in cells if cell.key not in ended]
+        if not is_whole:
+            self.see_off(process)
+        elif left:
+            self.ending = "it was said to be done, but left no record that can be read"
+            self.stop()
+        self.cut_logs()
+        return left
+
+    def worker(self, plugin_files: tuple[str, ...]) -> subprocess.Popen[str]:
+        """A worker that has run the code of these files and no other's."""
+        if self.process is not None and self.plugin_files != plugin_files:
+            self.stop()
+        self.plugin_files = plugin_files
+        return self.process or self.start()
+
+    def see_off(self, process: subprocess.Popen[str]) -> None:
+        """End what is left of a worker that has died, or has to, and say how it did."""
+        if not self.is_overdue and not self.ending:
             with suppress(subprocess.TimeoutExpired):  # its own exit code says more than that it was ended
                 process.wait(timeout=_SECONDS_TO_EXIT)
+        code = process.poll()
         self.stop()
-        self.returncode = process.wait()
-        return [cell for cell in cells if cell.key not in ended]
+        if code is None:
+            how, hint = "was ended, as it had closed its pipe,", ""
+        else:
+            how = f"ended ({f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'})"
+            hint = " Out of memory?" if code == -signal.SIGKILL else ""
+        self.ending = self.ending or f"the process {how} while doing this cell alone.{hint} See the log."
+
+    def is_recorded(self, event: Mapping[str, Any]) -> bool:
+        """True if a cell that a worker says has ended has the record of that end, or is put off."""
+        record = self.store.end(event["key"])
+        return event["status"] == "to do" or (record is not None and record.status == event["status"])
 
     def cancel(self) -> None:
         """End the worker, from another thread; whoever waits for it gets `Cancelled`."""
@@ -117,12 +174,7 @@ class Supervisor:
             error = f"it took longer than cell_minutes, {self.cell_minutes:g}, and was ended. Give it longer, or none."
             self.end(cell, Record("failed", "TimeLimit", error, self.log))
             return
-        how = f"exit code {self.returncode}"
-        if self.returncode < 0:
-            how = f"signal {signal.Signals(-self.returncode).name}"
-        hint = " Out of memory?" if self.returncode == -signal.SIGKILL else ""
-        error = f"the process ended ({how}) while doing this cell alone.{hint} See the log."
-        self.end(cell, Record("failed", "ProcessDied", error, self.log))
+        self.end(cell, Record("failed", "ProcessDied", self.ending, self.log))
 
     def end(self, cell: Cell, record: Record) -> None:
         """Write the record of a cell that no worker can write."""
@@ -132,7 +184,7 @@ class Supervisor:
     def start(self) -> subprocess.Popen[str]:
         # -P: a folder named harness or plugins where the user stands must not hide ours.
         command = [sys.executable, "-P", "-m", "harness.running.worker"]
-        startup_log = self.store.results / "logs" / "worker.txt"
+        startup_log = self.store.results / _STARTUP_LOG
         startup_log.parent.mkdir(parents=True, exist_ok=True)
         with startup_log.open("a") as log:
             self.process = subprocess.Popen(  # noqa: S603  # fixed words
@@ -141,6 +193,8 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                encoding="utf-8",
+                errors="replace",
                 bufsize=1,
                 # What a plugin starts ends with it: else it would hold the pipe, and locks, for ever.
                 start_new_session=True,
@@ -150,18 +204,12 @@ class Supervisor:
             )
         self.on_event({"event": "worker", "process": asdict(Process.of(self.process.pid))})
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=_read_lines, args=(self.process.stdout, self.lines), daemon=True).start()
+        word = secrets.token_hex(8)
+        threading.Thread(target=_read_lines, args=(self.process.stdout, f"{word} ", self.lines), daemon=True).start()
         if self.is_cancelled:
             self.stop()
-        setting = {
-            "results": str(self.store.results),
-            "cache": str(self.store.cache),
-            "device": self.device,
-            "plugin_files": [str(Path(file).absolute()) for file in self.plugin_files],
-            "judge_budget": vars(self.judge_budget),
-        }
         with suppress(BrokenPipeError):  # the worker died at once
-            self.send(self.process, setting)
+            self.send(self.process, {"word": word, **self.setting()})
         process = self.process
         ready = next(iter(self.events()), None)
         if ready is not None and "error" in ready:
@@ -170,17 +218,29 @@ class Supervisor:
             self.device, self.threads = ready["device"], ready["threads"]
         return process  # dead or alive: the end of the job tells, as it does of any later death
 
+    def setting(self) -> dict[str, Any]:
+        return {
+            "results": str(self.store.results),
+            "cache": str(self.store.cache),
+            "device": self.device,
+            "plugin_files": [str(Path(file).absolute()) for file in self.plugin_files],
+            "judge_budget": vars(self.judge_budget),
+        }
+
     def send(self, process: subprocess.Popen[str], message: dict[str, Any]) -> None:
         assert process.stdin is not None  # opened as a pipe
         process.stdin.write(json.dumps(message) + "\n")
         process.stdin.flush()
 
     def events(self, seconds: float | None = None) -> Iterator[dict[str, Any]]:
-        """Events that the worker tells of, until it has died, or this time has passed and it is overdue."""
-        begin = time.monotonic()
+        """Events that the worker tells of, until it dies, tells nonsense or takes longer than these seconds."""
+        begin = looked_at = time.monotonic()
         while True:
             if self.is_cancelled:
                 raise Cancelled
+            if time.monotonic() - looked_at > _SECONDS_PER_LOOK:
+                self.cut_logs()
+                looked_at = time.monotonic()
             try:
                 line = self.lines.get(timeout=_SECONDS_PER_LOOK)
             except queue.Empty:
@@ -190,11 +250,20 @@ class Supervisor:
                 if self.process is None or self.process.poll() is not None:
                     return  # though the pipe is open: something that it has started lives on
                 continue
-            if not line.endswith("\n"):  # the end, or a line that it died in
+            if not line:
                 if self.is_cancelled:
                     raise Cancelled
                 return
-            yield json.loads(line)
+            event = _event(line)
+            if event is None:
+                self.ending = "its worker told nonsense: what all of Python rests on was changed in it. See the log."
+                return
+            yield event
+
+    def cut_logs(self) -> None:
+        """Keep what plugins print within bounds."""
+        for log in {self.log, _STARTUP_LOG} - {""}:
+            cut_log(self.store.results / log)
 
     def stop(self) -> None:
         """End the worker and all that it has started."""
@@ -209,9 +278,20 @@ class Supervisor:
                 process.stdin.close()
 
 
-def _read_lines(pipe: TextIO, lines: queue.SimpleQueue[str]) -> None:
-    """Pass on lines as they come, and an empty one at the end."""
+def _read_lines(pipe: TextIO, word: str, lines: queue.SimpleQueue[str]) -> None:
+    """Pass on what follows the worker's word on a line, and an empty text at the end: the rest is a plugin's."""
     with pipe:
-        for line in pipe:
-            lines.put(line)
+        while line := pipe.readline(_MAX_LINE):
+            if line.startswith(word) and line.endswith("\n"):
+                lines.put(line.removeprefix(word))
     lines.put("")
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The event that a line tells of; None if it is none."""
+    try:
+        event = json.loads(line)
+        is_event = set(event) >= _EVENTS[event["event"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return event if is_event else None

@@ -31,6 +31,7 @@ from harness.running.session import Session
 from harness.storage.processes import end_with_parent
 from harness.storage.store import Store
 
+_STDIN, _STDOUT, _STDERR = range(3)
 _HARNESS = Path(__file__).parents[1]
 _LIBRARIES = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
 
@@ -39,11 +40,12 @@ def main() -> None:
     """Serve jobs until the input ends."""
     jobs, events = _take_pipes()
     end_with_parent(_end_group)
+    setting = json.loads(jobs.readline())
 
     def emit(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
+        # On a line of its own, and with the parent's word: a plugin may have written to the pipe, too.
+        events.write(f"\n{setting['word']} {json.dumps(event)}\n")
 
-    setting = json.loads(jobs.readline())
     store = Store(Path(setting["results"]), Path(setting["cache"]))
     catalog = load_catalog(tuple(setting["plugin_files"]))
     budget = JudgeBudget(**setting["judge_budget"])
@@ -66,8 +68,8 @@ def _take_pipes() -> tuple[TextIO, TextIO]:
     """The parent's pipes, moved out of the reach of plugins: their input is empty, and their output goes to a log."""
     jobs = os.fdopen(os.dup(sys.stdin.fileno()))
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), _STDIN)
+    os.dup2(_STDERR, _STDOUT)
     return jobs, events
 
 
@@ -124,15 +126,19 @@ class _Log:
         self.file: TextIO = path.open("a")
 
     def __enter__(self) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(self.file.fileno(), stream.fileno())
+        _flush()
+        for descriptor in (_STDOUT, _STDERR):
+            os.dup2(self.file.fileno(), descriptor)
 
     def __exit__(self, *_: object) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(ValueError):  # a plugin has closed it
-                stream.flush()
+        _flush()
         self.file.close()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # a plugin has closed it, or put something else in its place
+            stream.flush()
 
 
 def _end_group() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,16 @@ def test_ranges_are_on_the_critical_path_beside_each_other() -> None:
         ("capture", 0, 37.0), ("capture", 1, 37.0), ("capture", None, 7.0), ("fit", None, 7.0)
     ]  # fmt: skip
     assert [Job.from_json(json.loads(json.dumps(asdict(job)))) for job in jobs] == jobs
+
+
+def test_plugin_files_have_jobs_of_their_own_after_all_others(plan: Plan) -> None:
+    files = {"dense": ("own.py",)}
+    cells = [replace(cell, plugin_files=files.get(cell.columns.get("method", ""), ())) for cell in plan.cells.values()]
+    jobs = _jobs(plan, 1, cells)
+    of_cell = {cell.key: cell.plugin_files for cell in cells}
+    assert all(of_cell[key] == job.plugin_files for job in jobs for key in job.cells)
+    order = [job.plugin_files for job in jobs]
+    assert order == sorted(order) and set(order) == {(), ("own.py",)}
 
 
 def test_the_same_cells_make_the_same_jobs(plan: Plan) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from harness.capturing.chunks import Range
 from harness.planning.cells import Cell
+from harness.running.logs import MAX_BYTES
 from harness.running.supervisor import Supervisor
 from harness.storage.records import Record
 from harness.storage.store import Store
@@ -32,10 +33,10 @@ LOUD = """
 """
 
 
-def _cell() -> Cell:
+def _cell(plugin: Path) -> Cell:
     """It fails, as its capture is missing; what matters here is that its end is heard of."""
     work = {"capture": "none", "fit_capture": "none", "max_norm_multiple": 10.0, "evaluation": {"name": "loud"}}
-    return Cell("evaluation", "k" * 32, "loud", "group", work, {})
+    return Cell("evaluation", "k" * 32, "loud", "group", work, {}, plugin_files=(str(plugin),))
 
 
 def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
@@ -45,10 +46,11 @@ def test_a_plugin_that_prints_and_asks_for_input_disturbs_nobody(
     (tmp_path / "loud.py").write_text(dedent(LOUD))
     store = Store.of(tmp_path / "results")
     events: list[dict[str, Any]] = []
-    with Supervisor(store, "cpu", [str(tmp_path / "loud.py")], events.append) as supervisor:
-        supervisor.run([_cell()])
+    cell = _cell(tmp_path / "loud.py")
+    with Supervisor(store, "cpu", events.append) as supervisor:
+        supervisor.run([cell])
     assert [event["event"] for event in events] == ["worker", "cell"]
-    record = store.record(_cell().key)
+    record = store.record(cell.key)
     assert record is not None and record.error is not None and "missing or damaged" in record.error
     log = (tmp_path / "results" / "logs" / "worker.txt").read_text()
     assert "hello from a plugin" in log and "hello again" in log
@@ -95,10 +97,9 @@ def _end_of_odd(folder: Path, what: str, cell_minutes: float | None, monkeypatch
     monkeypatch.setenv("HARNESS_CACHE", str(folder / "cache"))
     (folder / "odd.py").write_text(dedent(ODD).replace("WHAT", what).replace("CHILD", str(folder / "child")))
     work = {"a": {"fit": "f"}, "b": {"fit": "g"}, "similarity": {"name": "odd", "params": {}}}
-    cell = Cell("similarity", "s" * 32, "odd", "group", work, {})
+    cell = Cell("similarity", "s" * 32, "odd", "group", work, {}, plugin_files=(str(folder / "odd.py"),))
     store = Store.of(folder / "results")
-    plugin_files = [str(folder / "odd.py")]
-    with Supervisor(store, "cpu", plugin_files, lambda event: None, cell_minutes=cell_minutes) as supervisor:
+    with Supervisor(store, "cpu", lambda event: None, cell_minutes=cell_minutes) as supervisor:
         supervisor.run([cell])
     status = Path("/proc") / (folder / "child").read_text() / "status"
     deadline = time.monotonic() + 5  # for the system to end it
@@ -124,6 +125,105 @@ def test_a_worker_that_dies_is_not_waited_for_because_of_its_child(
     assert record.error is not None and "(exit code 7)" in record.error
 
 
+BAD = """
+    import json
+    import os
+    import sys
+
+    import harness
+
+    class Mute(BaseException):
+        def __str__(self):
+            raise SystemExit(4)
+
+    def make(*_):
+        WHAT
+
+    @harness.hookimpl
+    def harness_specs():
+        return [harness.SimilaritySpec(name="bad", version=1, summary="bad", factory=make, needs=("atoms",))]
+"""
+_NO_FITS = "missing or damaged"
+"""Part of the error of a cell whose plugin has not done anything that matters: there are no fits to compare."""
+_WRITES_EVERYWHERE = """
+        for fd in range(3, 64):
+            try:
+                os.write(fd, b'{"event": "job done"}\\n[]\\nx {"event": "cell"}\\n' + b"q" * 3_000_000)
+            except OSError:
+                pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("raise Mute", "(its text can't be had: SystemExit)"),
+        ("raise RuntimeError('x' * 3_000_000)", "x … (cut: it has 3,000,000 characters)"),
+        (r"raise RuntimeError('\udc80')", r"\udc80"),
+        ("sys.stdout = sys.stderr = None", _NO_FITS),
+        ("sys.stdout.close(), sys.stderr.close()", _NO_FITS),
+        ("os.fork()", _NO_FITS),
+        (_WRITES_EVERYWHERE, _NO_FITS),
+        ("os.closerange(0, 64)", "while doing this cell alone"),
+        ("json.dumps = lambda *_, **__: '{}'", "its worker told nonsense"),
+        ("json.dump = lambda _, file, **__: file.write('{}')", "left no record that can be read"),
+    ],
+)
+@pytest.mark.usefixtures("warm_workers")
+def test_a_plugin_that_breaks_its_worker_costs_its_cell_alone(
+    what: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[dict[str, Any]] = []
+    record, _ = _end_of_bad(tmp_path, what, monkeypatch, events)
+    assert record.status == "failed" and record.error is not None and told in record.error
+    assert len(record.error) < 2_100
+    assert [event["status"] for event in events if event["event"] == "cell"] == ["failed"]
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_a_log_keeps_its_begin_and_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flood = "os.write(1, b'first'); [os.write(1, b'y' * 1_000_000) for _ in range(9)]"
+    record, store = _end_of_bad(tmp_path, flood, monkeypatch, [])
+    log = (store.results / str(record.log)).read_text()
+    assert len(log) < MAX_BYTES
+    assert log.startswith("first") and "cut here" in log and _NO_FITS in log
+
+
+def _end_of_bad(
+    folder: Path, what: str, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> tuple[Record, Store]:
+    monkeypatch.setenv("HARNESS_CACHE", str(folder / "cache"))
+    (folder / "bad.py").write_text(dedent(BAD).replace("WHAT", what))
+    store = Store.of(folder / "results")
+    cell = _compared("b" * 32, str(folder / "bad.py"))
+    with Supervisor(store, "cpu", events.append) as supervisor:
+        supervisor.run([cell])
+    record = store.record(cell.key)
+    assert record is not None
+    return record, store
+
+
+def _compared(key: str, *plugin_files: str) -> Cell:
+    work = {"a": {"fit": "f"}, "b": {"fit": "g"}, "similarity": {"name": "bad", "params": {}}}
+    return Cell("similarity", key, key, "group", work, {}, plugin_files=plugin_files)
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_code_of_a_plugin_file_never_runs_in_the_worker_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bad.py").write_text(dedent(BAD).replace("WHAT", "pass"))
+    store, file = Store.of(tmp_path / "results"), str(tmp_path / "bad.py")
+    events: list[str] = []
+    with Supervisor(store, "cpu", lambda event: events.append(event["event"])) as supervisor:
+        for key, files in (("1" * 32, ()), ("2" * 32, (file,)), ("3" * 32, (file,)), ("4" * 32, ())):
+            supervisor.run([_compared(key, *files)])
+    assert events == ["worker", "cell", "worker", "cell", "cell", "worker", "cell"]
+    told = [str(store.record(digit * 32)) for digit in "1234"]
+    assert ["unknown similarity 'bad'" in record for record in told] == [True, False, False, True]
+
+
 def test_what_is_left_of_a_job_that_died_is_tried_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of 32 cells kills its worker: it is found in few attempts, and it alone fails."""
     deadly, n_cells = 19, 32
@@ -137,7 +237,7 @@ def test_what_is_left_of_a_job_that_died_is_tried_in_halves(tmp_path: Path, monk
     buried: list[Cell] = []
     monkeypatch.setattr(Supervisor, "attempt", attempt)
     monkeypatch.setattr(Supervisor, "bury", lambda self, cell: buried.append(cell))
-    with Supervisor(Store.of(tmp_path / "results"), "cpu", [], lambda event: None) as supervisor:
+    with Supervisor(Store.of(tmp_path / "results"), "cpu", lambda event: None) as supervisor:
         supervisor.run(cells)
     assert buried == [cells[deadly]]
     assert attempts[0] == n_cells and attempts.count(1) >= 2 and len(attempts) < 12
