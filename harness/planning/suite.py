@@ -20,7 +20,12 @@ JUDGE = "judge"
 """The value of a suite's `encoder` that stands for its judge."""
 MIN_PERMUTATIONS = 19
 """Fewest random pairings with which a value can be above the 95 % quantile of itself and theirs."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+WANDB_ARTIFACT = "-results"
+"""End of the name of a suite's artefact in W&B, which begins with the suite's."""
+MAX_WANDB_NAME = 128
+"""Length of the longest name that W&B takes."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_WANDB_NAME = re.compile(rf"[^/\\#?%:\x00-\x1f\x7f\ud800-\udfff]{{1,{MAX_WANDB_NAME}}}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,14 @@ class Wandb:
     mode: Literal["offline", "online", "disabled"] = "offline"
     project: str = "decomp-harness"
     entity: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, name in (("project", self.project), ("entity", self.entity)):
+            if name is not None and not _WANDB_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{key} {name!r:.200}: W&B takes 1 to {MAX_WANDB_NAME} characters, and none of / \\ # ? % : or "
+                    "those that are not printed."
+                )
 
 
 @dataclass(frozen=True)
@@ -152,8 +165,7 @@ class SuiteConfig:
         return frozenset(CAPABILITIES) - (frozenset() if self.encoder == JUDGE else {"embed"})
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"name {self.name!r}: use letters, digits, '.', '_' and '-'; it names a folder.")
+        self._check_name()
         if self.context < 2:
             raise ValueError(f"context is {self.context}; a window needs at least 2 tokens.")
         if not (self.evaluation_share > 0 and self.interp_share > 0 and self.evaluation_share + self.interp_share < 1):
@@ -189,6 +201,18 @@ class SuiteConfig:
             raise ValueError(
                 "scorers: tokens.interp is 0, so there are no latents to score. Say how many tokens they are read on, "
                 "such as tokens.interp=20000."
+            )
+
+    def _check_name(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name {self.name!r:.200}: use letters, digits, '.', '_' and '-', 200 at most; it names a folder."
+            )
+        longest = MAX_WANDB_NAME - len(WANDB_ARTIFACT)
+        if self.wandb.mode != "disabled" and len(self.name) > longest:
+            raise ValueError(
+                f"name {self.name!r} has {len(self.name)} characters, and W&B takes {longest}: give a shorter one, or "
+                "wandb.mode=disabled."
             )
 
     def share_of(self, split: str) -> list[float]:

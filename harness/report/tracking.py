@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import filelock
 import pandas as pd
 
 from harness.errors import ConfigError, HarnessError
 from harness.planning.plan import Plan
-from harness.planning.suite import Suite
+from harness.planning.suite import WANDB_ARTIFACT, Suite
 from harness.report.figures import Plot, compared_models, compared_sites, place_plots
 from harness.report.plots import styles_of
 from harness.report.redaction import Redaction
-from harness.report.wandb_runs import run_id, runs_folder, runs_lock
+from harness.report.wandb_names import columns, named
+from harness.report.wandb_runs import is_whole, run_id, runs_folder, runs_lock
+from harness.report.wandb_upload import NotUploaded, allowed_mode, upload
 from harness.running.provenance import git_sha, versions
 from harness.tables.results import Results
 from harness.tables.tidy import write_tables
@@ -38,22 +40,21 @@ if TYPE_CHECKING:
     import wandb
 
 Warn = Callable[[str], None]
+_Value: TypeAlias = tuple[tuple[Any, ...], float | str]
+"""The parts of a name, and what it names."""
 
-_INIT_TIMEOUT_SECONDS = 30.0
 _MAX_TABLE_ROWS = 200_000  # what wandb.Table keeps, without a word about the rest
 _MAX_PLOTS = 100  # a third of a second each
 _MAX_VIEWS = 200
-_MODES = ("disabled", "offline", "online")
-"""Modes of logging, by how much leaves the machine."""
 
 
 def track(plan: Plan, results: Results, folder: Path, warn: Warn) -> None:
     """Log the results of a suite, unless logging is switched off; `warn` is told what went wrong.
 
-    W&B's own WANDB_MODE counts where it is stricter than the suite: what it forbids is not sent.
+    W&B's own WANDB_MODE counts where it is stricter than the suite: what it forbids is not sent. No number and no exit
+    code of a run depends on W&B.
     """
-    own, environment = plan.suite.config.wandb.mode, os.environ.get("WANDB_MODE", "online")
-    mode = min(own, environment, key=_MODES.index) if environment in _MODES else own
+    mode = allowed_mode(plan.suite.config.wandb.mode)
     if mode == "disabled":
         return
     try:
@@ -81,8 +82,9 @@ def sync(plan: Plan, results: Results, folder: Path, mode: str | None, warn: War
         raise ConfigError("wandb.mode is disabled in this suite; give --mode offline or --mode online.")
     try:
         with _alone(folder, run_id(plan)):
-            return _log(plan, results, folder, mode, warn)
-    except KeyboardInterrupt:
+            run, server = _log(plan, results, folder, warn)
+            return upload(run, server) if mode == "online" else str(run)
+    except (KeyboardInterrupt, NotUploaded):
         raise
     except BaseException as error:  # a sink must never fail a run, however wandb ends (it may call sys.exit)
         raise HarnessError(
@@ -97,41 +99,36 @@ def summary(results: Results) -> dict[str, float | str]:
     A name has letters, digits and `_` only: W&B can't sort by others. Leaders are those in the first tier, so
     that there are none without several seeds. `results` are redacted already.
     """
-    found: dict[str, float | str] = {}
+    found: list[_Value] = []
     leaders: dict[tuple[str, str], list[str]] = defaultdict(list)
     suite, declared = results.suite, results.declared
     for line in results.leaderboard.to_dict("records"):
-        found |= _numbers(line, {metric.name: line[metric.name] for metric in declared.main}, suite)
+        found += _numbers(line, {metric.name: line[metric.name] for metric in declared.main}, suite)
         if declared.sparsity and not pd.isna(line["tier"]) and line["tier"] == 1:
             at = f"{declared.sparsity.heading} {declared.sparsity.write(line[declared.sparsity.name])}"
-            leaders[line["model"], line["site"]].append(f"{_named(line, suite)} at {at}")
+            leaders[line["model"], line["site"]].append(f"{_method(line, suite)} at {at}")
     for line in results.interpretability.to_dict("records"):
         by = f" {line['explainer']}" if len(suite.explainers) > 1 and not pd.isna(line["explainer"]) else ""
         metric = f"{line['scorer_label']}{by} {line['metric']}"
-        found |= _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]}, suite)
-    return found | {_key("first_tier", *place): ", ".join(lines) for place, lines in leaders.items()}
+        found += _numbers(line, {metric: line["value"], f"{metric} lift": line["lift"]}, suite)
+    return named([*found, *((("first_tier", *place), ", ".join(lines)) for place, lines in leaders.items())])
 
 
-def _named(line: Mapping[Any, Any], suite: Suite) -> str:
+def _method(line: Mapping[Any, Any], suite: Suite) -> str:
     """The method of a line, and its budget where there are several."""
     is_swept = len(suite.config.tokens.fit_budgets) > 1
     return f"{line['method_label']} {line['fit_tokens']} tokens" if is_swept else str(line["method_label"])
 
 
-def _numbers(line: Mapping[Any, Any], metrics: Mapping[str, Any], suite: Suite) -> dict[str, float | str]:
-    """A line's numbers by their keys; a metric without a value has no entry."""
-    return {
-        _key(metric, line["model"], line["site"], _named(line, suite)): float(value)
-        for metric, value in metrics.items()
-        if not pd.isna(value)
-    }
+def _numbers(line: Mapping[Any, Any], metrics: Mapping[str, Any], suite: Suite) -> Iterator[_Value]:
+    """A line's numbers by the parts of their names; a metric without a value has no entry."""
+    for metric, value in metrics.items():
+        if not pd.isna(value):
+            yield (metric, line["model"], line["site"], _method(line, suite)), float(value)
 
 
-def _key(*parts: Any) -> str:
-    return "/".join(re.sub(r"[^A-Za-z0-9]+", "_", str(part)).strip("_") for part in parts)
-
-
-def _log(plan: Plan, results: Results, folder: Path, mode: str, warn: Warn) -> str:
+def _log(plan: Plan, results: Results, folder: Path, warn: Warn) -> tuple[Path, str]:
+    """Write an offline run; its folder, and the server that it may be sent to."""
     settings = dataclasses.asdict(plan.suite.config)
     sink = settings.pop("wandb")
     redaction = Redaction(settings)
@@ -139,18 +136,21 @@ def _log(plan: Plan, results: Results, folder: Path, mode: str, warn: Warn) -> s
     made_by = {"harness_version": __version__, "git_sha": git_sha(), "versions": versions()}
     with (
         tempfile.TemporaryDirectory() as temporary,
-        _run(plan, redaction.value(settings) | made_by, folder, mode, sink) as run,
+        _run(plan, redaction.value(settings) | made_by, folder, sink) as run,
     ):
         work = Path(temporary)
         frames = {name: _table(name, table, warn) for name, table in shown.frames.items()}
         run.log(frames | _views(shown, warn) | _images(shown, work, warn))
         run.summary.update(summary(shown))
         run.log_artifact(_artifact(plan.suite.config.name, shown.frames, folder, work, redaction))
-        return str(run.url if mode == "online" else Path(run.settings.sync_dir))
+        lies_in, server = Path(run.settings.sync_dir), os.environ.get("WANDB_BASE_URL") or str(run.settings.base_url)
+    if not is_whole(lies_in):
+        raise OSError(f"{lies_in} is cut short; there must be room")
+    return lies_in, server
 
 
 @contextmanager
-def _run(plan: Plan, config: dict[str, Any], folder: Path, mode: Any, sink: Mapping[str, Any]) -> Iterator[wandb.Run]:
+def _run(plan: Plan, config: dict[str, Any], folder: Path, sink: Mapping[str, Any]) -> Iterator[wandb.Run]:
     """A run that ends with the block. As a context manager of its own it would print whatever is raised inside."""
     import wandb
 
@@ -158,7 +158,7 @@ def _run(plan: Plan, config: dict[str, Any], folder: Path, mode: Any, sink: Mapp
     run = wandb.init(
         project=sink["project"],
         entity=sink["entity"],
-        mode=mode,
+        mode="offline",
         id=run_id(plan),
         name=name,
         group=name,
@@ -168,7 +168,6 @@ def _run(plan: Plan, config: dict[str, Any], folder: Path, mode: Any, sink: Mapp
         settings=wandb.Settings(
             silent=True,
             console="off",
-            init_timeout=_INIT_TIMEOUT_SECONDS,
             # What wandb would find out by itself about the program, the machine and the code.
             host="",
             x_disable_meta=True,
@@ -203,12 +202,12 @@ def _views(results: Results, warn: Warn) -> dict[str, wandb.Table]:
     """The views of the terminal and the page, as tables with numbers."""
     import wandb
 
-    shown = {_key("views", view.title): view for view in views_of(results)}
+    shown = named((("views", view.title), view) for view in views_of(results))
     if len(shown) > _MAX_VIEWS:
         warn(f"W&B gets {_MAX_VIEWS} of {len(shown)} views; the report has all of them.")
     tables = {}
     for name, view in list(shown.items())[:_MAX_VIEWS]:
-        tables[name] = wandb.Table(columns=[*view.headings], data=[*view.values], allow_mixed_types=True)
+        tables[name] = wandb.Table(columns=columns(view.headings), data=[*view.values], allow_mixed_types=True)
     return tables
 
 
@@ -216,12 +215,11 @@ def _images(results: Results, folder: Path, warn: Warn) -> dict[str, wandb.Image
     """The plots as images, whose files are written to `folder`."""
     import wandb
 
+    plots = list(islice(_plots(results), _MAX_PLOTS + 1))
+    if len(plots) > _MAX_PLOTS:
+        warn(f"W&B gets {_MAX_PLOTS} plots and no more; the report has all of them.")
     images: dict[str, wandb.Image] = {}
-    for plot in _plots(results):
-        if len(images) == _MAX_PLOTS:
-            warn(f"W&B gets {_MAX_PLOTS} plots and no more; the report has all of them.")
-            break
-        name = _key("plots", *plot.key)
+    for name, plot in named((("plots", *plot.key), plot) for plot in plots[:_MAX_PLOTS]).items():
         path = folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         plot.draw().savefig(path, dpi=200)
@@ -248,7 +246,7 @@ def _artifact(
     if (report := results / "report").exists():
         shutil.copytree(report, folder / "report")
         redaction.files(folder / "report")  # it may be of an older version, or a hand's work
-    artifact = wandb.Artifact(f"{name}-results", type="results")
+    artifact = wandb.Artifact(f"{name}{WANDB_ARTIFACT}", type="results")
     for path in _files(folder):
         artifact.add_file(str(path), name=path.relative_to(folder).as_posix())
     return artifact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from harness.planning.keys import content_key
 from harness.planning.plan import Plan
 from harness.storage.leftovers import DISCARDED, Leftover, size_of
 
+_HEADER, _BLOCK, _FRAME = 7, 2**15, struct.Struct("<IHB")
+"""Sizes in a run's file: LevelDB's log format, after a header."""
+_WHOLE, _LAST = 1, 4
 _RUN = re.compile(r"(?:(?:offline-)?run-.+|files)-([0-9a-f]{16})")
 
 
@@ -39,3 +43,20 @@ def earlier_runs(plan: Plan, results: Path) -> Iterator[Leftover]:
         elif of_run and of_run[1] != run_id(plan):
             why = "its suite has other cells now"
             yield Leftover("wandb", path, why, size_of(path), runs_lock(results))
+
+
+def is_whole(run: Path) -> bool:
+    """True for an offline run whose file ends where a record does: wandb says nothing where a disk was full."""
+    files = list(run.glob("*.wandb"))
+    if len(files) != 1:
+        return False
+    data, place, kind = files[0].read_bytes(), _HEADER, _LAST
+    while place < len(data):
+        if _BLOCK - place % _BLOCK < _FRAME.size:
+            place += _BLOCK - place % _BLOCK
+        elif place + _FRAME.size > len(data):
+            return False
+        else:
+            _, length, kind = _FRAME.unpack_from(data, place)
+            place += _FRAME.size + length
+    return len(data) > _HEADER and place == len(data) and kind in (_WHOLE, _LAST)

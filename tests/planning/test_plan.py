@@ -585,3 +585,23 @@ def test_how_far_rows_are_shuffled_is_part_of_the_keys_of_fits(tmp_path: Path) -
     for kind, n_keys in (("capture", 1), ("fit", 3)):
         keys = [{cell.key for cell in plan.of_kind(kind)} for plan in plans]
         assert len({frozenset(own) for own in keys}) == n_keys
+
+
+@pytest.mark.parametrize(
+    ("wandb", "name"),
+    [
+        ({"project": "a/b"}, "s"),
+        ({"project": ""}, "s"),
+        ({"project": "x" * 129}, "s"),
+        ({"project": "a\nb"}, "s"),
+        ({"entity": "100%"}, "s"),
+        ({}, "x" * 121),
+    ],
+)
+def test_names_that_wandb_would_refuse_are_refused_when_planning(
+    tmp_path: Path, wandb: dict[str, str], name: str
+) -> None:
+    with pytest.raises(ConfigError, match="W&B takes"):
+        plan_of(raw_suite(tmp_path) | {"name": name, "wandb": {"mode": "offline"} | wandb})
+    plan_of(raw_suite(tmp_path) | {"name": name, "wandb": {"mode": "disabled"}})
+    plan_of(raw_suite(tmp_path) | {"name": "s", "wandb": {"project": "Модели und Größen"}})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from harness.planning.plan import build_plan
 from harness.report import plots
 from harness.report.redaction import HIDDEN
 from harness.report.tracking import summary, track
-from harness.report.wandb_runs import run_id
+from harness.report.wandb_runs import is_whole, run_id
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.results import Results
@@ -183,7 +181,7 @@ def test_the_report_that_people_share_hides_them_too(ran: Path) -> None:
 
 @pytest.mark.parametrize(
     ("suite", "environment", "runs"),
-    [("offline", "disabled", 0), ("online", "offline", 1), ("offline", "online", 1), ("offline", "nonsense", 1)],
+    [("offline", "disabled", 0), ("online", "Offline", 1), ("offline", "online", 1), ("offline", "nonsense", 1)],
 )
 def test_the_environment_can_hold_a_run_back(
     stored: Path, monkeypatch: pytest.MonkeyPatch, suite: str, environment: str, runs: int
@@ -198,23 +196,44 @@ def test_the_environment_can_hold_a_run_back(
     assert not told and len(list(stored.glob("wandb/offline-run-*"))) == runs
 
 
-def test_without_network_the_reason_is_told_and_nothing_is_lost(stored: Path) -> None:
-    def sync(**environment: str) -> tuple[int, str]:
-        program = (
-            "import sys, harness.report.tracking as t; t._INIT_TIMEOUT_SECONDS = 1.0; "
-            "from harness.cli.main import main;"
-        )
-        command = [sys.executable, "-c", f"{program} sys.exit(main(['wandb-sync', 'name=smoke', '--mode=online']))"]
-        unset = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        nowhere = unset | {"WANDB_BASE_URL": "http://127.0.0.1:9", **environment}
-        ended = subprocess.run(command, cwd=stored.parents[1], env=nowhere, capture_output=True, text=True)
-        return ended.returncode, ended.stderr
+def test_without_network_the_reason_is_told_and_nothing_is_lost(
+    harness_cli: Cli, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the run lies there to be sent later; a run that logs online ends as it would have."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    code, _, errors = harness_cli("wandb-sync", "name=smoke", "--mode=online")
+    assert code == 2 and "127.0.0.1:9" in errors and "Connection refused" in errors and "Traceback" not in errors
+    (run,) = (stored / "wandb").glob("offline-run-*")
+    assert f"send it later with: wandb sync {run}" in errors and len(records_of(run)) > 10
+    assert is_whole(run)
+    (file,) = run.glob("*.wandb")
+    content = file.read_bytes()
+    for n_bytes in (0, 7, 10, 4096, len(content) - 1):
+        file.write_bytes(content[:n_bytes])
+        assert not is_whole(run)
+    file.unlink()
+    assert not is_whole(run)
+    (stored / "suite.yaml").write_text((stored / "suite.yaml").read_text().replace("mode: offline", "mode: online"))
+    plan = build_plan(load_resolved(stored / "suite.yaml")[0])
+    told: list[str] = []
+    track(plan, Results.of(plan, Store.of(stored)), stored, told.append)
+    assert "wandb sync" in told[0]
 
-    code, errors = sync()
-    assert code == 2 and "wandb login" in errors and "harness wandb-sync name=smoke" in errors
-    code, errors = sync(WANDB_API_KEY="a" * 40)
-    assert code == 2 and "127.0.0.1:9" in errors and "complete without it" in errors
-    assert "Traceback" not in errors
+
+def test_a_place_that_takes_no_run_is_named(harness_cli: Cli, stored: Path) -> None:
+    shutil.rmtree(stored / "wandb")
+    (stored / "wandb").write_text("a file")
+    code, _, errors = harness_cli("wandb-sync", "name=smoke")
+    assert code == 2 and f"{stored}/wandb" in errors and "complete without it" in errors
+
+
+def test_labels_of_other_scripts_stay_apart(harness_cli: Cli, stored: Path) -> None:
+    plan = build_plan(load_resolved(stored / "suite.yaml")[0])
+    results = Results.of(plan, Store.of(stored))
+    board = results.leaderboard
+    labels = dict(zip(board["method_label"].unique(), ("模型", "Модель", "a(b=1.5)", "a(b=1, 5)"), strict=False))
+    other = replace(results, leaderboard=board.assign(method_label=board["method_label"].map(labels)))
+    assert len(summary(other)) == len(summary(results))
 
 
 def test_what_can_not_be_written_is_one_line(harness_cli: Cli, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
