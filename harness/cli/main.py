@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import authoring, catalog, comparison, gc, verbs
+from harness.cli import authoring, catalog, comparison, gc, verbs, verification
 from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
 from harness.cli.signals import Ended
 from harness.errors import ConfigError, HarnessError, suggest
@@ -67,9 +67,13 @@ _VERBS = {
     ),
     "new": (authoring.new_verb, "a plugin to start from, in the folder NAME: harness new KIND NAME"),
     "gc": (gc.gc_verb, "what no suite needs any more, and frees it: harness gc [suite=NAME | FOLDER ...] [--yes]"),
+    "verify": (
+        verification.verify_verb,
+        "read everything, and name what is damaged: harness verify [suite=NAME | FOLDER | cache ...] [--json]",
+    ),
     "wandb-sync": (verbs.wandb_sync_verb, "log stored results to W&B: harness wandb-sync suite=NAME [--mode MODE]"),
 }
-_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "compare", "check", "gc")
+_WITH_JSON = ("list", "show", "plan", "status", "leaderboard", "explain", "compare", "check", "gc", "verify")
 
 _WITH_WORDS = ("show", "compare", "check", "new")
 _SWITCHES = {
@@ -77,7 +81,8 @@ _SWITCHES = {
         "--captures": "with the captures that only cells which are done need",
         "--models": "with converted models, which are made again when they are used",
         "--yes": "remove it; else it is only shown",
-    }
+    },
+    "run": {"--verify": "read everything first, also what is not used this time, and make again what is damaged"},
 }
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli import display
 from harness.cli.console import ALL_DONE, SOME_FAILED, complain, err, out, warn_of_plugins
 from harness.cli.signals import ending_well
+from harness.cli.verification import read_all
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def run_verb(options: argparse.Namespace) -> int:
     warn_of_plugins(catalog)
     check_devices(suite)
     plan, store = build_plan(suite), _store(suite.config.name)
+    if options.verify:
+        read_all(plan, store)
     before = states(plan, store)
     expected = estimate(plan, before, store)
     check_budget(expected, suite.config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,12 @@ def take_up_tensors(path: Path, otherwise: str) -> tuple[dict[str, Tensor], Any]
         return None
 
 
-def tensors_damage(path: Path) -> str | None:
-    """The damage to a file of tensors, naming it; None if there is none."""
+def tensors_damages(path: Path) -> Iterator[str]:
+    """The damage to a file of tensors, naming it, if there is one."""
     try:
         _read(path)
     except (OSError, StoreError) as error:
-        return f"{path} {error}"
-    return None
+        yield f"{path} {error}"
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Any]:

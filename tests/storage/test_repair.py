@@ -1,4 +1,4 @@
-"""A run reads first all that it is about to use, and makes again all that is damaged; the rest is left unread."""
+"""Whatever a run is about to use is read first, and made again where it is damaged; the rest is left unread."""
 
 from __future__ import annotations
 

@@ -171,7 +171,14 @@ def test_a_new_version_makes_only_its_own_cells_stale(harness_cli: Cli, broken_p
     assert len(stale) == 2 and all("fragile" in label for label in stale)
 
 
-def test_damaged_captures_are_named_and_made_again(
+def _rot(path: Path) -> None:
+    """Change a byte, which neither the file's size nor its time tells."""
+    before, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_damaged_captures_and_models_are_named_and_made_again(
     harness_cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
@@ -183,22 +190,34 @@ def test_damaged_captures_are_named_and_made_again(
     before = {shard: load(shard.read_bytes()) for shard in shards}
     written = sound.stat().st_mtime_ns
 
-    stored = flipped.read_bytes()
-    flipped.write_bytes(stored[:-1] + bytes([stored[-1] ^ 1]))
+    (model,) = (tmp_path / "cache" / "models").glob("*/model.safetensors")
+    for rotten in (flipped, model):
+        _rot(rotten)
     missing.unlink()
     manifest = without_manifest.with_name("manifest.json")
     manifest.write_text("{")
-    code, _, errors = harness_cli("run", *suite, "methods=[mean,identity]")
+    suite.append("methods=[mean,identity]")
+    code, _, errors = harness_cli("run", *suite)
     assert code == 0, errors
-    told = [line for line in errors.splitlines() if "is made again" in line]
-    assert len(told) == 3
-    for victim in (flipped, missing, manifest):
+    told = [line for line in errors.splitlines() if "made again" in line]
+    assert len(told) == 4
+    for victim in (flipped, missing, manifest, model):
         assert sum(str(victim) in line for line in told) == 1
     for shard in shards:
         after = load(shard.read_bytes())
         assert before[shard].keys() == after.keys()
         assert all(torch.equal(before[shard][name], after[name]) for name in after)
     assert sound.stat().st_mtime_ns == written
+    assert harness_cli("verify")[0] == 0
+
+    # A run that uses nothing of a fit does not read it, unless it is asked to.
+    fit = next((tmp_path / "cache" / "fits").glob("*/*.safetensors"))
+    _rot(fit)
+    assert "made again" not in harness_cli("run", *suite)[2]
+    assert harness_cli("verify")[0] == 1
+    code, _, errors = harness_cli("run", *suite, "--verify")
+    assert code == 0 and f"{fit} is corrupt (its checksum differs): " in errors
+    assert harness_cli("verify")[0] == 0
 
 
 @pytest.mark.usefixtures("with_wandb")
