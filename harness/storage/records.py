@@ -87,10 +87,10 @@ def read_record(path: str | Path, *, with_rows: bool = True) -> tuple[Record, bo
         read = _of_earlier_version(content)
     else:
         read = json.loads((body if with_rows else body[: body.index(_ROWS)]).decode() + "}")
+    if not _KEYS >= read.keys() >= {"status", "provenance"} or read["status"] not in get_args(Status):
+        raise Damaged("it is of another version, or no record")
     if versions := read["provenance"].get("versions"):
         read["provenance"]["versions"] = _VERSIONS.setdefault(tuple(versions.items()), versions)
-    if not _KEYS.issuperset(read) or read["status"] not in get_args(Status):
-        raise Damaged("it is of a newer version")
     record = Record(**read)
     return (record if with_rows else replace(record, rows=[])), body is not None
 

@@ -68,9 +68,9 @@ def test_a_range_of_cells_is_tried_twice_and_no_cell_is_blamed(
         return cells if len(tried) <= n_deaths else []
 
     monkeypatch.setattr(supervisor, "attempt", attempt)
-    supervisor.run_range([_cell()], Range(1, 3))
+    supervisor.run_range([_cell(tmp_path)], Range(1, 3))
     assert tried == [Range(1, 3)] * min(n_deaths + 1, 2)
-    assert supervisor.store.record(_cell().key) is None
+    assert supervisor.store.record(_cell(tmp_path).key) is None
 
 
 ODD = """
@@ -166,7 +166,7 @@ _WRITES_EVERYWHERE = """
         (_WRITES_EVERYWHERE, _NO_FITS),
         ("os.closerange(0, 64)", "while doing this cell alone"),
         ("json.dumps = lambda *_, **__: '{}'", "its worker told nonsense"),
-        ("json.dump = lambda _, file, **__: file.write('{}')", "left no record that can be read"),
+        ("json.dump = lambda _, file, **__: file.write('{}')", "is missing or damaged"),
     ],
 )
 @pytest.mark.usefixtures("warm_workers")

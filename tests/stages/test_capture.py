@@ -273,10 +273,10 @@ def test_a_model_with_neither_texts_nor_rows_is_told_what_it_lacks(tmp_path: Pat
         capture.run([_cell(SITES[0], model={"name": "inert", "params": {}})], session)
 
 
-def test_a_corpus_that_ends_early_is_said_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_that_ends_early_is_said_in_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (stored,) = _capture(_session(tmp_path, "a"), _cell(SITES[0], tokens=1_000_000))
     assert 0 < stored.n_rows == len(stored.rows) < 1_000_000
-    assert f"the corpus ended after {stored.n_rows} of 1000000 tokens" in capsys.readouterr().out
+    assert f"the corpus ended after {stored.n_rows} of 1000000 tokens" in capfd.readouterr().out
 
 
 def test_a_corpus_without_rows_is_an_error_and_no_artefact(tmp_path: Path) -> None:

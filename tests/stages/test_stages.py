@@ -162,7 +162,7 @@ def _record(session: Session, cell: Cell) -> Record:
     return record
 
 
-def test_learners_see_the_rows_that_are_not_masked(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+def test_learners_see_the_rows_that_are_not_masked(session: Session, capfd: pytest.CaptureFixture[str]) -> None:
     cells = {name: _fit_cell(name) for name in ("good", "atomic", "unsaveable", "unmakeable")}
     fit.run(list(cells.values()), session)
     kept = torch.tensor([i for i in range(300) if i not in MASKED])
@@ -181,7 +181,7 @@ def test_learners_see_the_rows_that_are_not_masked(session: Session, capsys: pyt
         record = _record(session, cells[name])
         assert record.status == "failed" and error in str(record.error)
         assert session.store.manifest("fit", f"fit-{name}") is None
-    assert "ZeroDivisionError" in capsys.readouterr().out  # the traceback is in the log
+    assert "ZeroDivisionError" in capfd.readouterr().out  # the traceback is in the log
 
 
 def test_the_cost_of_a_stack_says_how_many_share_it(session: Session) -> None:
