@@ -76,15 +76,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """A mapping from a JSON file; empty where there is none that can be read."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
     """Write a mapping that is not empty as a sealed file, atomically."""
-    body = json.dumps(data, allow_nan=False).encode()[:-1]
-    write_bytes(path, body + _seal(body, path.name))
+    write_bytes(path, sealed(data, path.name))
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -95,6 +94,12 @@ def read_sealed(path: Path) -> dict[str, Any]:
         body = None
     found: dict[str, Any] = json.loads(body + b"}") if body else {}
     return found
+
+
+def sealed(data: Mapping[str, Any], name: str) -> bytes:
+    """The content of a sealed file of this name, or a line of it: one line of JSON."""
+    body = json.dumps(data, allow_nan=False).encode()[:-1]
+    return body + _seal(body, name)
 
 
 def unsealed(content: bytes, name: str) -> bytes | None:

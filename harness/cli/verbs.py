@@ -106,9 +106,13 @@ def _is_shown_again(plan: Plan, store: Store) -> bool:
     from harness.cli.printed import printed
     from harness.report.current import current_report
     from harness.storage.made import Made, source_of
+    from harness.tables.sealed_tables import table_damage
 
     source = source_of(plan, store)
     has_tables = Made(store.results).is_current("tables", source)
+    if damage := table_damage(store.results / "tables"):
+        complain(f"warning: {damage}. All tables are written again.")
+        has_tables = False
     text = printed(store, source) if has_tables and current_report(plan, store) is not None else None
     if text is not None:
         out.file.write(text)

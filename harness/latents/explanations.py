@@ -13,7 +13,7 @@ from harness.contracts.latent import Latent
 from harness.errors import Undefined
 from harness.files import write_json
 from harness.planning.plan import Plan
-from harness.storage.store import Store
+from harness.storage.store import Store, read_checked
 
 _FILE = "explanations.json"
 
@@ -37,9 +37,13 @@ def write_explanations(folder: Path, explanations: list[Explanation]) -> None:
     write_json(folder / _FILE, [asdict(explanation) for explanation in explanations])
 
 
-def read_explanations(folder: Path) -> Explanations:
-    """Read the explanations of an artefact."""
-    found = [Explanation(**item) for item in json.loads((folder / _FILE).read_text())]
+def read_explanations(store: Store, key: str) -> Explanations:
+    """Read the explanations of an `explanation` cell.
+
+    Raises:
+        StoreError: they are missing or damaged.
+    """
+    found = [Explanation(**item) for item in json.loads(read_checked(store, "explanation", key, _FILE))]
     return {(explanation.index, explanation.sign): explanation for explanation in found}
 
 
@@ -47,8 +51,8 @@ def of_latents(plan: Plan, store: Store, latents: str) -> dict[tuple[int, int], 
     """The explanations of a `latents` cell that are in the store, of all explainers, as JSON, by index and sign."""
     found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for cell in plan.of_latents("explanation", latents):
-        if store.manifest("explanation", cell.key) is not None:
-            for pole, own in read_explanations(store.artefact("explanation", cell.key)).items():
+        if store.artefact("explanation", cell.key).exists() and store.end(cell.key) is not None:
+            for pole, own in read_explanations(store, cell.key).items():
                 found[pole].append({"explainer": cell.columns["explainer"], "text": own.text, "reason": own.reason})
     return dict(found)
 

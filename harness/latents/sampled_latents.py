@@ -14,7 +14,7 @@ from harness.contracts.decomposition import load
 from harness.contracts.latent import Latent
 from harness.latents.cards import Card, latent_of, window_of
 from harness.latents.reading import CARDS
-from harness.storage.store import Store, require
+from harness.storage.store import Store, read_checked, require
 from harness.tables.verdicts import WindowPlaces
 
 COLUMNS = ("sign", "stratum", "weight", "density", "active_share")
@@ -42,8 +42,7 @@ class SampledLatents:
     def of(self, work: Mapping[str, Any]) -> list[SampledLatent]:
         """The latents that a cell is about, as copies that its plugin may change."""
         if self._key != (key := (work["latents"], work["seed"])):
-            folder, _ = require(self._store, "latents", work["latents"])
-            cards = json.loads((folder / CARDS).read_text())["cards"]
+            cards = json.loads(read_checked(self._store, "latents", work["latents"], CARDS))["cards"]
             dictionary = load(require(self._store, "fit", work["fit"])[0]).dictionary
             self._sampled = [_sampled(card, cards, dictionary, work["seed"]) for card in cards]
             self._key = key

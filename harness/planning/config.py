@@ -6,6 +6,7 @@ Configs come with the package; a `conf/` folder in the working folder adds to th
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError, suggest
+from harness.files import write_bytes
 from harness.planning import overrides as own_overrides
 from harness.planning import own_configs
 from harness.planning.resolver import resolve
@@ -71,10 +73,24 @@ def load_resolved(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, Cat
         return _resolve(raw, _COMMAND_LINE if named else None, str(path))
 
 
+def write_resolved(path: Path, config: SuiteConfig) -> None:
+    """Write the resolved config for people and later commands, with a checksum of all that follows it."""
+    text = dump_resolved(config)
+    write_bytes(path, f"{_first_line(text)}\n{text}".encode())
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        first, _, rest = text.partition("\n")
+        if first.startswith("#") and first != _first_line(rest):  # earlier versions began with a key
+            raise ConfigError(
+                f"{path} is not as `harness run` wrote it: it was edited, or is damaged. To change a suite, give its "
+                "keys to `harness run` as key=value: it writes the file anew. An edited one is read once its first "
+                "line is taken out."
+            )
+        content = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} can't be read: {reason}. `harness run` writes it anew.") from None
     if not isinstance(content, dict):
@@ -85,6 +101,11 @@ def _read(path: Path) -> dict[str, Any]:
 def dump_resolved(config: SuiteConfig) -> str:
     """The resolved config as YAML."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def _first_line(text: str) -> str:
+    checksum = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return f"# checksum {checksum}: `harness run` writes this file anew; other values go on its command line, key=value"
 
 
 def differences(stored: Path, config: SuiteConfig) -> list[str]:

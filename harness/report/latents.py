@@ -23,7 +23,7 @@ from harness.report.earlier import Earlier
 from harness.report.redaction import Redaction
 from harness.report.scores import Scores
 from harness.storage.made import left_by
-from harness.storage.store import Store
+from harness.storage.store import Store, read_checked
 from harness.wording import visible
 
 _LISTED = ("index", "sign", "stratum", "density", "active_share", "n_active", "n_documents", "max")
@@ -66,12 +66,12 @@ class Cards:
         shown = []
         for n, cell in enumerate(cell for cell in self.plan.of_kind("latents") if _is_done(self.store, cell.key)):
             about: dict[str, Any] = {"label": _label(cell, self.plan.suite)}
-            path = self.store.artefact("latents", cell.key) / "cards.json"
-            if path.exists():
+            is_there = self.store.artefact("latents", cell.key).exists()
+            if is_there:
                 about["scorers"] = _as_read(self.scores.of_decomposition(cell.key))
                 make = partial(self._write_decomposition, n, cell)
                 about |= self.earlier.cards(self.folder / str(n), self._sources(cell), make)
-            shown.append(about | {"missing": not path.exists()})
+            shown.append(about | {"missing": not is_there})
         return shown
 
     def _sources(self, cell: Cell) -> list[Any]:
@@ -80,7 +80,7 @@ class Cards:
         return [left_by(one, self.store) for one in (cell, *about[0], *about[1])]
 
     def _write_decomposition(self, n: int, cell: Cell) -> dict[str, Any]:
-        content = _read_cards(self.store.artefact("latents", cell.key) / "cards.json")
+        content = _read_cards(read_checked(self.store, "latents", cell.key, "cards.json"))
         explained = of_latents(self.plan, self.store, cell.key)
         scores = self.scores.of_poles(cell.key)
         (self.folder / str(n)).mkdir()
@@ -115,13 +115,13 @@ def _is_done(store: Store, key: str) -> bool:
     return record is not None and record.status == "done"
 
 
-def _read_cards(path: Path) -> Any:
+def _read_cards(content: bytes) -> Any:
     """The content of `cards.json` as people read it.
 
     Every number and every character is changed on the way in: a walk through what was read would take three times as
     long, as there are 30,000 numbers and tokens in the windows of ten cards.
     """
-    text = _ESCAPE.sub(lambda match: _visible_escape(match[0]), path.read_text(encoding="ascii"))
+    text = _ESCAPE.sub(lambda match: _visible_escape(match[0]), content.decode("ascii"))
     return json.loads(text, parse_float=_Rounded().__getitem__)
 
 

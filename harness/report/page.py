@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,10 +11,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from harness.files import temporary_name
 from harness.planning.config import dump_resolved
 from harness.planning.keys import content_key
 from harness.planning.plan import Plan
@@ -52,11 +53,19 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
         store: holds their records and artefacts.
         results: the tables and boards made from the records.
     """
-    folder, made = store.results / FOLDER, Made(store.results)
-    redaction, source = Redaction(asdict(plan.suite.config)), report_source(results.source, plan)
+    folder = store.results / FOLDER
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.with_name(f".{FOLDER}.lock")):  # of several at once each has the earlier one's parts
+        _write(plan, store, results, folder)
+    return folder / "index.html"
+
+
+def _write(plan: Plan, store: Store, results: Results, folder: Path) -> None:
+    made, redaction = Made(store.results), Redaction(asdict(plan.suite.config))
+    source = report_source(results.source, plan)
     before = folder if made.is_untouched(FOLDER) else None
     earlier = Earlier(before, store.results, content_key([code_digest(), redaction.digest]))
-    work = folder.with_name(f".{FOLDER}.{os.getpid()}")
+    work = temporary_name(folder)
     work.mkdir(parents=True)
     try:
         scores = Scores(plan, results)
@@ -68,12 +77,11 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
         made.remember(FOLDER, source, [FOLDER])
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return folder / "index.html"
 
 
 def _replace(folder: Path, work: Path) -> None:
     """Put a whole new report in place of the old one, which is back if that fails."""
-    old = folder.with_name(f"{work.name}.old")
+    old = temporary_name(folder)
     if folder.exists():
         folder.rename(old)
     try:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.files import write_json
+from harness.files import read_sealed, unsealed, write_sealed
 from harness.running.jobs import Job
 from harness.storage.processes import SECONDS_UNTIL_GONE, Process
 
@@ -116,18 +116,20 @@ class Board:
             shutil.rmtree(doomed, ignore_errors=True)
         for name in ("claims", "agents"):
             (folder / name).mkdir(parents=True)
-        write_json(folder / _JOBS, {"made_with": dict(made_with), "jobs": [asdict(job) for job in jobs]})
+        write_sealed(folder / _JOBS, {"made_with": dict(made_with), "jobs": [asdict(job) for job in jobs]})
         return cls.read(folder)
 
     @classmethod
     def read(cls, folder: Path) -> Board:
-        """The board in a folder; a StoreError if there is none."""
+        """The board in a folder; a StoreError if there is none, or one that is not as it was put up."""
+        content = read_sealed(folder / _JOBS)
         try:
-            content = json.loads((folder / _JOBS).read_text())
             jobs = map(Job.from_json, content["jobs"])
             board = cls(folder, {job.id: job for job in jobs}, content["made_with"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{folder} is no board of a run: {error}.") from None
+        except (KeyError, TypeError):
+            raise StoreError(
+                f"{folder} is no board of a run: {_JOBS} is missing or damaged. `harness run` puts up another."
+            ) from None
         for _ in board.refresh():
             pass
         return board
@@ -252,8 +254,9 @@ class Board:
         whole = new[: new.rfind(b"\n") + 1]
         self._read[path.stem] = begin + len(whole)
         for line in whole.splitlines():
-            with suppress(ValueError):  # a full disk cut it off; a job that it ended is done again, of what is there
-                yield json.loads(line)
+            # One that a full disk cut off, or that is damaged, is left out: a job that it ended is done again.
+            if (event := unsealed(line, path.name)) is not None:
+                yield json.loads(event + b"}")
 
     def _note(self, name: str, event: dict[str, Any]) -> None:
         if event["event"] == "agent":

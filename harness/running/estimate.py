@@ -5,6 +5,7 @@ Where cells of a kind and plugin have run here, theirs is the say: how many time
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -239,4 +240,5 @@ def _kind(device: str) -> str:
 
 def _factors(store: Store) -> dict[str, float]:
     found = read_json(store.cache / _TIMINGS).get(_FACTORS)
-    return dict(found) if isinstance(found, dict) else {}
+    known = found.items() if isinstance(found, dict) else ()
+    return {name: factor for name, factor in known if isinstance(factor, int | float) and 0 < factor < math.inf}

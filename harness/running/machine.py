@@ -19,7 +19,7 @@ from typing import Literal
 import yaml
 
 from harness.errors import ConfigError, StoreError
-from harness.files import read_json, write_json
+from harness.files import read_sealed, temporary_name, write_sealed
 
 _FILE = "machine.json"
 _FOLDER = "machine"
@@ -66,13 +66,13 @@ def rate_card(name: str) -> Machine:
 def this_machine(cache: Path) -> Machine:
     """The rates of this machine, as they were found when it was first asked."""
     name = f"{platform.node()}, {platform.machine()}, {n_threads()} threads"
-    known = read_json(cache / _FILE)
+    known = read_sealed(cache / _FILE)
     if known.get("name") == name:
         with suppress(TypeError):  # of another version
             return Machine(**known)
     found = calibrate(cache, name)
     with suppress(StoreError):  # a cache that can't be written: it is tried out anew next time
-        write_json(cache / _FILE, asdict(found))
+        write_sealed(cache / _FILE, asdict(found))
     return found
 
 
@@ -123,7 +123,7 @@ def _loop() -> int:
 
 def _disk_rate(cache: Path) -> float:
     """Bytes that its disk writes in a second of the clock; those of a common one where the cache can't be written."""
-    path = cache / f".calibration-{os.getpid()}"
+    path = temporary_name(cache / "calibration")
     started = time.perf_counter()
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import filelock
 
 from harness.errors import HarnessError, StoreError
 from harness.planning.cells import Cell
-from harness.planning.config import dump_resolved
+from harness.planning.config import write_resolved
 from harness.planning.plan import Plan
 from harness.registry.plugin_manager import Catalog
 from harness.running.agent import Agent
@@ -31,6 +31,7 @@ from harness.storage.records import of_artefact
 from harness.storage.repair import discard_damaged
 from harness.storage.states import Outcome, State, outcome, states
 from harness.storage.store import ARTEFACT_KINDS, RESOLVED, Store
+from harness.storage.temporaries import sweep
 
 _SECONDS_PER_LOOK = 0.1
 _SECONDS_PER_NAMING = 60.0
@@ -172,7 +173,9 @@ def _board_named(board_id: str, store: Store, display: Display) -> Board | None:
 
 
 def _new_board(plan: Plan, store: Store, display: Display, vanished: Vanished) -> tuple[Board | None, dict[str, State]]:
-    (store.results / RESOLVED).write_text(dump_resolved(plan.suite.config))
+    sweep(store.results, depth=2)
+    sweep(store.cache, depth=1)
+    write_resolved(store.results / RESOLVED, plan.suite.config)
     write_down(store, _artefacts(plan))
     discard_damaged(plan, store, display.say)
     _set_records_aside(plan, store, display)

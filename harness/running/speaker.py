@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 import threading
@@ -13,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.files import sealed
 from harness.storage.processes import SECONDS_PER_BEAT, Process
 
 
@@ -32,8 +32,9 @@ class Speaker:
 
     def say(self, event: dict[str, Any]) -> None:
         # Opened anew each time: on network disks others see what was written when the file is closed.
-        with self._writing, self._file.open("a") as file:
-            file.write(json.dumps({**event, "at": round(time.time(), 3)}) + "\n")
+        line = sealed({**event, "at": round(time.time(), 3)}, self._file.name)
+        with self._writing, self._file.open("ab") as file:
+            file.write(line + b"\n")
 
     @contextmanager
     def present(self, at_work: Callable[[], dict[str, Any] | None] = lambda: None) -> Iterator[None]:

@@ -67,8 +67,8 @@ def _rows(
     scorer: Scorer = session.create("scorer", work["scorer"])
     explanations = incomplete = None
     if "explanation" in work:
-        folder, manifest = require(session.store, "explanation", work["explanation"])
-        explanations = read_explanations(folder)
+        _, manifest = require(session.store, "explanation", work["explanation"])
+        explanations = read_explanations(session.store, work["explanation"])
         incomplete = manifest.get("incomplete") and f"of the explanations: {manifest['incomplete']}"
     asked = [_ask(scorer, pole.latent, explanations, respondents) for pole in poles]
     pairs = [one for one in asked if not isinstance(one, Undefined)]

@@ -14,6 +14,7 @@ import re
 import time
 from pathlib import Path
 
+from harness.files import temporary_name
 from harness.storage.cache import cache_folder
 
 _FOLDER = "checksums"
@@ -70,7 +71,7 @@ def computed_digest(path: Path) -> str:
 
 
 def _remember(memory: Path, entry: dict[str, object]) -> None:
-    partial = memory.with_name(f"{memory.name}.{os.getpid()}")
+    partial = temporary_name(memory)
     with contextlib.suppress(OSError):  # a cache that can't be written costs time, not correctness
         memory.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(entry))

@@ -20,6 +20,7 @@ from harness.storage.made_once import is_made_once, lock_of
 from harness.storage.plans_at_work import ended, keys_at_work
 from harness.storage.states import states
 from harness.storage.store import ARTEFACT_KINDS, Store
+from harness.storage.temporaries import temporaries
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _OF_KEY = re.compile(r"\.([0-9a-f]{32})\.(partial|checkpoint|lock|discarded)(?:[.-]\w+)*")
@@ -66,6 +67,9 @@ def leftovers(cache: Path, kept: Kept, *, captures: bool = False, models: bool =
     busy = keys_at_work(cache)
     for kind, name in ARTEFACT_KINDS.items():
         yield from _of_kind(kind, cache / name, kept, busy, captures=captures)
+    for path in temporaries(cache, depth=1):
+        if not _OF_KEY.fullmatch(path.name):  # else it is listed with its kind
+            yield Leftover("temporary", path, "what made it was killed", size_of(path))
     for path in checksums.stale(cache):
         yield Leftover("checksum", path, "its file is gone, or has changed", size_of(path))
     for dependent in dependents(cache):

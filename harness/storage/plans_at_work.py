@@ -7,7 +7,6 @@ and a run takes the turn before it looks at what there is: it sees an artefact t
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 import filelock
 
 from harness.errors import StoreError
-from harness.files import write_json
+from harness.files import read_sealed, write_sealed
 
 _FOLDER = "at_work"
 
@@ -27,7 +26,7 @@ def at_work(cache: Path, keys: Iterable[str]) -> Iterator[None]:
     path = cache / _FOLDER / f"{uuid.uuid4().hex}.json"
     with ExitStack() as held:
         with suppress(OSError, StoreError), freeing(cache):
-            write_json(path, sorted(keys))
+            write_sealed(path, {"keys": sorted(keys)})
             held.enter_context(filelock.FileLock(path.with_suffix(".lock")))
             held.callback(_forget, path)
         yield
@@ -43,12 +42,18 @@ def freeing(cache: Path) -> Iterator[None]:
 
 
 def keys_at_work(cache: Path) -> set[str]:
-    """The keys of the artefacts that the plans of running runs have."""
+    """The keys of the artefacts that the plans of running runs have.
+
+    Raises:
+        StoreError: a run is at work whose file is damaged, so that it is not known what it rests on.
+    """
     found: set[str] = set()
     for path in (cache / _FOLDER).glob("*.json"):
         if is_held(path.with_suffix(".lock")):
-            with suppress(OSError, ValueError):  # it ended just now
-                found.update(json.loads(path.read_text()))
+            plan = read_sealed(path)
+            if not plan and path.exists():  # else it ended just now
+                raise StoreError(f"{path} is damaged: what a run at work needs is not known. Wait until it has ended.")
+            found.update(plan.get("keys", ()))
     return found
 
 

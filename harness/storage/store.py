@@ -6,6 +6,7 @@ checksums. The leftovers of a crash have another name and are never read as an a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -241,6 +242,22 @@ def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
     if manifest is None:
         raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
     return store.artefact(kind, key), manifest
+
+
+def read_checked(store: Store, kind: str, key: str, name: str) -> bytes:
+    """The content of a file of an artefact that must be there, and as it was made."""
+    folder, manifest = require(store, kind, key)
+    content = (folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+        raise StoreError(f"{folder / name} is damaged: its checksum differs. Run the suite again: it is made anew.")
+    return content
+
+
+def require_whole(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
+    """The folder and manifest of an artefact that must be there, every file of it as it was made."""
+    if damage := store.damage(kind, key):
+        raise StoreError(f"{damage}. Run the suite again: it is made anew.")
+    return require(store, kind, key)
 
 
 def _places(key: str) -> list[str]:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from harness.errors import ConfigError
 from harness.tables.costs import COSTS
+from harness.tables.sealed_tables import table_damage
 
 _OF_RUN = ("suite", "cell", "log", "device", "harness_version", "git_sha", "created_at")
 _FOUND = (
@@ -78,12 +80,21 @@ def compare(a: Path, b: Path) -> list[TableDifference]:
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
+    if damage := table_damage(folder / "tables"):
+        raise ConfigError(f"compare: {damage}. `harness run` writes it again.")
     paths = sorted((folder / "tables").glob("*.parquet"))
     if not paths:
         raise ConfigError(
             f"compare: {folder / 'tables'} has no tables. Name a results folder, or a suite that has run."
         )
-    return {path.stem: pd.read_parquet(path) for path in paths if path.stem != "verdicts"}
+    return {path.stem: _read(path) for path in paths if path.stem != "verdicts"}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError) as error:  # of an earlier version, without a checksum
+        raise ConfigError(f"compare: {path} can't be read: {error}. `harness run` writes it again.") from None
 
 
 def _compared(name: str, a: pd.DataFrame, b: pd.DataFrame) -> TableDifference:

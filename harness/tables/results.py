@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.files import replacing
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.registry.metric import Metric
@@ -21,6 +22,7 @@ from harness.tables.labels import labelled
 from harness.tables.leaderboard import evaluations, leaderboard, metrics_of, similarities
 from harness.tables.model_similarities import model_similarities
 from harness.tables.permuted import permuted_values
+from harness.tables.sealed_tables import table_damage
 from harness.tables.task_board import ranks, task_scores
 from harness.tables.tidy import read_tables, write_tables
 from harness.tables.verdicts import FILE as VERDICTS
@@ -116,12 +118,13 @@ class Results:
     def write(self, folder: Path) -> None:
         """Write the tables under `tables/`, and the boards and verdicts beside it, unless these are there already."""
         made = Made(folder)
-        if made.is_current("tables", self.source):
+        if made.is_current("tables", self.source) and not table_damage(folder / "tables"):
             return
         write_tables(self.tables, folder / "tables")
         self.verdicts.write(folder)
         for name, board in self.boards.items():
-            board.to_csv(folder / f"{name}.csv", index=False)
+            with replacing(folder / f"{name}.csv") as temporary:
+                board.to_csv(temporary, index=False)
         made.remember("tables", self.source, ["tables", VERDICTS, *(f"{name}.csv" for name in self.boards)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -10,12 +9,14 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from harness.files import replacing
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.storage.records import Record
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.labels import labelled
+from harness.tables.sealed_tables import seal_tables
 
 SIDE = ("family", "model", "site", "fit_tokens", "method", "method_config", "trained_at", "seed")
 COLUMNS = (
@@ -73,13 +74,12 @@ def _is_better(declared: Declared, table: str, metric: str) -> bool | None:
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Write `<table>.parquet` and `<table>.csv`, each of which is whole or left as it was."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `<table>.parquet` and `<table>.csv`, each of which is whole or left as it was, and their checksums."""
     for name, table in tables.items():
         for suffix, write in (("parquet", table.to_parquet), ("csv", table.to_csv)):
-            temporary = folder / f".{name}.{suffix}.{os.getpid()}"
-            write(temporary, index=False)
-            temporary.replace(folder / f"{name}.{suffix}")
+            with replacing(folder / f"{name}.{suffix}") as temporary:
+                write(temporary, index=False)
+    seal_tables(folder, [f"{name}.{suffix}" for name in tables for suffix in ("parquet", "csv")])
 
 
 def _rows(cell: Cell, record: Record) -> Iterator[tuple[str, dict[str, Any]]]:

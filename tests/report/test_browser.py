@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.storage.store import read_checked
 from tests.support.report_examples import finished, report_of
 
 WIDE = {"viewport": {"width": 1280, "height": 900}}
@@ -130,9 +131,13 @@ def test_a_card_shows_what_scorers_said_of_each_window(report: Path, visit: Any)
 
 def test_the_list_starts_where_there_are_latents(tmp_path: Path, visit: Any) -> None:
     plan, store = finished(tmp_path, n_cards=1)
-    path = store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json"
+    key = plan.of_kind("latents")[0].key
+    cards = json.loads(read_checked(store, "latents", key, "cards.json"))
     units = {"total": 0, "dead": 0, "rare": 0, "no_contrast": 0}
-    path.write_text(json.dumps({**json.loads(path.read_text()), "units": units, "cards": []}))
+    work = store.work_folder("latents", key)
+    work.mkdir()
+    (work / "cards.json").write_text(json.dumps({**cards, "units": units, "cards": []}))
+    store.commit("latents", key, {})
     page = visit(report_of(plan, store), **WIDE).page
     page.locator("#shown", has_text="1 to 1 of 1").wait_for()
     chosen = page.locator("#decomposition")

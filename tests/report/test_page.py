@@ -6,17 +6,20 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.files import write_json
+from harness.errors import StoreError
+from harness.latents.lookup import Explained
 from harness.planning.plan import Plan
 from harness.report.current import current_report
 from harness.report.latents import _as_read, _read_cards, script_json
@@ -148,10 +151,7 @@ _NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)
 
 @given(st.lists(st.text() | _NUMBERS | st.booleans() | st.sampled_from(["\ud83d", "\x7f", "\\u00e9", "\n"])))
 def test_cards_are_read_as_people_read_them(values: list[object]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "cards.json")
-        write_json(path, {"cards": [{"values": values}]})
-        found = _read_cards(path)
+    found = _read_cards(json.dumps({"cards": [{"values": values}]}).encode())
     assert json.dumps(found) == json.dumps({"cards": [{"values": _as_read(values)}]})
 
 
@@ -162,7 +162,7 @@ def test_a_report_that_fails_leaves_the_old_one(example: tuple[Plan, Store], rep
     with pytest.raises(KeyError):
         write_report(plan, store, replace(results, leaderboard=results.leaderboard.drop(columns="pareto")))
     assert report.read_bytes() == before
-    assert [path.name for path in store.results.iterdir() if path.name.startswith(".report")] == []
+    assert [path.name for path in store.results.glob(".report.*.tmp")] == []
 
 
 def test_a_report_that_can_not_take_its_place_leaves_the_old_one(
@@ -182,7 +182,7 @@ def test_a_report_that_can_not_take_its_place_leaves_the_old_one(
         report_of(*example)
     monkeypatch.undo()
     assert renamed[0] == "report" and report.read_bytes() == before
-    assert [path.name for path in report.parents[1].iterdir() if path.name.startswith(".report")] == []
+    assert [path.name for path in report.parents[1].glob(".report.*.tmp")] == []
 
 
 def test_cells_without_numbers_are_named(tmp_path: Path) -> None:
@@ -239,9 +239,34 @@ def test_a_judge_that_guesses_is_said_to_be_too_weak_and_an_encoder_is_not(tmp_p
 
 def test_cards_that_are_gone_are_said_to_be_gone(tmp_path: Path) -> None:
     plan, store = finished(tmp_path, n_cards=1)
-    (store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json").unlink()
+    store.discard("latents", plan.of_kind("latents")[0].key)
     page = report_of(plan, store)
     assert '"missing":true' in page.read_text() and not (page.parent / "latents" / "0.js").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content.replace(b"0.", b"1.", 1)])
+def test_damaged_cards_are_named_and_not_shown(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    plan, store = finished(tmp_path, n_cards=1)
+    path = store.artefact("latents", plan.of_kind("latents")[0].key) / "cards.json"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StoreError, match=rf"{path.parent}.* is .*damaged.* Run the suite again: it is made anew"):
+        report_of(plan, store)
+    with pytest.raises(StoreError, match=r"is .*damaged"):
+        Explained(plan, store, plan.of_kind("latents")[0]).sampled()
+
+
+def test_of_several_reports_at_once_each_waits_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = finished(tmp_path)
+    results, written = Results.of(plan, store), threading.Event()
+    monkeypatch.setattr("harness.report.page._write", lambda *_: written.set())
+    with filelock.FileLock(store.results / ".report.lock"):
+        other = threading.Thread(target=write_report, args=(plan, store, results))
+        other.start()
+        assert not written.wait(0.2)
+    other.join(10)
+    assert written.is_set()
 
 
 def test_a_suite_without_latents_or_scores_has_a_page(tmp_path: Path) -> None:

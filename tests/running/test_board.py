@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import threading
@@ -17,6 +16,7 @@ import pytest
 
 from harness.capturing.chunks import Range
 from harness.errors import StoreError
+from harness.files import sealed
 from harness.running import board as boards
 from harness.running.board import Board
 from harness.running.jobs import Job
@@ -37,8 +37,8 @@ def make(tmp_path: Path) -> Callable[..., Board]:
 
 
 def _say(board: Board, name: str, **event: Any) -> None:
-    with (board.folder / "agents" / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps(event) + "\n")
+    with (board.folder / "agents" / f"{name}.jsonl").open("ab") as file:
+        file.write(sealed(event, f"{name}.jsonl") + b"\n")
 
 
 def _arrive(board: Board, name: str, process: Process | None = None) -> None:
@@ -225,20 +225,21 @@ def test_half_a_line_is_read_when_it_is_whole(make: Callable[..., Board]) -> Non
     board = make(_job("a"))
     _arrive(board, "one")
     path = board.folder / "agents" / "one.jsonl"
-    whole = json.dumps({"event": "job done", "job": "a"}) + "\n"
+    whole = sealed({"event": "job done", "job": "a"}, path.name) + b"\n"
     for part in (whole[:9], whole[9:]):
         assert not board.is_complete
-        with path.open("a") as file:
+        with path.open("ab") as file:
             file.write(part)
         _read(board)
     assert board.is_complete
 
 
-def test_a_line_that_a_full_disk_cut_off_loses_only_itself(make: Callable[..., Board]) -> None:
+@pytest.mark.parametrize("line", ['{"event": "job do', '{"event": "job done", "job": "a"}', "[]", "null", "\xff"])
+def test_a_line_that_is_cut_off_or_damaged_loses_only_itself(make: Callable[..., Board], line: str) -> None:
     board = make(_job("a"), _job("b"))
     _arrive(board, "one")
     with (board.folder / "agents" / "one.jsonl").open("a") as file:
-        file.write('{"event": "job do\n')
+        file.write(f"{line}\n")
     _say(board, "one", event="job done", job="b")
     _read(board)
     assert board.done == {"b"}
@@ -257,7 +258,7 @@ def test_a_new_board_takes_the_place_of_the_old(make: Callable[..., Board]) -> N
 
 def test_no_board_is_an_error_that_says_where(tmp_path: Path) -> None:
     (tmp_path / "board").mkdir()
-    (tmp_path / "board" / "jobs.json").write_text('{"made_with": {}, "jobs": [{"id": 1}]}')
+    (tmp_path / "board" / "jobs.json").write_text('{"made_with": {}, "jobs": []}')
     for folder in (tmp_path / "board", tmp_path / "none"):
         with pytest.raises(StoreError, match=f"{folder} is no board"):
             Board.read(folder)

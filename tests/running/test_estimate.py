@@ -94,6 +94,21 @@ def test_what_was_measured_here_wins(tmp_path: Path, store: Store) -> None:
     assert "measured in earlier runs here" in " ".join(told(after, NOBODY))
 
 
+def test_timings_with_any_content_stop_no_plan(tmp_path: Path, store: Store) -> None:
+    plan = plan_of(raw_suite(tmp_path, similarities=[]))
+    without = [*map(seconds_per_cell(plan, store), plan.cells.values())]
+    factors = [
+        f'{{"factors": {{"cpu/fit/atomic": {factor}}}}}' for factor in ("null", '"x"', "[2]", "-1", "NaN", "1e999")
+    ]
+    store.cache.mkdir(exist_ok=True)
+    for content in ("", "null", "[1]", '{"factors": null}', "[" * 100_000, *factors):
+        (store.cache / "timings.json").write_text(content)
+        assert [*map(seconds_per_cell(plan, store), plan.cells.values())] == without
+    _do(plan, store, 3.0)
+    remember_timings(plan.cells.values(), plan, store)
+    assert [*map(seconds_per_cell(plan, store), plan.cells.values())] != without
+
+
 def test_cells_of_milliseconds_say_little(tmp_path: Path, store: Store) -> None:
     plan = plan_of(raw_suite(tmp_path, tokens={"fit": 10, "evaluation": 10}, evaluations=[], similarities=[]))
     seconds = _own_seconds(plan, store, "atomic")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from harness.files import sealed
 from harness.running.board import Board
 from harness.running.jobs import Job
 from harness.storage.processes import Process
@@ -23,8 +23,8 @@ def test_seconds_are_those_of_jobs_on_their_workers(tmp_path: Path) -> None:
         events = [{"event": "agent", "process": asdict(Process.current())}]
         for job, begin, end in own:
             events += [{"event": "job", "job": job, "at": begin}, {"event": "job done", "job": job, "at": end}]
-        lines = [json.dumps(event) for event in events]
-        (board.folder / "agents" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        lines = [sealed(event, f"{name}.jsonl") + b"\n" for event in events]
+        (board.folder / "agents" / f"{name}.jsonl").write_bytes(b"".join(lines))
     found = _script("scaling").of_board(board.folder)
     assert found == {
         "cells": 5,

@@ -14,6 +14,7 @@ import pytest
 from harness.cli import main as cli
 from harness.errors import ConfigError
 from harness.tables.equality import compare
+from harness.tables.tidy import write_tables
 
 Row = dict[str, Any]
 ROWS: list[Row] = [
@@ -51,6 +52,28 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 
 def _changed(place: int, **changes: Any) -> list[Row]:
     return [{**row, **changes} if i == place else row for i, row in enumerate(ROWS)]
+
+
+def test_tables_that_changed_since_they_were_written_are_compared_with_nothing(tmp_path: Path) -> None:
+    frame = pd.DataFrame([{**row, "status": "done"} for row in ROWS])
+    for name in ("a", "b"):
+        write_tables({"quality": frame}, tmp_path / name / "tables")
+    assert compare(tmp_path / "a", tmp_path / "b")[0].is_equal
+    path = tmp_path / "b" / "tables" / "quality.parquet"
+    path.write_bytes(path.read_bytes().replace(b"resid_post.1", b"resid_post.3"))
+    with pytest.raises(ConfigError, match=rf"{path} is damaged: its checksum differs\. `harness run` writes it again"):
+        compare(tmp_path / "a", tmp_path / "b")
+    path.unlink()
+    with pytest.raises(ConfigError, match=f"{path} is missing"):
+        compare(tmp_path / "b", tmp_path / "a")
+
+
+def test_tables_without_checksums_that_can_not_be_read_are_named(written: Callable[..., Path]) -> None:
+    a, b = written("a", quality=ROWS), written("b", quality=ROWS)
+    path = b / "tables" / "quality.parquet"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ConfigError, match=rf"{path} can't be read"):
+        compare(a, b)
 
 
 def test_runs_machines_and_orders_make_no_difference(written: Callable[..., Path]) -> None:

@@ -151,7 +151,7 @@ def test_files_hold_what_the_tables_hold(plan: Plan, store: Store, tmp_path: Pat
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "tables" / f"{name}.parquet"), table, check_exact=True)
         text = pd.read_csv(tmp_path / "tables" / f"{name}.csv", dtype="string")  # pandas' own floats are not exact
         pd.testing.assert_frame_equal(text.astype(table.dtypes.to_dict()), table, check_exact=True)
-    assert sorted(path.suffix for path in (tmp_path / "tables").iterdir()) == [".csv"] * 4 + [".parquet"] * 4
+    assert sorted(path.suffix for path in (tmp_path / "tables").glob("[!.]*")) == [".csv"] * 4 + [".parquet"] * 4
 
 
 def test_cells_of_another_plan_are_not_listed(plan: Plan, store: Store, tmp_path: Path) -> None:
