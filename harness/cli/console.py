@@ -17,8 +17,14 @@ out = Console(width=None if sys.stdout.isatty() else 120)  # piped output has no
 err = Console(stderr=True)
 
 
+_LONGEST = 4000
+"""Length of the longest line that is printed whole: more of an error than that is data."""
+
+
 def complain(text: str) -> None:
     """A line for people beside the output: a warning, a reason, an error."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     err.print(wording.visible(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

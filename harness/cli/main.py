@@ -18,6 +18,8 @@ from harness.cli.signals import Ended
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.version import __version__
 
+_MAX_PROBLEMS = 50
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
@@ -26,8 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.verb_function(options)
         return code
     except HarnessError as error:
-        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        for problem in problems[:_MAX_PROBLEMS]:
             complain(f"error: {problem}")
+        if len(problems) > _MAX_PROBLEMS:
+            complain(f"error: and {len(problems) - _MAX_PROBLEMS:,} more of the kind")
         return USAGE
     except BrokenPipeError:  # `harness list | head`
         sys.stderr.close()

@@ -19,7 +19,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError, suggest
 from harness.files import write_bytes
@@ -27,6 +26,7 @@ from harness.planning import overrides as own_overrides
 from harness.planning import own_configs
 from harness.planning.resolver import resolve
 from harness.planning.suite import Suite, SuiteConfig
+from harness.planning.yaml_texts import check_numbers, check_references, checked_text
 from harness.registry.known_files import admit
 from harness.registry.plugin_manager import Catalog, load_catalog
 
@@ -81,20 +81,21 @@ def write_resolved(path: Path, config: SuiteConfig) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        first, _, rest = text.partition("\n")
-        if first.startswith("#") and first != _first_line(rest):  # earlier versions began with a key
-            raise ConfigError(
-                f"{path} is not as `harness run` wrote it: it was edited, or is damaged. To change a suite, give its "
-                "keys to `harness run` as key=value: it writes the file anew. An edited one is read once its first "
-                "line is taken out."
-            )
+        text = checked_text(path)
         content = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, ConfigError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} can't be read: {reason}. `harness run` writes it anew.") from None
+    first, _, rest = text.partition("\n")
+    if first.startswith("#") and first != _first_line(rest):  # earlier versions began with a key
+        raise ConfigError(
+            f"{path} is not as `harness run` wrote it: it was edited, or is damaged. To change a suite, give its "
+            "keys to `harness run` as key=value: it writes the file anew. An edited one is read once its first "
+            "line is taken out."
+        )
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a mapping. `harness run` writes it anew.")
+    check_numbers(content)
     return content
 
 
@@ -126,6 +127,7 @@ def _named_files(overrides: Sequence[str]) -> str | None:
 
 
 def _resolve(raw: Any, named_by: str | None, found_in: str) -> tuple[Suite, Catalog]:
+    check_numbers(raw)
     files = raw.get("plugin_files") or []
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise ConfigError(f"plugin_files: {files!r} is not a list of file names; write [acme.py].")
@@ -189,19 +191,20 @@ def _composed(name: str, chosen: list[str]) -> DictConfig:
 def _resolved(config: DictConfig, where: str) -> dict[str, Any]:
     """A config as plain values, which may refer to each other as `${key}`."""
     with _refusing(where):
+        check_references(OmegaConf.to_container(config, resolve=False))
         values = OmegaConf.to_container(config, resolve=True)
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
 
 
 @contextmanager
 def _refusing(where: str) -> Iterator[None]:
-    """Turn errors of Hydra and of the files it reads into a ConfigError."""
+    """Turn errors of Hydra and of the files it reads into a ConfigError: of a strange file Hydra says all sorts."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
         advice = " Save the file as UTF-8." if isinstance(cause, UnicodeDecodeError) else ""
-        raise ConfigError(f"{where}: can't be composed: {' '.join(str(cause).split())}{advice}") from error
+        raise ConfigError(f"{where}: can't be composed: {own_configs.reason_of(cause)}{advice}") from error
 
 
 def _preset(group: str, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ override sets later.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError
+from harness.planning.yaml_texts import MAX_DEPTH
 
+MAX_LENGTH = 2**13
+"""Length of the longest override: Hydra takes 5 s for a list of so many digits."""
 _PRESET = "preset"
 _HINT = " Write key=value, quoted for the shell."
 
@@ -59,13 +63,13 @@ def apply(overrides: Sequence[str], config: DictConfig, presets: Callable[[str],
     for text in overrides:
         try:
             parsed.append(_parse(text))
-        except (ConfigError, HydraException) as error:
+        except (ConfigError, HydraException, ValueError) as error:  # a number that is too long for Python
             problems.append(_problem(text, error) + _HINT)
     for override in sorted(parsed, key=_turn):
         try:
             with open_dict(config):
                 _apply_one(override, config, presets)
-        except (ConfigError, OmegaConfBaseException, LookupError) as error:
+        except (ConfigError, OmegaConfBaseException, LookupError, ValueError) as error:
             problems.append(_problem(str(override.input_line), error))
     if problems:
         raise ConfigError(problems)
@@ -95,12 +99,22 @@ def with_presets(values: Mapping[str, Any], presets: Callable[[str], Sequence[st
 
 
 def _parse(text: str) -> Override:
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"it has {len(text):,} characters, and may have {MAX_LENGTH:,}. Put it in a suite file.")
+    if _depth(text) > MAX_DEPTH:
+        raise ConfigError(f"it is nested more than {MAX_DEPTH} deep. Take brackets or dots out.")
     override = OverridesParser.create().parse_override(text)
     if override.is_sweep_override():
         raise ConfigError("a sweep is a list here: [value1,value2]; a text with commas has quotes of its own.")
     if override.package is not None or not all(_parts(override)):
         raise ConfigError("no key of a suite.")
     return override
+
+
+def _depth(text: str) -> int:
+    """The number of brackets that are open at most, or of keys that follow each other."""
+    depths = itertools.accumulate((sign in "[{") - (sign in "]}") for sign in text)
+    return max(*depths, text.partition("=")[0].count("."), 0)
 
 
 def _turn(override: Override) -> tuple[bool, int, int]:
@@ -156,4 +170,4 @@ def _delete(config: DictConfig, parts: Sequence[str]) -> None:
 
 
 def _problem(text: str, error: Exception) -> str:
-    return f"override {text!r}: {' '.join(str(error).split())}"
+    return f"override {text!r:.200}: {' '.join(str(error).split()):.1000}"

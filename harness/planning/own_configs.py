@@ -10,11 +10,15 @@ from typing import Any
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.errors import ConfigError
+from harness.planning.yaml_texts import checked_text
 
 _SCHEME = "working-folder"
 _HYDRA = "hydra"
@@ -28,8 +32,13 @@ class OwnConfigs(ConfigSource):
         return _SCHEME
 
     def load_config(self, config_path: str) -> ConfigResult:
-        text = self._file(config_path).read_text(encoding="utf-8-sig")
-        header, config = self._get_header_dict(text), OmegaConf.load(io.StringIO(text))
+        try:
+            text = checked_text(self._file(config_path))
+            header, config = self._get_header_dict(text), OmegaConf.load(io.StringIO(text))
+        except UnicodeDecodeError:
+            raise
+        except Exception as error:  # of a strange file the loaders say all sorts
+            raise ConfigError(f"conf/{self._normalize_file_name(config_path)}: {reason_of(error)}") from error
         if _sets_hydra(header.get("package"), config):
             raise ConfigError(
                 f"conf/{self._normalize_file_name(config_path)} has settings of Hydra's own (`hydra`), which the "
@@ -64,6 +73,15 @@ class _WorkingFolder(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if _folder().is_dir():
             search_path.append(provider="working folder", path=f"{_SCHEME}://{_folder()}")
+
+
+def reason_of(error: BaseException) -> str:
+    """The words of an error, with its type where they may say too little by themselves."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep, or refers to itself."
+    words = " ".join(str(error).split())
+    is_of_files = isinstance(error, ConfigError | HydraException | OmegaConfBaseException | YAMLError | OSError)
+    return f"{words if is_of_files and words else f'{type(error).__name__}: {words}':.800}"
 
 
 def _sets_hydra(package: str | None, config: Any) -> bool:
