@@ -53,15 +53,19 @@ def bounded(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:KEPT_TEXT]} … (cut: it has {len(text):,} characters)"
 
 
-def said(error: BaseException) -> str:
-    """The text of an error that may be a plugin's own: bounded, and a text even where the plugin gives none."""
+def text_of(error: BaseException) -> str:
+    """The text of an error that may be a plugin's own, where that gives one; else the error's type, or why not."""
     try:
-        text = str(error)
+        return str(error) or type(error).__name__
     except KeyboardInterrupt:
         raise
     except BaseException as another:
-        text = f"(its text can't be had: {type(another).__name__})"
-    return bounded(text or type(error).__name__)
+        return f"(its text can't be had: {type(another).__name__})"
+
+
+def said(error: BaseException) -> str:
+    """The type and the text of an error of a plugin's, bounded."""
+    return bounded(f"{type(error).__name__}: {text_of(error)}")
 
 
 def suggest(wrong: str, valid: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
 
 from harness.errors import ConfigError, suggest
 from harness.files import write_bytes
@@ -29,6 +30,7 @@ from harness.planning.suite import Suite, SuiteConfig
 from harness.planning.yaml_texts import check_numbers, check_references, checked_text
 from harness.registry.known_files import admit
 from harness.registry.plugin_manager import Catalog, load_catalog
+from harness.registry.redaction import is_secret_name
 
 _COMMAND_LINE = "the command line"
 _OF_RUNS = ("executor", "cell_minutes", "store_rows", "max_held_gb")
@@ -140,8 +142,19 @@ def _resolve(raw: Any, named_by: str | None, found_in: str) -> tuple[Suite, Cata
 def _hydra() -> Iterator[None]:
     own_configs.register()
     GlobalHydra.instance().clear()
-    with initialize_config_module("harness.conf", version_base="1.3"):
-        yield
+    OmegaConf.register_new_resolver("oc.env", _of_environment, replace=True)
+    try:
+        with initialize_config_module("harness.conf", version_base="1.3"):
+            yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _of_environment(name: str, *default: str | None) -> str | None:
+    """The value of `${oc.env:NAME}`, unless it is a secret: what a suite holds is in its results, for all to read."""
+    if is_secret_name(name):
+        raise ConfigError(f"${{oc.env:{name}}} would write a secret into all results. Give its name instead of it.")
+    return oc.env(name, *default)
 
 
 def _choice(overrides: Sequence[str]) -> str:

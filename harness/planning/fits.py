@@ -10,7 +10,7 @@ from typing import Any
 from harness.contracts.origin import Place
 from harness.contracts.sites import Site, parse_site
 from harness.contracts.task import ComparedSite
-from harness.errors import PluginError
+from harness.errors import PluginError, said
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.planning.suite import Entry, ModelEntry, SuiteConfig
@@ -52,7 +52,7 @@ class CapturedSite:
         try:
             return method.origin.against(Place(self.site, self.model.label, entry.name, entry.params))
         except (Exception, SystemExit) as error:  # the plugin's own code, which may call sys.exit
-            told = f"origin.against({self.label}) raised {type(error).__name__}: {error}"
+            told = f"origin.against({self.label}) raised {said(error)}"
             raise PluginError(f"method {method.name}: {told}") from error
 
     @cached_property

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.contracts.task import ComparedSite
-from harness.errors import ConfigError, PluginError
+from harness.errors import ConfigError, PluginError, said
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.suite import Entry, Suite
 
@@ -84,7 +84,7 @@ def asks(task: Entry, a: ComparedSite, b: ComparedSite) -> bool:
         raise
     except (Exception, SystemExit) as error:  # the plugin's own code, which may call sys.exit
         raise PluginError(
-            f"task {task.name}: pairs({a.model} {a.site}, {b.model} {b.site}) raised {type(error).__name__}: {error}"
+            f"task {task.name}: pairs({a.model} {a.site}, {b.model} {b.site}) raised {said(error)}"
         ) from error
 
 

@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from typing import Any
 
 import pluggy
 
-from harness.errors import ConfigError, HarnessError, PluginError, suggest
+from harness.errors import ConfigError, HarnessError, PluginError, bounded, said, suggest
 from harness.registry import hookspecs, parameters
 from harness.registry.spec_checks import check_spec, check_words, wrong_fields
 from harness.registry.specs import KINDS, PluginSpec
@@ -62,18 +63,19 @@ class Registered:
             return getattr(module, attribute)
         except BaseException as error:  # the plugin's own import; it may even call sys.exit
             _reraise_interrupt(error)
-            raise self.wrong(f"cannot import {reference!r}: {type(error).__name__}: {error}") from error
+            raise self.wrong(f"cannot import {reference!r}: {said(error)}") from error
 
     def ask(self, field: str, *arguments: Any) -> Any:
         """The answer of the function that a field of the spec names; a PluginError says of which one where it fails."""
         function = self.resolve(getattr(self.spec, field))
         try:
-            return function(*arguments)
+            with redirect_stdout(sys.stderr):
+                return function(*arguments)
         except HarnessError:  # addressed to the user, as where a file is missing
             raise
         except BaseException as error:  # the plugin's own code; it may even call sys.exit
             _reraise_interrupt(error)
-            raise self.wrong(f"{field} raised {type(error).__name__}: {error}") from error
+            raise self.wrong(f"{field} raised {said(error)}") from error
 
     def wrong(self, problem: str) -> PluginError:
         """An error that names the plugin."""
@@ -157,15 +159,15 @@ class Catalog:
         """Add what a module registers; anything wrong with it becomes a problem and leaves the rest as it was."""
         try:
             specs = _collect(module)
-        except PluginError as error:
-            self.problems.append(f"{source}: {str(error).rstrip('.')}. Nothing of it is offered.")
+        except BaseException as error:  # what it gives may be as odd as the plugin
+            self.problems.append(f"{source}: {_problem(error).rstrip('.')}. Nothing of it is offered.")
             return
         for spec in specs:
             try:
                 check_spec(spec)
-            except PluginError as error:
+            except BaseException as error:
                 rest = " The others of this plugin are offered." if len(specs) > 1 else ""
-                self.problems.append(f"{source}: {error}{rest}")
+                self.problems.append(f"{source}: {_problem(error)}{rest}")
                 continue
             key = (spec.kind, spec.name)
             if key in self.entries or key in self.clashes:
@@ -207,11 +209,12 @@ def load_catalog(plugin_files: tuple[str, ...] = (), entry_points: bool = True) 
 def _load_catalog(plugin_files: tuple[str, ...], states: tuple[object, ...], entry_points: bool) -> Catalog:
     """The catalog of these files in these states, which nothing but the cache looks at."""
     catalog = Catalog()
-    catalog.register(importlib.import_module(BUILTINS_MODULE), BUILT_IN, __version__)
-    if entry_points:
-        _load_entry_points(catalog)
-    for path in plugin_files:
-        _load_file(catalog, Path(path))
+    with redirect_stdout(sys.stderr):  # a plugin that prints would be taken for the answer of a command
+        catalog.register(importlib.import_module(BUILTINS_MODULE), BUILT_IN, __version__)
+        if entry_points:
+            _load_entry_points(catalog)
+        for path in plugin_files:
+            _load_file(catalog, Path(path))
     return catalog
 
 
@@ -240,7 +243,7 @@ def _collect(module: ModuleType) -> Sequence[PluginSpec]:
         _reraise_interrupt(error)
         raise PluginError(f"harness_specs() raised {_told(error)}") from error
     if not isinstance(specs, list | tuple):
-        raise PluginError(f"harness_specs() returned {specs!r}. Return a list of Specs.")
+        raise PluginError(f"harness_specs() returned {specs!r:.80}. Return a list of Specs.")
     return specs
 
 
@@ -286,9 +289,15 @@ def _told(error: BaseException) -> str:
     """An error of a plugin's own code in one sentence; where a spec's class has refused its fields, which it has."""
     explained = wrong_fields(error) if isinstance(error, TypeError) else ""
     if not explained:
-        return f"{type(error).__name__}: {error}"
+        return said(error)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)]
     return f"TypeError in line {lines[-1]}: {explained}"
+
+
+def _problem(error: BaseException) -> str:
+    """A sentence for what was found wrong with a plugin, or was raised by what it gave while it was looked at."""
+    _reraise_interrupt(error)
+    return bounded(str(error)) if isinstance(error, PluginError) else f"what it gives can't be read: {said(error)}"
 
 
 def _reraise_interrupt(error: BaseException) -> None:

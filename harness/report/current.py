@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.planning.keys import content_key
 from harness.planning.plan import Plan
-from harness.report.redaction import Redaction
+from harness.registry.redaction import Redaction
 from harness.storage.made import Made, source_of
 from harness.storage.store import Store
 

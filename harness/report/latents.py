@@ -19,8 +19,8 @@ from harness.latents.explanations import of_latents
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.registry.redaction import Redaction
 from harness.report.earlier import Earlier
-from harness.report.redaction import Redaction
 from harness.report.scores import Scores
 from harness.storage.made import left_by
 from harness.storage.store import Store, read_checked

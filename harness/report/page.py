@@ -20,12 +20,12 @@ from harness.files import temporary_name
 from harness.planning.config import dump_resolved
 from harness.planning.keys import content_key
 from harness.planning.plan import Plan
+from harness.registry.redaction import Redaction
 from harness.report import plots
 from harness.report.current import FOLDER, report_source
 from harness.report.earlier import Earlier
 from harness.report.figures import Plot, compared_models, compared_sites, place_plots
 from harness.report.latents import Cards, script_json
-from harness.report.redaction import Redaction
 from harness.report.scores import Scores
 from harness.report.sheets import sheet
 from harness.storage.made import Made, code_digest

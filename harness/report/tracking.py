@@ -1,7 +1,8 @@
 """Weights & Biases as a sink: the results of a suite, as one run. The local files are the truth; a failure only warns.
 
 A run is a copy of what is stored, never an addition to an earlier one: its id follows from the plan, and logging or
-syncing again replaces it. Program, machine, environment and source code stay out of it; see `harness.report.redaction`.
+syncing again replaces it. Program, machine, environment and source code stay out of it, and secrets are
+hidden.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import pandas as pd
 from harness.errors import ConfigError, HarnessError
 from harness.planning.plan import Plan
 from harness.planning.suite import WANDB_ARTIFACT, Suite
+from harness.registry.redaction import Redaction
 from harness.report.figures import Plot, compared_models, compared_sites, place_plots
 from harness.report.plots import styles_of
-from harness.report.redaction import Redaction
 from harness.report.wandb_names import columns, named
 from harness.report.wandb_runs import is_whole, run_id, runs_folder, runs_lock
 from harness.report.wandb_upload import NotUploaded, allowed_mode, upload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -13,11 +14,12 @@ from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BudgetReached, bounded, said
+from harness.errors import BudgetReached, bounded, text_of
 from harness.planning.cells import Cell
 from harness.planning.suite import UNLIMITED, JudgeBudget
 from harness.registry.isolation import isolated, one_process
 from harness.registry.plugin_manager import Catalog
+from harness.registry.redaction import Redaction
 from harness.running.provenance import n_threads, provenance
 from harness.storage.records import Record, of_artefact
 from harness.storage.store import Store
@@ -55,6 +57,7 @@ class Session:
 
     def warn(self, text: str) -> None:
         """Tell the user something worth knowing, though nothing failed; of too many warnings the log has the rest."""
+        text = hidden(text)
         write_log(f"warning: {text}\n")
         self.n_warnings += 1
         if self.n_warnings <= _MAX_WARNINGS:
@@ -109,8 +112,8 @@ class Session:
 
     def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
         """Record a cell as failed; the traceback goes to the log."""
-        write_log(f"\n{cell.label}\n{traceback}\n")
-        text = said(error)
+        write_log(f"\n{cell.label}\n{hidden(traceback)}\n")
+        text = text_of(error)
         if isinstance(error, SystemExit):
             text = f"the plugin called sys.exit({error.code!r:.80})"
         record = Record("failed", bounded(type(error).__name__), text, self.log, [], self.provenance(), self._lap())
@@ -119,7 +122,7 @@ class Session:
     def put_off(self, cell: Cell, reason: str) -> None:
         """Leave a cell to do, without a record: the next run takes it up."""
         self.ended.add(cell.key)
-        self.emit({"event": "cell", "key": cell.key, "status": "to do", "error": reason})
+        self.emit({"event": "cell", "key": cell.key, "status": "to do", "error": _told(reason)})
 
     @contextmanager
     def alone(self, cell: Cell) -> Iterator[None]:
@@ -157,7 +160,8 @@ class Session:
         return provenance(str(self.device), n_threads())
 
     def _end(self, cell: Cell, record: Record) -> None:
-        record = replace(record, error=record.error and bounded(record.error), rows=[*map(_bounded, record.rows)])
+        rows = [{**row, "reason": _told(row["reason"])} if row.get("reason") else row for row in record.rows]
+        record = replace(record, error=_told(record.error), incomplete=_told(record.incomplete), rows=rows)
         self.store.write_record(cell.key, record)
         self.ended.add(cell.key)
         status, why = ("to do", record.incomplete) if record.incomplete else (record.status, record.error)
@@ -180,5 +184,17 @@ def write_log(text: str) -> None:
         os.write(_STDOUT, text.encode("utf-8", "backslashreplace"))
 
 
-def _bounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "reason": bounded(row["reason"])} if isinstance(row.get("reason"), str) else row
+def hidden(text: str) -> str:
+    """The text without the secrets of this process's environment, and others that are known by their form."""
+    return _redaction().without_secrets(text)
+
+
+@functools.cache
+def _redaction() -> Redaction:
+    return Redaction({})
+
+
+@functools.lru_cache(1_000)  # reasons are the same in many rows
+def _told(text: str | None) -> str | None:
+    """A text as records keep it: bounded, without secrets."""
+    return text and bounded(hidden(text))

@@ -101,11 +101,19 @@ def test_a_file_named_like_a_standard_module_does_not_shadow_it(load: Callable[.
     assert hasattr(sys.modules["json"], "dumps")
 
 
+def test_what_a_plugin_prints_is_not_taken_for_the_answer_of_a_command(
+    load: Callable[..., Catalog], capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(loud="print('at import')")
+    assert capsys.readouterr() == ("", "at import\n")
+
+
 def test_a_factory_may_be_a_callable(load: Callable[..., Catalog]) -> None:
     catalog = load(acme=_spec(factory="lambda config: 'made'"))
     assert catalog.create("method", "acme", {}) == "made"
 
 
+ODD = "type('Odd', (), {'__repr__': lambda self: 1 / 0})()"
 BROKEN = {
     "import_error": ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
     "syntax_error": ("def f(:", "SyntaxError"),
@@ -116,6 +124,10 @@ BROKEN = {
     "raises": (RETURNS.replace("RESULT", "1 / 0"), "harness_specs() raised ZeroDivisionError"),
     "exits": (RETURNS.replace("RESULT", "__import__('sys').exit(3)"), "harness_specs() raised SystemExit: 3"),
     "none": (RETURNS.replace("RESULT", "None"), "returned None. Return a list of Specs"),
+    "mute": ("raise type('Mute', (BaseException,), {'__str__': lambda self: 1 / 0})", "Mute: (its text can't be had"),
+    "odd_answer": (RETURNS.replace("RESULT", ODD), "what it gives can't be read: ZeroDivisionError"),
+    "odd_spec": (RETURNS.replace("RESULT", f"[{ODD}]"), "what it gives can't be read: ZeroDivisionError"),
+    "long_name": (_spec(name="'a b' * 10_000"), "… (cut: it has"),
     "bare_spec": (RETURNS.replace("RESULT", "harness.Spec('method', 'acme', 1, '', 'a:B')"), "Return a list of Specs"),
     "not_a_spec": (RETURNS.replace("RESULT", "['pca']"), "'pca', which is not a harness.Spec"),
     "bad_kind": (_spec(kind="'methd'"), "unknown kind 'methd'. Did you mean 'method'?"),

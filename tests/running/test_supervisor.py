@@ -189,6 +189,18 @@ def test_a_log_keeps_its_begin_and_its_end(tmp_path: Path, monkeypatch: pytest.M
     assert log.startswith("first") and "cut here" in log and _NO_FITS in log
 
 
+@pytest.mark.usefixtures("warm_workers")
+def test_secrets_in_an_error_are_in_no_record_and_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_PWD", "opensesame-42")
+    events: list[dict[str, Any]] = []
+    token = f"hf_{'a1' * 20}"
+    what = f"print('left'); raise RuntimeError('x' * 1_990 + os.environ['MYSQL_PWD'] + '{token}')"
+    record, store = _end_of_bad(tmp_path, what, monkeypatch, events)
+    told = f"{record} {events} {(store.results / str(record.log)).read_text()}"
+    assert "left" in told and "[hidden]" in told
+    assert "opense" not in told and "hf_" not in told.replace("+ '{token}'", "")
+
+
 def _end_of_bad(
     folder: Path, what: str, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
 ) -> tuple[Record, Store]:

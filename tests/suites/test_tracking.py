@@ -17,8 +17,8 @@ import pytest
 from harness.cli import main as cli
 from harness.planning.config import load_resolved
 from harness.planning.plan import build_plan
+from harness.registry.redaction import HIDDEN
 from harness.report import plots
-from harness.report.redaction import HIDDEN
 from harness.report.tracking import summary, track
 from harness.report.wandb_runs import is_whole, run_id
 from harness.storage.store import Store

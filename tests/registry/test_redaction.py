@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from markupsafe import escape
 from omegaconf import OmegaConf
 
-from harness.report.redaction import HIDDEN, Redaction
+import harness
+from harness.registry.redaction import HIDDEN, Redaction
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +96,112 @@ def test_names_of_secrets(name: str) -> None:
     assert Redaction({name: "opensesame"}).text("opensesame") == HIDDEN
 
 
-@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "tokens", "keyboard", "KEYBOARD_LAYOUT", "n_tokens"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "MYSQL_PWD",
+            "DB_PASS",
+            "dbPass",
+            "JWT",
+            "MY_JWT_2",
+            "SENTRY_DSN",
+            "COOKIE",
+            "sessionCookie",
+            "AUTH",
+            "BASIC_AUTH",
+        ),
+        *("SSH_PRIVATE", "SLACK_WEBHOOK", "AZURE_STORAGE_CONNECTION_STRING", "connectionString", "CREDENTIAL"),
+    ],
+)
+def test_other_names_of_secrets(name: str) -> None:
+    assert Redaction({name: "opensesame"}).text("opensesame") == HIDDEN
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TOKENIZERS_PARALLELISM", "tokens", "keyboard", "KEYBOARD_LAYOUT", "n_tokens", "PWD", "OLDPWD", "author"),
+        *("AUTHOR", "XAUTHORITY", "compass", "BYPASS", "passes", "COOKIECUTTER_CONFIG", "privately", "is_privateer"),
+    ],
+)
 def test_names_of_other_things(name: str) -> None:
     assert Redaction({name: "opensesame"}).text("opensesame") == "opensesame"
+
+
+HEX = "0123456789abcdef" * 4
+DIGITS = "Ab3" * 20
+PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{DIGITS}\n{DIGITS[:21]}==\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"sk-proj-{DIGITS}", ""),  # OpenAI
+        (f"sk-ant-api03-{DIGITS}", ""),
+        (f"hf_{DIGITS[:34]}", ""),
+        (f"ASIA{'A1' * 8}", ""),  # AWS
+        (f"AIza{DIGITS[:35]}", ""),  # Google
+        (f"ya29.{DIGITS}", ""),
+        (f"GOCSPX-{DIGITS[:28]}", ""),
+        (f"ghs_{DIGITS[:36]}", ""),
+        (f"glpat-{DIGITS[:20]}", ""),
+        ("xoxb-123456789012-abcdefABCDEF", ""),  # Slack
+        ("xapp-1-A123-456-abcdef", ""),
+        (f"whsec_{DIGITS[:32]}", ""),  # Stripe
+        (f"wandb_v1_{DIGITS}", ""),
+        (f"npm_{DIGITS[:36]}", ""),
+        (f"pypi-AgEIcHlwaS5vcmc{DIGITS}", ""),
+        (f"SG.{DIGITS[:22]}.{DIGITS[:43]}", ""),  # SendGrid
+        (f"SK{HEX[:32]}", ""),  # Twilio
+        (f"api.telegram.org/bot123456789:AA{DIGITS[:33]}/getMe", "api.telegram.org/bot123456789:AA /getMe"),
+        (f"AccountKey={DIGITS}==;EndpointSuffix=x", "AccountKey= ;EndpointSuffix=x"),  # Azure
+        (f"abc8Q~{DIGITS[:34]}", "abc8Q~ "),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N", ""),
+        (PEM, ""),
+        (json.dumps(PEM), '" "'),
+        (f"-----BEGIN OPENSSH PRIVATE KEY-----\n{DIGITS}", ""),  # cut off
+        ("https://hooks.slack.com/services/T00/B00/abc, 404", "https://hooks.slack.com/services/ , 404"),
+        ("https://discord.com/api/webhooks/123/ab-c_d 404", "https://discord.com/api/  404"),
+        (f"https://{HEX[:32]}@o1.ingest.sentry.io/2", "https:// @o1.ingest.sentry.io/2"),
+        ("postgresql://ann:pa55@db/x", "postgresql:// @db/x"),
+        ("Set-Cookie: session=abcdefgh; Path=/", "Set-Cookie:  "),
+        ("authorization: Basic YW5uOnBhc3M=", "authorization: Basic "),
+        ("https://x/y?X-Amz-Signature=abc&n=3", "https://x/y?X-Amz-Signature= &n=3"),
+    ],
+)
+def test_keys_of_the_common_services(text: str, left: str) -> None:
+    """`left` is what stays, with a space for what is hidden."""
+    found = Redaction({}).text(f"said: {text}")
+    assert found.removeprefix("said: ").replace(HIDDEN, " ").strip() == left.strip()
+    assert HIDDEN in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEX[:32],  # a cell's key
+        f"logs/fit-{HEX[:32]}.txt, sha256:{HEX}, commit {HEX[:40]}",
+        f"https://huggingface.co/org/model/resolve/{HEX[:40]}/model.safetensors",
+        "ask-me, task-level-annotations-of-things, risk-adjusted-returns-per-quarter",
+        "MASK, SKETCH, SK8, ASIAN, ASIATIC, AKIABCD, npm_run, hf_transfer, pypi-server, SG.1",
+        "mail ann@example.org or ssh://git@host/x, see https://x/@ann",
+        "Cookie: x",
+        "the private key -----BEGIN CERTIFICATE----- is no secret",
+        "a basic assumption; bearer bonds; eyJust so",
+        "topk_sae(n_latents=256, k=8) on random-gpt2 resid_post.1, seed 0; key=end, auth=none",
+        "c8Q~x 12:AAron",
+    ],
+)
+def test_ordinary_texts_stay(text: str) -> None:
+    assert Redaction({}).text(text) == text
+
+
+def test_texts_of_a_corpus_stay() -> None:
+    documents = itertools.islice(harness.create("corpus", "packaged", name="bible").documents(), 300)
+    texts = [document.text for document in documents]
+    redaction = Redaction({})
+    assert [redaction.text(text) for text in texts] == texts
 
 
 def test_files_are_redacted_where_they_lie(tmp_path: Path) -> None:
