@@ -5,11 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from numba.core.caching import FunctionCache
+
+from harness.plugins.methods.code_folder import others_may_write
 
 
 def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -18,18 +22,29 @@ def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., A
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         # Sums may be taken in another order, many numbers at once: the last bits of a result may differ from torch's.
         options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
-        try:
-            return numba.njit(list(signatures), cache=True, **options)(function)
-        except RuntimeError:
+        problem = _problem_of_folder(function)
+        if problem:
             warnings.warn(
-                "parts of the methods are compiled anew in each process: numba has no folder to keep them in. Set "
-                "NUMBA_CACHE_DIR to one that can be written.",
+                f"parts of the methods are compiled anew in each process: {problem}. Set NUMBA_CACHE_DIR to a folder "
+                "that you can write, and nobody else: numba runs the code that it finds there.",
                 RuntimeWarning,
                 stacklevel=1,  # one place for all functions, so that it is said once
             )
-            return numba.njit(list(signatures), **options)(function)
+        return numba.njit(list(signatures), cache=problem is None, **options)(function)
 
     return decorate
+
+
+def _problem_of_folder(function: Callable[..., Any]) -> str | None:
+    """The reason why nothing is kept of what is compiled; None if numba has a folder that is fit for code."""
+    try:
+        folder = Path(FunctionCache(function).cache_path)  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return "numba has no folder to keep them in"
+    is_beside_code = folder.parent == Path(function.__code__.co_filename).parent  # and as open to others as that
+    if is_beside_code or not others_may_write(folder):
+        return None
+    return f"others may write in {folder}, where numba would keep them"
 
 
 def in_parts(work: Callable[[int, int], None], n_rows: int, least_rows: int = 1) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
+
+from harness.plugins.methods.code_folder import others_may_write
 
 
 def runs_kernels(device: torch.device) -> bool:
@@ -23,8 +27,11 @@ def _has_kernels(device: torch.device) -> bool:
 
 @functools.cache
 def _triton_starts() -> bool:
-    """True if Triton reaches the card, for which it compiles a little C on each machine."""
+    """True if Triton reaches the card, for which it compiles a little C on each machine, and loads what it finds."""
     try:
+        folder = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton")
+        if others_may_write(folder):
+            raise PermissionError(f"others may write in {folder}, where it keeps compiled code")
         from triton.runtime import driver
 
         driver.active.get_current_target()
@@ -32,7 +39,7 @@ def _triton_starts() -> bool:
         warnings.warn(
             "what has kernels for the GPU runs without them, step by step in torch, as Triton does not start "
             f"({error}). It needs a C compiler (gcc, or CC), Python's headers (python3-dev) and a folder that "
-            "can be written (TRITON_CACHE_DIR).",
+            "you can write, and nobody else (TRITON_CACHE_DIR).",
             RuntimeWarning,
             stacklevel=2,
         )
