@@ -24,7 +24,7 @@ CHECK_VERSION := import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if v
 # Bytecode is kept, whatever the environment says: tests start a hundred processes, and each would compile all anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-all lint bench bench-gpu docs
+.PHONY: quickstart test test-all lint bench bench-gpu docs lock audit
 
 quickstart: $(READY)
 	$(BIN)/harness run suite=quickstart
@@ -55,6 +55,23 @@ bench: $(READY)
 # Without a card it says that nothing was run, and fails.
 bench-gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py
+
+# All that a user's installation needs, at the versions of constraints.txt, with hashes. Not its Triton: plain torch brings
+# along its own. Install it by: pip install --require-hashes -r docs/requirements.lock && pip install --no-deps decomp-harness
+lock: .venv/tools
+	grep -v "^triton==" constraints.txt >.venv/tools/constraints.txt
+	.venv/tools/bin/uv pip compile pyproject.toml --extra judge --extra ray --constraint .venv/tools/constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
+		--output-file docs/requirements.lock
+
+# Looks the locked versions up in the index's list of vulnerabilities; fails on any, and says what it could not look up.
+audit:
+	@$(MAKE) --silent .venv/tools || { echo "audit: uv and pip-audit can't be installed here: nothing was audited"; exit 0; }; \
+		.venv/tools/bin/python .ci/audit.py docs/requirements.lock
+
+.venv/tools:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet uv pip-audit || { rm -rf $@; exit 1; }
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c '$(CHECK_VERSION)'

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import site
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -45,6 +47,22 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", *offline, wheel]
     subprocess.run(install, check=True)
     return folder / "bin" / "python"
+
+
+def test_the_lock_has_hashes_and_the_versions_that_are_known_to_work() -> None:
+    text = (ROOT / "docs" / "requirements.lock").read_text()
+    entries = [entry.replace("\\\n", " ").split() for entry in re.split(r"\n(?! )", text.strip())]
+    assert all(any(word.startswith("--hash=sha256:") for word in entry) for entry in entries)
+    assert "://" not in text and not re.search("^-", text, re.MULTILINE)  # no index of whoever made it
+    locked = dict(entry[0].split("==") for entry in entries)
+    constraints = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().lower().split() if "==" in line
+    )
+    assert {name: version for name, version in constraints.items() if locked.get(name, version) != version}.keys() <= {
+        "triton"
+    }
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.split(r"[><=;\[ ]", name)[0] for name in needed} <= locked.keys()
 
 
 def _run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
