@@ -231,8 +231,9 @@ class _Pass:
     def commit(self, cell: Cell) -> None:
         folder = self.folders[cell.work["site"]]
         shards = {shard_name(number) for number in self.shards}
-        for path in folder.iterdir():  # of a run that got further, or that somebody has put there
-            if path.name not in shards | {MEAN} and not path.name.startswith("."):
+        wanted = shards if self.store_rows else shards | {MEAN}
+        for path in folder.glob("[!.]*"):  # of a run that got further, or that somebody has put there
+            if path.name not in wanted:
                 path.unlink()
         n_bytes = sum((folder / name).stat().st_size for name in shards)
         of_rows: dict[str, Any] = {} if self.store_rows else {"rows_stored": False}

@@ -261,3 +261,66 @@ def test_what_is_there_counts_where_the_disk_is_nearly_full(tmp_path: Path, monk
     other = Sessions(tmp_path / "other", TEXTS)
     with pytest.raises(capture.StoreError, match="this pass needs"):
         capture.run(cells, other.new())
+
+
+def _flip(chance: Any, files: list[Path]) -> None:
+    path = chance.choice(files)
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+
+
+def _cut(chance: Any, files: list[Path]) -> None:
+    path = chance.choice(files)
+    path.write_bytes(path.read_bytes()[: chance.randrange(path.stat().st_size)])
+
+
+def _swap(chance: Any, files: list[Path]) -> None:
+    """Two files, or two shards with their seals."""
+    shards = [path for path in files if path.name.startswith("shard-")]
+    a, b = chance.sample(chance.choice([files, shards]), 2)
+    pairs = [(a, b), *([(_seal(a), _seal(b))] if a in shards and b in shards and chance.random() < 0.5 else [])]
+    for one, other in pairs:
+        content = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+
+
+def _remove(chance: Any, files: list[Path]) -> None:
+    chance.choice(files).unlink()
+
+
+def _add(chance: Any, files: list[Path]) -> None:
+    """One shard more, which has the number of another, or none."""
+    path = chance.choice([path for path in files if path.name.startswith("shard-")])
+    other = path.with_name(
+        chance.choice([f"shard-{chance.randrange(12):05d}.safetensors", "shard-x", "mean.safetensors"])
+    )
+    for source, target in ((path, other), *([(_seal(path), _seal(other))] if chance.random() < 0.5 else [])):
+        target.write_bytes(source.read_bytes())
+
+
+def _seal(shard: Path) -> Path:
+    return shard.with_name(f".{shard.name}.seal")
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    harm=st.lists(st.sampled_from([_flip, _cut, _swap, _remove, _add]), min_size=1, max_size=2),
+    chance=st.randoms(use_true_random=False),
+)
+def test_whatever_befell_what_was_left_the_bytes_are_those_of_one_pass(harm: list[Any], chance: Any) -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        cells, texts = _cells(60, 2), TEXTS[:20]
+        whole, broken = Sessions(folder / "whole", texts), Sessions(folder / "broken", texts)
+        capture.run(cells, whole.new())
+        _do_range(broken.new(), cells, Range(chance.choice([0, 1]), 2), _Always(chance.randint(2, 6)))
+        for harm_one in harm:
+            harm_one(chance, sorted(path for path in broken.store.cache.rglob("*/*") if ".partial" in path.parent.name))
+        capture.run(cells, broken.new())
+        said, broken.said = broken.said, []
+        assert broken.left(cells) == whole.left(cells)
+        assert all("is made again" in text for text in said)
+    finally:
+        shutil.rmtree(folder)
