@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from traceback import format_exc
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BudgetReached, bounded, text_of
@@ -89,20 +90,28 @@ class Session:
         folder.mkdir(parents=True)
         return folder
 
-    def commit(self, cell: Cell, rows: list[dict[str, Any]], incomplete: str | None = None, **manifest: Any) -> None:
+    def commit(
+        self,
+        cell: Cell,
+        rows: list[dict[str, Any]],
+        incomplete: str | None = None,
+        digests: Mapping[str, str] = MappingProxyType({}),
+        **manifest: Any,
+    ) -> None:
         """Turn the work folder of a cell into its artefact, then record the cell as done.
 
         Args:
             cell: the cell.
             rows: its table rows.
             incomplete: what the artefact lacks that a later run may still get.
+            digests: checksums of files that were computed when these were written.
             manifest: more entries for the artefact's manifest, or others in place of the usual ones.
         """
         # Stored manifests call the work of a cell "task".
         usual = {"task": dict(cell.work), "cost": rows, "provenance": self.provenance()}
         usual |= {"made_from": self.store.made_from(cell.upstream)}
         whole = usual | manifest | ({"incomplete": incomplete} if incomplete else {})
-        self.store.commit(cell.kind, cell.key, whole)
+        self.store.commit(cell.kind, cell.key, whole, digests)
         self._end(cell, replace(of_artefact(whole), rows=rows, seconds=self._lap()))
 
     def skip(self, cell: Cell, reason: str) -> None:

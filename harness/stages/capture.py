@@ -27,7 +27,7 @@ from harness.running.memory import PeakMemory
 from harness.running.session import Session
 from harness.storage.activation_store import MEAN, n_documents, shard_name, write_mean, write_shard
 from harness.storage.records import cost
-from harness.storage.sealed_files import seal, take_up
+from harness.storage.sealed_files import seal, sealed_digest, take_up
 from harness.storage.unstored import IDENTITY_BYTES
 
 _MOST_IN_COMMON = 0.25
@@ -240,6 +240,7 @@ class _Pass:
         self.session.commit(
             cell,
             _cost_rows(self.shards.values(), n_bytes),
+            digests={name: sealed_digest(folder / name) for name in shards},
             **of_rows,
             n_rows=self.n_rows,
             **self.shards[0].model,

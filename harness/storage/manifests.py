@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.files import follow_umask, write_json
@@ -15,15 +16,20 @@ from harness.storage.checksums import computed_digest
 _CHECKSUM = "sha256"
 
 
-def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+def list_files(folder: Path, digests: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[str, Any]]:
     """The size and checksum of every file in a folder, by its path in it; hidden ones are nobody's.
 
     All are made readable for whom the umask lets read.
+
+    Args:
+        folder: that holds them.
+        digests: checksums of some, by their paths in it, that were computed when these were written.
     """
     files = {}
     for path in visible_files(folder):
         follow_umask(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": computed_digest(path)}
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": digests.get(name) or computed_digest(path)}
     return files
 
 

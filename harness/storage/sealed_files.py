@@ -37,6 +37,11 @@ def take_up(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
     return None
 
 
+def sealed_digest(path: Path) -> str:
+    """The sha256 of a file that was sealed here or taken up, as its seal has it."""
+    return str(read_sealed(_seal(path))["sha256"])
+
+
 def _seal(path: Path) -> Path:
     return path.with_name(f".{path.name}.seal")
 

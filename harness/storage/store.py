@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import StoreError
@@ -214,15 +215,24 @@ class Store:
         with owned_lock(path, say):
             yield
 
-    def commit(self, kind: str, key: str, manifest: Mapping[str, Any]) -> None:
-        """Turn the work folder into the artefact."""
+    def commit(
+        self, kind: str, key: str, manifest: Mapping[str, Any], digests: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Turn the work folder into the artefact.
+
+        Args:
+            kind: of the artefact.
+            key: its key.
+            manifest: all that its manifest says but of its files.
+            digests: checksums of files, by name, that were computed when these were written.
+        """
         work, folder = self.work_folder(kind, key), self.artefact(kind, key)
         for path in sorted(work.iterdir()):
             if path.name == MANIFEST:  # of a run that was interrupted, maybe right here
                 path.unlink()
             elif not path.name.startswith("."):
                 _fsync(path)
-        write_manifest(work / MANIFEST, {**manifest, "key": key, "files": list_files(work)})
+        write_manifest(work / MANIFEST, {**manifest, "key": key, "files": list_files(work, digests)})
         for path in work.glob(".*"):  # what only who goes on needs; last, since that may still be asked for
             path.unlink()
         if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time

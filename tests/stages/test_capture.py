@@ -16,12 +16,13 @@ import torch
 
 import harness
 from harness.capturing import texts
-from harness.capturing.chunks import chunk_windows
+from harness.capturing.chunks import Range, chunk_windows
 from harness.capturing.draws import drawn_place
 from harness.capturing.masking import masked_rows
 from harness.capturing.own_rows import places_in_split
 from harness.capturing.splits import in_split
 from harness.planning.cells import Cell
+from harness.plugins.models.hf import HF
 from harness.registry.plugin_manager import Catalog, Registered, load_catalog
 from harness.running.session import Session
 from harness.stages import capture, evaluation
@@ -191,8 +192,6 @@ def test_a_capture_that_was_interrupted_equals_an_unbroken_one(
 
 
 def _count_forward_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    from harness.plugins.models.hf import HF
-
     calls, activations = [], HF.activations
 
     def counted(self: Any, *arguments: Any) -> Any:
@@ -303,6 +302,26 @@ def test_the_records_count_what_it_cost(tmp_path: Path) -> None:
         assert cost["capture_disk_bytes"] == sum(shards) > 600 * 16 * 4
     # The seconds of one pass are not counted once per site: estimates rest on them.
     assert records[0].seconds >= cost["capture_seconds"] > records[1].seconds  # type: ignore[union-attr,operator]
+
+
+def test_what_others_have_captured_counts_as_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimates rest on the seconds of records; whoever puts ranges together takes none."""
+    passed, activations = [0], HF.activations
+
+    def take_a_second(self: Any, *arguments: Any) -> Any:
+        passed[0] += 1
+        return activations(self, *arguments)
+
+    monkeypatch.setattr(HF, "activations", take_a_second)
+    monkeypatch.setattr(capture.time, "perf_counter", lambda: float(passed[0]))
+    session, cells = _session(tmp_path, "a"), [_cell(site, tokens=600) for site in SITES]
+    for number in range(2):
+        capture.run_range(cells, session, Range(number, 2))
+    capture.run(cells, dataclasses.replace(session, started=float(passed[0])))
+    first, second = (session.store.record(cell.key) for cell in cells)
+    assert first is not None and second is not None
+    cost = {row["metric"]: row["value"] for row in first.rows}
+    assert (first.seconds, second.seconds, cost["capture_seconds"]) == (passed[0], 0.0, passed[0]) and passed[0] >= 3
 
 
 class TestUnstoredRows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -261,6 +262,16 @@ def test_what_is_there_counts_where_the_disk_is_nearly_full(tmp_path: Path, monk
     other = Sessions(tmp_path / "other", TEXTS)
     with pytest.raises(capture.StoreError, match="this pass needs"):
         capture.run(cells, other.new())
+
+
+def test_what_rots_before_the_end_is_not_sealed_as_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Manifests have the checksums of shards as they were written, not as they are by then."""
+    sessions, cells = Sessions(tmp_path, TEXTS), _cells(100, 2)
+    shard = sessions.store.work_folder("capture", cells[0].key) / "shard-00001.safetensors"
+    monkeypatch.setattr(capture._Pass, "write_means", lambda self: _flip(random.Random(0), [shard]))
+    capture.run(cells, sessions.new())
+    damage = [sessions.store.damage("capture", cell.key) for cell in cells]
+    assert damage[0] is not None and "shard-00001.safetensors is corrupt" in damage[0] and damage[1] is None
 
 
 def _flip(chance: Any, files: list[Path]) -> None:
