@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,9 @@ def made_with(plan: Plan, store: Store) -> dict[str, Any]:
 def put_probe(made_with: Mapping[str, Any], store: Store) -> None:
     """Leave a file in the cache, by which workers elsewhere see that it is the same cache."""
     folder = store.cache / _PROBES
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / made_with["probe"]).write_text(made_with["id"])
+    with suppress(OSError):  # a cache that can't be written; what lies in it is found by keys, or it is not
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / made_with["probe"]).write_text(made_with["id"])
 
 
 def check_same(theirs: Mapping[str, Any], plan: Plan, store: Store) -> None:
@@ -66,7 +69,7 @@ def has_probe(theirs: Mapping[str, Any], store: Store) -> bool:
     try:
         return bool((store.cache / _PROBES / theirs["probe"]).read_text() == theirs["id"])
     except OSError:
-        return False
+        return store.cache.is_dir() and not os.access(store.cache, os.W_OK)
 
 
 @functools.cache

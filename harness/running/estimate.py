@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, StoreError
 from harness.files import read_json, write_json
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
@@ -156,7 +157,8 @@ def remember_timings(cells: Iterable[Cell], plan: Plan, store: Store) -> None:
             taken[timing] += seconds
             estimated[timing] += _seconds(cost, machine)
     factors = {timing: taken[timing] / estimated[timing] for timing in taken}
-    write_json(store.cache / _TIMINGS, {_FACTORS: _factors(store) | factors})
+    with suppress(StoreError):  # a cache that can't be written: later plans are told the same as this one
+        write_json(store.cache / _TIMINGS, {_FACTORS: _factors(store) | factors})
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ and a run takes the turn before it looks at what there is: it sees an artefact t
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +17,7 @@ import filelock
 
 from harness.errors import StoreError
 from harness.files import read_sealed, write_sealed
+from harness.storage.locks import owned_lock
 
 _FOLDER = "at_work"
 
@@ -37,7 +39,7 @@ def freeing(cache: Path) -> Iterator[None]:
     """Have the turn: one process at a time sets leftovers aside, or begins to rely on what is there."""
     folder = cache / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / "turn"):
+    with owned_lock(folder / "turn", lambda text: print(text, file=sys.stderr, flush=True)):
         yield
 
 

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,15 @@ def run_as_another(script: str, *arguments: str | Path, **environment: str) -> s
     command = [*_AS_ANOTHER, sys.executable, "-W", "always::UserWarning", "-c", script, *map(str, arguments)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent", **environment}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Have this process act as another user, who may not read everything; whatever it needs was imported before."""
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
