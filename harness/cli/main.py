@@ -25,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     try:
         options = _parsed(arguments)
+        if sys.platform == "win32":
+            raise ConfigError(
+                "harness does not run on Windows, whose locks, process groups and renames are others. Run it in WSL, "
+                "the Linux that Windows brings along."
+            )
         code: int = options.verb_function(options)
         return code
     except HarnessError as error:

@@ -73,12 +73,15 @@ def run_verb(options: argparse.Namespace) -> int:
     from harness.running.devices import check_devices
     from harness.running.estimate import check_budget, estimate, remember_timings, stored_bytes
     from harness.running.runner import changed_code, run
+    from harness.storage.filesystem import other_spelling
     from harness.storage.states import states
 
     suite, catalog = compose(options.words)
     warn_of_plugins(catalog)
     check_devices(suite)
     plan, store = build_plan(suite), _store(suite.config.name)
+    if other := other_spelling(store.results):
+        raise ConfigError(f"name: {store.results.name!r} and {other.name!r} are one folder on this disk; give another.")
     if options.verify:
         read_all(plan, store)
     before = states(plan, store)

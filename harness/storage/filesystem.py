@@ -1,4 +1,4 @@
-"""File systems: whether a folder lies on a disk that other machines write to as well."""
+"""File systems: whether other machines write to a folder as well, and whether two names are one there."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def is_shared(folder: Path) -> bool:
         return False
     kind = _kind_of(os.path.realpath(folder), mounts)
     return kind in _SHARED or (kind.startswith("fuse") and kind not in _OF_THIS_MACHINE)
+
+
+def other_spelling(folder: Path) -> Path | None:
+    """The folder as the disk spells it, where it takes another name for the same, such as one in capitals."""
+    if not folder.exists() or folder.name in os.listdir(folder.parent):  # noqa: PTH208  # only names are asked for
+        return None
+    return next((path for path in folder.parent.iterdir() if path.samefile(folder)), None)
 
 
 def _kind_of(folder: str, mounts: str) -> str:

@@ -1,4 +1,4 @@
-"""Network disks are told from those of the machine."""
+"""Network disks are told from those of the machine, and names from others that mean the same."""
 
 from __future__ import annotations
 
@@ -44,3 +44,13 @@ def test_the_mount_that_holds_a_folder_decides(
 def test_a_system_that_does_not_tell_has_disks_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(filesystem, "_MOUNTS", tmp_path / "none")
     assert not filesystem.is_shared(tmp_path)
+
+
+def test_two_names_of_one_folder_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "smoke").mkdir()
+    assert filesystem.other_spelling(tmp_path / "smoke") is None
+    assert filesystem.other_spelling(tmp_path / "Smoke") is None  # another one here
+    (tmp_path / "Smoke").symlink_to("smoke")
+    # As a disk would list them that takes both for one.
+    monkeypatch.setattr(filesystem.os, "listdir", lambda folder: ["smoke"])
+    assert filesystem.other_spelling(tmp_path / "Smoke") in (tmp_path / "smoke", tmp_path / "Smoke")
