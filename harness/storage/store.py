@@ -51,6 +51,8 @@ class Store:
     """Digests of artefacts, by their place in the cache."""
     damaged: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Records found so far that can't be used, by the keys of their cells: which file, and why."""
+    _whole: dict[Path, Stamp | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The manifests of artefacts of which all was read and found as it was written."""
 
     @classmethod
     def of(cls, results: Path) -> Store:
@@ -186,6 +188,17 @@ class Store:
         elif folder.exists():
             yield f"{folder / MANIFEST} is missing or corrupt, or of another artefact"
 
+    def damage_before_use(self, kind: str, key: str) -> str | None:
+        """The damage to an artefact, of which all is read once in a process; as fast as reading it goes afterwards."""
+        path = self.artefact(kind, key) / MANIFEST
+        stamp = stamp_of(str(path))
+        if stamp is not None and self._whole.get(path) == stamp:
+            return None
+        damage = self.damage(kind, key)
+        if damage is None:
+            self._whole[path] = stamp
+        return damage
+
     def discard(self, kind: str, key: str) -> None:
         """Remove an artefact; it is renamed first, so that nobody reads half of it."""
         folder = self.artefact(kind, key)
@@ -247,10 +260,12 @@ def discarded_name(name: str) -> str:
 
 
 def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
-    """The folder and manifest of an artefact that must be there."""
+    """The folder and manifest of an artefact that must be there, and as it was written."""
     manifest = store.manifest(kind, key)
     if manifest is None:
         raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
+    if damage := store.damage_before_use(kind, key):
+        raise StoreError(f"{damage}. Run the suite again, with --verify: it is made anew.")
     return store.artefact(kind, key), manifest
 
 

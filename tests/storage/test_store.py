@@ -119,6 +119,18 @@ def test_rot_of_a_large_file_is_found_though_neither_its_size_nor_its_time_tell(
     os.utime(folder / "a.txt", (1, 1))
     assert "a.txt is corrupt" in str(store.damage("fit", KEY))
     assert store.damage("fit", KEY, read=False) is None
+    with pytest.raises(harness.StoreError, match=r"a\.txt is corrupt .* with --verify: it is made anew"):
+        require(store, "fit", KEY)
+
+
+def test_what_is_used_is_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _make(store)
+    assert require(store, "fit", KEY)[0] == folder
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.storage.manifests.computed_digest", None)
+        assert require(store, "fit", KEY)[0] == folder
+    _make(store, "other weights")
+    assert require(store, "fit", KEY)[0] == folder
 
 
 def test_one_artefact_in_the_place_of_another_is_found(store: Store) -> None:
