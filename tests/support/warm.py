@@ -27,30 +27,42 @@ from pathlib import Path
 from typing import Any
 
 _PYTHON = [sys.executable, "-P", "-m"]
-_MODULES = ("harness.running.worker", "harness.testing.process")
+_RUN = "harness"
+_MODULES = ("harness.running.worker", "harness.testing.process", _RUN)
 _LIBRARIES = (
     *("pandas", "scipy.stats", "torch", "transformers.models.gpt2.modeling_gpt2"),
     "harness.plugins.methods.cpu.pursuit",  # with what numba has compiled
 )
+_OF_RUNS = ("harness.planning.config", "harness.report.page", "harness.running.runner", "harness.latents.lookup")
+"""Loaded before the first process that runs a verb, with all that they need."""
 _SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
 _ONE_AT_A_TIME = threading.Lock()
+_BEGIN = sys.argv[2:] if __name__ == "__main__" else []
+"""Modules of which `begin` is called in each process."""
 _SET_CHILD_SUBREAPER = 36
 """An operation of Linux's prctl."""
 
 
 @contextmanager
-def warm() -> Iterator[type[subprocess.Popen]]:
-    """The `subprocess.Popen` that starts processes so; the ordinary one where orphans can't be adopted."""
+def warm(*modules: str) -> Iterator[type[subprocess.Popen]]:
+    """The `subprocess.Popen` that starts processes so; the ordinary one where orphans can't be adopted.
+
+    Of each module given, its function `begin` is called in every process, before anything else.
+    """
     if sys.platform != "linux":
         yield subprocess.Popen
         return
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-P", __file__, str(its.fileno())]
+    ours, its = _sockets()
+    command = [sys.executable, "-P", __file__, str(its.fileno()), *modules]
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # a worker's; it is read when torch is loaded
     with ours, subprocess.Popen(command, pass_fds=[its.fileno()], env=environment):
         its.close()
         yield type("Popen", (_Popen,), {"nursery": ours})
         ours.shutdown(socket.SHUT_RDWR)  # which ends it
+
+
+def _sockets() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 class _Popen(subprocess.Popen):
@@ -88,7 +100,7 @@ def _adopting_orphans() -> Iterator[None]:
 
 def _forked(tasks: socket.socket) -> dict[str, Any] | None:
     """The task of a process forked from this one; in this one, None when nobody is left to send any."""
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *_BEGIN):
         import_module(name)
     gc.freeze()  # else each collection of garbage copies what the processes share
     atexit.register(gc.unfreeze)  # for libraries that tell at the end of what is left
@@ -96,6 +108,9 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
         message, fds, _, _ = socket.recv_fds(tasks, 1 << 20, 3)
         if not message:
             return None
+        if json.loads(message)["arguments"][0] == _RUN:
+            for name in _OF_RUNS:
+                import_module(name)
         between = os.fork()
         if not between:
             parent = os.getpid()
@@ -122,14 +137,43 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: li
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = arguments
+    if arguments[0] == _RUN:
+        _bring_nursery()
+    for module in _BEGIN:
+        import_module(module).begin()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if arguments[0] == _RUN:  # taking the libraries down takes longer than the rest
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code if isinstance(ended.code, int) else bool(ended.code))
+        raise
+
+
+def _bring_nursery() -> None:
+    """Fork a nursery of its own for a process that starts others: it ends with that process, however that ends."""
+    ours, its = _sockets()
+    if os.fork():
+        its.close()
+        subprocess.Popen = type("Popen", (_Popen,), {"nursery": ours})
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ours.close()
+    task = _forked(its)
+    if task is None:
+        os._exit(0)
+    _become(**task)
+    os._exit(0)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks for processes
     # Some library has a thread that waits, and Python warns of forks beside any; libraries start theirs anew.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    if _BEGIN:
+        sys.path.insert(0, str(Path(__file__).parents[2]))  # modules of the tests
     task = _forked(socket.socket(fileno=int(sys.argv[1])))
     if task is not None:
         _become(**task)

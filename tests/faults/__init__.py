@@ -1,0 +1,1 @@
+"""Campaigns of faults: damage, kills, limits and odd command lines against a small suite, by a seed."""

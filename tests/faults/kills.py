@@ -1,0 +1,199 @@
+"""Kills of runs, workers and other verbs, at file operations and at random moments, and what comes of going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from tests.faults.damage import damage
+from tests.faults.inside import VARIABLE
+from tests.faults.subject import NAME, SUITE, Subject, differing
+from tests.faults.trial import Trial, Verdict
+
+SECONDS_LEFT = 200
+"""Time for a run that was killed or not: one that takes longer hangs."""
+_MAX_OPERATIONS = {"run": 150, "worker": 250}
+_OTHER_VERBS = (("report", f"name={NAME}"), ("gc", "--captures", "--models", "--yes"), ("leaderboard", f"name={NAME}"))
+_LOCKS = re.compile(r"\.lock$|/turn$|^results/t/(logs|board)/")
+"""Files that stay, and may come or not."""
+
+
+@dataclass
+class Kills:
+    """Runs from nothing that are killed a few times until one ends."""
+
+    whole: Subject
+    """Finished without any fault, to compare with."""
+    place: Path
+    popen: type[subprocess.Popen]
+    usual: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.expected = self.whole.shown()
+        self.usual = {self.whole.kind_of(path) for path in self.whole.files()}
+
+    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, Trial]]:
+        """The kills of trials without end, each with the trial's verdict."""
+        for number in count(first):
+            for trial in self.trial(random.Random(f"kills {seed} {number}")):
+                yield number, trial
+
+    def trial(self, draw: random.Random) -> list[Trial]:
+        shutil.rmtree(self.place, ignore_errors=True)
+        subject = Subject(self.place / "subject")
+        subject.cache.mkdir(parents=True)
+        killed: list[str] = []
+        said = ""
+        for _ in range(draw.randrange(2, 7)):
+            workers = (f"executor.workers={draw.choice((1, 1, 2))}",)
+            at, code, out = self._killed(subject, ("run", *SUITE, *workers), draw)
+            said += out
+            if at is None:
+                if code != 0 and killed:
+                    return self._all(killed, "stopped", f"exit code {code} of a run that was left alone: {out[-900:]}")
+                break
+            killed.append(at)
+            if draw.random() < 0.3 and (hit := self._damaged(subject, draw)):
+                killed[-1] += f", {hit}"
+        if draw.random() < 0.4:
+            verb = draw.choice(_OTHER_VERBS)
+            if verb[0] == "report":
+                shutil.rmtree(subject.results / "report", ignore_errors=True)
+            at, _, out = self._killed(subject, verb, draw)
+            said += out
+            killed += [f"{verb[0]}: {at}"] if at else []
+        verdict, detail = self._judged(subject, said)
+        return self._all(killed, verdict, detail)
+
+    def _all(self, killed: list[str], verdict: Verdict, detail: str) -> list[Trial]:
+        return [Trial(at.partition(",")[0], " / ".join(killed), verdict, detail) for at in killed]
+
+    def _killed(self, subject: Subject, words: tuple[str, ...], draw: random.Random) -> tuple[str | None, int, str]:
+        """Start a verb and have it killed; where that was, None if it ended before, its exit code and what it said."""
+        fault, token, delay = self._fault(subject, words[0], draw)
+        process = subject.start(self.popen, *words, **{VARIABLE: json.dumps(fault)})
+        at = None
+        if delay is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=delay)
+            if process.poll() is None:
+                at = _kill(process.pid, draw)
+        out, _ = process.communicate(timeout=SECONDS_LEFT)
+        used = token.with_name(f"{token.name}.used")
+        if used.exists():
+            role, _, path = used.read_text().split(" ", 2)
+            at = f"{role} at {_place(path)}"
+        return at, process.returncode, out
+
+    def _fault(self, subject: Subject, verb: str, draw: random.Random) -> tuple[dict[str, Any], Path, float | None]:
+        token = self.place / "token"
+        for path in (token, token.with_name("token.used")):
+            path.unlink(missing_ok=True)
+        if draw.random() < 0.25:
+            return {}, token, draw.uniform(0.05, 4)
+        token.touch()
+        role = draw.choice(("run", "worker", "worker")) if verb == "run" else "run"
+        operation = 1 + int(_MAX_OPERATIONS[role] * draw.random() ** (1 if verb == "run" else 3))
+        with_parent = role == "worker" and draw.random() < 0.6
+        die = {"operation": operation, "folder": str(subject.folder), "token": str(token), "with_parent": with_parent}
+        return {"role": role, "die": die}, token, None
+
+    def _damaged(self, subject: Subject, draw: random.Random) -> str:
+        """Damage what the killed run had not finished, as a machine that fell does."""
+        halves = [path for path in subject.files() if subject.kind_of(path) not in self.usual]
+        halves = [path for path in halves if not _LOCKS.search(subject.kind_of(path))]
+        if not halves:
+            return ""
+        path = draw.choice(halves)
+        how = damage(path, draw.choice(halves), draw)
+        return f"{subject.kind_of(path)}: {how}" if how else ""
+
+    def _judged(self, subject: Subject, said: str) -> tuple[Verdict, str]:
+        last = subject.run()
+        if "Traceback (most recent" in said + last.err + last.out or last.code is None:
+            return "traceback", (said + last.err)[-1500:]
+        if last.code != 0:
+            return "lost", f"exit code {last.code}: {last.err[-800:]}"
+        if differs := differing(self.expected, subject.shown()):
+            return "silent", f"differs: {differs}"
+        if orphans := processes_in(self.place):
+            return "lost", f"still at work: {orphans}"
+        if left := self._left_over(subject):
+            return "leftover", f"left behind: {left}"
+        return "made again", ""
+
+    def _left_over(self, subject: Subject) -> list[str]:
+        """Kinds of files that an unbroken run does not leave and that nothing frees, as old as one likes."""
+
+        def strange() -> list[Path]:
+            kinds = {path: subject.kind_of(path) for path in subject.files()}
+            return [path for path, kind in kinds.items() if kind not in self.usual and not _LOCKS.search(kind)]
+
+        if not strange():
+            return []
+        long_ago = time.time() - 30 * 86_400
+        for path in strange():
+            for part in (path, path.parent):
+                os.utime(part, (long_ago, long_ago))
+        subject.run()
+        subject.call("gc", "--yes")
+        return sorted({subject.kind_of(path) for path in strange()})
+
+
+def _place(path: str) -> str:
+    """The part of the store that a path is in."""
+    parts = [re.sub(r"[0-9a-f]{8,}|\d+", "*", part) for part in Path(path).parts]
+    return "/".join(parts[: 3 if parts[:1] == ["results"] else 2]) or "."
+
+
+def _kill(run: int, draw: random.Random) -> str:
+    """Kill a run, one of its workers, or all."""
+    workers = [child for child in children(run) if is_worker(child)]
+    whom = draw.choice(("run", "worker", "all"))
+    if whom == "worker" and not workers:
+        whom = "run"
+    for pid in {"run": [run], "worker": [draw.choice(workers)] if workers else [], "all": [*workers, run]}[whom]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return f"{whom} at some moment"
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def is_worker(pid: int) -> bool:
+    """True for a process that leads a group, as workers do and nurseries do not."""
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid) == pid
+    return False
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes that work below a folder, but those that are gone soon."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "cwd").readlink().is_relative_to(folder):
+                    found.append(int(process.name))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
