@@ -12,7 +12,7 @@ from harness.latents.explanations import of_latents
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.registry.plugin_manager import load_catalog
-from harness.storage.store import Store, read_checked, require_whole
+from harness.storage.store import Store, read_checked, require
 
 if TYPE_CHECKING:
     from harness.latents.cards import Card
@@ -94,16 +94,16 @@ class Explained:
         from harness.latents.sampling import stratify
 
         work = self.cell.work
-        folder, _ = require_whole(self.store, "latents", self.cell.key)
+        folder, _ = require(self.store, "latents", self.cell.key)
         for capture in (work["capture"], work["fit_capture"]):
-            require_whole(self.store, "capture", capture)
+            require(self.store, "capture", capture)
         activations = LatentActivations.load(folder / ACTIVATIONS)
         if not latent.isdecimal() or int(latent) >= activations.n_latents:
             raise ConfigError(f"explain: no latent {latent}: {self.label} has {activations.n_latents}, counted from 0.")
         if sign < 0 and not signed:
             raise ConfigError(f"explain: codes of {self.label} are never negative; it has the pole sign=1 only.")
         reading = Reading(work, self.store, self._create)
-        decomposition = load(require_whole(self.store, "fit", work["fit"])[0])
+        decomposition = load(require(self.store, "fit", work["fit"])[0])
         strata = stratify(activations, reading.windows, signed)
         return reading.maker(decomposition, activations, strata, work["seed"]).make({(int(latent), sign): None})[0]
 

@@ -204,7 +204,7 @@ class Store:
         folder = self.artefact(kind, key)
         doomed = folder.with_name(discarded_name(folder.name))
         folder.rename(doomed)
-        shutil.rmtree(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)  # whoever sweeps may be quicker
 
     def work_folder(self, kind: str, key: str) -> Path:
         """The folder where an artefact is being made; a later run may continue what an interrupted one left there."""
@@ -261,28 +261,28 @@ def discarded_name(name: str) -> str:
 
 def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
     """The folder and manifest of an artefact that must be there, and as it was written."""
-    manifest = store.manifest(kind, key)
-    if manifest is None:
-        raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
+    manifest = _manifest_of(store, kind, key)
     if damage := store.damage_before_use(kind, key):
         raise StoreError(f"{damage}. Run the suite again, with --verify: it is made anew.")
     return store.artefact(kind, key), manifest
 
 
 def read_checked(store: Store, kind: str, key: str, name: str) -> bytes:
-    """The content of a file of an artefact that must be there, and as it was made."""
-    folder, manifest = require(store, kind, key)
-    content = (folder / name).read_bytes()
+    """The content of a file of an artefact that must be there, and as it was written."""
+    path, manifest = store.artefact(kind, key) / name, _manifest_of(store, kind, key)
+    content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
-        raise StoreError(f"{folder / name} is damaged: its checksum differs. Run the suite again: it is made anew.")
+        raise StoreError(
+            f"{path} is corrupt (its checksum differs). Run the suite again, with --verify: it is made anew."
+        )
     return content
 
 
-def require_whole(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
-    """The folder and manifest of an artefact that must be there, every file of it as it was made."""
-    if damage := store.damage(kind, key):
-        raise StoreError(f"{damage}. Run the suite again: it is made anew.")
-    return require(store, kind, key)
+def _manifest_of(store: Store, kind: str, key: str) -> dict[str, Any]:
+    manifest = store.manifest(kind, key)
+    if manifest is None:
+        raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
+    return manifest
 
 
 def _places(key: str) -> list[str]:
