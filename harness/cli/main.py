@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "under $HARNESS_CACHE: both must be folders that can be written, with space left."
         )
         return USAGE
+    except MemoryError:
+        complain("error: out of memory; what is done stays done. Run again with more memory, or with fewer workers.")
+        return USAGE
     except KeyboardInterrupt:
         complain("interrupted; what is done stays done, run again to go on")
         return INTERRUPTED

@@ -19,14 +19,12 @@ from typing import Any
 
 from tests.faults.damage import damage
 from tests.faults.inside import VARIABLE
-from tests.faults.subject import NAME, SUITE, Subject, differing
+from tests.faults.subject import NAME, SUITE, Subject, differing, ended
 from tests.faults.trial import Trial, Verdict
 
-SECONDS_LEFT = 200
-"""Time for a run that was killed or not: one that takes longer hangs."""
 _MAX_OPERATIONS = {"run": 150, "worker": 250}
 _OTHER_VERBS = (("report", f"name={NAME}"), ("gc", "--captures", "--models", "--yes"), ("leaderboard", f"name={NAME}"))
-_LOCKS = re.compile(r"\.lock$|/turn$|^results/t/(logs|board)/")
+_LOCKS = re.compile(r"\.lock$|/turn$|^results/t/(logs|board|wandb)/")
 """Files that stay, and may come or not."""
 
 
@@ -57,8 +55,7 @@ class Kills:
         killed: list[str] = []
         said = ""
         for _ in range(draw.randrange(2, 7)):
-            workers = (f"executor.workers={draw.choice((1, 1, 2))}",)
-            at, code, out = self._killed(subject, ("run", *SUITE, *workers), draw)
+            at, code, out = self._killed(subject, self._words(draw), draw)
             said += out
             if at is None:
                 if code != 0 and killed:
@@ -80,22 +77,32 @@ class Kills:
     def _all(self, killed: list[str], verdict: Verdict, detail: str) -> list[Trial]:
         return [Trial(at.partition(",")[0], " / ".join(killed), verdict, detail) for at in killed]
 
+    def _words(self, draw: random.Random) -> tuple[str, ...]:
+        """A run with one worker or two, at times with W&B, or a worker that comes without a run."""
+        words = (
+            draw.choice(("run", "run", "run", "run", "work")),
+            *SUITE,
+            f"executor.workers={draw.choice((1, 1, 2))}",
+        )
+        return (*words, "wandb.mode=offline") if draw.random() < 0.05 else words
+
     def _killed(self, subject: Subject, words: tuple[str, ...], draw: random.Random) -> tuple[str | None, int, str]:
         """Start a verb and have it killed; where that was, None if it ended before, its exit code and what it said."""
         fault, token, delay = self._fault(subject, words[0], draw)
-        process = subject.start(self.popen, *words, **{VARIABLE: json.dumps(fault)})
+        wandb = "offline" if "wandb.mode=offline" in words else "disabled"
+        process = subject.start(self.popen, *words, WANDB_MODE=wandb, **{VARIABLE: json.dumps(fault)})
         at = None
         if delay is not None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=delay)
             if process.poll() is None:
                 at = _kill(process.pid, draw)
-        out, _ = process.communicate(timeout=SECONDS_LEFT)
+        code, out = ended(process)
         used = token.with_name(f"{token.name}.used")
         if used.exists():
             role, _, path = used.read_text().split(" ", 2)
             at = f"{role} at {_place(path)}"
-        return at, process.returncode, out
+        return at, code, out
 
     def _fault(self, subject: Subject, verb: str, draw: random.Random) -> tuple[dict[str, Any], Path, float | None]:
         token = self.place / "token"
@@ -104,8 +111,9 @@ class Kills:
         if draw.random() < 0.25:
             return {}, token, draw.uniform(0.05, 4)
         token.touch()
-        role = draw.choice(("run", "worker", "worker")) if verb == "run" else "run"
-        operation = 1 + int(_MAX_OPERATIONS[role] * draw.random() ** (1 if verb == "run" else 3))
+        is_working = verb in ("run", "work")
+        role = draw.choice(("run", "worker", "worker")) if is_working else "run"
+        operation = 1 + int(_MAX_OPERATIONS[role] * draw.random() ** (1 if is_working else 3))
         with_parent = role == "worker" and draw.random() < 0.6
         die = {"operation": operation, "folder": str(subject.folder), "token": str(token), "with_parent": with_parent}
         return {"role": role, "die": die}, token, None

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.inside import VARIABLE
-from tests.faults.kills import SECONDS_LEFT, children, is_worker, processes_in
-from tests.faults.subject import NAME, SUITE, Subject, differing
+from tests.faults.kills import children, is_worker, processes_in
+from tests.faults.subject import NAME, SUITE, Subject, differing, ended
 from tests.faults.trial import Trial, Verdict
 
 _YEAR = 365 * 86_400
@@ -121,18 +121,17 @@ class Limits:
         """A worker is stopped while it works; a run elsewhere with the same cache says so, and both end."""
         subject, other = self._empty("subject"), self._beside("other")
         first = self._started(subject, impatient=True)
-        deadline = time.monotonic() + SECONDS_LEFT
-        while not list(subject.cache.glob("*/.*.owner")) and first.poll() is None and time.monotonic() < deadline:
+        while not list(subject.cache.glob("*/.*.lock")) and first.poll() is None:
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.5))
         stopped = [child for child in children(first.pid) if is_worker(child)]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         second = self._started(other, impatient=True)
-        said = [self._ended(second)]
+        said = [ended(second)]
         for pid in stopped:  # it held nothing, or was ended
             _continue(pid)
-        said.append(self._ended(first))
+        said.append(ended(first))
         return self._judged("stopped owner", f"{len(stopped)} stopped", said, [subject, other], must_end_well=True)
 
     def _runs_at_once(self, draw: random.Random) -> Trial:
@@ -144,13 +143,13 @@ class Limits:
         for subject in subjects:
             started.append(self._started(subject))
             time.sleep(draw.uniform(0, 0.3))
-        said = [self._ended(process) for process in started]
+        said = [ended(process) for process in started]
         return self._judged("runs at once", f"{self.n_runs} runs", said, [shared, *own], must_end_well=True)
 
     def _reports_at_once(self, draw: random.Random) -> Trial:
         subject = self.whole.copy_to(self.place / "subject")
         started = [self._started(subject, "report", f"name={NAME}") for _ in range(4)]
-        said = [self._ended(process) for process in started]
+        said = [ended(process) for process in started]
         return self._judged("reports at once", "4 reports", said, [subject], must_end_well=True)
 
     def _empty(self, name: str) -> Subject:
@@ -167,11 +166,7 @@ class Limits:
         return subject.start(self.popen, *(words or _RUN), **{VARIABLE: json.dumps(fault)})
 
     def _run(self, subject: Subject, **fault: Any) -> tuple[int, str]:
-        return self._ended(self._started(subject, **fault))
-
-    def _ended(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        out, _ = process.communicate(timeout=SECONDS_LEFT)
-        return process.returncode, out
+        return ended(self._started(subject, **fault))
 
     def _judged(
         self,

@@ -33,6 +33,7 @@ SUITE = (
     *("scorers=[token_lookup,choice_detection]", "explainers=[token_statistics,judge_written]"),
     "wandb.mode=disabled",
 )
+_SECONDS_LEFT = 200
 _MEASURED = re.compile("seconds|bytes|^judge_")
 
 
@@ -158,6 +159,17 @@ def _text(path: Path) -> str:
 
 def _unmeasured(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in pairs if not _MEASURED.search(name)}
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code of a process and what it said; one that hangs is killed, and that is said."""
+    try:
+        out, _ = process.communicate(timeout=_SECONDS_LEFT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        out += f"\nstill at work after {_SECONDS_LEFT} seconds"
+    return process.returncode, out
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
