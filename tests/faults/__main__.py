@@ -26,7 +26,7 @@ from tests.support.warm import warm
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "results" / "reference" / "faults.csv"
-Start = Callable[[int, int], Iterator[tuple[int, Trial]]]
+Start = Callable[[int, int], Iterator[tuple[int, list[Trial]]]]
 
 
 def main() -> int:

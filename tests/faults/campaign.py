@@ -23,8 +23,8 @@ class Campaign:
     """One campaign with one seed: trials from a number on, until the time is over."""
 
     name: str
-    trials: Iterator[tuple[int, Trial]]
-    """Numbers and trials. A number comes again for several faults of one trial."""
+    trials: Iterator[tuple[int, list[Trial]]]
+    """The number of each, and the faults in it."""
     counts: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: dict.fromkeys(_VERDICTS, 0)))
     bad: list[tuple[int, Trial]] = field(default_factory=list)
     next_trial: int = 0
@@ -33,11 +33,11 @@ class Campaign:
     def run(self, seconds: float = float("inf"), n: float = float("inf")) -> None:
         """Take trials until this time is over or the numbers reach n."""
         begin, used = time.monotonic(), cpu_seconds()
-        for number, trial in self.trials:
-            self.counts[trial.kind][trial.verdict] += 1
+        for number, found in self.trials:
+            for trial in found:
+                self.counts[trial.kind][trial.verdict] += 1
+                self.bad += [] if trial.is_good else [(number, trial)]
             self.next_trial = number + 1
-            if not trial.is_good:
-                self.bad.append((number, trial))
             if time.monotonic() - begin > seconds or self.next_trial >= n:
                 break
         self.cpu_seconds = cpu_seconds() - used

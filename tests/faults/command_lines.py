@@ -111,9 +111,9 @@ class CommandLines:
         self.before = {path.name for path in self.subject.folder.iterdir()}
         self.suite = self.subject.folder / "conf" / "suite" / "odd.yaml"
 
-    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, Trial]]:
+    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, list[Trial]]]:
         for number in count(first):
-            yield number, self.trial(random.Random(f"lines {seed} {number}"))
+            yield number, [self.trial(random.Random(f"lines {seed} {number}"))]
 
     def trial(self, draw: random.Random) -> Trial:
         file = self._suite_file(draw) if draw.random() < 0.3 else None

@@ -42,12 +42,11 @@ class DamagedFiles:
         self.expected = self.whole.shown()
         self._begin_anew()
 
-    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, Trial]]:
+    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, list[Trial]]]:
         """Trials without end. Each has a random generator of its own, named by the seed and its number."""
         for number in count(first):
             trial = self.trial(random.Random(f"damage {seed} {number}"))
-            if trial is not None:
-                yield number, trial
+            yield number, [trial] if trial else []
 
     def trial(self, draw: random.Random) -> Trial | None:
         """Damage one file, perhaps with something gone that is made again of what is left; None if nothing was hit."""

@@ -42,11 +42,10 @@ class Kills:
         self.expected = self.whole.shown()
         self.usual = {self.whole.kind_of(path) for path in self.whole.files()}
 
-    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, Trial]]:
-        """The kills of trials without end, each with the trial's verdict."""
+    def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, list[Trial]]]:
+        """Trials without end: the kills of each, all with the trial's verdict."""
         for number in count(first):
-            for trial in self.trial(random.Random(f"kills {seed} {number}")):
-                yield number, trial
+            yield number, self.trial(random.Random(f"kills {seed} {number}"))
 
     def trial(self, draw: random.Random) -> list[Trial]:
         shutil.rmtree(self.place, ignore_errors=True)

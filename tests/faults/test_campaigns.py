@@ -22,7 +22,7 @@ from tests.faults.trial import Trial
 
 _SEED = int(os.environ.get("FAULT_SEED", "0"))
 _MINUTES = float(os.environ.get("FAULT_MINUTES", "1"))
-Trials = Callable[[int], Iterator[tuple[int, Trial]]]
+Trials = Callable[[int], Iterator[tuple[int, list[Trial]]]]
 
 
 @pytest.fixture
