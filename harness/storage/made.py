@@ -22,7 +22,8 @@ from harness.storage.records import stamp_of
 from harness.storage.store import Store
 
 _FILE = ".made.json"
-_SHOWN_KINDS = ("latents", "explanation")
+SHOWN_KINDS = ("latents", "explanation")
+"""Kinds of artefacts that results show, and not only their records."""
 _PACKAGES = ("jinja2", "matplotlib", "numpy", "pandas", "pyarrow")
 
 
@@ -74,7 +75,7 @@ def left_by(cell: Cell, store: Store) -> list[Any]:
     stamps: list[Any] = [cell.key, cell.label, stamp_of(str(record))]
     if cell.kind == "scoring":
         stamps.append(stamp_of(str(record.with_suffix(".parquet"))))
-    if cell.kind in _SHOWN_KINDS:
+    if cell.kind in SHOWN_KINDS:
         stamps.append(listing([store.artefact(cell.kind, cell.key)]))
     return stamps
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
+from harness.storage.made import SHOWN_KINDS
 from harness.storage.states import states
 from harness.storage.store import ARTEFACT_KINDS, Store
 
@@ -13,8 +14,8 @@ from harness.storage.store import ARTEFACT_KINDS, Store
 def discard_damaged(plan: Plan, store: Store, say: Callable[[str], None], *, read_all: bool = False) -> None:
     """Discard damaged artefacts of a plan, and their records.
 
-    Those are read that cells which are to do rest on, and again for what is to do because of that; of the others the
-    sizes are looked at.
+    Those are read that results show, and those that cells which are to do rest on, and again for what is to do because
+    of that; of the others the sizes are looked at.
 
     Args:
         plan: the plan.
@@ -23,7 +24,7 @@ def discard_damaged(plan: Plan, store: Store, say: Callable[[str], None], *, rea
         read_all: read the others too.
     """
     for cell in _artefacts(plan):
-        _discard_if_damaged(cell, store, say, read=read_all)
+        _discard_if_damaged(cell, store, say, read=read_all or cell.kind in SHOWN_KINDS)
     was_read: set[str] = set()
     while not read_all:
         todo = [plan.cells[key] for key, state in states(plan, store).items() if state.is_todo]

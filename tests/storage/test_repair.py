@@ -18,6 +18,7 @@ from tests.support.toy_suites import plan_of, raw_suite
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     raw = raw_suite(tmp_path, sites=["resid_post.1"], methods=["atomic"], seeds=[0], similarities=[])
+    raw |= {"explainers": ["rule"], "tokens": {"fit": 1000, "evaluation": 200, "interp": 500}}
     return plan_of(raw | {"models": raw["models"][:1]})
 
 
@@ -59,10 +60,20 @@ def test_what_is_needed_is_read(plan: Plan, store: Store) -> None:
     discard_damaged(plan, store, said.append)
     # The evaluation needs the fit, and captures; to be made again, the fit needs the capture of its rows.
     needed = {cell.key for cell in captures if cell.key in {*evaluation.upstream, *fit.upstream}}
+    assert len(needed) < len(captures)  # the latents have one of their own
     assert len(said) == 1 + len(needed) and all("its checksum differs" in text for text in said)
     assert fit.label in " ".join(said)
     assert _to_do(plan, store) == sorted(["evaluation", "fit", *["capture"] * len(needed)])
     assert not store.artefact("fit", fit.key).exists()
+
+
+@pytest.mark.parametrize("kind", ["latents", "explanation"])
+def test_what_results_show_is_read_too(kind: str, plan: Plan, store: Store) -> None:
+    said: list[str] = []
+    (cell,) = plan.of_kind(kind)
+    _rot(store, kind, cell.key)
+    discard_damaged(plan, store, said.append)
+    assert len(said) == 1 and cell.label in said[0] and _to_do(plan, store) == [kind]
 
 
 def test_all_is_read_if_asked(plan: Plan, store: Store) -> None:
