@@ -43,8 +43,8 @@ def owned_lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     except OSError as error:
         if not path.exists():
             raise StoreError(
-                f"nothing can be made in {path.parent}: {error.strerror}. Look at whose it is; or give another cache, "
-                "$HARNESS_CACHE."
+                f"nothing can be made in {path.parent}: {error.strerror}. Look at whose it is, and at its disk; or "
+                "give another cache, $HARNESS_CACHE."
             ) from error
         say(f"{path} can't be locked ({error.strerror}); going on without it")
         yield
@@ -73,7 +73,8 @@ def _acquired(path: Path, say: Callable[[str], None]) -> _Lock:
 
 
 def _wait(lock: _Lock, path: Path, say: Callable[[str], None]) -> None:
-    said, n_stopped = None, 0
+    said: Any = ""
+    n_stopped = 0
     while True:
         try:
             lock.acquire(timeout=_SECONDS_UNTIL_SAID)

@@ -76,7 +76,7 @@ class Verified:
     def records(self, store: Store) -> None:
         """Read the records of a results folder."""
         for path in sorted(store.results.glob("cells/??/*.json")):
-            is_whole = path.name.startswith(".") or store.end(path.stem) is not None
+            is_whole = store.end(path.stem) is not None
             self.add("record", path, [] if is_whole else [f"{path} is no record that can be used"], _OF_RECORD)
 
 

@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
-from harness import cache_folder, file_digest, folder_damage, seal_folder, set_aside
+from harness import cache_folder, file_digest, folder_damage, owned_lock, seal_folder, set_aside
 from harness.plugins.models import HFConfig, SeedlingConfig
 from harness.plugins.models.checkpoint import find_device
 from harness.plugins.models.hf import HF
@@ -81,9 +80,13 @@ def checkpoint(config: SeedlingConfig) -> Path:
     folder = family / f"step-{config.read_step}"
     if folder_damage(folder, _name(folder)) is not None:
         family.mkdir(parents=True, exist_ok=True)
-        with _lock(family.with_name(f"{family.name}.lock"), _label(config)):
+        with owned_lock(family.with_name(f"{family.name}.lock"), partial(_tell, _label(config))):
             _make_whole(folder, config, recipe)
     return folder
+
+
+def _tell(label: str, text: str) -> None:
+    print(f"{label}: {text}", file=sys.stderr, flush=True)
 
 
 def _name(folder: Path) -> str:
@@ -118,15 +121,6 @@ def _record_of_weights(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if is_whole else None
-
-
-def _lock(path: Path, label: str) -> Any:
-    lock = FileLock(path)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{label}: another process is training it; waiting for that.", file=sys.stderr, flush=True)
-        return lock.acquire()
 
 
 def _train(config: SeedlingConfig, recipe: dict[str, Any], family: Path, texts: TrainingTexts) -> None:

@@ -111,6 +111,7 @@ def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
         "pretraining.Pretraining._take_step = take_step_or_hang\n"
         f"seedling.checkpoint({TINY!r})\n"
     )
+    monkeypatch.setattr("harness.storage.locks._SECONDS_UNTIL_SAID", 0.2)
     first_steps: list[int] = []
     go_on = Pretraining.go_on
     monkeypatch.setattr(Pretraining, "go_on", lambda own, *rest: first_steps.append(own.step) or go_on(own, *rest))
@@ -119,7 +120,7 @@ def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
             assert child.stdout is not None and child.stdout.readline() == "at step 11\n"
             waiting = threading.Thread(target=checkpoint, args=(TINY,))
             waiting.start()
-            while "another process" not in capsys.readouterr().err and waiting.is_alive():
+            while f"waiting for process {child.pid} on" not in capsys.readouterr().err and waiting.is_alive():
                 time.sleep(0.01)
             time.sleep(0.1)
             assert waiting.is_alive() and not first_steps

@@ -57,6 +57,19 @@ def test_who_waits_says_for_whom_once(tmp_path: Path, owner: subprocess.Popen[st
     assert [path.name for path in tmp_path.iterdir()] in ([], ["a.lock"])
 
 
+def test_an_owner_that_is_not_known_is_waited_for_with_a_word(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
+    (tmp_path / "a.lock.owner").write_text("{")
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        owner.communicate("\n")
+
+    with owned_lock(tmp_path / "a.lock", say):
+        pass
+    assert said == [f"waiting for another process, which holds {tmp_path / 'a.lock'}"]
+
+
 def test_a_stopped_owner_is_named_and_ended(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
     said: list[str] = []
     owner.send_signal(signal.SIGSTOP)
