@@ -115,6 +115,7 @@ def _ranges(pieces: Mapping[str, Sequence[Cell]], own: Mapping[str, float], n_wo
     found = {}
     for job, cells in pieces.items():
         n = min(round(own[job] / of_range), _most_ranges(cells[0])) if n_workers > 1 else 1
+        n -= n % n_workers if n > n_workers else 0  # as many for each worker
         if n > 1:
             found[job] = [_job(cells, Range(i, n)) for i in range(n)]
     return found

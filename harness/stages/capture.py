@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from harness.capturing.capture import Chunk, ChunkPlace
@@ -19,15 +17,15 @@ from harness.capturing.chunks import Range
 from harness.capturing.kept_mean import PassingMean
 from harness.capturing.masking import typical_norm
 from harness.capturing.own_rows import OwnRows
+from harness.capturing.pass_shards import PassShards, Shard
 from harness.capturing.texts import Texts
 from harness.contracts.model import HasOwnRows, Model, RunsTexts
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
 from harness.running.session import Session
-from harness.storage.activation_store import MEAN, n_documents, shard_name, write_mean, write_shard
+from harness.storage.activation_store import MEAN, n_documents, write_mean
 from harness.storage.records import cost
-from harness.storage.sealed_files import seal, sealed_digest, take_up
 from harness.storage.unstored import IDENTITY_BYTES
 
 _MOST_IN_COMMON = 0.25
@@ -75,20 +73,6 @@ def _capture(cells: list[Cell], session: Session) -> None:
                 _Pass([cell], session, load).run()
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """One shard of a pass, by what is the same at all its sites."""
-
-    has_rows: bool
-    n_rows: int
-    seconds: float
-    peak_bytes: int | None
-    n_drawn_from: int
-    """The number of documents that a seed drew from; 0 if none did."""
-    model: Mapping[str, Any]
-    """Entries of manifests about the model."""
-
-
 class _Pass:
     """One forward pass over a split for several sites."""
 
@@ -98,48 +82,44 @@ class _Pass:
         self.folders = {cell.work["site"]: session.store.work_folder("capture", cell.key) for cell in cells}
         self.store_rows = bool(self.work.get("store_rows", True))
         self.means = {site: PassingMean(self.work["max_norm_multiple"]) for site in self.unstored}
-        self.shards: dict[int, _Shard] = {}
-        """The shards that all sites have, as far as they have been looked at."""
+        self.shards = PassShards(self.folders, self.store_rows, session.warn)
         self.n_drawn_from: Callable[[], int] = lambda: 0
-        self.memory = PeakMemory(session.device.type)
 
     @property
     def unstored(self) -> list[str]:
         """The sites whose rows are not stored: all or none."""
         return [] if self.store_rows else list(self.folders)
 
-    @property
-    def n_rows(self) -> int:
-        """The number of rows of all shards that have been looked at."""
-        return sum(shard.n_rows for shard in self.shards.values())
-
     def take_up(self) -> bool:
         """Take up the shards that others have left, from the first on; True if nothing is left to capture."""
-        while self.n_rows < self.n_tokens and self.has_shard(len(self.shards)):
+        while self.shards.n_rows < self.n_tokens and self.shards.have(len(self.shards.known)):
             pass
-        return self.n_rows >= self.n_tokens
+        return self.shards.n_rows >= self.n_tokens
 
     def run(self) -> None:
         if not self.take_up():
-            for place, chunk in self.chunks(lambda place: not self.has_shard(place.number), self.n_tokens):
+            for place, chunk in self.chunks(lambda place: not self.shards.have(place.number), self.n_tokens):
                 self.write(place, chunk)
-                self.session.progress("tokens captured", self.n_rows, self.n_tokens)
-        if self.n_rows == 0:
+                self.session.progress("tokens captured", self.shards.n_rows, self.n_tokens)
+        n_rows = self.shards.n_rows
+        if n_rows == 0:
             raise ConfigError(
                 f"the corpus gave no rows for the {self.work['split']} split. Add documents or check its text."
             )
-        if self.n_rows < self.n_tokens:
+        if n_rows < self.n_tokens:
             label = self.cells[0].label
-            self.session.warn(f"{label}: the corpus ended after {self.n_rows} of {self.n_tokens} tokens")
+            self.session.warn(f"{label}: the corpus ended after {n_rows} of {self.n_tokens} tokens")
         self.check_draw()
         self.write_means()
+        self.session.count(self.shards.seconds_of_others)
         for cell in self.cells:
             self.commit(cell)
 
     def chunks(self, is_wanted: Callable[[ChunkPlace], bool], n_rows: int) -> Iterator[tuple[ChunkPlace, Chunk]]:
         """The chunks that are wanted, of those that begin before a number of rows."""
         model, sites = self.load(), list(self.folders)
-        self.started = time.perf_counter()  # loading the model, or converting it once, is no cost of its activations
+        # Loading the model, or converting it once, is no cost of its activations.
+        self.started, self.memory = time.perf_counter(), PeakMemory(self.session.device.type)
         if isinstance(model, HasOwnRows):
             own = OwnRows(model, self.work)
             self.n_drawn_from = lambda: own.n_drawn_from
@@ -155,24 +135,13 @@ class _Pass:
 
     def check_draw(self) -> None:
         """Warn if draws of two seeds have so much in common that they vary less than new texts would."""
-        n_pool = max(shard.n_drawn_from for shard in self.shards.values())
-        n_drawn = n_documents(next(iter(self.folders.values())), len(self.shards)) if n_pool else 0
+        n_pool = max(shard.n_drawn_from for shard in self.shards.known.values())
+        n_drawn = n_documents(next(iter(self.folders.values())), len(self.shards.known)) if n_pool else 0
         if n_drawn > _MOST_IN_COMMON * n_pool:
             self.session.warn(
                 f"{self.cells[0].label}: {n_drawn} of the {n_pool} documents there are were drawn. Other seeds have "
                 "many of them too, so intervals over seeds are too short: use a larger corpus, or fewer tokens."
             )
-
-    def has_shard(self, number: int) -> bool:
-        """True if the work folders of all sites hold a shard that is as it was made; one that is not is set aside."""
-        if number not in self.shards:
-            paths = [folder / shard_name(number) for folder in self.folders.values()]
-            found = [about and _Shard(**about) for about in (take_up(path, self.session.warn) for path in paths)]
-            # Of a run that stored rows, or did not, unlike this one, it is of no use.
-            if found[0] and all(shard and shard.has_rows == self.store_rows for shard in found):
-                self.shards[number] = found[0]
-                self.session.count(found[0].seconds)
-        return number in self.shards
 
     def write(self, place: ChunkPlace, chunk: Chunk) -> None:
         """Write the shard of a chunk for all sites."""
@@ -180,18 +149,15 @@ class _Pass:
         n_wanted = self.n_tokens - place.first_row
         rows, model = chunk.rows.iloc[:n_wanted].reset_index(drop=True), self.load()
         of_model = {name: getattr(model, name) for name in ("width", "n_layers", "tokenizer_hash")}
-        shard = _Shard(self.store_rows, len(rows), seconds, self.memory.read(), self.n_drawn_from(), of_model)
-        for site, folder in self.folders.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_shard(folder, place.number, chunk.x[site][:n_wanted], rows, self.store_rows)
-            seal(folder / shard_name(place.number), vars(shard))
+        shard = Shard(self.store_rows, len(rows), seconds, self.memory.read(), self.n_drawn_from(), of_model)
+        x = {site: chunk.x[site][:n_wanted] for site in self.folders}
+        self.shards.write(place.number, shard, x, rows)
         for site, mean in self.means.items():
-            mean.add(chunk.x[site][:n_wanted])
-        self.shards[place.number] = shard
+            mean.add(x[site])
 
     def write_means(self) -> None:
         """Write the means of the rows that are not masked, of the sites whose rows are not stored."""
-        norms = {site: _norms(self.folders[site], len(self.shards)) for site in self.unstored}
+        norms = {site: self.shards.norms(site) for site in self.unstored}
         found = {site: mean.value(norms[site]) for site, mean in self.means.items()}
         lacking = [site for site in found if found[site] is None]
         if lacking:  # resumed, or the first rows did not tell which are masked
@@ -202,13 +168,13 @@ class _Pass:
 
     def read_means(self, norms: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
         """Read all texts once more for the means of some sites, given the norms of their rows."""
-        multiple = float(self.work["max_norm_multiple"])
+        multiple, n_rows = float(self.work["max_norm_multiple"]), self.shards.n_rows
         means = {site: PassingMean(multiple, multiple * typical_norm(own)) for site, own in norms.items()}
-        for place, chunk in self.chunks(lambda place: True, self.n_rows):
-            n_left = self.n_rows - place.first_row
+        for place, chunk in self.chunks(lambda place: True, n_rows):
+            n_left = n_rows - place.first_row
             for site, mean in means.items():
                 mean.add(chunk.x[site][:n_left])
-            self.session.progress("tokens read for their mean", self.n_rows - n_left, self.n_rows)
+            self.session.progress("tokens read for their mean", n_rows - n_left, n_rows)
         return {site: mean.value(norms[site]) for site, mean in means.items()}
 
     def check_disk(self) -> None:
@@ -216,34 +182,33 @@ class _Pass:
         max_disk_gb = float(self.work["max_disk_gb"])
         row_bytes = self.load().width * 4 if self.store_rows else IDENTITY_BYTES
         n_bytes = self.n_tokens * row_bytes * len(self.cells)
-        there = sum(path.stat().st_size for folder in self.folders.values() for path in folder.glob("shard-*"))
         free = shutil.disk_usage(_existing(self.session.store.cache)).free
         if n_bytes > max_disk_gb * 1e9:
             raise ConfigError(
                 f"this pass needs {n_bytes / 1e9:.3g} GB on disk, max_disk_gb is {max_disk_gb}. Raise it, or ask for "
                 "fewer tokens or sites."
             )
-        if n_bytes > free + there:
+        if n_bytes > free + self.shards.n_bytes:
             raise StoreError(
                 f"this pass needs {n_bytes / 1e9:.3g} GB, {self.session.store.cache} has {free / 1e9:.3g}."
             )
 
     def commit(self, cell: Cell) -> None:
         folder = self.folders[cell.work["site"]]
-        shards = {shard_name(number) for number in self.shards}
-        wanted = shards if self.store_rows else shards | {MEAN}
+        digests = self.shards.digests(cell.work["site"])
+        wanted = digests.keys() | (set() if self.store_rows else {MEAN})
         for path in folder.glob("[!.]*"):  # of a run that got further, or that somebody has put there
             if path.name not in wanted:
                 path.unlink()
-        n_bytes = sum((folder / name).stat().st_size for name in shards)
+        n_bytes = sum((folder / name).stat().st_size for name in digests)
         of_rows: dict[str, Any] = {} if self.store_rows else {"rows_stored": False}
         self.session.commit(
             cell,
-            _cost_rows(self.shards.values(), n_bytes),
-            digests={name: sealed_digest(folder / name) for name in shards},
+            _cost_rows(list(self.shards.known.values()), n_bytes),
+            digests=digests,
             **of_rows,
-            n_rows=self.n_rows,
-            **self.shards[0].model,
+            n_rows=self.shards.n_rows,
+            **self.shards.known[0].model,
             sites_of_pass=sorted(self.folders),
         )
 
@@ -260,31 +225,30 @@ class _RangeOfPass(_Pass):
 
     def run(self) -> None:
         self.check_disk()
-        for place, chunk in self.chunks(self.is_missing, self.end):
-            if self.is_missing(place):  # nobody has made it meanwhile
-                with self.session.missing(self.cells) as missing:
-                    if len(missing) == len(self.cells):
-                        self.write(place, chunk)
+        for place, chunk in self.chunks(self.is_wanted, self.end):
+            with self.lacking(place) as is_lacking:  # nobody has made it meanwhile
+                if is_lacking:
+                    self.write(place, chunk)
             self.session.progress("tokens captured", min(place.first_row + len(chunk.rows), self.end), self.end)
 
-    def is_missing(self, place: ChunkPlace) -> bool:
+    def is_wanted(self, place: ChunkPlace) -> bool:
         """True for a chunk of this range that is still to be captured."""
         if place.first_row < self.first:
             return False
+        with self.lacking(place) as is_lacking:
+            return is_lacking
+
+    @contextmanager
+    def lacking(self, place: ChunkPlace) -> Iterator[bool]:
+        """Hold the locks of all sites; gives True if a chunk is still to be captured."""
+        if self.session.ended:  # another run has made what is captured here
+            yield False
+            return
         with self.session.missing(self.cells) as missing:
-            return len(missing) == len(self.cells) and not self.has_shard(place.number)
+            yield len(missing) == len(self.cells) and not self.shards.have(place.number)
 
 
-def _norms(folder: Path, n_shards: int) -> Tensor:
-    norms = []
-    for number in range(n_shards):
-        with safe_open(folder / shard_name(number), framework="pt") as shard:
-            norms.append(shard.get_tensor("norm"))
-    return torch.cat(norms)
-
-
-def _cost_rows(shards: Iterable[_Shard], n_bytes: int) -> list[dict[str, Any]]:
-    shards = list(shards)
+def _cost_rows(shards: Sequence[Shard], n_bytes: int) -> list[dict[str, Any]]:
     n_rows, peaks = sum(shard.n_rows for shard in shards), [shard.peak_bytes for shard in shards]
     peak_bytes = None if None in peaks else max(peak or 0 for peak in peaks)
     # How many sites share a pass depends on which were there already: the manifest knows, a table must not differ.

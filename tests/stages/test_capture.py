@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import harness
-from harness.capturing import texts
+from harness.capturing import pass_shards, texts
 from harness.capturing.chunks import Range, chunk_windows
 from harness.capturing.draws import drawn_place
 from harness.capturing.masking import masked_rows
@@ -167,7 +167,7 @@ def _interrupt(patch: pytest.MonkeyPatch, owner: Any, name: str, after: int) -> 
     ("owner", "name", "after", "n_units_left"),
     [
         # 4 units of 2 sites are 8 shards; a unit counts if both sites have it.
-        *((capture, "write_shard", after, 4 - after // 2) for after in range(8)),
+        *((pass_shards, "write_shard", after, 4 - after // 2) for after in range(8)),
         (Store, "commit", 0, 0),
         (Store, "commit", 1, 0),  # the one site is there, the other's work folder is taken up
     ],
@@ -352,7 +352,7 @@ class TestUnstoredRows:
         stored = _capture(_session(tmp_path, "stored"), *(_cell(site, tokens=800) for site in SITES))
         session = _session(tmp_path, "broken")
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            _interrupt(patch, capture, "write_shard", after)
+            _interrupt(patch, pass_shards, "write_shard", after)
             capture.run(self.cells(), session)
         self.assert_all_is_kept_but_rows(_capture(session, *self.cells()), stored)
 
@@ -362,7 +362,7 @@ class TestUnstoredRows:
         for name, first, then in (("a", self.cells(), stored_cells), ("b", stored_cells, self.cells())):
             session = _session(tmp_path, name)
             with monkeypatch.context() as patch, pytest.raises(Interrupted):
-                _interrupt(patch, capture, "write_shard", 5)
+                _interrupt(patch, pass_shards, "write_shard", 5)
                 capture.run(first, session)
             assert all(one.has_rows == (name == "a") for one in _capture(session, *then))
         self.assert_all_is_kept_but_rows(

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.capturing import capture as capturing
-from harness.capturing import texts
+from harness.capturing import pass_shards, texts
 from harness.capturing.chunks import Range
 from harness.contracts.corpus import Document
 from harness.contracts.model import Window
@@ -26,6 +26,7 @@ from harness.registry.plugin_manager import Catalog
 from harness.running import worker
 from harness.running.session import Session
 from harness.stages import capture
+from harness.storage.sealed_files import seal
 from harness.storage.store import Store
 
 SITES = ("resid_post.0", "mlp_out.1", "resid_post.1")
@@ -150,9 +151,9 @@ def _do_range(session: Session, cells: list[Cell], part: Range, chance: Any) -> 
             raise Broken
         write_shard(*arguments)
 
-    write_shard = capture.write_shard
+    write_shard = pass_shards.write_shard
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capture, "write_shard", write)
+        patch.setattr(pass_shards, "write_shard", write)
         try:
             capture.run_range(chance.sample(cells, len(cells)), session, part)
         except Broken:
@@ -227,7 +228,10 @@ def test_a_range_of_what_another_run_has_made_meanwhile_is_left(
         return activations(self, *arguments)
 
     monkeypatch.setattr(Words, "activations", overtaken)
-    capture.run_range(cells, sessions.new(), Range(1, 2))
+    session, events = sessions.new(), list[dict[str, Any]]()
+    session.emit = events.append
+    capture.run_range(cells, session, Range(1, 2))
+    assert [event["key"] for event in events if event["event"] == "cell"] == [cell.key for cell in cells]
     assert len(calls) == 2 + 20  # the second batch of its first chunk; 10 chunks of the other run
     left = sessions.left(cells)
     assert not [path for path in sessions.store.cache.rglob("*") if "partial" in path.name]
@@ -262,6 +266,17 @@ def test_what_is_there_counts_where_the_disk_is_nearly_full(tmp_path: Path, monk
     other = Sessions(tmp_path / "other", TEXTS)
     with pytest.raises(capture.StoreError, match="this pass needs"):
         capture.run(cells, other.new())
+
+
+def test_a_seal_of_a_version_that_knew_other_things_is_no_error(tmp_path: Path) -> None:
+    sessions, cells = Sessions(tmp_path, TEXTS), _cells(100, 2)
+    capture.run_range(cells, sessions.new(), Range(0, 2))
+    for shard in sessions.store.cache.rglob("shard-*"):
+        seal(shard, {"n_rows": 3})
+    capture.run(cells, sessions.new())
+    whole = Sessions(tmp_path / "whole", TEXTS)
+    capture.run(cells, whole.new())
+    assert sessions.left(cells) == whole.left(cells)
 
 
 def test_what_rots_before_the_end_is_not_sealed_as_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
