@@ -22,7 +22,7 @@ from torch import Tensor
 
 from harness.contracts.rows import rows_from_tensors, rows_to_tensors
 from harness.contracts.saved_class import NotFound, class_name, find_class
-from harness.errors import HarnessError, StoreError
+from harness.errors import HarnessError, StoreError, said
 from harness.files import follow_umask, writing
 
 _FORMAT = 1
@@ -208,7 +208,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Decompositio
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         advice = f"Fit it again, or install the version of {cls.__module__.partition('.')[0]} that has made it."
         raise StoreError(
-            f"the decomposition in {folder} does not fit {cls.__name__}: {type(error).__name__}: {error}. {advice}"
+            f"the decomposition in {folder} does not fit {cls.__name__}: {said(error)}. {advice}"
         ) from error
     decomposition.tokenizer_hash = description["tokenizer_hash"]
     for table in rows:

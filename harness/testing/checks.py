@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from harness.errors import bounded, text_of
 from harness.registry.isolation import isolated
 from harness.testing import limits
 from harness.testing.findings import Finding
@@ -80,7 +81,7 @@ def described(error: BaseException) -> str:
         return f"sys.exit({error.code!r}) was called{where}; raise an exception that says what is wrong instead."
     if isinstance(error, limits.TooLong):
         return f"has not ended after {limits.SECONDS:g} s{where}: {STUCK_ADVICE}"
-    return f"raised {type(error).__name__}{where}: {error}"
+    return bounded(f"raised {type(error).__name__}{where}: {text_of(error)}")
 
 
 def _file_of_exit() -> str | None:

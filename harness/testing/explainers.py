@@ -11,7 +11,7 @@ from typing import Any
 from harness.contracts.explainer import Explainer, to_explain
 from harness.contracts.latent import Latent
 from harness.contracts.requests import Failure
-from harness.errors import Undefined
+from harness.errors import Undefined, said
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import latent, on_token, planted
 from harness.testing.scorers import checked_plan, respond, same
@@ -105,7 +105,7 @@ def bears_latents_with_little_to_show(under_test: ExplainerUnderTest) -> None:
             raise Broken(f"for a latent {what}: {broken}") from broken
         except Exception as error:
             raise Broken(
-                f"a latent {what} makes it fail with {type(error).__name__}: {error}. Raise harness.Undefined(reason)."
+                f"a latent {what} makes it fail with {said(error)}. Raise harness.Undefined(reason)."
             ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from harness.contracts.judge import Judge, methods_of
 from harness.contracts.requests import Choose, EmbedText, Failure, Generate, Likelihood
 from harness.contracts.spending import Metered
+from harness.errors import said
 from harness.registry.specs import CAPABILITIES
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 
@@ -155,9 +156,7 @@ def bears_odd_texts(under_test: JudgeUnderTest) -> None:
             except Broken:
                 raise
             except Exception as error:
-                raise Broken(
-                    f"{name}() raises {type(error).__name__} ({error}) for {request!r:.80}. Give a harness.Failure."
-                ) from error
+                raise Broken(f"{name}() raises {said(error)}, for {request!r:.80}. Give a harness.Failure.") from error
             _check(name, request, answer)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -25,12 +26,13 @@ from harness.testing import Finding, limits
 def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequence[str] = ()) -> list[Finding]:
     """Run all checks of something registered in a process of their own."""
     files = [str(Path(file).absolute()) for file in plugin_files]
+    word = secrets.token_hex(8)
     task = {"kind": kind, "name": name, "params": params, "plugin_files": files, "seconds": limits.SECONDS}
     # -P: a folder named harness or plugins where the user stands must not hide ours.
     command = [sys.executable, "-P", "-m", "harness.testing.process"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  # fixed words
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace")  # noqa: S603  # fixed words
     with process:
-        written, is_late = _told(process, json.dumps(task))
+        written, is_late = _told(process, json.dumps(task | {"word": word}), word)
     lines = [json.loads(line) for line in written if line.endswith("}\n")]
     if errors := [line["error"] for line in lines if "error" in line]:
         raise ConfigError(errors[0])
@@ -49,8 +51,11 @@ def run_apart(kind: str, name: str, params: dict[str, Any], plugin_files: Sequen
     return findings
 
 
-def _told(process: subprocess.Popen[str], task: str) -> tuple[list[str], bool]:
-    """The lines it writes when given a task, and True if it was ended because none came for too long."""
+def _told(process: subprocess.Popen[str], task: str, word: str) -> tuple[list[str], bool]:
+    """The lines it writes when given a task, and True if it was ended because none came for too long.
+
+    What does not begin with the word is a plugin's.
+    """
     assert process.stdin is not None and process.stdout is not None  # opened as pipes
     is_late = threading.Event()
 
@@ -70,7 +75,8 @@ def _told(process: subprocess.Popen[str], task: str) -> tuple[list[str], bool]:
         alarm.cancel()
         if not line:
             return lines, is_late.is_set()
-        lines.append(line)
+        if line.startswith(word):
+            lines.append(line.removeprefix(word))
 
 
 _START_SECONDS = 300.0
@@ -99,7 +105,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def emit(line: dict[str, Any]) -> None:
-        lines.write(json.dumps(line) + "\n")
+        lines.write(f"\n{task['word']}{json.dumps(line)}\n")
 
     from harness.testing import _checks_of, _subject
     from harness.testing.checks import requirement, run_check

@@ -20,7 +20,7 @@ from harness.contracts.latent import Latent, LatentWindow
 from harness.contracts.requests import Activate, Choose, Embed, Generate, Likelihood, Steer, Unembed
 from harness.contracts.scorer import Scorer, also_of, range_of
 from harness.contracts.table_row import TableRow
-from harness.errors import Undefined
+from harness.errors import Undefined, said
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.examples import latent, meaningless, on_token, planted, responded
 from harness.testing.subject import activated, promoted, steered
@@ -231,7 +231,7 @@ def bears_latents_with_little_to_show(under_test: ScorerUnderTest) -> None:
             raise Broken(f"for a latent {what}: {broken}") from broken
         except Exception as error:
             raise Broken(
-                f"a latent {what} makes it fail with {type(error).__name__}: {error}. Raise harness.Undefined(reason)."
+                f"a latent {what} makes it fail with {said(error)}. Raise harness.Undefined(reason)."
             ) from error
         if value is not None and not math.isfinite(value):
             raise Broken(f"the value is {value} for a latent {what}; raise harness.Undefined(reason).")
