@@ -54,9 +54,16 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            _make_way(path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _make_way(path: Path) -> None:
+    """Set aside a folder that stands where a file belongs: else each run would end there until somebody moved it."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(temporary_name(path))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

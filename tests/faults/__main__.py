@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.faults.campaign import Campaign, add, next_trial, read
@@ -22,6 +23,7 @@ from tests.faults.kills import Kills
 from tests.faults.limits import Limits
 from tests.faults.subject import Subject, made
 from tests.faults.trial import Trial
+from tests.support.slurm import SlurmCluster, why_no_slurm
 from tests.support.warm import warm
 
 ROOT = Path(__file__).parents[2]
@@ -34,13 +36,16 @@ def main() -> int:
     warnings.simplefilter("ignore")
     commit, n_bad = _commit(), 0
     memory = Path("/dev/shm")
+    ordinary = subprocess.Popen
     with (
+        ExitStack() as clusters,
         tempfile.TemporaryDirectory(prefix="faults-", dir=memory if memory.is_dir() else None) as scratch,
         warm("tests.faults.inside") as popen,
     ):
         subprocess.Popen = popen  # type: ignore[misc]
-        campaigns = _campaigns(made(Path(scratch) / "whole"), Path(scratch), popen)
-        names = options.only.split(",") if options.only else list(campaigns)
+        whole = made(Path(scratch) / "whole")
+        campaigns = _campaigns(whole, Path(scratch), popen) | _far(whole, Path(scratch), ordinary, clusters)
+        names = options.only.split(",")
         for name in names:
             known = next_trial(read(options.figures), name, options.seed, commit)
             first = known if options.first is None else options.first
@@ -65,11 +70,25 @@ def _campaigns(whole: Subject, scratch: Path, popen: type[subprocess.Popen]) -> 
     }
 
 
+def _far(whole: Subject, scratch: Path, popen: type[subprocess.Popen], clusters: ExitStack) -> dict[str, Start]:
+    """Kills where workers are elsewhere: whole processes, each of which takes seconds to start."""
+
+    def slurm(seed: int, first: int) -> Iterator[tuple[int, list[Trial]]]:
+        if why := why_no_slurm():
+            sys.exit(f"slurm {why}")
+        (scratch / "cluster").mkdir()
+        cluster = clusters.enter_context(SlurmCluster(scratch / "cluster"))
+        environment = {"SLURM_CONF": str(cluster.config)}
+        return Kills(whole, scratch / "slurm", popen, "slurm", environment).trials(seed, first)
+
+    return {"ray": lambda *from_: Kills(whole, scratch / "ray", popen, "ray").trials(*from_), "slurm": slurm}
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=8.0, help="shared evenly by the campaigns")
-    parser.add_argument("--only", default="", help="campaigns, with commas between; all by default")
+    parser.add_argument("--only", default="damage,kills,lines,limits", help="campaigns; ray and slurm are some, too")
     parser.add_argument("--first", type=int, help="number of the first trial; nothing is added to the figures then")
     parser.add_argument("--trials", type=float, default=float("inf"))
     parser.add_argument("--figures", type=Path, default=FIGURES)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,6 +36,9 @@ class Kills:
     """Finished without any fault, to compare with."""
     place: Path
     popen: type[subprocess.Popen]
+    executor: str = "local"
+    """One of those that start workers elsewhere has whole processes killed, each at some moment."""
+    environment: Mapping[str, str] = field(default_factory=dict)
     usual: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,11 +48,11 @@ class Kills:
     def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, list[Trial]]]:
         """Trials without end: the kills of each, all with the trial's verdict."""
         for number in count(first):
-            yield number, self.trial(random.Random(f"kills {seed} {number}"))
+            yield number, self.trial(random.Random(f"{self.executor} {seed} {number}"))
 
     def trial(self, draw: random.Random) -> list[Trial]:
         shutil.rmtree(self.place, ignore_errors=True)
-        subject = Subject(self.place / "subject")
+        subject = Subject(self.place / "subject", self.environment)
         subject.cache.mkdir(parents=True)
         killed: list[str] = []
         said = ""
@@ -78,6 +81,8 @@ class Kills:
 
     def _words(self, draw: random.Random) -> tuple[str, ...]:
         """A run with one worker or two, at times with W&B, or a worker that comes without a run."""
+        if self.executor != "local":
+            return ("run", *SUITE, f"executor={self.executor}", "executor.workers=2", "executor.threads=1")
         words = (
             draw.choice(("run", "run", "run", "run", "work")),
             *SUITE,
@@ -95,7 +100,7 @@ class Kills:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=delay)
             if process.poll() is None:
-                at = _kill(process.pid, draw)
+                at = self._kill(process.pid, draw)
         code, out = ended(process)
         used = token.with_name(f"{token.name}.used")
         if used.exists():
@@ -103,10 +108,24 @@ class Kills:
             at = f"{role} at {_place(path)}"
         return at, code, out
 
+    def _kill(self, run: int, draw: random.Random) -> str:
+        """Kill a run, one of its workers, or all."""
+        if self.executor == "local":
+            workers = [child for child in children(run) if is_worker(child)]
+        else:
+            workers = [pid for pid in _at_work_in(self.place) if pid != run]
+        whom = draw.choice(("run", "worker", "all")) if workers else "run"
+        for pid in {"run": [run], "worker": [draw.choice(workers or [run])], "all": [*workers, run]}[whom]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return f"{whom} at some moment" + ("" if self.executor == "local" else f", {self.executor}")
+
     def _fault(self, subject: Subject, verb: str, draw: random.Random) -> tuple[dict[str, Any], Path, float | None]:
         token = self.place / "token"
         for path in (token, token.with_name("token.used")):
             path.unlink(missing_ok=True)
+        if self.executor != "local":
+            return {}, token, draw.uniform(1, 40)
         if draw.random() < 0.25:
             return {}, token, draw.uniform(0.05, 4)
         token.touch()
@@ -165,18 +184,6 @@ def _place(path: str) -> str:
     return "/".join(parts[: 3 if parts[:1] == ["results"] else 2]) or "."
 
 
-def _kill(run: int, draw: random.Random) -> str:
-    """Kill a run, one of its workers, or all."""
-    workers = [child for child in children(run) if is_worker(child)]
-    whom = draw.choice(("run", "worker", "all"))
-    if whom == "worker" and not workers:
-        whom = "run"
-    for pid in {"run": [run], "worker": [draw.choice(workers)] if workers else [], "all": [*workers, run]}[whom]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return f"{whom} at some moment"
-
-
 def children(pid: int) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -195,12 +202,15 @@ def is_worker(pid: int) -> bool:
 def processes_in(folder: Path) -> list[int]:
     """Processes that work below a folder, but those that are gone soon."""
     deadline = time.monotonic() + 10
-    while True:
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if (process / "cwd").readlink().is_relative_to(folder):
-                    found.append(int(process.name))
-        if not found or time.monotonic() > deadline:
-            return found
+    while (found := _at_work_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return found
+
+
+def _at_work_in(folder: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append(int(process.name))
+    return found

@@ -1,4 +1,4 @@
-"""The campaigns in a short form, a few faults of each; in a long form, for as long as is asked, with any seed.
+"""The campaigns in a short form, a few trials of each; in a long form, for as long as is asked, with any seed.
 
 `make test-all FAULT_SEED=7 FAULT_MINUTES=4` chooses; `python -m tests.faults` runs pieces and keeps the figures.
 """
@@ -40,7 +40,7 @@ def _assert_well(campaign: Campaign, n: int) -> None:
     assert sum(sum(counts.values()) for counts in campaign.counts.values()) >= n
 
 
-@pytest.mark.parametrize(("name", "n"), [("kills", 1), ("lines", 60)])
+@pytest.mark.parametrize(("name", "n"), [("damage", 10), ("kills", 2), ("lines", 60), ("limits", 3)])
 def test_a_few_faults(campaigns: dict[str, Trials], name: str, n: int) -> None:
     campaign = Campaign(name, campaigns[name](0))
     campaign.run(n=n)
