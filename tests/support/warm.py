@@ -21,7 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,10 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
     gc.freeze()  # else each collection of garbage copies what the processes share
     atexit.register(gc.unfreeze)  # for libraries that tell at the end of what is left
     while True:
-        message, fds, _, _ = socket.recv_fds(tasks, 1 << 20, 3)
+        try:
+            message, fds, _, _ = socket.recv_fds(tasks, 1 << 20, 3)
+        except ConnectionResetError:  # it was killed before it read the last answer
+            return None
         if not message:
             return None
         if json.loads(message)["arguments"][0] == _RUN:
@@ -120,7 +123,8 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
                 time.sleep(0.001)
             if json.loads(message)["new_session"]:
                 os.setsid()
-            tasks.send(str(os.getpid()).encode())
+            with suppress(BrokenPipeError):
+                tasks.send(str(os.getpid()).encode())
             tasks.close()
             return json.loads(message) | {"fds": fds}
         os.waitpid(between, 0)
