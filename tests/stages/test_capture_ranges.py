@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,15 @@ def _do_range(session: Session, cells: list[Cell], part: Range, chance: Any) -> 
             capture.run_range(chance.sample(cells, len(cells)), session, part)
         except Broken:
             return
+
+
+@given(st.integers(1, 10**12), st.integers(1, 100))
+def test_every_row_is_in_one_range_of_about_one_size(tokens: int, n: int) -> None:
+    ranges = [Range(i, n).rows(tokens) for i in range(n)]
+    assert (ranges[0][0], ranges[-1][1]) == (0, tokens)
+    assert all(before[1] == after[0] for before, after in pairwise(ranges))
+    sizes = {end - first for first, end in ranges}
+    assert max(sizes) - min(sizes) <= 1
 
 
 TEXTS = ["a b c d e f g"] * 30
