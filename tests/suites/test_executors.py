@@ -105,6 +105,29 @@ def test_captures_in_ranges(
     assert one == two and all(one)
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_a_range_costs_no_other(
+    alone: Path, harness_cli: Cli, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_SECONDS_PER_RANGE", 0.0)
+
+    def kill() -> None:
+        _wait_for(lambda: list(own_cache.glob("activations/.*.partial/shard-*")))
+        worker: Any = next(event["process"] for event in _agents(tmp_path)[0] if event["event"] == "worker")
+        os.kill(worker["pid"], signal.SIGKILL)
+
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
+    code, _, errors = harness_cli("run", "suite=smoke", *_SMALL, "executor.workers=2")
+    killing.join(timeout=10)
+    assert code == 0 and not killing.is_alive(), errors
+    assert sum(event["event"] == "worker" for agent in _agents(tmp_path) for event in agent) == 3
+    _assert_equal(alone, tmp_path / "results" / "smoke")
+    keys = [path.name for path in own_cache.glob("activations/[!.]*")]
+    one, two = ([_captured(folder / "cache", key) for key in keys] for folder in (alone.parents[1], tmp_path))
+    assert one == two and all(one)
+
+
 def _captured(cache: Path, key: str) -> dict[str, object]:
     """The rows of a capture to the byte, and what its manifest says of them."""
     folder = cache / "activations" / key
