@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.console import ALL_DONE, SOME_FAILED, complain, out
+from harness.cli.console import ALL_DONE, SOME_FAILED, complain, out, warn_of_plugins
 from harness.errors import ConfigError
 from harness.wording import size
 
@@ -119,7 +119,9 @@ def _read(stored: Path, files: Sequence[str]) -> Plan:
     from harness.planning.plan import build_plan
 
     try:
-        return build_plan(load_resolved(stored, files)[0])
+        suite, catalog = load_resolved(stored, files)
+        warn_of_plugins(catalog)
+        return build_plan(suite)
     except ConfigError as error:
         advice = f"gc: nothing is freed, as it is not known what {stored} needs. Name the suites to keep without it."
         raise ConfigError([*(f"{stored}: {problem}" for problem in error.problems), advice]) from error

@@ -34,10 +34,20 @@ def made_with(plan: Plan, store: Store) -> dict[str, Any]:
 
 def put_probe(made_with: Mapping[str, Any], store: Store) -> None:
     """Leave a file in the cache, by which workers elsewhere see that it is the same cache."""
-    folder = store.cache / _PROBES
+    probe = probe_of(made_with, store)
     with suppress(OSError):  # a cache that can't be written; what lies in it is found by keys, or it is not
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / made_with["probe"]).write_text(made_with["id"])
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_text(made_with["id"])
+
+
+def probe_of(made_with: Mapping[str, Any], store: Store) -> Path:
+    """The file that a run leaves in the cache, unless that can't be written."""
+    return store.cache / _PROBES / str(made_with["probe"])
+
+
+def can_not_be_written(cache: Path) -> bool:
+    """True for a cache in which a run can leave no file."""
+    return cache.is_dir() and not os.access(cache, os.W_OK)
 
 
 def check_same(theirs: Mapping[str, Any], plan: Plan, store: Store) -> None:
@@ -55,7 +65,7 @@ def check_same(theirs: Mapping[str, Any], plan: Plan, store: Store) -> None:
     ]
     if not problems and theirs["cells"] != ours["cells"]:
         problems.append("the suite has other cells here")
-    if not has_probe(theirs, store):
+    if not _has_probe(theirs, store):
         problems.append(f"$HARNESS_CACHE, {store.cache} here, is not the folder that the run uses")
     if problems:
         raise ConfigError(
@@ -64,12 +74,11 @@ def check_same(theirs: Mapping[str, Any], plan: Plan, store: Store) -> None:
         )
 
 
-def has_probe(theirs: Mapping[str, Any], store: Store) -> bool:
-    """True if the cache is the one that a run has put its probe in."""
+def _has_probe(theirs: Mapping[str, Any], store: Store) -> bool:
     try:
-        return bool((store.cache / _PROBES / theirs["probe"]).read_text() == theirs["id"])
+        return bool(probe_of(theirs, store).read_text() == theirs["id"])
     except OSError:
-        return store.cache.is_dir() and not os.access(store.cache, os.W_OK)
+        return can_not_be_written(store.cache)
 
 
 @functools.cache

@@ -203,7 +203,6 @@ def _redaction() -> Redaction:
     return Redaction({})
 
 
-@functools.lru_cache(1_000)  # reasons are the same in many rows
 def _told(text: str | None) -> str | None:
     """A text as records keep it: bounded, without secrets."""
     return text and bounded(hidden(text))

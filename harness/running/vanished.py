@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
 from harness.planning.plan import Plan
 from harness.running.board import Board
-from harness.running.checkout import has_probe
+from harness.running.checkout import can_not_be_written, probe_of
 from harness.storage.records import Record
 from harness.storage.store import Store
 
@@ -55,6 +56,17 @@ class Vanished:
             self.store.write_record(key, Record("failed", "Vanished", error))
 
     def _folder(self, board: Board) -> str:
-        if not board.folder.exists():
+        if _is_gone(board.folder):
             return str(self.store.results)
-        return "" if has_probe(board.made_with, self.store) else str(self.store.cache)
+        is_gone = _is_gone(probe_of(board.made_with, self.store)) and not can_not_be_written(self.store.cache)
+        return str(self.store.cache) if is_gone else ""
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # a disk that does not answer has lost nothing yet
+        return False
+    return False
