@@ -116,7 +116,9 @@ def unsealed(content: bytes, name: str) -> bytes | None:
 
 
 def _seal(body: bytes, name: str) -> bytes:
-    return b', "checksum": "%s"}' % hashlib.sha256(name.encode() + b"\n" + body).hexdigest()[:32].encode()
+    found = hashlib.sha256(f"{name}\n".encode())
+    found.update(body)
+    return f', "checksum": "{found.hexdigest()[:32]}"}}'.encode()
 
 
 _SEAL_BYTES = len(_seal(b"", ""))

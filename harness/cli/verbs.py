@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMED = 3
 _MAX_LISTED = 200
+_MAX_WARNINGS = 20
 _SAME_SUITE = ("suite", "name", "plugin_files")
 """Words beside which a suite is read as its last run has written it down; any other asks for another one."""
 
@@ -56,6 +57,7 @@ def plan_verb(options: argparse.Namespace) -> int:
         return ALL_DONE
     _say_difference(plan, store)
     _show_states(plan, found)
+    _name_damaged(store)
     todo = [cell for cell in plan.cells.values() if found[cell.key].is_todo]
     passes = len({cell.group for cell in todo if cell.kind == "capture"})
     streams = len({(cell.group, cell.columns["seed"]) for cell in todo if cell.kind == "fit"})
@@ -250,8 +252,11 @@ def explain_verb(options: argparse.Namespace) -> int:
 
 def _name_damaged(store: Store) -> None:
     """Print which records can't be used, and what comes of it."""
-    for damage in list(store.damaged.values())[:_MAX_LISTED]:
+    damages = list(store.damaged.values())
+    for damage in damages[:_MAX_WARNINGS]:
         complain(f"warning: {damage}. Its cell counts as to do; `harness run` sets the record aside and does it again.")
+    if len(damages) > _MAX_WARNINGS:
+        complain(f"warning: and {len(damages) - _MAX_WARNINGS:,} more records; `harness status` lists them.")
 
 
 def _store(name: str) -> Store:

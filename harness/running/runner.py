@@ -260,6 +260,8 @@ def _record_damage(cell: Cell, store: Store) -> str | None:
     record = store.end(cell.key)
     if record is None or cell.kind != "scoring" or record.incomplete:  # the latter is to do in any case
         return store.damaged.get(cell.key)
+    if not store.is_of_earlier_version(cell.key):
+        return store.verdicts_damage(cell.key)
     from harness.tables.verdicts import damage  # pyarrow takes long to import
 
     return damage(store, cell.key)

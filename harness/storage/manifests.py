@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,20 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if is_whole else None
+
+
+def files_digest(path: str) -> str | None:
+    """A digest of the files that a manifest lists; None where there is none that can be read.
+
+    Its own checksum is left out, as there are many: one that is damaged has another digest, and is named by a run.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # as for records
+            files = json.loads(file.read())["files"]
+        listed = "".join(f"{name} {file['sha256']}\n" for name, file in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return hashlib.sha256(listed.encode()).hexdigest()[:32]
 
 
 def damages(folder: Path, manifest: Mapping[str, Any], *, read: bool = True) -> Iterator[str]:

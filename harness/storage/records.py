@@ -20,6 +20,7 @@ UPSTREAM_FAILED = "UpstreamFailed"
 
 
 Status = Literal["done", "failed", "skipped"]
+_STATUSES = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def read_record(path: str | Path, *, with_rows: bool = True) -> tuple[Record, bo
         read = _of_earlier_version(content)
     else:
         read = json.loads((body if with_rows else body[: body.index(_ROWS)]).decode() + "}")
-    if not _KEYS >= read.keys() >= {"status", "provenance"} or read["status"] not in get_args(Status):
+    if not _KEYS >= read.keys() >= {"status", "provenance"} or read["status"] not in _STATUSES:
         raise Damaged("it is of another version, or no record")
     if versions := read["provenance"].get("versions"):
         read["provenance"]["versions"] = _VERSIONS.setdefault(tuple(versions.items()), versions)

@@ -20,18 +20,17 @@ from typing import Any
 from harness.errors import StoreError
 from harness.files import set_aside
 from harness.planning.cells import Cell
-from harness.planning.keys import content_key
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import computed_digest
 from harness.storage.locks import owned_lock
-from harness.storage.manifests import damages, list_files, read_manifest, write_manifest
+from harness.storage.manifests import damages, files_digest, list_files, read_manifest, write_manifest
 from harness.storage.records import Damaged, Record, Stamp, read_record, stamp_of, write_record
 from harness.storage.unstored import suffices
 
 MANIFEST = "manifest.json"
 ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"}
-# The rows of a capture made anew, as on another device, differ by rounding: its key holds the model and the texts.
-# A fit made anew may have other latents, and what was made from it is of no use beside what is made from the new one.
+# A fit made anew may have other latents: what was made from the old one is of no use beside what is made from the new.
+# Rows of a capture made anew, as on another device, differ by rounding only: its key names the model and the texts.
 _FOLLOWED = ("fit", "latents", "explanation")
 
 
@@ -118,6 +117,13 @@ class Store:
         path = self.verdicts_path(key)
         return computed_digest(path) if path.exists() else None
 
+    def verdicts_damage(self, key: str) -> str | None:
+        """The damage to the verdicts of a cell, by the checksum in its record; None if there is none of either."""
+        record, path = self.end(key), self.verdicts_path(key)
+        if record is None or key in self._unsealed or self.verdicts_digest(key) == record.verdicts:
+            return None
+        return f"{path} is damaged: its checksum differs" if path.exists() else f"{path} is missing"
+
     def set_record_aside(self, key: str) -> None:
         """Rename a record that can't be used, and the verdicts beside it."""
         for path in (self.record_path(key), self.verdicts_path(key)):
@@ -138,9 +144,7 @@ class Store:
         path = f"{self.cache}/{name}/{MANIFEST}"
         stamp, known = stamp_of(path), self._digests.get(name)
         if known is None or known[0] != stamp:
-            manifest = None if stamp is None else read_manifest(Path(path))
-            known = stamp, content_key(manifest["files"]) if manifest else None
-            self._digests[name] = known
+            known = self._digests[name] = stamp, files_digest(path)
         return known[1]
 
     def artefact(self, kind: str, key: str) -> Path:

@@ -25,7 +25,7 @@ _NAME = re.compile("|".join(f"(?:{name})" for name in _NAMES))
 
 
 def temporaries(folder: Path, depth: int) -> Iterator[Path]:
-    """Those in a folder, and in folders down to a depth below it, that are a day old and this user's."""
+    """Find those of a folder, and of folders down to a depth below it, that are a day old and this user's."""
     now = time.time()
     for pattern in ("/".join([*("*" * below), ".*"]) for below in range(depth + 1)):
         for path in folder.glob(pattern):
@@ -37,7 +37,7 @@ def temporaries(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def sweep(folder: Path, depth: int) -> None:
-    """Remove them."""
+    """Remove those that are found."""
     for path in list(temporaries(folder, depth)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,15 +93,16 @@ def read_cell(store: Store, key: str) -> list[dict[str, Any]]:
     Raises:
         StoreError: they are not as they were written.
     """
-    rows: list[dict[str, Any]] = _read(store, key).to_pylist() if store.verdicts_path(key).exists() else []
+    table = _read(store, key)
+    rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
     return rows
 
 
 def damage(store: Store, key: str) -> str | None:
-    """The damage to the verdicts of a scoring cell that has a record, naming the file; None if there is none."""
-    record, path = store.end(key), store.verdicts_path(key)
-    if record is not None and not store.is_of_earlier_version(key):
-        return None if store.verdicts_digest(key) == record.verdicts else f"{path} is damaged: its checksum differs"
+    """The damage to the verdicts of a scoring cell, naming the file; None if there is none."""
+    if not store.is_of_earlier_version(key):
+        return store.verdicts_damage(key)
+    path = store.verdicts_path(key)
     try:
         pq.read_table(path) if path.exists() else None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -108,10 +110,11 @@ def damage(store: Store, key: str) -> str | None:
     return None
 
 
-def _read(store: Store, key: str) -> pa.Table:
+def _read(store: Store, key: str) -> pa.Table | None:
     if found := damage(store, key):
         raise StoreError(f"{found}. `harness run` sets it aside and scores its latents again.")
-    return pq.read_table(store.verdicts_path(key))
+    path = store.verdicts_path(key)
+    return pq.read_table(path) if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,10 @@ class Verdicts:
     def write(self, folder: Path) -> None:
         """Write all verdicts as one table; remove the file if there are none."""
         path = folder / FILE
-        scored = self._done(self.plan.of_kind("scoring"))
-        cells = [cell for cell in scored if self.store.verdicts_path(cell.key).exists()]
-        if cells:
-            types = {**_OF_CELL, **_OWN}
-            _write_whole(path, (self._whole(cell) for cell in cells), types)
+        tables = (self._whole(cell) for cell in self._done(self.plan.of_kind("scoring")))
+        given = (table for table in tables if table is not None)
+        if (first := next(given, None)) is not None:
+            _write_whole(path, chain([first], given), {**_OF_CELL, **_OWN})
         else:
             path.unlink(missing_ok=True)
 
@@ -142,8 +144,9 @@ class Verdicts:
             if record is not None and record.status == "done":
                 yield cell
 
-    def _whole(self, cell: Cell) -> pa.Table:
-        own = _read(self.store, cell.key)
+    def _whole(self, cell: Cell) -> pa.Table | None:
+        if (own := _read(self.store, cell.key)) is None:
+            return None
         known = {**cell.columns, "suite": self.plan.suite.config.name, "cell": cell.key}
         same = [pa.repeat(pa.scalar(known[name], of_type), len(own)) for name, of_type in _OF_CELL.items()]
         return pa.table([*same, *own.columns], names=VERDICT_COLUMNS)

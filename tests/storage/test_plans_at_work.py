@@ -6,6 +6,9 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
+from harness.errors import StoreError
 from harness.storage.plans_at_work import at_work, ended, freeing, is_held, keys_at_work
 from tests.support.children import forked, status
 
@@ -16,6 +19,15 @@ def test_keys_are_known_as_long_as_a_run_lives(tmp_path: Path) -> None:
         assert keys_at_work(tmp_path) == {"a", "b", "c"} and ended(tmp_path) == []
     assert keys_at_work(tmp_path) == set()
     assert [path.name for path in (tmp_path / "at_work").iterdir()] == ["turn"]
+
+
+def test_where_it_is_not_known_what_a_run_needs_nothing_is_freed(tmp_path: Path) -> None:
+    with at_work(tmp_path, ["a", "b"]):
+        (path,) = (tmp_path / "at_work").glob("*.json")
+        path.write_bytes(path.read_bytes().replace(b'"a"', b'"c"'))
+        with pytest.raises(StoreError, match=f"{path} is damaged"):
+            keys_at_work(tmp_path)
+    assert keys_at_work(tmp_path) == set()
 
 
 def test_a_killed_run_keeps_nothing(tmp_path: Path) -> None:
