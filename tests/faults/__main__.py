@@ -96,8 +96,15 @@ def _options() -> argparse.Namespace:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    """The last commit that changed what is tried or how; "-dirty" where it has been changed since."""
+    code = ("--", "harness", "plugins", "conf", "tests")
+    commit, changes = (
+        subprocess.run(
+            ["git", "-C", str(ROOT), *words, *code], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        for words in (("log", "-1", "--format=%h"), ("status", "--porcelain"))
+    )
+    return f"{commit}-dirty" if changes else commit
 
 
 if __name__ == "__main__":

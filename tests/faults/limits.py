@@ -78,14 +78,19 @@ class Limits:
             subprocess.run(["umount", "-l", which], check=True)
 
     def _file_size(self, draw: random.Random) -> Trial:
-        return self._limited("limit of file sizes", {"RLIMIT_FSIZE": int(200 * 3000 ** draw.random())})
+        return self._limited("limit of file sizes", limits={"RLIMIT_FSIZE": int(200 * 3000 ** draw.random())})
 
     def _memory(self, draw: random.Random) -> Trial:
-        return self._limited("limit of memory", {"RLIMIT_AS": int(1e5 * 3000 ** draw.random())})
+        """Little or nothing beyond the libraries for workers, or enough for a run to say so."""
+        if draw.random() < 0.7:
+            return self._limited(
+                "limit of memory", role="worker", limits={"RLIMIT_AS": int(1e5 * 3000 ** draw.random())}
+            )
+        return self._limited("limit of memory", limits={"RLIMIT_AS": int(64e6 * 8 ** draw.random())})
 
-    def _limited(self, name: str, limits: dict[str, int]) -> Trial:
+    def _limited(self, name: str, **fault: Any) -> Trial:
         subject = self._empty("subject")
-        return self._judged(name, str(limits), [self._run(subject, limits=limits)], [subject])
+        return self._judged(name, str(fault), [self._run(subject, **fault)], [subject])
 
     def _permission(self, draw: random.Random) -> Trial:
         """Some folder, or all below it, can't be written; the run makes it anew, or begins from nothing."""
