@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from jaxtyping import Bool, Int
@@ -19,9 +20,9 @@ from torch import Tensor
 from harness.capturing.chunks import BATCH_WINDOWS
 from harness.contracts.corpus import Document
 from harness.contracts.model import Capture, HasOwnRows, TextModel, Window
-from harness.contracts.rows import make_rows
+from harness.contracts.rows import bare_rows, make_rows
 from harness.contracts.sites import parse_site
-from harness.errors import ConfigError
+from harness.errors import ConfigError, PluginError
 
 CHUNK_WINDOWS = 256
 LONG_TEXT = 1 << 16
@@ -77,7 +78,7 @@ def capture(
     documents = (Document(str(index), text) for index, text in enumerate(texts))
     chunks = list(read(model, documents, sites, context=context, special=special, first=first))
     if not chunks:
-        return Capture({site: torch.empty(0, model.width) for site in sites}, _make_rows([]).astype({"document": int}))
+        return Capture({site: torch.empty(0, model.width) for site in sites}, bare_rows(0))
     rows = pd.concat([chunk.rows for chunk in chunks], ignore_index=True).astype({"document": int})
     rows.attrs["tokenizer_hash"] = model.tokenizer_hash  # for `harness.fit`, which gets the rows and not the model
     return Capture({site: torch.cat([chunk.x[site] for chunk in chunks]) for site in sites}, rows)
@@ -161,9 +162,16 @@ def place(
             windows_of = model.windows([document.text for document in group], context)
         for document, windows in zip(group, windows_of, strict=True):
             for number, window in enumerate(windows):
+                _check(window)
                 keep = np.ones(len(window.ids), dtype=bool) if special else ~np.asarray(window.special, dtype=bool)
                 keep[0] &= first
                 yield PlacedWindow(document.id, number, window, keep)
+
+
+def _check(window: Window) -> None:
+    n = {name: len(getattr(window, name)) for name in ("ids", "special", "start", "end")}
+    if len(set(n.values())) > 1:
+        raise PluginError(f"a window of the model has unequal numbers of {n}: each is to have one a token.")
 
 
 def _grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -219,26 +227,31 @@ def _run_chunk(model: TextModel, chunk: Sequence[PlacedWindow], sites: Sequence[
 
 def _padded(batch: Sequence[PlacedWindow]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
     """(ids, mask, keep) of windows that are filled up on the right; the id of the padding does not matter."""
-    shape = len(batch), max(len(placed.window.ids) for placed in batch)
-    ids, mask, keep = torch.zeros(shape, dtype=torch.long), torch.zeros(shape).bool(), torch.zeros(shape).bool()
-    for row, placed in enumerate(batch):
-        n_tokens = len(placed.window.ids)
-        ids[row, :n_tokens] = torch.tensor(placed.window.ids)
-        mask[row, :n_tokens] = True
-        keep[row, :n_tokens] = torch.from_numpy(placed.keep)
-    return ids, mask, keep
+    lengths = np.array([len(placed.window.ids) for placed in batch])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids, keep = np.zeros(mask.shape, dtype=np.int64), np.zeros(mask.shape, dtype=bool)
+    ids[mask] = _flat([placed.window.ids for placed in batch], np.int64)
+    keep[mask] = np.concatenate([placed.keep for placed in batch])
+    return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(keep)
 
 
 def _make_rows(windows: Sequence[PlacedWindow]) -> pd.DataFrame:
-    columns: dict[str, list[Any]] = {name: [] for name in ("document", "window", "position", "start", "end", "special")}
-    for document, number, window, keep in windows:
-        positions = np.flatnonzero(keep).tolist()
-        columns["document"] += [document] * len(positions)
-        columns["window"] += [number] * len(positions)
-        columns["position"] += positions
-        for name, values in (("start", window.start), ("end", window.end), ("special", window.special)):
-            columns[name] += [values[position] for position in positions]
+    kept, n_kept = np.concatenate([w.keep for w in windows]), [int(w.keep.sum()) for w in windows]
+    columns: dict[str, Any] = {
+        "document": list(itertools.chain.from_iterable([w.document] * n for w, n in zip(windows, n_kept, strict=True))),
+        "window": np.repeat([w.number for w in windows], n_kept),
+        "position": np.concatenate([np.flatnonzero(w.keep) for w in windows]),
+        "special": _flat([w.window.special for w in windows], bool)[kept],
+    }
+    for name in ("start", "end"):
+        places = _flat([getattr(w.window, name) for w in windows], np.float64)[kept]  # of None, NaN
+        columns[name] = pd.arrays.IntegerArray(np.nan_to_num(places).astype(np.int64), np.isnan(places))
     return make_rows(columns)
+
+
+def _flat(lists: Sequence[Sequence[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """One array of what is in all lists: made at once, since making many takes longer than all that is in them."""
+    return np.array(list(itertools.chain.from_iterable(lists)), dtype=dtype)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

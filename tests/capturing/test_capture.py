@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import harness
-from harness.capturing.capture import CHUNK_WINDOWS, LONG_TEXT, place, read
+from harness.capturing.capture import CHUNK_WINDOWS, LONG_TEXT, PlacedWindow, _make_rows, _padded, place, read
 from harness.contracts.corpus import Document
+from harness.contracts.model import Window
 from harness.contracts.rows import COLUMNS
 from tests.support.tiny_models import TEXTS, save_tiny_model
 
@@ -31,6 +32,35 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def _documents(n: int) -> Iterator[Document]:
     return (Document(f"id{i}", TEXTS[i % 4][: 5 + i % 40]) for i in range(n))
+
+
+def test_rows_made_at_once_are_those_made_one_by_one() -> None:
+    """Tokens without a place in the text, special ones, windows that keep nothing, places beyond 32 bits."""
+    windows = [
+        Window([5, 6, 7], [True, False, False], [None, 0, 2**40], [None, 1, 2**40 + 1]),
+        Window([5], [True], [None], [None]),
+        Window([8, 9], [False, False], [7, None], [9, None]),
+    ]
+    keeps = [np.array([False, True, True]), np.array([False]), np.array([True, True])]
+    placed = [PlacedWindow(f"d{i}", i, *pair) for i, pair in enumerate(zip(windows, keeps, strict=True))]
+    names = ("document", "window", "position", "start", "end", "special")
+    one_by_one = [
+        (at.document, at.number, token, at.window.start[token], at.window.end[token], at.window.special[token])
+        for at in placed
+        for token in np.flatnonzero(at.keep).tolist()
+    ]
+    columns = zip(names, map(list, zip(*one_by_one, strict=True)), strict=True)
+    wanted = harness.make_rows(dict(columns))
+    pd.testing.assert_frame_equal(_make_rows(placed), wanted)
+    ids, mask, keep = _padded(placed)
+    assert ids.tolist() == [[5, 6, 7], [5, 0, 0], [8, 9, 0]] and mask.sum(dim=1).tolist() == [3, 1, 2]
+    assert keep.tolist() == [[False, True, True], [False] * 3, [True, True, False]]
+
+
+def test_a_window_that_is_not_aligned_is_refused(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt2, "windows", lambda texts, context: [[Window([1, 2], [False] * 2, [0], [1, 2])]])
+    with pytest.raises(harness.PluginError, match=r"unequal numbers of .*'start': 1"):
+        harness.capture(gpt2, ["a b"], SITES)
 
 
 def test_rows_are_aligned_with_what_each_window_gives_alone(gpt2: Any) -> None:
