@@ -162,7 +162,6 @@ _WRITES_EVERYWHERE = """
         (r"raise RuntimeError('\udc80')", r"\udc80"),
         ("sys.stdout = sys.stderr = None", _NO_FITS),
         ("sys.stdout.close(), sys.stderr.close()", _NO_FITS),
-        ("os.fork()", _NO_FITS),
         (_WRITES_EVERYWHERE, _NO_FITS),
         ("os.closerange(0, 64)", "while doing this cell alone"),
         ("json.dumps = lambda *_, **__: '{}'", "its worker told nonsense"),
@@ -187,6 +186,17 @@ def test_a_log_keeps_its_begin_and_its_end(tmp_path: Path, monkeypatch: pytest.M
     log = (store.results / str(record.log)).read_text()
     assert len(log) < MAX_BYTES
     assert log.startswith("first") and "cut here" in log and _NO_FITS in log
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_a_copy_of_the_worker_that_a_fork_has_made_does_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker waits for its copy, which would otherwise say that the job is done, and wait for the next."""
+    what = "child = os.fork(); child and (os.waitpid(child, 0), open(f'{__file__}.waited', 'w').close())"
+    record, _ = _end_of_bad(tmp_path, what, monkeypatch, [])
+    assert _NO_FITS in str(record.error)
+    assert (tmp_path / "bad.py.waited").exists()
 
 
 @pytest.mark.usefixtures("warm_workers")
