@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable, Sequence
+
+_WHICH = "HARNESS_CACHE and the working folder say which disk is used"
+_REMEDIES = {
+    errno.ENOSPC: f"Make room there, or use another disk: {_WHICH}.",
+    errno.EDQUOT: f"Your quota there is used up: make room, or use another disk: {_WHICH}.",
+    errno.EROFS: f"That disk can only be read. Use another one: {_WHICH}.",
+    errno.EACCES: f"You may not write there: look at who owns it, or use another place: {_WHICH}.",
+    errno.EPERM: f"You may not write there: look at who owns it, or use another place: {_WHICH}.",
+    errno.EFBIG: "Files may not be as large here: look at `ulimit -f` and at what the disk's file system takes.",
+    errno.EMFILE: "Too many files are open: raise the limit (`ulimit -n`), or start fewer workers.",
+    errno.ENFILE: "Too many files are open on this machine.",
+    errno.ENOMEM: "There is too little memory: start fewer workers, or look at the limits (`ulimit -v`).",
+    errno.EIO: "The disk itself fails. Look at the system's log.",
+    errno.ENOTDIR: f"A part of that path is a file. Move it, or use another place: {_WHICH}.",
+    errno.ENAMETOOLONG: "The name is too long for the disk.",
+}
 
 
 class HarnessError(Exception):
@@ -74,3 +92,18 @@ def suggest(wrong: str, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(wrong, choices, n=3)
     hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
     return f"{hint} Valid: {', '.join(choices) or 'none'}."
+
+
+def remedy(error: BaseException) -> str:
+    """Advice on an error of the disk or the machine, by its number; empty for all others.
+
+    That something is an OSError says little: pyarrow calls a damaged file one.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if (
+        number is None
+        and type(error).__name__ == "SafetensorError"
+        and (found := re.search(r"os error (\d+)", str(error)))
+    ):
+        number = int(found[1])
+    return _REMEDIES.get(number or 0, "")

@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from harness.errors import StoreError
+from harness.errors import StoreError, remedy
 
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)  # only so can it be asked for; here, where no other thread makes files yet
@@ -35,10 +35,18 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"can't write {path}: {error}. Make room there, or use another disk: HARNESS_CACHE and the working folder "
-            "say which."
-        ) from error
+        raise StoreError(f"can't write {path}: {error}. {remedy(error)}".rstrip()) from error
+
+
+@contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Turn those errors into a StoreError that names `path` which are of its disk; in making it other things fail."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if not remedy(error):
+            raise
+        raise StoreError(f"can't make {path}: {error}. {remedy(error)}") from error
 
 
 def temporary_name(path: Path) -> Path:

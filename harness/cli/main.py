@@ -9,13 +9,12 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.cli import authoring, catalog, comparison, gc, verbs, verification
 from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
 from harness.cli.signals import Ended
-from harness.errors import ConfigError, HarnessError, suggest
+from harness.errors import ConfigError, HarnessError, remedy, suggest
 from harness.version import __version__
 
 _MAX_PROBLEMS = 50
@@ -43,11 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return ALL_DONE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        complain(
-            f"error: {where}{error.strerror or error}. Results lie under {Path.cwd() / 'results'}, what suites share "
-            "under $HARNESS_CACHE: both must be folders that can be written, with space left."
-        )
+        where = " and ".join(str(path) for path in (error.filename, error.filename2) if path)
+        complain(f"error: {where}{': ' * bool(where)}{error.strerror or error}. {remedy(error)}".rstrip())
         return USAGE
     except MemoryError:
         complain("error: out of memory; what is done stays done. Run again with more memory, or with fewer workers.")

@@ -6,6 +6,7 @@ one that holds itself, or a thousand brackets, until Python gives up.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -23,7 +24,6 @@ MAX_DEPTH = 64
 _BITS = 63
 MAX_VALUES = 100_000
 """Most values in a file, once every alias and every `${reference}` stands for what it means."""
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _REFERENCE = re.compile(r"\$\{([^${}]*)\}")
 _OF_THEMSELVES = ("oc.env", "oc.decode")
 """Resolvers that refer to no other key."""
@@ -53,7 +53,7 @@ def _check_aliases(text: str) -> None:
     """Raise a ConfigError where a loader would run out of memory or stack."""
     open_nodes: list[tuple[str | None, int]] = [(None, 0)]
     known: dict[str, int] = {}
-    for event in yaml.parse(text, Loader=_LOADER):
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             open_nodes.append((event.anchor, 1))
@@ -84,7 +84,9 @@ def check_references(values: Any) -> None:
 
 
 def check_numbers(values: Any, where: str = "") -> None:
-    """Raise a ConfigError where a whole number is larger than any that is computed with."""
+    """Raise a ConfigError where a number is none that a key can hold, also of an entry that nobody asks for."""
+    if isinstance(values, float) and not math.isfinite(values):
+        raise ConfigError(f"{where}: {values} is no finite number")
     if isinstance(values, int) and values.bit_length() > _BITS:
         raise ConfigError(f"{where}: a number of {values.bit_length():,} bits, which is too large for anything here.")
     if isinstance(values, dict | list):

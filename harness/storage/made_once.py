@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 
 from harness.errors import StoreError
+from harness.files import making
 from harness.storage.cache import cache_folder
 from harness.storage.locks import owned_lock
 from harness.storage.seals import SEAL, folder_damage, seal_folder, set_aside
@@ -69,9 +70,10 @@ def _make(folder: Path, name: str, make: Callable[[Path], None], damage: str) ->
     partial.mkdir()  # as the umask says
     _sweep(partial, _lock(folder))
     try:
-        make(partial)
-        (partial / _MARK).touch()
-        seal_folder(partial, name)
+        with making(folder):
+            make(partial)
+            (partial / _MARK).touch()
+            seal_folder(partial, name)
         if folder.exists():
             aside = set_aside(folder, keep=not is_made_once(folder))
             kept = f"; what was there is kept as {aside}" if aside else ""

@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_no_artefact_and_no_record(tmp_path: Path) -> None:
             except StoreError as error:
                 errors.append(str(error))
         assert len(errors) == 3, errors
-        assert all("can't write" in error and "Make room there" in error for error in errors), errors
+        assert all("can't write" in error and "ulimit -f" in error for error in errors), errors
         assert not (work / shard_name(0)).exists()
         assert store.record("k") is None and store.manifest("capture", "k") is None
         assert not store.artefact("capture", "k").exists()
