@@ -67,6 +67,7 @@ class DamagedFiles:
         else:
             if _contents(path) == hit:  # nobody needed it
                 clear(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(contents)
             if gone or verdict != "harmless":  # the seconds that it shows are others now
                 self.usual["boards"] = self.subject.call(*READERS["boards"])
