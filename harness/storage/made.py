@@ -1,6 +1,7 @@
 """Files that are made from what is stored, and what they were made from: they are made again only if either changed.
 
-Files count as changed by their stamps: stored ones are replaced by renames alone, so that each has another inode then.
+What they are made from counts as changed by its stamps: stored files are replaced by renames alone, so that each has
+another inode then. The made ones are read, for what rots keeps its stamp.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from harness.files import read_sealed, write_sealed
 from harness.planning.cells import Cell
 from harness.planning.keys import content_key
 from harness.planning.plan import Plan
+from harness.storage.checksums import computed_digest
 from harness.storage.records import stamp_of
 from harness.storage.store import Store
 
@@ -40,12 +42,16 @@ class Made:
     def is_untouched(self, name: str) -> bool:
         """True if the files under this name are as they were made, from whatever source."""
         made = self._remembered().get(name)
-        return made is not None and bool(made["stamps"] == listing([self.folder / file for file in made["files"]]))
+        if made is None:
+            return False
+        paths = [self.folder / file for file in made["files"]]
+        # Rot changes no stamp.
+        return bool(made["stamps"] == listing(paths) and made.get("contents") == _contents(paths))
 
     def remember(self, name: str, source: str, files: Sequence[str]) -> None:
         """Remember files and folders, named as in the results folder, as made from a source."""
-        stamps = listing([self.folder / file for file in files])
-        made = {"source": source, "files": list(files), "stamps": stamps}
+        paths = [self.folder / file for file in files]
+        made = {"source": source, "files": list(files), "stamps": listing(paths), "contents": _contents(paths)}
         write_sealed(self.folder / _FILE, self._remembered() | {name: made})
 
     def _remembered(self) -> dict[str, Any]:
@@ -107,3 +113,10 @@ def listing(paths: Sequence[Path]) -> str:
                 file = f"{folder}/{name}"
                 found.update(f"{file} {stamp_of(file)}\n".encode())
     return found.hexdigest()
+
+
+def _contents(paths: Sequence[Path]) -> str:
+    """A digest of what files hold, and all files in folders among them."""
+    inside = [inner for path in paths if path.is_dir() for inner in sorted(path.rglob("*"))]
+    digests = [computed_digest(path) for path in (*paths, *inside) if path.is_file()]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()

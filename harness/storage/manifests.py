@@ -50,10 +50,12 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """A manifest as it was written; None where there is none, or a damaged one."""
+    if not path.is_file():  # nothing, or a folder or a link that leads nowhere
+        return None
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         is_whole = manifest.pop(_CHECKSUM) == content_key(manifest)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if is_whole else None
 

@@ -1,10 +1,11 @@
-"""Files that take the place of others."""
+"""Files that take the place of others, and what stands where one belongs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from harness.files import write_json
+from harness.storage.manifests import read_manifest
 
 
 def test_a_folder_where_a_file_belongs_is_set_aside(tmp_path: Path) -> None:
@@ -15,3 +16,12 @@ def test_a_folder_where_a_file_belongs_is_set_aside(tmp_path: Path) -> None:
     assert path.read_text() == "[1]"
     (aside,) = (other for other in tmp_path.iterdir() if other != path)
     assert (aside / "inside").exists() and aside.name.startswith(".table.json.") and aside.suffix == ".tmp"
+
+
+def test_a_manifest_that_is_no_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.symlink_to(path)
+    assert read_manifest(path) is None
+    path.unlink()
+    path.mkdir()
+    assert read_manifest(path) is None

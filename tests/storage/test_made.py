@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def test_files_are_current_until_one_is_touched(tmp_path: Path) -> None:
     page.with_name("more.js").write_text("added")
     assert not made.is_current("report", "a") and made.is_current("tables", "b")
     page.with_name("more.js").unlink()
+    assert made.is_current("report", "a")
+    was = page.stat()
+    page.write_text("carts")  # rot
+    os.utime(page, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert not made.is_untouched("report")
+    page.write_text("cards")
+    os.utime(page, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert made.is_current("report", "a")
     page.write_text("others")
     assert not made.is_untouched("report")
