@@ -185,7 +185,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told(
         cold.response(request) for request in requests[: len(well)]
     ]
     assert Counter(text for text, _ in Hostile.seen) == counts  # nothing was asked twice
-    file = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    file = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY.encode() not in file
 
 
