@@ -106,26 +106,26 @@ def test_two_at_once_free_everything_once(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_goes_while_others_wait_for_it_still_lets_in_one_at_a_time(tmp_path: Path) -> None:
-    lock, inside, until = tmp_path / "a.lock", tmp_path / "inside", time.monotonic() + 0.8
+    lock, inside, end = tmp_path / "a.lock", tmp_path / "inside", tmp_path / "end"
 
     def enter_often() -> None:
         n_entered = 0
-        while time.monotonic() < until:
+        while not (n_entered and end.exists()):
             with filelock.FileLock(lock, poll_interval=0.0001):
                 inside.mkdir()  # raises if another is inside
                 time.sleep(0.002)
                 inside.rmdir()
                 n_entered += 1
-        assert n_entered
 
     children = [forked(enter_often) for _ in range(2)]
-    n_removed = 0
-    while time.monotonic() < until:
+    n_removed, until = 0, time.monotonic() + 60
+    while n_removed < 20 and time.monotonic() < until:
         freed = Freed()
         freed.set_aside([Leftover("lock", lock, "", 0, lock)])
         n_removed += len(freed.freed)
+    end.touch()
     assert [*map(status, children)] == [0, 0]
-    assert n_removed > 10
+    assert n_removed == 20
 
 
 def test_what_can_not_be_removed_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
