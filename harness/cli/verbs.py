@@ -10,27 +10,21 @@ import json
 import os
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.cli import display
-from harness.cli.console import ALL_DONE, SOME_FAILED, complain, err, out, warn_of_plugins
+from harness.cli.console import ALL_DONE, complain, err, out, warn_of_plugins
 from harness.cli.signals import ending_well
+from harness.cli.standing import name_damaged, print_states, relative, say_difference, show_states, summary
 from harness.cli.verification import read_all
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
-    from harness.planning.cells import Cell
     from harness.planning.plan import Plan
-    from harness.storage.states import Outcome, State
     from harness.storage.store import Store
     from harness.tables.results import Results
 
-_MAX_NAMED = 3
-_MAX_LISTED = 200
-_MAX_WARNINGS = 20
 _SAME_SUITE = ("suite", "name", "plugin_files")
 """Words beside which a suite is read as its last run has written it down; any other asks for another one."""
 
@@ -53,11 +47,11 @@ def plan_verb(options: argparse.Namespace) -> int:
     found = states(plan, store)
     costs, asked = estimate(plan, found, store), judge_costs(plan, found, catalog)
     if options.json:
-        _print_states(plan, found, vars(costs) | vars(asked))
+        print_states(plan, found, vars(costs) | vars(asked))
         return ALL_DONE
-    _say_difference(plan, store)
-    _show_states(plan, found)
-    _name_damaged(store)
+    say_difference(plan, store)
+    show_states(plan, found)
+    name_damaged(store)
     todo = [cell for cell in plan.cells.values() if found[cell.key].is_todo]
     passes = len({cell.group for cell in todo if cell.kind == "capture"})
     streams = len({(cell.group, cell.columns["seed"]) for cell in todo if cell.kind == "fit"})
@@ -89,7 +83,7 @@ def run_verb(options: argparse.Namespace) -> int:
     before = states(plan, store)
     expected = estimate(plan, before, store)
     check_budget(expected, suite.config)
-    _say_difference(plan, store)
+    say_difference(plan, store)
     for warning in changed_code(plan, store, catalog):
         complain(f"warning: {warning}")
     remember(suite.config.plugin_files)
@@ -103,7 +97,7 @@ def run_verb(options: argparse.Namespace) -> int:
     if todo:
         line = display.against_plan(expected, time.perf_counter() - started, stored_bytes(todo, store))
         out.print(f"\n{line}", highlight=False, soft_wrap=True)
-    return _summary(plan, store, ended)
+    return summary(plan, store, ended)
 
 
 def _is_shown_again(plan: Plan, store: Store) -> bool:
@@ -164,10 +158,10 @@ def status_verb(options: argparse.Namespace) -> int:
     plan, store = _read_plan(options.words)
     found = states(plan, store)
     if options.json:
-        _print_states(plan, found)
+        print_states(plan, found)
     else:
-        _show_states(plan, found)
-    _name_damaged(store)
+        show_states(plan, found)
+    name_damaged(store)
     return ALL_DONE
 
 
@@ -189,11 +183,11 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
         results = Results.of(plan, store)
         if options.json:
             print(json.dumps(results.boards_as_json(), indent=2))
-            _name_damaged(store)
+            name_damaged(store)
             return ALL_DONE
         print_boards(store, results)
-    _summary(plan, store, outcome(plan, store))
-    _name_damaged(store)
+    summary(plan, store, outcome(plan, store))
+    name_damaged(store)
     return ALL_DONE
 
 
@@ -210,8 +204,8 @@ def report_verb(options: argparse.Namespace) -> int:
         from harness.report.page import write_report
 
         page = write_report(plan, store, _results(plan, store))
-    _name_damaged(store)
-    out.print(f"Report: {_relative(page)}", soft_wrap=True, markup=False, highlight=False)
+    name_damaged(store)
+    out.print(f"Report: {relative(page)}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
 
@@ -221,7 +215,7 @@ def wandb_sync_verb(options: argparse.Namespace) -> int:
 
     plan, store = _read_plan(options.words)
     where = sync(plan, _results(plan, store), store.results, options.mode, lambda text: complain(f"warning: {text}"))
-    _name_damaged(store)
+    name_damaged(store)
     out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
 
@@ -235,7 +229,7 @@ def explain_verb(options: argparse.Namespace) -> int:
     plan, store = _read_plan([word for word in options.words if word.partition("=")[0] not in SELECTORS])
     explained = Explained.find(plan, store, chosen)
     found = explained.card(chosen["latent"], chosen.get("sign")) if "latent" in chosen else explained.sampled()
-    _name_damaged(store)
+    name_damaged(store)
     if options.json:
         print(json.dumps(found, indent=2))
         return ALL_DONE
@@ -248,15 +242,6 @@ def explain_verb(options: argparse.Namespace) -> int:
     for part in drawn:
         out.print(part)
     return ALL_DONE
-
-
-def _name_damaged(store: Store) -> None:
-    """Print which records can't be used, and what comes of it."""
-    damages = list(store.damaged.values())
-    for damage in damages[:_MAX_WARNINGS]:
-        complain(f"warning: {damage}. Its cell counts as to do; `harness run` sets the record aside and does it again.")
-    if len(damages) > _MAX_WARNINGS:
-        complain(f"warning: and {len(damages) - _MAX_WARNINGS:,} more records; `harness status` lists them.")
 
 
 def _store(name: str) -> Store:
@@ -281,32 +266,8 @@ def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
         store = _store(suite.config.name)
     warn_of_plugins(catalog)
     plan = build_plan(suite)
-    _say_difference(plan, store)
+    say_difference(plan, store)
     return plan, store
-
-
-def _say_difference(plan: Plan, store: Store) -> None:
-    """Print in what the resolved config differs from that of the last run."""
-    from harness.planning.config import differences
-    from harness.storage.store import RESOLVED
-
-    stored = store.results / RESOLVED
-    if stored.exists():
-        for line in differences(stored, plan.suite.config):
-            complain(f"differs from {_relative(stored)}: {line}")
-
-
-def _show_states(plan: Plan, found: dict[str, State]) -> None:
-    alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for key, state in found.items():
-        cell = plan.cells[key]
-        alike[cell.kind, state.name, state.reason or ""].append(cell.label)
-    rows = []
-    for (kind, name, reason), labels in alike.items():
-        if len(labels) > _MAX_LISTED:
-            labels = [f"{len(labels):,} cells, such as {labels[0]}; --json lists all"]
-        rows += [[kind, name, label, reason] for label in labels]
-    out.print(display.table(f"Suite {plan.suite.config.name}", ["kind", "state", "cell", "why"], rows))
 
 
 def _results(plan: Plan, store: Store) -> Results:
@@ -317,44 +278,3 @@ def _results(plan: Plan, store: Store) -> Results:
     if results.is_empty:
         raise ConfigError(f"nothing of {plan.suite.config.name!r} is done yet; `harness run` it first.")
     return results
-
-
-def _print_states(plan: Plan, found: dict[str, State], costs: dict[str, Any] | None = None) -> None:
-    cells = []
-    for key, state in found.items():
-        cell = plan.cells[key]
-        known = {"key": key, "kind": cell.kind, "label": cell.label, "group": cell.group}
-        cells.append({**known, "state": state.name, "reason": state.reason})
-    print(json.dumps({"suite": plan.suite.config.name, "cells": cells} | ({"to_do": costs} if costs else {}), indent=2))
-
-
-def _summary(plan: Plan, store: Store, ended: Outcome) -> int:
-    """Print how a suite stands, what failed and why; return the exit code."""
-    counts = ", ".join(f"{n} {name}" for name, n in sorted(ended.counts.items()))
-    tables = store.results / "tables"
-    where = f"Tables: {_relative(tables)}." if tables.exists() else "No tables yet: `harness run` makes them."
-    out.print(f"\n{counts}. {where}", highlight=False, soft_wrap=True, markup=False)
-    for reason, cells in ended.skipped.items():
-        complain(f"skipped {len(cells)}: {_named(cells, plan)}: {reason}")
-    for cell, state in ended.failed:
-        record = store.end(cell.key)
-        log = f" Log: {_relative(store.results / record.log)}" if record and record.log else ""
-        complain(f"failed: {cell.label}: {state.reason}{log}")
-    if ended.skipped and not ended.has_answers:
-        complain("nothing that the suite asks could be done: what it rests on was skipped, for the reasons above.")
-        return SOME_FAILED
-    return SOME_FAILED if ended.failed or ended.counts["to do"] else ALL_DONE
-
-
-def _named(cells: Sequence[Cell], plan: Plan) -> str:
-    """Cells by their labels if they are few, else by their methods."""
-    names = [cell.label for cell in cells]
-    if len(names) > _MAX_NAMED:
-        methods = (plan.suite.label("method", cell.columns) if cell.columns.get("method") else "" for cell in cells)
-        names = list(dict.fromkeys(own or name for own, name in zip(methods, names, strict=True)))
-    rest = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + rest
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -42,7 +42,7 @@ def n_threads() -> int:
     return torch.get_num_threads()
 
 
-def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
+def provenance(device: str | None, threads: int | None = None) -> dict[str, Any]:
     """Versions, device, threads, commit and time: with these a row was computed."""
     return {
         "device": device,

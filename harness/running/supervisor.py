@@ -178,7 +178,9 @@ class Supervisor:
 
     def end(self, cell: Cell, record: Record) -> None:
         """Write the record of a cell that no worker can write."""
-        self.store.write_record(cell.key, replace(record, provenance=provenance(self.device, self.threads)))
+        # Skipped ones ran nowhere: whether a worker has told its device by then is luck, and tables must not differ.
+        ran_on = (None, None) if record.status == "skipped" else (self.device, self.threads)
+        self.store.write_record(cell.key, replace(record, provenance=provenance(*ran_on)))
         self.on_event({"event": "cell", "key": cell.key, "status": record.status, "error": record.error})
 
     def start(self) -> subprocess.Popen[str]:

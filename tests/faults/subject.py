@@ -140,12 +140,12 @@ class Subject:
 
 
 def _text(path: Path) -> str:
-    """A table as text without what two runs need not share, as `harness compare` takes it."""
+    """A table as text without what two runs need not share."""
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except Exception as error:
         return f"unreadable: {type(error).__name__}"
-    table = table.drop(columns=[*RUN_COLUMNS, "log", "device"], errors="ignore")
+    table = table.drop(columns=[*RUN_COLUMNS, "log"], errors="ignore")
     if "metric" in table:
         metric = table["metric"].fillna("").astype(str)
         table = table.assign(value=table["value"].where(~metric.str.contains(_MEASURED)))
