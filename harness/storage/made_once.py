@@ -44,8 +44,8 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def is_made_once(folder: Path) -> bool:
-    """True for a folder that was made here, and not trained or put there by somebody."""
-    return (folder / _MARK).is_file()
+    """True for a folder that was made here, and is whole: not for one that was trained, or put there by somebody."""
+    return not folder.name.startswith(".") and (folder / _MARK).is_file()
 
 
 def lock_of(path: Path) -> Path | None:

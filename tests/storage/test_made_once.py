@@ -132,6 +132,7 @@ def test_what_killed_processes_left_is_swept(models: Path) -> None:
     (models / ".mine-abcd1234").mkdir()
     left = {path.name.rpartition("-")[0]: path for path in models.glob(".*-*")}
     assert set(left) == {".a", ".old", ".young", ".mine"}
+    (left[".a"] / ".made_once").touch()  # killed a moment before it got its name
     os.utime(left[".old"], (1, 1))
     os.utime(left[".young"], (2**33, 2**33))  # by a clock that goes ahead
     os.utime(left[".mine"], (1, 1))
