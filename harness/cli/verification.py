@@ -69,17 +69,23 @@ def _read_shared(verified: Verified, cache: Path) -> None:
     verified.models(cache)
     answers = cache / "judges" / "responses.sqlite"
     if answers.exists():
-        verified.add("answers", answers, _damages_of_answers(answers), "it is mended when a judge is asked next")
+        verified.add("answers", answers, _damages_of_answers(answers), "what is damaged is asked again")
 
 
 def _damages_of_answers(path: Path) -> Iterator[str]:
+    from harness.asking.answer_rows import is_whole
+
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
-            found = [str(text) for (text,) in file.execute("pragma quick_check")]
+            found = [str(text) for (text,) in file.execute("pragma quick_check") if text != "ok"]
+            rows = file.execute("select key, judge, request, response from responses")
+            n_damaged = 0 if found else sum(not is_whole(*row) for row in rows)
     except sqlite3.Error as error:
-        found = [str(error)]
-    if found != ["ok"]:
+        found, n_damaged = [str(error)], 0
+    if found:
         yield f"{path} is damaged ({found[0]})"
+    if n_damaged:
+        yield f"{path} holds {n_damaged:,} answers that are not as they were stored"
 
 
 def _results(word: str) -> Path:

@@ -74,10 +74,13 @@ class Verified:
             self.add("checkpoint", path, tensors_damages(path), "it is removed, and the training begins anew")
 
     def records(self, store: Store) -> None:
-        """Read the records of a results folder."""
+        """Read the records of a results folder, and the verdicts beside them."""
         for path in sorted(store.results.glob("cells/??/*.json")):
             is_whole = store.end(path.stem) is not None
-            self.add("record", path, [] if is_whole else [f"{path} is no record that can be used"], _OF_RECORD)
+            damage = store.damaged.get(path.stem, f"{path} can't be read")
+            self.add("record", path, [] if is_whole else [damage], _OF_RECORD)
+            if is_whole and (of_verdicts := store.verdicts_damage(path.stem)):
+                self.add("verdicts", store.verdicts_path(path.stem), [of_verdicts], _OF_RECORD)
 
 
 def keys_of(store: Store) -> set[str]:
