@@ -1,4 +1,4 @@
-"""How a suite stands, as it is printed: its cells, what is damaged or differs, and what failed and why."""
+"""The standing of a suite, printed: its cells, what is damaged or differs from the last run, what failed and why."""
 
 from __future__ import annotations
 
