@@ -35,10 +35,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _known_plugin_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _known_plugin_files(shared_folder: Path) -> Iterator[None]:
     """Keep what is known of plugin files that were run apart from what the user's own runs know."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("XDG_STATE_HOME", str(shared_folder / "state"))
         yield
 
 

@@ -44,7 +44,7 @@ def checked_text(path: Path) -> str:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ConfigError(f"it is larger than {MAX_BYTES:,} bytes, which no suite needs. Is it another file?")
-    text = content.decode("utf-8-sig")
+    text = content.decode("utf-8-sig").replace("\r\n", "\n")
     _check_aliases(text)
     return text
 

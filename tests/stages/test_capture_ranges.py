@@ -315,8 +315,8 @@ def _swap(chance: Any, files: list[Path]) -> None:
     """Two files, or two shards with their seals."""
     shards = [path for path in files if path.name.startswith("shard-")]
     a, b = chance.sample(chance.choice([files, shards]), 2)
-    pairs = [(a, b), *([(_seal(a), _seal(b))] if a in shards and b in shards and chance.random() < 0.5 else [])]
-    for one, other in pairs:
+    has_seals = a in shards and b in shards and _seal(a).exists() and _seal(b).exists()
+    for one, other in [(a, b), *([(_seal(a), _seal(b))] if has_seals and chance.random() < 0.5 else [])]:
         content = one.read_bytes()
         one.write_bytes(other.read_bytes())
         other.write_bytes(content)

@@ -222,7 +222,7 @@ def test_a_spoilt_results_folder_is_no_traceback(harness_cli: Cli, tmp_path: Pat
     assert code == 0, errors
     (tmp_path / "results" / "file").write_text("")
     code, _, errors = harness_cli("run", "suite=smoke", "name=file")
-    assert code == 2 and "Results lie under" in errors
+    assert code == 2 and "results/file" in errors and "of that path is a file. Move it" in errors
 
 
 def test_cells_that_are_skipped_say_why(harness_cli: Cli) -> None:

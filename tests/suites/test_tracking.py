@@ -218,7 +218,7 @@ def test_without_network_the_reason_is_told_and_nothing_is_lost(
         assert not is_whole(run)
     file.unlink()
     assert not is_whole(run)
-    (stored / "suite.yaml").write_text((stored / "suite.yaml").read_text().replace("mode: offline", "mode: online"))
+    _edit(stored / "suite.yaml", "mode: offline", "mode: online")
     plan = build_plan(load_resolved(stored / "suite.yaml")[0])
     told: list[str] = []
     track(plan, Results.of(plan, Store.of(stored)), stored, told.append)
