@@ -71,7 +71,7 @@ audit:
 
 .venv/tools:
 	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install --quiet uv pip-audit || { rm -rf $@; exit 1; }
+	$@/bin/python -m pip install -qqq uv pip-audit || { rm -rf $@; exit 1; }
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c '$(CHECK_VERSION)'
