@@ -171,8 +171,9 @@ class Kills:
             return []
         long_ago = time.time() - 30 * 86_400
         for path in strange():
-            for part in (path, path.parent):
-                os.utime(part, (long_ago, long_ago))
+            for part in (path, *path.parents):
+                if part.is_relative_to(subject.folder):
+                    os.utime(part, (long_ago, long_ago))
         subject.run()
         subject.call("gc", "--yes")
         return sorted({subject.kind_of(path) for path in strange()})
