@@ -7,6 +7,7 @@ that have it open find another file in its place, and go on with that.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ import filelock
 
 from harness.asking.salvage import ERRORS, salvage
 from harness.errors import StoreError
+from harness.files import set_aside
 from harness.storage.filesystem import is_shared
 
 SECONDS_TO_WAIT = 60
@@ -126,7 +128,7 @@ class AnswerFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:  # SQLite itself does not wait for a change of journal
             if not self._path.exists():
-                self._path.touch()  # SQLite would do so later
+                _make(self._path)  # SQLite would do so later
             self._file, self._number = _connected(self._path), self._path.stat().st_ino
             # A log beside the file is the quickest, but its index is memory that machines don't share.
             _prepare(self._file, "truncate" if is_shared(self._path.parent) else "wal")
@@ -178,6 +180,17 @@ class AnswerFile:
             f"the answers of judges in {self._path} can't be read or written: {error}. There must be room, the right "
             "to write, and no other process that keeps it for a minute."
         )
+
+
+def _make(path: Path) -> None:
+    """Make an empty file, also where a link stands that leads to itself."""
+    try:
+        path.touch()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        set_aside(path)
+        path.touch()
 
 
 def _link(path: str, other: str) -> None:

@@ -6,6 +6,7 @@ checksum: one that has exactly their keys, with values that fit, is taken as it 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -56,10 +57,14 @@ Stamp: TypeAlias = tuple[int, int, int]
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """The stamp of a record's file; None where there is none."""
+    """The stamp of a record's file; None where there is none, or a link that leads to itself."""
     try:
         found = os.stat(path)  # noqa: PTH116  # a path object for each of 100,000 records takes longer than the look
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
 

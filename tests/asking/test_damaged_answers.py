@@ -351,3 +351,10 @@ def test_what_is_no_damage_is_named_and_left(tmp_path: Path) -> None:
     with suppress(StoreError):
         ResponseCache(tmp_path, JUDGE).keep(REQUESTS[0], [0.0, 0.0])
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == [FILE]
+
+
+def test_a_link_that_leads_to_itself_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / FILE).symlink_to(FILE)
+    cache = ResponseCache(tmp_path, JUDGE)
+    cache.keep(REQUESTS[0], [0.0, 0.0])
+    assert cache.find(REQUESTS[0]) and len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1

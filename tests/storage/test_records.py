@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage.records import Damaged, Record, cost, read_record, write_record
+from harness.storage.records import Damaged, Record, cost, read_record, stamp_of, write_record
 from harness.storage.store import Store
 
 KEY, FIT, OTHER = "0" * 32, "f" * 32, "1" * 32
@@ -150,3 +150,12 @@ def test_a_damaged_record_is_named_and_set_aside(store: Store) -> None:
     (aside,) = path.parent.iterdir()
     assert aside.name.startswith(f"{KEY}.json.damaged-") and aside.read_bytes() == content
     assert store.end(KEY) is None and not store.damaged
+
+
+def test_a_link_that_leads_to_itself_is_no_file(tmp_path: Path) -> None:
+    link = tmp_path / "a.json"
+    link.symlink_to(link.name)
+    assert stamp_of(str(link)) is None
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        stamp_of(str(tmp_path / "file" / "a.json"))
