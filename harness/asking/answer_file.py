@@ -17,12 +17,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
-
 from harness.asking.salvage import ERRORS, salvage
 from harness.errors import StoreError
 from harness.files import set_aside
 from harness.storage.filesystem import is_shared
+from harness.storage.locks import file_lock
 
 SECONDS_TO_WAIT = 60
 """Longest wait for another process that writes."""
@@ -62,7 +61,7 @@ class AnswerFile:
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self._path = path
         self._warn = warn
-        self._lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        self._lock = file_lock(path.with_name(f".{path.name}.lock"))
         self._file: sqlite3.Connection | None = None
         self._number: int | None = None
         """The inode of the file that is open."""

@@ -11,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jinja2
 import pandas as pd
 from markupsafe import Markup
@@ -28,6 +27,7 @@ from harness.report.figures import Plot, compared_models, compared_sites, place_
 from harness.report.latents import Cards, script_json
 from harness.report.scores import Scores
 from harness.report.sheets import sheet
+from harness.storage.locks import file_lock
 from harness.storage.made import Made, code_digest
 from harness.storage.states import outcome
 from harness.storage.store import Store
@@ -55,7 +55,7 @@ def write_report(plan: Plan, store: Store, results: Results) -> Path:
     """
     folder = store.results / FOLDER
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_name(f".{FOLDER}.lock")):  # of several at once each has the earlier one's parts
+    with file_lock(folder.with_name(f".{FOLDER}.lock")):  # of several at once each has the earlier one's parts
         _write(plan, store, results, folder)
     return folder / "index.html"
 

@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import filelock
 import pandas as pd
 
 from harness.errors import ConfigError, HarnessError
@@ -31,6 +30,7 @@ from harness.report.wandb_names import columns, named
 from harness.report.wandb_runs import is_whole, run_id, runs_folder, runs_lock
 from harness.report.wandb_upload import NotUploaded, allowed_mode, upload
 from harness.running.provenance import git_sha, versions
+from harness.storage.locks import file_lock
 from harness.tables.results import Results
 from harness.tables.tidy import write_tables
 from harness.version import __version__
@@ -262,7 +262,7 @@ def _alone(results: Path, run: str) -> Iterator[None]:
     """Hold a lock, delete what earlier logging of the run left here, and have wandb keep its own copies here too."""
     results.mkdir(parents=True, exist_ok=True)
     before, copies = os.environ.get("WANDB_DATA_DIR"), runs_folder(results) / f"files-{run}"
-    with filelock.FileLock(runs_lock(results)):
+    with file_lock(runs_lock(results)):
         for old in [copies, *runs_folder(results).glob(f"*run-*-{run}")]:
             shutil.rmtree(old, ignore_errors=True)
         os.environ["WANDB_DATA_DIR"] = str(copies)  # no setting says so; the default is the home folder

@@ -26,6 +26,7 @@ from harness.running.jobs import jobs_of
 from harness.running.speaker import Speaker
 from harness.running.vanished import Vanished
 from harness.storage.dependents import write_down
+from harness.storage.locks import file_lock
 from harness.storage.plans_at_work import at_work
 from harness.storage.records import of_artefact
 from harness.storage.repair import discard_damaged
@@ -229,7 +230,7 @@ def _forward(plan: Plan, display: Display, vanished: Vanished) -> Events:
 def _alone(store: Store, display: Display) -> Iterator[None]:
     """Let one process at a time look for a board and put one up."""
     store.results.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(store.results / ".lock")
+    lock = file_lock(store.results / ".lock")
     try:
         lock.acquire(timeout=1)
     except filelock.Timeout:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import filelock
 
 from harness.errors import StoreError
-from harness.files import write_json
+from harness.files import set_aside, write_json
 from harness.storage.processes import Process
 
 _SECONDS_UNTIL_SAID = 5.0
@@ -29,6 +29,14 @@ class _Lock(Protocol):
     def acquire(self, timeout: float) -> object: ...
 
     def release(self) -> None: ...
+
+
+def file_lock(path: Path) -> filelock.BaseFileLock:
+    """The lock of a file; a folder or a link that stands in its place is set aside."""
+    if path.is_symlink() or path.is_dir():
+        with suppress(OSError):  # another process was quicker, or it is another user's
+            set_aside(path)
+    return filelock.FileLock(path)
 
 
 @contextmanager
@@ -62,7 +70,7 @@ def owned_lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 def _acquired(path: Path, say: Callable[[str], None]) -> _Lock:
     try:
-        lock: _Lock = filelock.FileLock(path)
+        lock: _Lock = file_lock(path)
         _wait(lock, path, say)
     except PermissionError:
         if not path.exists():

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.errors import StoreError
 from harness.storage import locks
-from harness.storage.locks import owned_lock
+from harness.storage.locks import file_lock, owned_lock
 from tests.support.another_user import another_user, needs_another_user, run_as_another
 
 HOLD = """
@@ -83,7 +83,7 @@ def test_a_stopped_owner_is_named_and_ended(tmp_path: Path, owner: subprocess.Po
 LOCK = """
 import sys
 from pathlib import Path
-from harness.storage.locks import owned_lock
+from harness.storage.locks import file_lock, owned_lock
 
 with owned_lock(Path(sys.argv[1]), print):
     print("held")
@@ -130,3 +130,11 @@ def test_where_nothing_can_be_made_the_folder_is_named(open_folder: Path) -> Non
         owned_lock(open_folder / "a.lock", pytest.fail),
     ):
         pass
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("nowhere/at/all"), lambda path: path.mkdir()])
+def test_what_stands_in_the_place_of_a_lock_is_set_aside(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "a.lock")
+    with file_lock(tmp_path / "a.lock"):
+        assert (tmp_path / "a.lock").is_file()
+    assert len(list(tmp_path.glob("a.lock.damaged-*"))) == 1
