@@ -71,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _make_way(path: Path) -> None:
     """Set aside a folder that stands where a file belongs: else each run would end there until somebody moved it."""
     if path.is_dir() and not path.is_symlink():
-        path.rename(temporary_name(path))
+        set_aside(path)  # not as a temporary, which is removed some day: what is in it is somebody's
 
 
 def write_bytes(path: Path, content: bytes) -> None:

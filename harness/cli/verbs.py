@@ -173,8 +173,8 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
 
     plan, store = _read_plan(options.words)
     text = None if options.json else printed(store, source_of(plan, store))
-    if text is not None:
-        outcome(plan, store)  # reads all records: boards that were printed before show those that are damaged by now
+    # Reads all records: boards that were printed before show those that are damaged by now.
+    ended = None if text is None else outcome(plan, store)
     if text is not None and not store.damaged:
         out.file.write(text)
     else:
@@ -186,7 +186,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
             name_damaged(store)
             return ALL_DONE
         print_boards(store, results)
-    summary(plan, store, outcome(plan, store))
+    summary(plan, store, ended or outcome(plan, store))
     name_damaged(store)
     return ALL_DONE
 
