@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.cli import display
@@ -88,16 +89,36 @@ def run_verb(options: argparse.Namespace) -> int:
         complain(f"warning: {warning}")
     remember(suite.config.plugin_files)
     started = time.perf_counter()
+    todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
     with ending_well(), display.TerminalDisplay(err) as shown:
         ended = run(plan, store, shown)
-    todo = [plan.cells[key] for key, state in before.items() if state.is_todo]
     remember_timings(todo, plan, store)
-    if suite.config.wandb.mode != "disabled" or not _is_shown_again(plan, store):
+    if not _has_shown(plan, store):
+        with ending_well(), display.TerminalDisplay(err) as shown:
+            ended = run(plan, store, shown)
         _show(plan, store)
     if todo:
         line = display.against_plan(expected, time.perf_counter() - started, stored_bytes(todo, store))
         out.print(f"\n{line}", highlight=False, soft_wrap=True)
     return summary(plan, store, ended)
+
+
+def _has_shown(plan: Plan, store: Store) -> bool:
+    """Show what came of a run; False if damaged artefacts, which are discarded, are in the way of it."""
+    from harness.storage.made import SHOWN_KINDS
+    from harness.storage.repair import discard_damaged
+    from harness.storage.store import DamagedArtefact
+
+    if plan.suite.config.wandb.mode == "disabled" and _is_shown_again(plan, store):
+        return True
+    try:
+        _show(plan, store)
+    except DamagedArtefact:
+        shown = {key: cell for key, cell in plan.cells.items() if cell.kind in SHOWN_KINDS}
+        if not discard_damaged(replace(plan, cells=shown), store, complain, read=True):
+            raise
+        return False
+    return True
 
 
 def _is_shown_again(plan: Plan, store: Store) -> bool:

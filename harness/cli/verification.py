@@ -56,7 +56,7 @@ def read_all(plan: Plan, store: Store) -> None:
     from harness.storage.verification import Verified
 
     complain(f"reading all of {plan.suite.config.name}")
-    discard_damaged(plan, store, complain, read_all=True)
+    discard_damaged(plan, store, complain, read=True)
     verified = Verified()
     verified.records(store)
     verified.checkpoints(store, plan.cells)

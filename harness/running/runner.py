@@ -23,6 +23,7 @@ from harness.running.crews import crew_of, n_workers
 from harness.running.crews.crew import Crew, Events
 from harness.running.estimate import seconds_per_cell
 from harness.running.jobs import jobs_of
+from harness.running.repairs import Repairs
 from harness.running.speaker import Speaker
 from harness.running.vanished import Vanished
 from harness.storage.dependents import write_down
@@ -57,23 +58,25 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
 
     Cells that were made from an artefact which is now made anew, with other bytes, are done as well.
     """
-    vanished, outdated = Vanished(plan, store), set[str]()
+    vanished, repairs, outdated = Vanished(plan, store), Repairs(plan, store), set[str]()
     while True:
         with at_work(store.cache, _artefacts(plan)):
-            is_whole, before = _attempt(plan, store, display, vanished)
+            is_whole, before = _attempt(plan, store, display, vanished, repairs)
         if is_whole:
             ended = outcome(plan, store, before)
-            if not store.damaged.keys() - outdated:
-                return ended
+            if not repairs.take_turn(ended) and not store.damaged.keys() - outdated:
+                return outcome(plan, store, before)
             outdated |= store.damaged.keys()
 
 
-def _attempt(plan: Plan, store: Store, display: Display, vanished: Vanished) -> tuple[bool, dict[str, State]]:
+def _attempt(
+    plan: Plan, store: Store, display: Display, vanished: Vanished, repairs: Repairs
+) -> tuple[bool, dict[str, State]]:
     """Do what is to do; give False if folders of the run have vanished meanwhile, and the states before."""
-    board, speaker, before = _board(plan, store, display, vanished)
+    board, speaker, before = _board(plan, store, display, vanished, repairs)
     if board is None or speaker is None:
         return True, before
-    forward = _forward(plan, display, vanished)
+    forward = _forward(plan, display, vanished, repairs)
     try:
         with speaker.present(), crew_of(plan, store, board, forward) as crew:
             _wait(board, crew, forward, display, vanished)
@@ -95,13 +98,13 @@ def work(plan: Plan, store: Store, display: Display, board_id: str | None = None
         board_id: the only board to work at, for workers that a run has started; otherwise any, or a new one.
     """
     with at_work(store.cache, _artefacts(plan)):
-        vanished = Vanished(plan, store)
+        vanished, repairs = Vanished(plan, store), Repairs(plan, store)
         named = _board_named(board_id, store, display) if board_id else None
-        board, speaker = (named, None) if board_id else _board(plan, store, display, vanished)[:2]
+        board, speaker = (named, None) if board_id else _board(plan, store, display, vanished, repairs)[:2]
         if board is None:
             return 0
         check_same(board.made_with, plan, store)
-        agent = Agent(board, plan, store, _forward(plan, display, vanished))
+        agent = Agent(board, plan, store, _forward(plan, display, vanished, repairs))
         with speaker.present() if speaker else nullcontext():
             agent.work()
         return agent.n_ended
@@ -127,7 +130,7 @@ def _artefacts(plan: Plan) -> list[str]:
 
 
 def _board(
-    plan: Plan, store: Store, display: Display, vanished: Vanished
+    plan: Plan, store: Store, display: Display, vanished: Vanished, repairs: Repairs
 ) -> tuple[Board | None, Speaker | None, dict[str, State]]:
     """The board of a plan, new or joined, and the states before it; no board where nothing is to do.
 
@@ -138,7 +141,7 @@ def _board(
         with _alone(store, display):
             found = _at_work(store)
             if found is None:
-                board, before = _new_board(plan, store, display, vanished)
+                board, before = _new_board(plan, store, display, vanished, repairs)
                 return board, Speaker(board.folder, "run") if board else None, before
             if found.made_with["cells"] == made_with(plan, store)["cells"]:
                 check_same(found.made_with, plan, store)
@@ -173,7 +176,9 @@ def _board_named(board_id: str, store: Store, display: Display) -> Board | None:
     return board
 
 
-def _new_board(plan: Plan, store: Store, display: Display, vanished: Vanished) -> tuple[Board | None, dict[str, State]]:
+def _new_board(
+    plan: Plan, store: Store, display: Display, vanished: Vanished, repairs: Repairs
+) -> tuple[Board | None, dict[str, State]]:
     sweep(store.results, depth=2)
     sweep(store.cache, depth=1)
     write_resolved(store.results / RESOLVED, plan.suite.config)
@@ -183,7 +188,8 @@ def _new_board(plan: Plan, store: Store, display: Display, vanished: Vanished) -
     _adopt(plan, store)
     vanished.record()
     before = states(plan, store)
-    todo = [plan.cells[key] for key, state in before.items() if state.is_todo and key not in vanished.cells]
+    left_alone = vanished.cells.keys() | repairs.failed
+    todo = [plan.cells[key] for key, state in before.items() if state.is_todo and key not in left_alone]
     display.begin(len(todo))
     if not todo:
         return None, before
@@ -214,13 +220,15 @@ def _wait(board: Board, crew: Crew, forward: Events, display: Display, vanished:
         time.sleep(_SECONDS_PER_LOOK)
 
 
-def _forward(plan: Plan, display: Display, vanished: Vanished) -> Events:
+def _forward(plan: Plan, display: Display, vanished: Vanished, repairs: Repairs) -> Events:
     """Tell the display of events, of one worker at a time, and note what each is doing."""
     lock = threading.Lock()
 
     def forward(event: dict[str, Any]) -> None:
         with lock:
             vanished.note(event)
+            if said := repairs.note(event):
+                display.say(said)
             display.event(event, plan.cells.get(event.get("key", "")))
 
     return forward

@@ -23,7 +23,8 @@ from harness.registry.plugin_manager import Catalog
 from harness.registry.redaction import Redaction
 from harness.running.provenance import n_threads, provenance
 from harness.storage.records import Record, of_artefact
-from harness.storage.store import Store
+from harness.storage.repair import discard_if_damaged
+from harness.storage.store import DamagedArtefact, Store
 
 if TYPE_CHECKING:
     import torch
@@ -120,13 +121,32 @@ class Session:
         self._end(cell, replace(record, made_from=self.store.made_from(cell.upstream)))
 
     def fail(self, cell: Cell, error: BaseException, traceback: str) -> None:
-        """Record a cell as failed; the traceback goes to the log."""
+        """Record a cell as failed; the traceback goes to the log.
+
+        One that lacks what it rests on is put off instead, if that is there by its record: the run makes it again.
+        """
+        if isinstance(error, DamagedArtefact) and self._is_made_again(error):
+            self.put_off(cell, "what it rests on was damaged, and comes first")
+            return
         write_log(f"\n{cell.label}\n{hidden(traceback)}\n")
         text = text_of(error)
         if isinstance(error, SystemExit):
             text = f"the plugin called sys.exit({error.code!r:.80})"
         record = Record("failed", bounded(type(error).__name__), text, self.log, [], self.provenance(), self._lap())
         self._end(cell, record)
+
+    def _is_made_again(self, error: DamagedArtefact) -> bool:
+        """Tell the run of an artefact that it has to make again; what is damaged of it is discarded."""
+        record = self.store.end(error.key)
+        if record is None or record.status != "done":
+            return False
+        try:
+            discard_if_damaged(self.store, error.kind, error.key, self.warn)
+        except OSError as denied:
+            write_log(f"{error.damage}, and can't be discarded: {denied}\n")
+            return False
+        self.emit({"event": "damaged", "key": error.key, "text": error.damage})
+        return True
 
     def put_off(self, cell: Cell, reason: str) -> None:
         """Leave a cell to do, without a record: the next run takes it up."""

@@ -41,6 +41,7 @@ _EVENTS: Mapping[str, set[str]] = {
     "progress": {"text", "done", "total"},
     "warning": {"text"},
     "cell": {"key", "status", "error"},
+    "damaged": {"key", "text"},
     "job done": set(),
 }
 """Kinds of event, and what belongs to each."""

@@ -9,13 +9,19 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.files import follow_umask, write_json
 from harness.planning.keys import content_key
 from harness.storage.checksums import computed_digest
 
 _CHECKSUM = "sha256"
+
+FileState: TypeAlias = tuple[int, int, int, int]
+"""Inode, size and times of a file."""
+Seen: TypeAlias = dict[tuple[Path, str], FileState]
+"""The states that files had when this process read all of them and found a checksum. Rot that comes later changes no
+state, so that none is kept for another process."""
 
 
 def list_files(folder: Path, digests: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[str, Any]]:
@@ -75,13 +81,14 @@ def files_digest(path: str) -> str | None:
     return hashlib.sha256(listed.encode()).hexdigest()[:32]
 
 
-def damages(folder: Path, manifest: Mapping[str, Any], *, read: bool = True) -> Iterator[str]:
+def damages(folder: Path, manifest: Mapping[str, Any], *, read: bool = True, seen: Seen | None = None) -> Iterator[str]:
     """The damages to files that a manifest lists, naming each.
 
     Args:
         folder: that holds the files.
         manifest: lists them.
         read: False to look at their sizes only.
+        seen: what was read before and found whole; it is not read again while it is in the same state.
     """
     known: dict[Path, str] = {}
     for name, file in manifest["files"].items():
@@ -93,11 +100,24 @@ def damages(folder: Path, manifest: Mapping[str, Any], *, read: bool = True) -> 
         else:
             known[folder / name] = file["sha256"]
     if read:
-        # A disk of today is faster than one core; computing a checksum lets other threads go on.
-        with ThreadPoolExecutor(os.cpu_count()) as readers:
-            for path, digest in zip(known, readers.map(computed_digest, known), strict=True):
-                if digest != known[path]:
-                    yield f"{path} is corrupt (its checksum differs)"
+        yield from _damages_of_content(known, {} if seen is None else seen)
+
+
+def _damages_of_content(known: Mapping[Path, str], seen: Seen) -> Iterator[str]:
+    states = {path: _state(path) for path in known}  # from before: what is replaced meanwhile is read again
+    unread = [path for path, digest in known.items() if seen.get((path, digest)) != states[path]]
+    # A disk of today is faster than one core; computing a checksum lets other threads go on.
+    with ThreadPoolExecutor(os.cpu_count()) as readers:
+        for path, digest in zip(unread, readers.map(computed_digest, unread), strict=True):
+            if digest != known[path]:
+                yield f"{path} is corrupt (its checksum differs)"
+            else:
+                seen[path, digest] = states[path]
+
+
+def _state(path: Path) -> FileState:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def size_of_file(path: Path) -> int | None:

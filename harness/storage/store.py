@@ -23,7 +23,7 @@ from harness.planning.cells import Cell
 from harness.storage.cache import cache_folder
 from harness.storage.checksums import computed_digest
 from harness.storage.locks import owned_lock
-from harness.storage.manifests import damages, files_digest, list_files, read_manifest, write_manifest
+from harness.storage.manifests import Seen, damages, files_digest, list_files, read_manifest, write_manifest
 from harness.storage.records import Damaged, Record, Stamp, read_record, stamp_of, write_record
 from harness.storage.unstored import suffices
 
@@ -32,6 +32,14 @@ ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents",
 # A fit made anew may have other latents: what was made from the old one is of no use beside what is made from the new.
 # Rows of a capture made anew, as on another device, differ by rounding only: its key names the model and the texts.
 _FOLLOWED = ("fit", "latents", "explanation")
+
+
+class DamagedArtefact(StoreError):
+    """An artefact that must be there is gone, or not as it was written. A run makes it again."""
+
+    def __init__(self, kind: str, key: str, damage: str, again: str = "Run the suite again, with --verify") -> None:
+        self.kind, self.key, self.damage = kind, key, damage
+        super().__init__(f"{damage}. {again}: it is made anew.")
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,8 @@ class Store:
     """Digests of artefacts, by their place in the cache."""
     damaged: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Records found so far that can't be used, by the keys of their cells: which file, and why."""
-    _whole: dict[Path, Stamp | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The manifests of artefacts of which all was read and found as it was written."""
+    _seen: Seen = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Files of artefacts that were read and found as they were written."""
 
     @classmethod
     def of(cls, results: Path) -> Store:
@@ -193,15 +201,11 @@ class Store:
             yield f"{folder / MANIFEST} is missing or corrupt, or of another artefact"
 
     def damage_before_use(self, kind: str, key: str) -> str | None:
-        """The damage to an artefact, of which all is read once in a process; as fast as reading it goes afterwards."""
-        path = self.artefact(kind, key) / MANIFEST
-        stamp = stamp_of(str(path))
-        if stamp is not None and self._whole.get(path) == stamp:
-            return None
-        damage = self.damage(kind, key)
-        if damage is None:
-            self._whole[path] = stamp
-        return damage
+        """The damage to an artefact of which each file is read once in this process, before it is first used."""
+        manifest = self._read_manifest(kind, key)
+        if manifest is None:
+            return self.damage(kind, key)
+        return next(damages(self.artefact(kind, key), manifest, seen=self._seen), None)
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an artefact; it is renamed first, so that nobody reads half of it."""
@@ -267,7 +271,7 @@ def require(store: Store, kind: str, key: str) -> tuple[Path, dict[str, Any]]:
     """The folder and manifest of an artefact that must be there, and as it was written."""
     manifest = _manifest_of(store, kind, key)
     if damage := store.damage_before_use(kind, key):
-        raise StoreError(f"{damage}. Run the suite again, with --verify: it is made anew.")
+        raise DamagedArtefact(kind, key, damage)
     return store.artefact(kind, key), manifest
 
 
@@ -276,16 +280,15 @@ def read_checked(store: Store, kind: str, key: str, name: str) -> bytes:
     path, manifest = store.artefact(kind, key) / name, _manifest_of(store, kind, key)
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
-        raise StoreError(
-            f"{path} is corrupt (its checksum differs). Run the suite again, with --verify: it is made anew."
-        )
+        raise DamagedArtefact(kind, key, f"{path} is corrupt (its checksum differs)")
     return content
 
 
 def _manifest_of(store: Store, kind: str, key: str) -> dict[str, Any]:
     manifest = store.manifest(kind, key)
     if manifest is None:
-        raise StoreError(f"{store.artefact(kind, key)} is missing or damaged. Run the suite again: it is made anew.")
+        damage = f"{store.artefact(kind, key)} is missing or damaged"
+        raise DamagedArtefact(kind, key, damage, "Run the suite again")
     return manifest
 
 

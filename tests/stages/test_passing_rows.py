@@ -139,5 +139,4 @@ def test_masked_rows_of_one_site_cost_no_other(tmp_path: Path, monkeypatch: pyte
     store.discard("capture", bad.work["capture"])
     run(tmp_path, "methods=[mean]", "store_rows=false", "seeds=[0]", "evaluations=[reconstruction]")
     records = [store.record(cell.key) for cell in (bad, good)]
-    assert [record.status for record in records if record] == ["failed", "done"]
-    assert "is missing or damaged" in str(records[0].error)  # type: ignore[union-attr]
+    assert records[0] is None and records[1] is not None and records[1].status == "done"  # the run makes its rows again

@@ -1,4 +1,4 @@
-"""Whatever a run is about to use is read first, and made again where it is damaged; the rest is left unread."""
+"""Files that are missing or cut short are found before a run, without reading; rot is where all is read."""
 
 from __future__ import annotations
 
@@ -47,40 +47,23 @@ def _to_do(plan: Plan, store: Store) -> list[str]:
     return sorted(plan.cells[key].kind for key, state in states(plan, store).items() if state.is_todo)
 
 
-def test_what_is_needed_is_read(plan: Plan, store: Store) -> None:
+def test_nothing_is_read_before_a_run(plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what cells to do rest on: who uses it reads it."""
     said: list[str] = []
-    (fit,), captures = plan.of_kind("fit"), plan.of_kind("capture")
-    for cell in [fit, *captures]:
-        _rot(store, cell.kind, cell.key)
-    discard_damaged(plan, store, said.append)
-    assert not said and _to_do(plan, store) == []  # nothing is to do, so nothing is used
-
-    (explanation,) = plan.of_kind("explanation")
-    store.record_path(explanation.key).unlink()
-    store.discard("explanation", explanation.key)
-    discard_damaged(plan, store, said.append)
-    # The explanation rests on the fit and not on its rows; but to be made again, the fit needs these.
-    (of_fit,) = (cell for cell in captures if cell.key in fit.upstream)
-    assert len(said) == 2 and fit.label in said[0] and of_fit.label in said[1]
-    assert all("its checksum differs" in text for text in said)
-    assert _to_do(plan, store) == ["capture", "explanation", "fit"]
-    assert not store.artefact("fit", fit.key).exists()
-
-
-@pytest.mark.parametrize("kind", ["latents", "explanation"])
-def test_what_results_show_is_read_too(kind: str, plan: Plan, store: Store) -> None:
-    said: list[str] = []
-    (cell,) = plan.of_kind(kind)
-    _rot(store, kind, cell.key)
-    discard_damaged(plan, store, said.append)
-    assert len(said) == 1 and cell.label in said[0] and _to_do(plan, store) == [kind]
+    (fit,), (latents,) = plan.of_kind("fit"), plan.of_kind("latents")
+    _rot(store, "fit", fit.key)
+    store.record_path(latents.key).unlink()
+    store.discard("latents", latents.key)
+    monkeypatch.setattr("harness.storage.manifests.computed_digest", None)
+    assert not discard_damaged(plan, store, said.append)
+    assert not said and _to_do(plan, store) == ["latents"]
 
 
 def test_all_is_read_if_asked(plan: Plan, store: Store) -> None:
     said: list[str] = []
     (fit,) = plan.of_kind("fit")
     _rot(store, "fit", fit.key)
-    discard_damaged(plan, store, said.append, read_all=True)
+    discard_damaged(plan, store, said.append, read=True)
     assert len(said) == 1 and str(store.artefact("fit", fit.key) / "a") in said[0]
     assert _to_do(plan, store) == ["fit"]
 

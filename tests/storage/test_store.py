@@ -133,6 +133,16 @@ def test_what_is_used_is_read_once(store: Store, monkeypatch: pytest.MonkeyPatch
     assert require(store, "fit", KEY)[0] == folder
 
 
+def test_a_file_that_changes_under_its_time_is_read_again(store: Store) -> None:
+    folder = _make(store)
+    require(store, "fit", KEY)
+    before = (folder / "a.txt").stat()
+    _flip(folder / "a.txt")
+    os.utime(folder / "a.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(harness.StoreError, match=r"a\.txt is corrupt"):
+        require(store, "fit", KEY)
+
+
 def test_one_artefact_in_the_place_of_another_is_found(store: Store) -> None:
     folder = _make(store)
     other = folder.with_name(KEY[::-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_what_was_made_from_a_fit_that_is_another_one_now_is_made_again_by_one_r
     assert code == 0, errors
     after = {key: store.record(key) for key in plan.cells}
     assert {key for key in plan.cells if after[key] != before[key]} == stale and None not in after.values()
+    _assert_rot_is_found_where_it_is_read(harness_cli, results, few)
+
+
+def _assert_rot_is_found_where_it_is_read(harness_cli: Cli, results: Path, few: list[str]) -> None:
+    """In cards by the report, and in the fit by the worker that makes these again; one run makes both."""
+    plan, store = _plan(results)
+    (fit,), (latents,) = plan.of_kind("fit"), plan.of_kind("latents")
+    rotten = (
+        store.artefact("fit", fit.key) / "decomposition.json",
+        store.artefact("latents", latents.key) / "cards.json",
+    )
+    for path in rotten:
+        _change(path, b"{", b"[")
+    assert "made again" not in harness_cli("run", "suite=smoke", *few)[2]  # nothing is to do, so nothing is used
+    shutil.rmtree(results / "report")
+    code, _, errors = harness_cli("run", "suite=smoke", *few)
+    assert code == 0, errors
+    told = [line for line in errors.splitlines() if "is made again" in line]
+    assert [sum(str(path) in line for line in told) for path in rotten] == [1, 1] and len(told) == 2
+    assert (results / "report" / "index.html").exists() and harness_cli("verify", "suite=smoke")[0] == 0
 
 
 def test_records_of_the_version_before_stay_done_and_a_run_seals_them(harness_cli: Cli, results: Path) -> None:
