@@ -1,4 +1,4 @@
-"""Runs campaigns of faults in pieces: python -m tests.faults --seed 1 --minutes 8 --only damage,kills
+"""Runs campaigns of faults in pieces: python -m tests.faults --seed 1 --minutes 8 --only reads,kills
 
 Figures are added to results/reference/faults.csv; a further call with the same seed goes on where the last one ended.
 What did not end well is printed, with the number of its trial: --first NUMBER --trials 1 repeats it.
@@ -21,6 +21,7 @@ from tests.faults.command_lines import CommandLines
 from tests.faults.damaged_files import DamagedFiles
 from tests.faults.kills import Kills
 from tests.faults.limits import Limits
+from tests.faults.reads import DamagedReads
 from tests.faults.subject import Subject, made
 from tests.faults.trial import Trial
 from tests.support.slurm import SlurmCluster, why_no_slurm
@@ -64,6 +65,7 @@ def main() -> int:
 def _campaigns(whole: Subject, scratch: Path, popen: type[subprocess.Popen]) -> dict[str, Start]:
     return {
         "damage": lambda seed, first: DamagedFiles(whole, scratch / "damage").trials(seed, first),
+        "reads": lambda seed, first: DamagedReads(whole, scratch / "reads").trials(seed, first),
         "kills": lambda seed, first: Kills(whole, scratch / "kills", popen).trials(seed, first),
         "lines": lambda seed, first: CommandLines(whole.copy_to(scratch / "lines")).trials(seed, first),
         "limits": lambda seed, first: Limits(whole, scratch / "limits", popen).trials(seed, first),
@@ -88,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=8.0, help="shared evenly by the campaigns")
-    parser.add_argument("--only", default="damage,kills,lines,limits", help="campaigns; ray and slurm are some, too")
+    parser.add_argument("--only", default="reads,damage,kills,lines,limits", help="some of these, of ray and slurm")
     parser.add_argument("--first", type=int, help="number of the first trial; nothing is added to the figures then")
     parser.add_argument("--trials", type=float, default=float("inf"))
     parser.add_argument("--figures", type=Path, default=FIGURES)

@@ -15,7 +15,12 @@ from tests.faults.trial import Trial, Verdict
 
 _VERDICTS = get_args(Verdict)
 _KEY = ("campaign", "kind", "seed", "commit")
-_COLUMNS = (*_KEY, "trials", *_VERDICTS, "next_trial", "cpu_seconds")
+_COLUMNS = (*_KEY, "form", "trials", *_VERDICTS, "next_trial", "cpu_seconds")
+
+
+_FORMS = {"reads": "readers of the file"}
+_END_TO_END = "end to end"
+"""The form of campaigns in which whole verbs are run, and what was lost is made again."""
 
 
 @dataclass
@@ -47,7 +52,8 @@ class Campaign:
         found = []
         for kind, counts in sorted(self.counts.items()):
             n = sum(counts.values())
-            line = {"campaign": self.name, "kind": kind, "seed": seed, "commit": commit, "trials": n, **counts}
+            line = {"campaign": self.name, "kind": kind, "seed": seed, "commit": commit}
+            line |= {"form": _FORMS.get(self.name, _END_TO_END), "trials": n, **counts}
             line |= {"next_trial": self.next_trial, "cpu_seconds": round(n * share, 1)}
             found.append({name: str(value) for name, value in line.items()})
         return found

@@ -51,11 +51,11 @@ class DamagedFiles:
     def trial(self, draw: random.Random) -> Trial | None:
         """Damage one file, perhaps with something gone that is made again of what is left; None if nothing was hit."""
         path, other = self._drawn(draw)
-        kind, contents = self.subject.kind_of(path), path.read_bytes()
+        kind, content = self.subject.kind_of(path), path.read_bytes()
         how = damage(path, other, draw)
         if how is None:
             return None
-        hit = _contents(path)
+        hit = contents(path)
         is_cached = path.is_relative_to(self.subject.cache)
         gone = self._gone(path, draw) if is_cached and draw.random() < 0.5 else ""
         asked = {} if gone else {name: self.subject.call(*words) for name, words in READERS.items()}
@@ -65,10 +65,10 @@ class DamagedFiles:
         if verdict not in ("harmless", "named", "made again"):
             self._begin_anew()
         else:
-            if _contents(path) == hit:  # nobody needed it
+            if contents(path) == hit:  # nobody needed it
                 clear(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(contents)
+                path.write_bytes(content)
             if gone or verdict != "harmless":  # the seconds that it shows are others now
                 self.usual["boards"] = self.subject.call(*READERS["boards"])
         return Trial(kind, f"{how}{gone}", verdict, detail)
@@ -100,7 +100,7 @@ class DamagedFiles:
         differs = differing(self.expected, self.subject.shown())
         if again.code != 0 or (differs and ran is not again):
             return "lost", f"{differs} {again.err[-600:]}"
-        shown_as_hit = _contents(path) == hit and self._is_shown(path)
+        shown_as_hit = contents(path) == hit and self._is_shown(path)
         words = self._new_words(asked, ran)
         if differs or shown_as_hit:
             return ("lost" if words else "silent"), f"after the run {differs or 'the file'} differs; {words[-3:]}"
@@ -110,7 +110,7 @@ class DamagedFiles:
             return "stopped", ran.err[-600:]
         if words:
             return "named", ""
-        return ("made again" if self._changed(asked) or _contents(path) != hit else "harmless"), ""
+        return ("made again" if self._changed(asked) or contents(path) != hit else "harmless"), ""
 
     def _is_shown(self, path: Path) -> bool:
         inside = path.is_relative_to(self.subject.results)
@@ -142,8 +142,8 @@ class DamagedFiles:
         assert self.ran.code == 0 and all(said.code == 0 for said in self.usual.values()), self.usual
 
 
-def _contents(path: Path) -> bytes | str | None:
-    """A file's contents, or what stands in its place."""
+def contents(path: Path) -> bytes | str | None:
+    """The contents of a file, or what stands in its place."""
     if path.is_symlink():
         return f"link to {path.readlink()}"
     if path.is_dir():

@@ -78,7 +78,7 @@ class Subject:
         """A verb in this process."""
         out, err = io.StringIO(), io.StringIO()
         code: int | None = None
-        with self._here(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        with self.here(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 code = main(words)
@@ -108,7 +108,8 @@ class Subject:
         return {"HARNESS_CACHE": str(self.cache), "WANDB_MODE": "disabled", **self.environment}
 
     @contextlib.contextmanager
-    def _here(self) -> Iterator[None]:
+    def here(self) -> Iterator[None]:
+        """Stand in the folder, with its cache."""
         before = dict(os.environ)
         os.environ.update(self._environment)
         try:

@@ -17,6 +17,7 @@ from tests.faults.command_lines import CommandLines
 from tests.faults.damaged_files import DamagedFiles
 from tests.faults.kills import Kills
 from tests.faults.limits import Limits
+from tests.faults.reads import DamagedReads
 from tests.faults.subject import Subject
 from tests.faults.trial import Trial
 
@@ -29,6 +30,7 @@ Trials = Callable[[int], Iterator[tuple[int, list[Trial]]]]
 def campaigns(whole: Subject, scratch: Path, popen: type[subprocess.Popen]) -> dict[str, Trials]:
     return {
         "damage": lambda seed: DamagedFiles(whole, scratch / "damage").trials(seed),
+        "reads": lambda seed: DamagedReads(whole, scratch / "reads").trials(seed),
         "kills": lambda seed: Kills(whole, scratch / "kills", popen).trials(seed),
         "lines": lambda seed: CommandLines(whole.copy_to(scratch / "lines")).trials(seed),
         "limits": lambda seed: Limits(whole, scratch / "limits", popen, n_runs=3).trials(seed),
@@ -40,7 +42,7 @@ def _assert_well(campaign: Campaign, n: int) -> None:
     assert sum(sum(counts.values()) for counts in campaign.counts.values()) >= n
 
 
-@pytest.mark.parametrize(("name", "n"), [("damage", 8), ("kills", 2), ("lines", 60), ("limits", 3)])
+@pytest.mark.parametrize(("name", "n"), [("damage", 4), ("kills", 1), ("lines", 60), ("limits", 3)])
 def test_a_few_faults(campaigns: dict[str, Trials], name: str, n: int) -> None:
     campaign = Campaign(name, campaigns[name](0))
     campaign.run(n=n)
@@ -48,7 +50,7 @@ def test_a_few_faults(campaigns: dict[str, Trials], name: str, n: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["damage", "kills", "lines", "limits"])
+@pytest.mark.parametrize("name", ["reads", "damage", "kills", "lines", "limits"])
 def test_many_faults(campaigns: dict[str, Trials], name: str) -> None:
     campaign = Campaign(name, campaigns[name](_SEED))
     campaign.run(60 * _MINUTES)
