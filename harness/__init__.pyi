@@ -120,6 +120,7 @@ from harness.sae.weights import SAEUnits as SAEUnits
 from harness.sae.weights import SAEWeights as SAEWeights
 from harness.storage.cache import cache_folder as cache_folder
 from harness.storage.checksums import file_digest as file_digest
+from harness.storage.locks import file_lock as file_lock
 from harness.storage.locks import owned_lock as owned_lock
 from harness.storage.made_once import made_once as made_once
 from harness.storage.seals import folder_damage as folder_damage

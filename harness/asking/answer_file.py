@@ -164,6 +164,7 @@ class AnswerFile:
     def _replace_by_what_is_whole_in(self, damaged: Path) -> int:
         new = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         try:
+            _make(new)  # SQLite would give it other permissions than the umask says
             with closing(_connected(new)) as file:
                 _prepare(file, "delete")  # one file, which a rename moves as a whole
                 n_saved = salvage(damaged, file)

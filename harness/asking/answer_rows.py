@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,14 +24,15 @@ class DamagedAnswer(ValueError):
     """A stored response that does not fit its checksum, or can't be read."""
 
 
-def key_of(judge: str, request: Any) -> str:
-    """The key of an answer: all that it depends on."""
-    return _key(judge, type(request).__name__, spelt(request))
+def key_of(judge: str, request: Any, beside: Sequence[str] = ()) -> str:
+    """The key of an answer: all that it depends on, and the plugin files beside whose code it was computed."""
+    return _key(judge, type(request).__name__, spelt(request, beside))
 
 
-def spelt(request: Any) -> str:
-    """A request of any kind as JSON."""
-    return canonical_json({"kind": type(request).__name__, **asdict(request)})
+def spelt(request: Any, beside: Sequence[str] = ()) -> str:
+    """A request of any kind as JSON, with the plugin files beside whose code it is answered, if there are any."""
+    apart = {"beside": list(beside)} if beside else {}
+    return canonical_json({"kind": type(request).__name__, **asdict(request), **apart})
 
 
 def packed(key: str, response: Any) -> str:

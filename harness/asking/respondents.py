@@ -141,7 +141,9 @@ class _JudgeRespondent:
             raise PluginError("the plugin asks a judge. Say needs=('choose',) in its Spec, or what else it asks for.")
         store, judge = self._session.store, self._judge
         suite = content_key({"results": str(store.results)})
-        cache = ResponseCache(store.cache / "judges", judge["inputs"], suite, self._session.warn)
+        catalog = self._session.catalog
+        beside = () if catalog.find("judge", judge["name"]).is_file else catalog.files
+        cache = ResponseCache(store.cache / "judges", judge["inputs"], suite, self._session.warn, beside)
         make = partial(self._session.create, "judge", judge)
         budget = self._session.judge_budget
         return Judging(make, cache, self._session.progress, self._session.warn, self._prices, budget)

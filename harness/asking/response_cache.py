@@ -8,6 +8,9 @@ Each has a checksum: one that is not as it was is asked again.
 Where a judge's parameters, as a plan names them, have one that is called as a kind of request (`EmbedText`, say), the
 answers to this kind depend on what that holds, in place of parameters of the same names; and those to others do not.
 
+Code of a plugin file may change what a judge of the harness computes in the same process. What is answered there is
+kept apart, under the file's name, for cells that use the file; these find the answers of all others, too.
+
 Beside the answers lies a ledger: what each request took that was sent, and which suite had it asked. A copy of the file
 is a recording: `Recording` reads the answers of one judge from it.
 """
@@ -16,8 +19,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -44,39 +48,46 @@ class ResponseCache:
         judge: what the judge's answers depend on, as JSON.
         suite: on whose behalf it is asked, for the ledger.
         warn: told what was damaged.
+        beside: names of the plugin files whose code may change what the judge answers.
     """
 
     def __init__(
-        self, folder: Path, judge: Mapping[str, Any], suite: str = "", warn: Callable[[str], None] = print
+        self,
+        folder: Path,
+        judge: Mapping[str, Any],
+        suite: str = "",
+        warn: Callable[[str], None] = print,
+        beside: Sequence[str] = (),
     ) -> None:
         self.n_damaged = 0
         """Answers that were found damaged, and are not there any more."""
         self._judge = canonical_json(judge)
+        self._beside = tuple(beside)
         self._file = AnswerFile(folder / FILE, warn)
         self.ledger = Ledger(self._file, folder / "spent", suite, warn)
         self.reservations = Reservations(self._file, suite)
 
     def find(self, request: Any) -> Any | None:
         """The response: as JSON, Bounded, or the Failure that was final; None where there is none that is whole."""
-        key = key_of(self._judge, request)
-        for (stored,) in self._file.execute(_FIND, [key]):
-            try:
-                return unpacked(key, stored)
-            except DamagedAnswer:
-                self._file.execute("delete from responses where key = ?", [key])
-                self.n_damaged += 1
+        for key in dict.fromkeys((self._key(request), key_of(self._judge, request))):
+            for (stored,) in self._file.execute(_FIND, [key]):
+                try:
+                    return unpacked(key, stored)
+                except DamagedAnswer:
+                    self._file.execute("delete from responses where key = ?", [key])
+                    self.n_damaged += 1
         return None
 
     def keep(
         self, request: Any, response: Any, usage: Usage = NOTHING, usd: float | None = None, cell: str | None = None
     ) -> None:
         """Store a response and its usage. Where another process was quicker, its response stays."""
-        key = key_of(self._judge, request)
+        key = self._key(request)
 
         def write() -> None:
             self._file.execute(
                 "insert or ignore into responses (key, judge, request, response) values (?, ?, ?, ?)",
-                [key, self._judge, spelt(request), packed(key, response)],
+                [key, self._judge, spelt(request, self._beside), packed(key, response)],
             )
             self.charge(request, usage, usd, cell)
 
@@ -85,12 +96,15 @@ class ResponseCache:
     def charge(self, request: Any, usage: Usage, usd: float | None, cell: str | None = None) -> None:
         """Add the usage of a request to the ledger, if it took anything."""
         if usage.n_requests:
-            key, kind = key_of(self._judge, request), type(request).__name__
+            key, kind = self._key(request), type(request).__name__
             self.at_once(lambda: self.ledger.charge(key, kind, usage, usd, cell))
 
     def at_once(self, work: Callable[[], _T]) -> _T:
         """Do what no other process shall write in between; it may be done again, if the file turns out damaged."""
         return self._file.at_once(work)
+
+    def _key(self, request: Any) -> str:
+        return key_of(self._judge, request, self._beside)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -142,13 +156,21 @@ class Recording:
         Raises:
             StoreError: the recording is damaged.
         """
-        key = key_of(self._judge, request)
         try:
-            for (stored,) in self._read(_FIND, key):
-                return unpacked(key, stored)
+            for beside in self._beside:
+                key = key_of(self._judge, request, beside)
+                for (stored,) in self._read(_FIND, key):
+                    return unpacked(key, stored)
         except (*ERRORS, DamagedAnswer) as error:
             raise StoreError(f"recording: {self._path!r} is damaged ({error}). Take another copy of it.") from None
         return None
+
+    @cached_property
+    def _beside(self) -> list[list[str]]:
+        """The plugin files beside which the judge has answered: none, and those of what was kept apart."""
+        query = "select distinct json_extract(request, '$.beside') from responses where judge = ?"
+        apart = self._read(query, self._judge)
+        return [[], *(json.loads(files) for (files,) in apart if files)]
 
     def _has_answers(self, judge: str) -> bool:
         """True if one row of the judge is whole: in a damaged row its name may be another."""

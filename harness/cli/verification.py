@@ -40,6 +40,7 @@ def verify_verb(options: argparse.Namespace) -> int:
         keys = None if has_all else keys_of(store)
         verified.artefacts(store, keys)
         verified.checkpoints(store, keys)
+        verified.shards(store, keys)
     _read_shared(verified, cache)
     if options.json:
         damaged = [{**vars(one), "path": str(one.path)} for one in verified.found]
@@ -60,6 +61,7 @@ def read_all(plan: Plan, store: Store) -> None:
     verified = Verified()
     verified.records(store)
     verified.checkpoints(store, plan.cells)
+    verified.shards(store, plan.cells)
     _read_shared(verified, store.cache)
     _name(verified)
 
@@ -106,7 +108,7 @@ def _results(word: str) -> Path:
 def _show(verified: Verified) -> None:
     _name(verified)
     outcome = f"{len(verified.found):,} damaged" if verified.found else "nothing is damaged"
-    read = f"{verified.n_read:,} artefacts, models, checkpoints and records read"
+    read = f"{verified.n_read:,} artefacts, models, checkpoints, shards and records read"
     out.print(f"{read}: {outcome}", highlight=False, soft_wrap=True)
 
 

@@ -95,6 +95,11 @@ class Catalog:
     def names(self, kind: str) -> list[str]:
         return sorted(name for k, name in self.entries if k == kind)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the single files among its plugins, without their folders."""
+        return tuple(sorted({Path(own.source).name for own in self.entries.values() if own.is_file}))
+
     def find(self, kind: str, name: str) -> Registered:
         """The registered spec, or a ConfigError that suggests near names and mentions plugins that failed."""
         if kind not in KINDS:

@@ -16,6 +16,7 @@ from pathlib import Path
 import filelock
 
 from harness.storage.leftovers import DISCARDED, Leftover
+from harness.storage.locks import file_lock
 from harness.storage.store import discarded_name
 
 
@@ -69,7 +70,7 @@ def _held(lock: Path | None) -> Iterator[None]:
     if lock is None:
         yield
         return
-    with filelock.FileLock(lock, timeout=0):
+    with file_lock(lock).acquire(timeout=0):
         try:
             yield
         finally:

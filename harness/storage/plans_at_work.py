@@ -66,7 +66,7 @@ def ended(cache: Path) -> list[Path]:
 
 def is_held(lock: Path) -> bool:
     """True if a process holds a lock; also where that can't be found out. The file is not made."""
-    if not lock.exists():
+    if not lock.is_file():  # nor can a folder in its place be held
         return False
     try:
         with filelock.FileLock(lock, timeout=0):

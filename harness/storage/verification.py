@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.storage.manifests import visible_files
+from harness.storage.sealed_files import sealed_damage, sealed_in
 from harness.storage.seals import SEAL, damages_of_folder
 from harness.storage.store import ARTEFACT_KINDS, Store
 from harness.storage.tensor_files import tensors_damages
@@ -14,6 +15,7 @@ from harness.storage.tensor_files import tensors_damages
 _OF_ARTEFACT = "`harness run` of a suite that needs it makes it again"
 _OF_MODEL = "it is made again when it is used next"
 _OF_CHECKPOINT = "it is removed when the fit goes on, which then begins anew"
+_OF_SHARD = "it is set aside when the capture goes on, and made again"
 _OF_RECORD = "`harness run` of this suite does its cell again"
 
 
@@ -36,7 +38,7 @@ class Verified:
 
     found: list[Damage] = field(default_factory=list)
     n_read: int = 0
-    """Artefacts, models, checkpoints and records."""
+    """Artefacts, models, checkpoints, shards of broken-off captures and records."""
     unsealed: list[Path] = field(default_factory=list)
     """Folders of models that an earlier version made, without checksums."""
 
@@ -60,6 +62,13 @@ class Verified:
         for _, path in _of_keys(store, keys):
             if path.suffix == ".checkpoint":
                 self.add("checkpoint", path, tensors_damages(path), _OF_CHECKPOINT)
+
+    def shards(self, store: Store, keys: Collection[str] | None = None) -> None:
+        """Read what captures that were broken off, all or those with some keys, would go on from."""
+        for _, folder in _of_keys(store, keys):
+            for path in sealed_in(folder) if folder.suffix == ".partial" else []:
+                damage = sealed_damage(path)
+                self.add("shard", path, [damage] if damage else [], _OF_SHARD)
 
     def models(self, cache: Path) -> None:
         """Read the models that were made in a cache, and how far trainings have come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+import warnings
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 import torch
 from accelerate.hooks import remove_hook_from_module
 from accelerate.utils import get_max_memory
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 from torch import nn
 
-from harness import cache_folder
+from harness import StoreError, cache_folder, file_lock, owned_lock
 from harness.plugins.models import HFConfig
 
 
@@ -35,7 +36,14 @@ class Placement:
             max_memory = {"cpu": max_memory["cpu"]}
         if config.max_memory_gb is not None:
             max_memory["cpu"] = int(config.max_memory_gb * 1e9)
-        folder, lock = _make_folder()
+        root = cache_folder() / "offload"
+        try:
+            folder, lock = _make_folder(root)
+        except OSError as error:
+            raise StoreError(
+                f"weights that do not fit into memory go to {root}, where nothing can be made: {error.strerror}. Give "
+                "another cache, $HARNESS_CACHE, or no device_map."
+            ) from error
         weakref.finalize(self, _delete, folder, lock)
         self.options = {"device_map": config.device_map, "max_memory": max_memory, "offload_folder": str(folder)}
 
@@ -49,22 +57,21 @@ def load_as_nan(module: nn.Module) -> None:
     remove_hook_from_module(module)
 
 
-def _make_folder() -> tuple[Path, FileLock]:
+def _make_folder(root: Path) -> tuple[Path, BaseFileLock]:
     """Make a folder and hold its lock. Folders that killed processes left, whose lock nobody holds, are deleted."""
-    root = cache_folder() / "offload"
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "making"):
+    with owned_lock(root / "making", warnings.warn):
         for path in root.glob("*.lock"):
-            with suppress(Timeout), FileLock(path, timeout=0):
+            with suppress(Timeout, OSError), file_lock(path).acquire(timeout=0):  # in use, or another user's
                 shutil.rmtree(path.with_suffix(""), ignore_errors=True)
                 path.unlink()
         folder = root / uuid.uuid4().hex
-        lock = FileLock(folder.with_suffix(".lock"))
+        lock = file_lock(folder.with_suffix(".lock"))
         lock.acquire()
     folder.mkdir()
     return folder, lock
 
 
-def _delete(folder: Path, lock: FileLock) -> None:
+def _delete(folder: Path, lock: BaseFileLock) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()

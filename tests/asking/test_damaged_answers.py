@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -358,3 +360,32 @@ def test_a_link_that_leads_to_itself_is_set_aside(tmp_path: Path) -> None:
     cache = ResponseCache(tmp_path, JUDGE)
     cache.keep(REQUESTS[0], [0.0, 0.0])
     assert cache.find(REQUESTS[0]) and len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1
+
+
+def test_what_is_answered_beside_a_plugin_file_is_kept_apart(tmp_path: Path) -> None:
+    """Code of the file may have changed what a judge computes in its process: others ask for themselves."""
+    plain, beside, other = (ResponseCache(tmp_path, JUDGE, beside=files) for files in ((), ("acme.py",), ("b.py",)))
+    plain.keep(REQUESTS[0], [0.5, 1.0])
+    beside.keep(REQUESTS[1], [0.25, 1.0])
+    assert [cache.find(REQUESTS[0]) for cache in (plain, beside, other)] == [[0.5, 1.0]] * 3
+    assert [cache.find(REQUESTS[1]) for cache in (plain, beside, other)] == [None, [0.25, 1.0], None]
+    plain.keep(REQUESTS[1], [0.75, 1.0])
+    assert [cache.find(REQUESTS[1]) for cache in (plain, beside, other)] == [[0.75, 1.0], [0.25, 1.0], [0.75, 1.0]]
+    beside.keep(REQUESTS[2], [0.125, 1.0])
+    recording = harness.Recording(str(tmp_path / FILE))
+    assert [recording.find(request) for request in REQUESTS[:4]] == [[0.5, 1.0], [0.75, 1.0], [0.125, 1.0], None]
+
+
+def test_the_file_has_the_permissions_that_the_umask_says_also_once_it_was_set_aside(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        cache = ResponseCache(tmp_path, JUDGE, warn=lambda _: None)
+        cache.keep(REQUESTS[0], [0.5, 1.0])
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob(f"{FILE}*")]
+        cache.close()
+        (tmp_path / FILE).write_bytes(b"no database" * 100)
+        assert cache.find(REQUESTS[0]) is None
+        modes += [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob(f"{FILE}*")]
+    finally:
+        os.umask(before)
+    assert set(modes) == {0o664} and len(modes) > 4

@@ -16,6 +16,7 @@ import harness
 from harness.asking.response_cache import ResponseCache
 from harness.cli import main as cli
 from harness.storage.records import Record
+from harness.storage.sealed_files import seal
 from harness.storage.store import Store
 from harness.storage.tensor_files import save_tensors
 
@@ -24,7 +25,7 @@ KEY, OTHER = "0123456789abcdef" * 2, "f" * 32
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """One with an artefact, a checkpoint, a record, a model, a trained one, and answers."""
+    """One with an artefact, a checkpoint, a broken-off capture, a record, a model, a trained one, and answers."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     store = Store.of(tmp_path / "results" / "mine")
@@ -36,6 +37,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         store.commit("capture", key, {})
     store.write_record(KEY, Record("done"))
     save_tensors(store.checkpoint("fit", KEY), {"x": torch.zeros(3)}, None)
+    work = store.work_folder("capture", KEY)
+    work.mkdir()
+    for number in range(2):
+        (work / f"shard-{number}.safetensors").write_text("rows")
+    seal(work / "shard-0.safetensors", {})  # the other one was just being written
     harness.made_once("converted", lambda folder: (folder / "weights").touch())
     step = store.cache / "models" / "seedling-1" / "step-0"
     step.mkdir(parents=True)
@@ -62,7 +68,7 @@ def test_a_whole_cache_is_said_to_be_whole(
     code, found = verify(capsys, *words)
     n_artefacts, n_records = 2 if words in ((), ("cache",)) else 1, words != ("cache",)
     assert code == 0 and found == {
-        "read": n_artefacts + n_records + 4,  # a checkpoint, two models, the answers
+        "read": n_artefacts + n_records + 5,  # a checkpoint, a shard, two models, the answers
         "damaged": [],
         "without_checksums": [],
     }
@@ -73,6 +79,7 @@ def test_a_whole_cache_is_said_to_be_whole(
 DAMAGES: dict[str, Callable[[Store], object]] = {
     "capture": lambda store: [(store.artefact("capture", KEY) / name).write_text("rowz") for name in "ab"],
     "checkpoint": lambda store: store.checkpoint("fit", KEY).write_bytes(b"x"),
+    "shard": lambda store: (store.work_folder("capture", KEY) / "shard-0.safetensors").write_text("rowz"),
     "record": lambda store: store.record_path(KEY).write_text("{"),
     "verdicts": lambda store: store.verdicts_path(KEY).touch(),
     "model": lambda store: (store.cache / "models" / "converted" / "pytorch_model.bin").touch(),

@@ -1,4 +1,4 @@
-"""What runs load of a finished suite, and what they take up of a broken-off one, by the functions that stages use.
+"""Loaders of what runs load of a finished suite, and take up of a broken-off one: the functions that stages use.
 
 Each loader gives a digest of all that it has read, or raises what a cell would fail with.
 """
@@ -42,7 +42,7 @@ _BROKEN_OFF = "0123456789abcdef" * 2
 
 @dataclass(frozen=True)
 class Loading:
-    """What there is to load of a suite."""
+    """A suite, and all that there is to load of it."""
 
     plan: Plan
     catalog: Catalog
@@ -137,7 +137,7 @@ def _checkpoint(store: Store, say: Say) -> str | None:
 
 
 def _shard(store: Store, say: Say) -> str | None:
-    """What a capture that goes on seals as a part of its artefact."""
+    """A shard as a capture that goes on seals it as a part of its artefact."""
     shards = _shards(store, say)
     return _digest(shards.known[0], shards.norms("site"), shards.digests("site")) if shards.have(0) else None
 

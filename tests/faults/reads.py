@@ -203,7 +203,7 @@ def _discard(store: Store, kind: str, key: str) -> None:
 
 
 def _with_opened(ask: Callable[[], Said]) -> tuple[Said, set[str]]:
-    """What a reader says, and the files that it opens."""
+    """The words of a reader, and the files that it opens."""
     global _opened
     if _opened is None:
         sys.addaudithook(_note)

@@ -65,7 +65,7 @@ def test_all_comes_back(tmp_path: Path) -> None:
 
 
 def _seen(folder: Path) -> list[tuple[object, ...]]:
-    """What is in a folder: names, contents, and what files are known by."""
+    """Names and contents of all in a folder, and what it is known by."""
     found = []
     for path in sorted(folder.rglob("*")):
         stat = os.lstat(path)

@@ -77,6 +77,19 @@ def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(
     torch.testing.assert_close(x["resid_post.2"], other["resid_post.2"], rtol=1e-5, atol=1e-5)
 
 
+def test_what_stands_in_the_place_of_a_lock_is_set_aside(tmp_path: Path, cache: Path) -> None:
+    (cache / "offload" / "old.lock").mkdir(parents=True)
+    (cache / "offload" / "making").symlink_to("nowhere/at/all")
+    assert load(save_tiny_model("gpt2", tmp_path / "gpt2"), **ON_DISK)
+    assert len(list(cache.glob("offload/making.damaged-*"))) == len(list(cache.glob("offload/old.lock.damaged-*"))) == 1
+
+
+def test_a_cache_where_nothing_can_be_made_is_named(tmp_path: Path, cache: Path) -> None:
+    cache.write_text("a file")
+    with pytest.raises(harness.StoreError, match=rf"go to {cache}/offload, where nothing can be made: .*HARNESS_CACHE"):
+        load(save_tiny_model("gpt2", tmp_path / "gpt2"), **ON_DISK)
+
+
 def test_missing_weights_are_refused_and_not_random(tmp_path: Path) -> None:
     folder = save_tiny_model("llama", tmp_path / "llama")
     weights = load_file(folder / "model.safetensors")

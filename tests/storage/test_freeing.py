@@ -54,6 +54,15 @@ def test_everything_goes_locks_too(store: Store) -> None:
     assert not freed.in_use and not freed.failed
 
 
+def test_what_stands_in_the_place_of_a_lock_keeps_nothing(store: Store) -> None:
+    for key in KEYS:
+        lock = store.artefact("fit", key).with_name(f".{key}.lock")
+        lock.unlink(missing_ok=True)
+        lock.mkdir()
+    freed = _free(store)
+    assert not freed.in_use and not freed.failed
+
+
 def test_what_a_process_holds_stays(store: Store) -> None:
     with store.lock("fit", KEYS[1]):
         freed = _free(store)

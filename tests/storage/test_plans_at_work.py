@@ -63,3 +63,11 @@ def test_in_a_cache_that_can_not_be_written_a_run_goes_on(tmp_path: Path) -> Non
     (tmp_path / "at_work").write_text("no folder can be made here")
     with at_work(tmp_path, ["a"]):
         assert keys_at_work(tmp_path) == set()
+
+
+def test_a_folder_in_the_place_of_a_lock_is_held_by_nobody(tmp_path: Path) -> None:
+    with at_work(tmp_path, ["a"]):
+        (path,) = tmp_path.glob("at_work/*.json")
+    path.touch()
+    path.with_suffix(".lock").mkdir()
+    assert ended(tmp_path) == [path] and keys_at_work(tmp_path) == set()
