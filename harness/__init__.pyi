@@ -62,6 +62,9 @@ from harness.contracts.requests import Request as Request
 from harness.contracts.requests import Steer as Steer
 from harness.contracts.requests import Unembed as Unembed
 from harness.contracts.rows import make_rows as make_rows
+from harness.contracts.runs import Edit as Edit
+from harness.contracts.runs import HasRuns as HasRuns
+from harness.contracts.runs import Runs as Runs
 from harness.contracts.scorer import HasOtherMetrics as HasOtherMetrics
 from harness.contracts.scorer import HasRange as HasRange
 from harness.contracts.scorer import Scorer as Scorer

@@ -1,8 +1,9 @@
 """Models: what activations are read from.
 
 All models are a `Model`. Besides, a model runs texts, and is then a `TextModel`, or it has rows of its own
-(`HasOwnRows`). A `TextModel` may be able to go on from changed activations (`HasHead`) and to say which tokens a
-direction promotes (`HasUnembedding`); of made-up rows the features may be known (`KnowsTruth`).
+(`HasOwnRows`). A `TextModel` may be able to go on from changed activations (`HasHead`), to be run with edits at several
+sites (`HasRuns`) and to say which tokens a direction promotes (`HasUnembedding`); of made-up rows the features may be
+known (`KnowsTruth`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.testing import heads, model_windows, own_rows
+from harness.testing import heads, model_windows, own_rows, runs
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.model_trials import ModelUnderTest, batch, error_of, is_rounding
 
@@ -203,5 +203,6 @@ CHECKS: list[Check] = [
     keeps_nothing_of_a_batch,
     leaves_its_input_alone,
     *heads.CHECKS,
+    *runs.CHECKS,
     *own_rows.CHECKS,
 ]

@@ -187,6 +187,7 @@ HAS_HEAD: Makers[harness.HasHead] = {
     "random_weights": random_weights.load,
     "seedling": seedling.Seedling,
 }
+HAS_RUNS: Makers[harness.HasRuns] = {}
 HAS_UNEMBEDDING: Makers[harness.HasUnembedding] = {
     "hf": hf.load,
     "packaged": packaged.load,
@@ -209,6 +210,7 @@ ABLE: Mapping[str, Mapping[type, Makers[Any]]] = {
     "model": {
         harness.RunsTexts: TEXT_MODELS,
         harness.HasHead: HAS_HEAD,
+        harness.HasRuns: HAS_RUNS,
         harness.HasUnembedding: HAS_UNEMBEDDING,
         harness.HasOwnRows: HAS_OWN_ROWS,
         harness.KnowsTruth: KNOWS_TRUTH,

@@ -95,6 +95,39 @@ class Good:
     def unembedding(self, ids: Tensor) -> Tensor:
         return self.embedding[ids]
 
+    def runs(self, ids: Tensor, lengths: Tensor) -> Any:
+        return GoodRuns(self, ids, lengths)
+
+
+class GoodRuns:
+    def __init__(self, model: Good, ids: Tensor, lengths: Tensor) -> None:
+        self.model, self.ids, self.ends = model, ids, lengths - 1
+        self.mask = torch.arange(ids.shape[1]) < lengths[:, None]
+
+    def walk(self, edits: Any, tracked: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        found: dict[str, Tensor] = {}
+        x = self.model.embedding[self.ids.masked_fill(~self.mask, 0)]
+        for layer in range(self.model.n_layers):
+            x, site = self.model.block(x, self.mask, layer), f"resid_post.{layer}"
+            x = self.edited(site, x, edits or {})
+            found[site] = x = x.detach().requires_grad_() if site in tracked and not x.requires_grad else x
+        return found, self.model.unembed(x[torch.arange(len(x)), self.ends])
+
+    def edited(self, site: str, x: Tensor, edits: Any) -> Tensor:
+        changed: Tensor = edits[site](x) if site in edits else x
+        return changed
+
+    def activations(self, sites: Sequence[str], edits: Any = None) -> dict[str, Tensor]:
+        found = self.walk(edits, [])[0]
+        return {site: found[site] for site in sites}
+
+    def logits(self, edits: Any = None) -> Tensor:
+        return self.walk(edits, [])[1]
+
+    def gradients(self, sites: Sequence[str], of: Any, edits: Any = None) -> dict[str, Tensor]:
+        found, logits = self.walk(edits, sites)
+        return dict(zip(sites, torch.autograd.grad(of(logits), [found[site] for site in sites]), strict=True))
+
 
 class OtherShape(Good):
     width = WIDTH + 1
@@ -337,6 +370,54 @@ class LosesSpaces(Good):
         return [text[:3] for text in super().token_texts(ids)]
 
 
+class RunsOtherwise(Good):
+    """Runs that each break one promise."""
+
+    make: type[GoodRuns]
+
+    def runs(self, ids: Tensor, lengths: Tensor) -> Any:
+        return self.make(self, ids, lengths)
+
+
+class RoundsWhatIsEdited(RunsOtherwise):
+    class make(GoodRuns):  # noqa: N801
+        def edited(self, site: str, x: Tensor, edits: Any) -> Tensor:
+            return super().edited(site, 0.3 * x, edits) / 0.3 if site in edits else x
+
+
+class TakesTheLastColumn(RunsOtherwise):
+    class make(GoodRuns):  # noqa: N801
+        def __init__(self, model: Good, ids: Tensor, lengths: Tensor) -> None:
+            super().__init__(model, ids, lengths)
+            self.ends = torch.full_like(lengths, ids.shape[1] - 1)
+
+
+class EditsCleanRows(RunsOtherwise):
+    """Edits are given what is there without the others."""
+
+    class make(GoodRuns):  # noqa: N801
+        def edited(self, site: str, x: Tensor, edits: Any) -> Tensor:
+            clean = self.activations([site])[site] if edits else x
+            return super().edited(site, clean if site in edits else x, edits)
+
+
+class LeavesEditsIn(RunsOtherwise):
+    class make(GoodRuns):  # noqa: N801
+        def logits(self, edits: Any = None) -> Tensor:
+            self.left = {**getattr(self, "left", {}), **(edits or {})}
+            return super().logits(self.left)
+
+
+class HasNoGradientWhereNothingChanges(RunsOtherwise):
+    """Values that are as they were are kept by torch.where, and the gradient with them."""
+
+    class make(GoodRuns):  # noqa: N801
+        def gradients(self, sites: Sequence[str], of: Any, edits: Any = None) -> dict[str, Tensor]:
+            clean, found = self.activations(sites), super().gradients(sites, of, edits)
+            changed = self.activations(sites, edits)
+            return {site: torch.where(changed[site] == clean[site], 0.0, x) for site, x in found.items()}
+
+
 BROKEN: dict[type, tuple[str, str]] = {
     OtherShape: ("gives_rows_of_its_width_at_every_layer", r"give floating numbers \[3, 24, 17\]"),
     CountsTwice: ("gives_rows_of_its_width_at_every_layer", "are equal"),
@@ -371,6 +452,11 @@ BROKEN: dict[type, tuple[str, str]] = {
     SeesAhead: ("predicts_from_earlier_tokens_only", "change earlier rows"),
     LacksTokenTexts: ("has_all_of_its_unembedding", r"token_texts\(\) is missing"),
     UnembedsWithoutItsNorm: ("unembeds_to_its_own_logits", "differs from the model's logits"),
+    RoundsWhatIsEdited: ("runs_unedited_as_it_is", "give back what they get"),
+    TakesTheLastColumn: ("gives_the_logits_after_each_window", "differ from those of a window alone"),
+    EditsCleanRows: ("applies_edits_in_forward_order", "is not what the edit at resid_post.0 leads to"),
+    LeavesEditsIn: ("applies_edits_in_forward_order", "leave nothing of a run"),
+    HasNoGradientWhereNothingChanges: ("gives_gradients_that_are_differences", "at the clean activations is off by 1"),
     LosesSpaces: ("gives_each_token_its_text", "spells"),
 }
 
