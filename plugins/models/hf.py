@@ -27,7 +27,9 @@ from harness.plugins.models.checkpoint import (
 from harness.plugins.models.loaded_state import LoadedState
 from harness.plugins.models.padding import Padding, differ
 from harness.plugins.models.placement import Placement
-from harness.plugins.models.replay import Replay, Replayer
+from harness.plugins.models.replay import Replay
+from harness.plugins.models.runs import Runs
+from harness.plugins.models.stubs import Stubs
 from harness.plugins.models.token_rows import TokenRows
 from harness.plugins.models.tokens import Tokens
 
@@ -90,7 +92,7 @@ class HF:
 
     def _take_up(self, auto_class: Any) -> Loaded:
         """Load the model as this class and find its blocks."""
-        for name in ("module", "blocks", "_state", "_padding", "_rows", "_tap", "_replayer"):
+        for name in ("module", "blocks", "_state", "_padding", "_rows", "_tap", "_stubs"):
             vars(self).pop(name, None)  # two copies of the weights may not fit
         self._placement = Placement(self._config, self.device.type)
         loaded = load_module(auto_class, self._config, self._placement.options)
@@ -102,7 +104,7 @@ class HF:
         self._padding = Padding(self._try_out, self._text)
         self._rows = TokenRows(self._entering, self._text)
         self._tap = cache(self._find_tap)
-        self._replayer = cache(self._make_replayer)
+        self._stubs = Stubs(self._logits, self.blocks, self._rows)
         return loaded
 
     def windows(self, texts: Sequence[str], context: int) -> list[list[Window]]:
@@ -140,7 +142,20 @@ class HF:
         """
         if self._no_head is not None:
             raise Undefined(self._no_head)
-        return self._replayer(site).run(ids)
+        return Replay(Runs(self._stubs, self._tap, ids, torch.full((len(ids),), ids.shape[1])), site)
+
+    def runs(self, ids: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Runs:
+        """Windows of so many tokens each, to be run with edits.
+
+        Raises:
+            Undefined: nothing here predicts next tokens, or padding would change the windows; the reason says which.
+        """
+        if self._no_head is not None:
+            raise Undefined(self._no_head)
+        runs, shortest = Runs(self._stubs, self._tap, ids, lengths), int(lengths.min())
+        if shortest < ids.shape[1] and not self._padding.is_harmless(shortest, ids.shape[1]):
+            raise Undefined("padding changes its activations; run windows of one length together")
+        return runs
 
     @torch.no_grad()
     def unembed(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
@@ -152,7 +167,7 @@ class HF:
         """
         if self._no_head is not None:
             raise Undefined(self._no_head)
-        return self._replayer(f"resid_post.{self.n_layers - 1}").unembed(self._probe, x)
+        return self._stubs.head(self._probe, x)
 
     @torch.no_grad()
     def unembedding(self, ids: Int[Tensor, " t"]) -> Float[Tensor, "t e"]:
@@ -181,17 +196,12 @@ class HF:
         if head_class is None or self._sees_ahead():
             return f"{config.model_type} has no language-model head that predicts next tokens"
         missing = self._take_up(head_class).missing
-        if missing and self._logits(self._probe).isnan().any():
+        if missing and self._logits(self._probe, torch.ones_like(self._probe).bool()).isnan().any():
             return f"{self._config.path!r} lacks the weights of the language-model head: {', '.join(missing)}"
         return None
 
-    def _make_replayer(self, site: str) -> Replayer:
-        kind, layer = parse_site(site)
-        n_ended = layer + (kind == "resid_post")
-        return Replayer(self._logits, self.blocks, self._tap(site), n_ended, self._rows)
-
-    def _logits(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        logits: Tensor = self._forward(ids, torch.ones_like(ids, dtype=torch.bool)).logits
+    def _logits(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+        logits: Tensor = self._forward(ids, mask).logits
         return self._rows.of(logits, ids.shape[1])
 
     def _forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Any:

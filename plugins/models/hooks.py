@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeAlias
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
@@ -52,32 +50,80 @@ class Call:
         return 0 if self.parent is None else 1 + self.parent.depth
 
 
-class _Done(Exception):
-    """Ends a forward pass: all that was wanted has been seen."""
+class Done(Exception):
+    """Raised by an act: ends the forward pass, as all that was wanted has been seen."""
+
+
+class _Raised(Exception):
+    """Carries what an act has raised through the model, which explains errors of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+Act: TypeAlias = Callable[[Tensor], Tensor]
+"""A function from the tensor at a tap to what goes on in its place, which may be the tensor itself."""
+
+
+def run(acts: Sequence[tuple[Tap, Act]], forward: Callable[[], Any]) -> Any:
+    """The result of one forward pass with acts at taps, those of one tap in their order; None if one is `Done`."""
+    n_calls: Counter[nn.Module] = Counter()
+
+    def act_on(module: nn.Module, side: Side, find: Callable[[Any], Mapping[Slot, Tensor]], values: Any) -> Any:
+        for tap, act in acts:
+            if tap.module is module and tap.side == side and tap.number == n_calls[module]:
+                old = find(values)[tap.slot]
+                new = _called(act, old)
+                if new is not old:
+                    values = _exchanged(values, old, new, side)
+        return values
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return act_on(module, "input", lambda given: argument_tensors(*given), (args, kwargs))
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        output = act_on(module, "output", output_tensors, output)
+        n_calls[module] += 1
+        return output
+
+    try:
+        with _hooks({tap.module for tap, _ in acts}, before, after):
+            return forward()
+    except _Raised as raised:
+        if isinstance(raised.error, Done):
+            return None
+        raise raised.error from raised.error.__cause__
+
+
+def _called(act: Act, tensor: Tensor) -> Tensor:
+    try:
+        return act(tensor)
+    except Exception as error:
+        raise _Raised(error) from error
+
+
+def _exchanged(values: Any, old: Tensor, new: Tensor, side: Side) -> Any:
+    """Arguments or a result with `new` in the place of `old`."""
+    if side == "output":
+        return tree_map(lambda value: new if value is old else value, values)
+    args, kwargs = values
+    # Not inside containers: blocks may share one, to leave things in it for each other.
+    return tuple(new if a is old else a for a in args), {k: new if a is old else a for k, a in kwargs.items()}
 
 
 def read(taps: Mapping[str, Tap], forward: Callable[[], Any]) -> dict[str, Tensor]:
     """The tensors at `taps`; the forward pass ends at the last of them."""
     found: dict[str, Tensor] = {}
-    n_calls: Counter[nn.Module] = Counter()
 
-    def take(module: nn.Module, side: Side, tensors: Mapping[Slot, Tensor]) -> None:
-        for name, tap in taps.items():
-            if tap.module is module and tap.side == side and tap.number == n_calls[module]:
-                # A copy: some blocks go on to write into the very tensor.
-                found[name] = tensors[tap.slot].detach().clone() if tap.scale == 1 else tensors[tap.slot] * tap.scale
+    def take(name: str, tap: Tap, tensor: Tensor) -> Tensor:
+        # A copy: some blocks go on to write into the very tensor.
+        found[name] = tensor.detach().clone() if tap.scale == 1 else tensor * tap.scale
         if len(found) == len(taps):
-            raise _Done
+            raise Done
+        return tensor
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        take(module, "input", argument_tensors(args, kwargs))
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        take(module, "output", output_tensors(output))
-        n_calls[module] += 1
-
-    with _hooks({tap.module for tap in taps.values()}, before, after), suppress(_Done):
-        forward()
+    run([(tap, partial(take, name, tap)) for name, tap in taps.items()], forward)
     return found
 
 
@@ -103,45 +149,6 @@ def watch(modules: Mapping[nn.Module, str], forward: Callable[[], Any]) -> list[
     with _hooks(modules, before, after):
         forward()
     return ended
-
-
-@contextmanager
-def write(tap: Tap, x: Float[Tensor, "b t d"], find_first: Callable[[int, int], int]) -> Iterator[None]:
-    """Put `x` at `tap` in forward passes inside; the tensor there keeps its own values in rows that are no token's.
-
-    `find_first` gives the first row of a token, of so many tokens and rows.
-    """
-    n_ended = 0
-
-    def replaced(tensor: Tensor) -> Tensor:
-        tensor = tensor.clone(memory_format=torch.contiguous_format)
-        rows = tensor.view(x.shape[0], -1, x.shape[2])  # some modules see all tokens of a batch in one row
-        first = find_first(x.shape[1], rows.shape[1])
-        tokens = rows[:, first : first + x.shape[1]]
-        new = x.to(tokens)
-        # Dividing by the scale would round what is to stay as it is.
-        tokens.copy_(torch.where(new == tokens * tap.scale, tokens, new / tap.scale))
-        return tensor
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if tap.side != "input" or tap.number != n_ended:
-            return None
-        old = argument_tensors(args, kwargs)[tap.slot]
-        new = replaced(old)
-        # Not inside containers: blocks may share one, to leave things in it for each other.
-        return tuple(new if a is old else a for a in args), {k: new if a is old else a for k, a in kwargs.items()}
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        nonlocal n_ended
-        n_ended += 1
-        if tap.side != "output" or tap.number != n_ended - 1:
-            return None
-        old = output_tensors(output)[tap.slot]
-        new = replaced(old)
-        return tree_map(lambda value: new if value is old else value, output)
-
-    with _hooks([tap.module], before, after):
-        yield
 
 
 Answers: TypeAlias = Mapping[nn.Module, Mapping[int, Callable[[], Any]]]

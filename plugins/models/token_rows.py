@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -23,13 +24,21 @@ class TokenRows:
 
     def __init__(self, entering: Entering, text: Callable[[int], Int[Tensor, " t"]]) -> None:
         """Take what gives the ids of a text of so many tokens, too."""
-        self._entering, self._text = entering, text
+        self._entering, self.text = entering, text
         self._first: dict[tuple[int, int], int] = {}
 
     def of(self, x: Float[Tensor, "b r d"], n_tokens: int) -> Float[Tensor, "b t d"]:
         """The rows of the tokens."""
         first = self.first(n_tokens, x.shape[1])
         return x[:, first : first + n_tokens]
+
+    def split(self, tensor: Tensor, shape: torch.Size) -> tuple[Tensor, Float[Tensor, "b t d"]]:
+        """A copy of a tensor of the model's that holds windows of this shape, and the rows of the tokens within it."""
+        copy = tensor.clone(memory_format=torch.contiguous_format)
+        b, t = shape
+        rows = copy.view(b, -1, copy.shape[-1])  # some modules see all tokens of a batch in one row
+        first = self.first(t, rows.shape[1])
+        return copy, rows[:, first : first + t]
 
     def first(self, n_tokens: int, n_rows: int) -> int:
         """The number of the first token's row; the others follow it."""
@@ -41,9 +50,9 @@ class TokenRows:
 
     def _locate(self, n_tokens: int, n_rows: int) -> int:
         places = sorted({0, n_tokens // 2, n_tokens - 1})
-        ids = self._text(n_tokens).repeat(1 + len(places), 1)
+        ids = self.text(n_tokens).repeat(1 + len(places), 1)
         for number, place in enumerate(places, start=1):
-            others = self._text(2 * n_tokens)
+            others = self.text(2 * n_tokens)
             ids[number, place] = others[others != ids[0, place]][0]
         x = self._entering(ids)
         changed = [

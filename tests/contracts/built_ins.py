@@ -187,7 +187,12 @@ HAS_HEAD: Makers[harness.HasHead] = {
     "random_weights": random_weights.load,
     "seedling": seedling.Seedling,
 }
-HAS_RUNS: Makers[harness.HasRuns] = {}
+HAS_RUNS: Makers[harness.HasRuns] = {
+    "hf": hf.load,
+    "packaged": packaged.load,
+    "random_weights": random_weights.load,
+    "seedling": seedling.Seedling,
+}
 HAS_UNEMBEDDING: Makers[harness.HasUnembedding] = {
     "hf": hf.load,
     "packaged": packaged.load,

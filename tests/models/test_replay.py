@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 import harness
 from harness.plugins.models import blocks
-from harness.plugins.models.replay import Replayer
+from harness.plugins.models.replay import Replay
+from harness.plugins.models.runs import Runs
+from harness.plugins.models.stubs import Stubs
 from harness.plugins.models.token_rows import TokenRows
 from tests.support.tiny_models import (
     FAMILIES,
@@ -77,14 +79,15 @@ def test_a_replay_is_the_whole_model_bit_for_bit(family: str, load: Any) -> None
         except harness.ConfigError:
             assert family == "mamba" and site in ("attn_out.1", "mlp_out.1")
             continue
-        assert model._replayer(site)._is_sound
+        kind, layer = harness.parse_site(site)
         assert torch.equal(replay.logits(), clean) and torch.equal(replay.patched(replay.x), clean)
         others = replay.x.flip(0)
         changed = replay.patched(others)
         assert not torch.allclose(changed, clean, atol=1e-3)
-        model._replayer(site)._is_sound = False
+        assert all(model._stubs._sound[n] for n in (0, layer + (kind == "resid_post"), model.n_layers))
+        model._stubs._sound = dict.fromkeys(range(model.n_layers + 1), False)
         assert torch.equal(replay.patched(others), changed) and torch.equal(replay.logits(), clean)
-        model._replayer(site)._is_sound = True
+        model._stubs._sound = {0: True}
 
 
 @pytest.mark.parametrize("family", MODULES)
@@ -202,10 +205,11 @@ def test_stubs_are_used_where_blocks_see_the_residual_stream_alone(
     tap = blocks.find_tap(found, kind, layer)
     assert tap is not None
     rows = TokenRows(model.embed, lambda n_tokens: IDS[0, :n_tokens])
-    replayer = Replayer(model, found, tap, layer + (kind == "resid_post"), rows)
-    clean, replay = model(IDS), replayer.run(IDS)
+    stubs = Stubs(lambda ids, mask: model(ids), found, rows)
+    runs = Runs(stubs, lambda site: tap, IDS, torch.full((3,), IDS.shape[1]))
+    clean, replay = model(IDS), Replay(runs, f"{kind}.{layer}")
     model(IDS.flip(0))
-    assert replayer._is_sound is is_sound
+    assert stubs.are_sound(layer + (kind == "resid_post"), IDS) is is_sound
     assert torch.equal(replay.logits(), clean) and torch.equal(replay.patched(replay.x), clean)
 
     others, x = replay.x.flip(0), model.embed(IDS)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import harness
 from harness.plugins.models import blocks
-from harness.plugins.models.replay import Replayer
+from harness.plugins.models.replay import Replay
+from harness.plugins.models.runs import Runs
+from harness.plugins.models.stubs import Stubs
 from harness.plugins.models.token_rows import TokenRows
 from tests.support.tiny_models import TEXTS, randomised, save_model, tiny_tokenizer
 
@@ -78,16 +80,16 @@ def test_replays_put_rows_where_the_tokens_are() -> None:
     tap = blocks.find_tap(found, "resid_post", 0)
     assert tap is not None
     rows = TokenRows(model.entering, lambda n_tokens: IDS.flatten()[:n_tokens])
-    replayer = Replayer(model, found, tap, 1, rows)
-    replay = replayer.run(IDS)
+    stubs = Stubs(lambda ids, mask: model(ids), found, rows)
+    replay = Replay(Runs(stubs, lambda site: tap, IDS, torch.full((3,), IDS.shape[1])), "resid_post.0")
     first = model.layers[0](model.entering(IDS))
-    assert torch.equal(replay.x, first[:, 2:-1]) and replayer._is_sound
+    assert torch.equal(replay.x, first[:, 2:-1]) and stubs.are_sound(1, IDS)
     assert torch.equal(replay.patched(replay.x), model(IDS))
     first[:, 2:-1] = replay.x.flip(0)
     changed = model.layers[2](model.layers[1](first))[:, 2:-1] @ EMBEDDING.T
     assert torch.equal(replay.patched(replay.x.flip(0)), changed)
     with pytest.raises(harness.Undefined, match="can't be run alone"):
-        replayer.unembed(IDS[:1], replay.x[0])
+        stubs.head(IDS[:1], replay.x[0])
 
 
 @pytest.mark.parametrize(("n_before", "n_after"), [(0, 0), (3, 0), (0, 4), (2, 5)])
