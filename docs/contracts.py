@@ -23,7 +23,7 @@ Nothing needs to be subclassed but `harness.Decomposition`: a plugin keeps a con
 An ability is what some plugins of a kind have. `isinstance(model, harness.HasHead)` says whether an object has it; the
 harness asks no other way. It sees what the object and its class have, not what a `__getattr__` makes up.
 
-The nine kinds come first, each with what its plugins are given and give; then what several kinds have in common, and
+The ten kinds come first, each with what its plugins are given and give; then what several kinds have in common, and
 how plugins are registered.
 """.strip()
 _ITEM = re.compile(r" {4}(\w+): (.*)")

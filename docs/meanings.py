@@ -17,6 +17,7 @@ KEYS = {
     "scorers": "Scorers of the sampled latents of every fit; they need `tokens.interp`.",
     "explainers": "Explainers of these latents in words; scorers that need an explanation score each explainer's.",
     "tasks": "Questions with known answers that judge every similarity; only pairs they ask for are compared.",
+    "behaviours": "Contrasting pairs of texts; of each the circuits among the latents of every method are found.",
     "seeds": "Seeds with each of which every method learns once. Several give intervals and tiers.",
     "context": "Length of a window in tokens; documents are cut into windows.",
     "evaluation_share": "Share of the documents for evaluation; no document is in two splits.",

@@ -9,6 +9,9 @@ from harness.capturing.capture import capture as capture
 from harness.capturing.contexts import context_of as context_of
 from harness.capturing.contexts import evaluation_context as evaluation_context
 from harness.capturing.splits import documents_in_split as documents_in_split
+from harness.contracts.behaviour import Behaviour as Behaviour
+from harness.contracts.behaviour import Contrast as Contrast
+from harness.contracts.behaviour import shuffled_answers as shuffled_answers
 from harness.contracts.corpus import Corpus as Corpus
 from harness.contracts.corpus import Document as Document
 from harness.contracts.corpus import document_id as document_id
@@ -101,6 +104,7 @@ from harness.errors import StoreError as StoreError
 from harness.errors import Undefined as Undefined
 from harness.registry.hookspecs import hookimpl as hookimpl
 from harness.registry.metric import Metric as Metric
+from harness.registry.specs import BehaviourSpec as BehaviourSpec
 from harness.registry.specs import CorpusSpec as CorpusSpec
 from harness.registry.specs import EvaluationSpec as EvaluationSpec
 from harness.registry.specs import ExplainerSpec as ExplainerSpec

@@ -6,7 +6,10 @@ import importlib
 
 import harness
 
-_KINDS = ("methods", "similarities", "models", "corpora", "evaluations", "scorers", "tasks", "judges", "explainers")
+_KINDS = (
+    *("methods", "similarities", "models", "corpora", "behaviours"),
+    *("evaluations", "scorers", "tasks", "judges", "explainers"),
+)
 
 
 @harness.hookimpl

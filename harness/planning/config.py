@@ -35,10 +35,10 @@ from harness.registry.redaction import is_secret_name
 _COMMAND_LINE = "the command line"
 _OF_RUNS = ("executor", "cell_minutes", "store_rows", "max_held_gb")
 """Keys that say how a suite is run, and may be others for every run."""
-_DEFAULTS = {
-    field.name: field.default
+_DEFAULTS: dict[str, Any] = {
+    field.name: [] if field.default_factory is list else field.default
     for field in dataclasses.fields(SuiteConfig)
-    if isinstance(field.default, int | float | str | None)
+    if field.default_factory is list or isinstance(field.default, int | float | str | None)
 }
 
 

@@ -45,6 +45,7 @@ _PLACES = {
     "scorers": _Place("scorer", is_list=True, has_presets=False),
     "explainers": _Place("explainer", is_list=True, has_presets=False),
     "tasks": _Place("task", is_list=True, has_presets=False),
+    "behaviours": _Place("behaviour", is_list=True, has_presets=False),
 }
 
 

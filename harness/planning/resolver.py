@@ -32,6 +32,7 @@ _LISTS = {
     "scorer": "scorers",
     "explainer": "explainers",
     "task": "tasks",
+    "behaviour": "behaviours",
 }
 # The machine or the suite as a whole sets it; no result depends on it.
 _DEVICE = "device"
@@ -95,6 +96,7 @@ class _Resolver:
                 scorers=tuple(entries["scorer"]),
                 explainers=tuple(entries["explainer"]),
                 tasks=tuple(entries["task"]),
+                behaviours=tuple(entries["behaviour"]),
                 encoder=self.encoder(config, askers),
                 judge=self.judge(config, askers),
                 executor=executor_of(executor) if executor is not None else LocalExecutor(),

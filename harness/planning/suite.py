@@ -111,6 +111,9 @@ class SuiteConfig:
     tasks: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
     """Questions with known answers, by which similarities are ranked. With tasks, only the pairs of sites that these
     ask for are compared."""
+    behaviours: list[str | dict] = field(default_factory=list)  # type: ignore[type-arg]
+    """Contrasting pairs of texts that models are asked about; of each the circuits among latents are found, the sites
+    of a model together."""
     whole_models: bool = False
     """Compare every two models by all their sites together, too, whatever tasks ask for. Metrics that stream then hold
     sums of (d₁ + d₂ + …)² numbers, d being the widths of a model's sites."""
@@ -294,6 +297,7 @@ class Suite:
     scorers: tuple[Entry, ...] = ()
     explainers: tuple[Entry, ...] = ()
     tasks: tuple[Entry, ...] = ()
+    behaviours: tuple[Entry, ...] = ()
     encoder: ModelEntry | None = None
     """Set only where a scorer or explainer asks it."""
     judge: Entry | None = None
@@ -307,6 +311,7 @@ class Suite:
     def entries(self) -> Iterator[Entry]:
         """All plugins of the suite."""
         yield from (*self.methods, *self.similarities, *self.evaluations, *self.scorers, *self.explainers, *self.tasks)
+        yield from self.behaviours
         models = [*self.models, *([self.encoder] if self.encoder else [])]
         yield from (model.entry for model in models)
         yield from (entry for entry in (self.corpus, self.judge) if entry is not None)

@@ -36,7 +36,7 @@ CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 @dataclass(frozen=True)
 class PluginSpec:
-    """One thing that a plugin offers; register one of the nine kinds below.
+    """One thing that a plugin offers; register one of the ten kinds below.
 
     Args:
         name: lower case letters, digits and `_`; what users write in a suite.
@@ -246,9 +246,16 @@ class CorpusSpec(PluginSpec):
     kind: ClassVar[str] = "corpus"
 
 
+@dataclass(frozen=True, kw_only=True)
+class BehaviourSpec(PluginSpec):
+    """A behaviour: contrasting pairs of texts."""
+
+    kind: ClassVar[str] = "behaviour"
+
+
 _CLASSES: tuple[type[PluginSpec], ...] = (
     *(MethodSpec, SimilaritySpec, ScorerSpec, ExplainerSpec, ModelSpec),
-    *(CorpusSpec, EvaluationSpec, TaskSpec, JudgeSpec),
+    *(CorpusSpec, BehaviourSpec, EvaluationSpec, TaskSpec, JudgeSpec),
 )
 SPEC_CLASSES = {cls.kind: cls for cls in _CLASSES}
 KINDS = tuple(SPEC_CLASSES)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKED_KINDS",
     "Finding",
+    "check_behaviour",
     "check_corpus",
     "check_evaluation",
     "check_explainer",
@@ -50,6 +51,7 @@ _MODULES = {
     "judge": "judges",
     "model": "models",
     "corpus": "corpora",
+    "behaviour": "behaviours",
     "evaluation": "evaluations",
     "task": "tasks",
 }
@@ -100,6 +102,15 @@ def check_corpus(make: Make, /, **params: Any) -> list[Finding]:
     is given by its name.
     """
     return _findings("corpus", make, params)
+
+
+def check_behaviour(make: Make, /, **params: Any) -> list[Finding]:
+    """Run all checks of behaviours on their first contrasts.
+
+    Whether they are the same in another process, whether the control exchanges answers and whether the identity follows
+    files is tried where the behaviour is given by its name.
+    """
+    return _findings("behaviour", make, params)
 
 
 def check_evaluation(make: Make, /, **params: Any) -> list[Finding]:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice, zip_longest
-from pathlib import Path
 from typing import Any
 
 from harness.contracts.corpus import Document
-from harness.errors import ConfigError
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
-from harness.testing.documents import N_DOCUMENTS, digest, digests_elsewhere, first_documents
+from harness.testing.followed_files import follows_files
+from harness.testing.items import FROM_A_NAME, N_ITEMS, first_items, same_elsewhere, same_items
 from harness.testing.registration import Registration
-
-_FROM_A_NAME = "it is tried where the corpus is given by its name, as `harness check` does"
-
-_MAX_BYTES = 50_000_000
-"""Size up to which files are copied to be changed."""
 
 
 class CorpusUnderTest:
@@ -45,7 +36,7 @@ class CorpusUnderTest:
         if self._has_failed:
             raise NotChecked("nothing to check before `gives_documents` holds")
         self._has_failed = True
-        documents = first_documents(self.corpus)
+        documents = first_items("corpus", self.corpus)
         self._has_failed = False
         return documents
 
@@ -53,7 +44,7 @@ class CorpusUnderTest:
     def declared(self) -> Registration:
         """The registration with its Spec; NotChecked where there is none."""
         if self._declared is None:
-            raise NotChecked(_FROM_A_NAME)
+            raise NotChecked(FROM_A_NAME.format(kind="corpus"))
         return self._declared
 
 
@@ -93,7 +84,7 @@ def repeats_itself(under_test: CorpusUnderTest) -> None:
     ):
         seed_globally(seed)
         advice = "read files in sorted order, and draw with random.Random(seed), the seed being a parameter."
-        _same(before, first_documents(corpus), when, advice)
+        same_items(before, first_items("corpus", corpus), when, advice)
 
 
 def can_be_walked_twice_at_once(under_test: CorpusUnderTest) -> None:
@@ -105,92 +96,24 @@ def can_be_walked_twice_at_once(under_test: CorpusUnderTest) -> None:
     pairs = list(zip_longest(one, other))
     walks = [*ahead, *(a for a, _ in pairs if a)], [b for _, b in pairs if b]
     for walk in walks:
-        _same(before, walk, "beside another walk", "keep no place in the instance: documents() begins anew each time.")
+        same_items(
+            before, walk, "beside another walk", "keep no place in the instance: documents() begins anew each time."
+        )
 
 
 def is_the_same_in_another_process(under_test: CorpusUnderTest) -> None:
     """Ids, texts and their order are the same in another process, where hash() of a text is another number."""
-    declared, before = under_test.declared, [digest(document) for document in under_test.documents]
-    for hash_seed in (1, 2):
-        after = digests_elsewhere(declared, hash_seed)
-        if after != before:
-            what = "order" if Counter(after) == Counter(before) else "documents or ids"
-            raise Broken(
-                f"another process has other {what}: use harness.document_id(text) for ids, not hash(), and go through "
-                "no set of texts."
-            )
+    advice = "use harness.document_id(text) for ids, not hash(), and go through no set of texts."
+    same_elsewhere(under_test.declared, under_test.documents, advice)
 
 
 def follows_its_files_in_its_identity(under_test: CorpusUnderTest) -> None:
     """The identity changes when a letter does in a file that parameters name, even if its size and date do not."""
-    declared = under_test.declared
-    with tempfile.TemporaryDirectory() as folder:
-        if _n_bytes(declared.params) > _MAX_BYTES:
-            raise NotChecked(f"its files have over {_MAX_BYTES:,} bytes; give it smaller ones")
-        params = _with_copies(declared.params, Path(folder))
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.stat().st_size)
-        if not files:
-            raise NotChecked("no parameter names a file that is there")
-        before = declared.identity(params)
-        if declared.identity(params) != before:
-            raise Broken("the identity of the same files is another one the second time.")
-        if not any(_is_noticed(file, declared, params, before) for file in files):
-            raise Broken(
-                "a letter in its files was changed, and its identity stays: stored results would be taken for those of "
-                "the new texts. Give the Spec an identity that has harness.file_digest(path) of each file."
-            )
-
-
-def _is_noticed(file: Path, declared: Registration, params: dict[str, Any], before: Any) -> bool:
-    """True if the identity is another one after a change in a file, which is then undone."""
-    content, times = file.read_bytes(), file.stat()
-    place = len(content) // 2
-    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    try:
-        return bool(declared.identity(params) != before)
-    except ConfigError:  # it is read, and refused
-        return True
-    finally:
-        file.write_bytes(content)
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
-def _with_copies(value: Any, folder: Path) -> Any:
-    """Parameters, each file or folder that one names copied under `folder` and named there."""
-    if isinstance(value, dict):
-        return {key: _with_copies(part, folder / f"{key}") for key, part in value.items()}
-    if isinstance(value, list):
-        return [_with_copies(part, folder / f"{number}") for number, part in enumerate(value)]
-    if not isinstance(value, str) or not value or not Path(value).expanduser().exists():
-        return value
-    source, copy = Path(value).expanduser(), folder / Path(value).name
-    folder.mkdir(parents=True, exist_ok=True)
-    (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy)
-    return str(copy)
-
-
-def _n_bytes(value: Any) -> int:
-    """The size of all files that parameters name."""
-    if isinstance(value, (dict, list)):
-        return sum(map(_n_bytes, value.values() if isinstance(value, dict) else value))
-    path = Path(value).expanduser() if isinstance(value, str) and value else None
-    if path is None or not path.exists():
-        return 0
-    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    follows_files(under_test.declared)
 
 
 def _walk(corpus: Any) -> Iterator[Document]:
-    return islice(iter(corpus.documents()), N_DOCUMENTS)
-
-
-def _same(before: Sequence[Document], after: Sequence[Document], when: str, advice: str) -> None:
-    for number, (one, other) in enumerate(zip_longest(before, after)):
-        if one is None or other is None:
-            raise Broken(f"there are {len(after)} documents {when}, and {len(before)} the first time: {advice}")
-        if digest(one) != digest(other):
-            found = f"id {other.id!r:.40}, {other.text[:30]!r}"
-            raise Broken(f"document {number} is another one {when} ({found}; not {one.id!r:.40}): {advice}")
+    return islice(iter(corpus.documents()), N_ITEMS)
 
 
 CHECKS: list[Check] = [

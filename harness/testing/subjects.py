@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from harness.testing.behaviours import BehaviourUnderTest
 from harness.testing.corpora import CorpusUnderTest
 from harness.testing.evaluation_trials import EvaluationUnderTest
 from harness.testing.explainers import ExplainerUnderTest
@@ -28,6 +29,8 @@ def subject_of(kind: str, make: Callable[[], Any], declared: Registration | None
         return ModelUnderTest(make, declared.shape if declared else None)
     if kind == "corpus":
         return CorpusUnderTest(make, declared)
+    if kind == "behaviour":
+        return BehaviourUnderTest(make, declared)
     if kind == "evaluation":
         return EvaluationUnderTest(make, needs, declared.metrics if declared else None)
     if kind == "task":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import harness
+from harness.plugins.behaviours import contrast_file, number_agreement, repeated_tokens
 from harness.plugins.corpora import files, huggingface, synthetic
 from harness.plugins.corpora import packaged as packaged_texts
 from harness.plugins.evaluations import dictionary_health, downstream, ground_truth, reconstruction, sparse_probing
@@ -131,6 +132,11 @@ CORPORA: Makers[harness.Corpus] = {
     "packaged": packaged_texts.PackagedCorpus,
     "synthetic": synthetic.SyntheticCorpus,
 }
+BEHAVIOURS: Makers[harness.Behaviour] = {
+    "contrast_file": contrast_file.ContrastFile,
+    "number_agreement": number_agreement.NumberAgreement,
+    "repeated_tokens": repeated_tokens.RepeatedTokens,
+}
 
 BUILT_INS: Mapping[str, Makers[Any]] = {
     "method": METHODS,
@@ -141,6 +147,7 @@ BUILT_INS: Mapping[str, Makers[Any]] = {
     "evaluation": EVALUATIONS,
     "model": MODELS,
     "corpus": CORPORA,
+    "behaviour": BEHAVIOURS,
 }
 
 RESUMABLE: Makers[harness.Resumable] = {

@@ -62,6 +62,7 @@ _VALUES = (
 _LISTS = {
     **{"method": "methods", "similarity": "similarities", "evaluation": "evaluations", "scorer": "scorers"},
     **{"explainer": "explainers", "task": "tasks", "model": "models", "corpus": "corpus", "judge": "judge"},
+    "behaviour": "behaviours",
 }
 _VERBS = {
     **{"plan": 60, "status": 6, "leaderboard": 5, "report": 2, "explain": 8, "list": 3, "show": 6, "new": 3, "gc": 3},

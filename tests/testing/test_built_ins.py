@@ -17,6 +17,7 @@ import harness
 from harness.registry.plugin_manager import load_catalog
 from harness.testing import (
     Finding,
+    check_behaviour,
     check_corpus,
     check_evaluation,
     check_method,
@@ -163,6 +164,15 @@ def test_corpora(name: str, tmp_path: Path) -> None:
     found = held(check_corpus(name, **parameters))
     assert found >= {"gives_each_document_once", "repeats_itself", "is_the_same_in_another_process"}
     assert ("follows_its_files_in_its_identity" in found) == (name in ("files", "huggingface"))
+
+
+@pytest.mark.parametrize("name", names("behaviour"))
+def test_behaviours(name: str, tmp_path: Path) -> None:
+    lines = [{"clean": f"{n} or", "patch": f"{n} and", "right": " a", "wrong": " b", "group": str(n)} for n in range(9)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = held(check_behaviour(name, **({"path": str(tmp_path / "pairs.jsonl")} if name == "contrast_file" else {})))
+    assert found >= {"keeps_groups_apart", "is_the_same_in_another_process", "exchanges_answers_in_its_control"}
+    assert ("follows_its_files_in_its_identity" in found) == (name == "contrast_file")
 
 
 @pytest.mark.parametrize("name", names("evaluation"))
