@@ -102,6 +102,13 @@ from harness.errors import HarnessError as HarnessError
 from harness.errors import PluginError as PluginError
 from harness.errors import StoreError as StoreError
 from harness.errors import Undefined as Undefined
+from harness.monitoring.documents import WatchedDocuments as WatchedDocuments
+from harness.monitoring.documents import watched as watched
+from harness.monitoring.drift_watch import DriftWatch as DriftWatch
+from harness.monitoring.monitor import Monitor as Monitor
+from harness.monitoring.monitor import NamedLatent as NamedLatent
+from harness.monitoring.monitor import Report as Report
+from harness.monitoring.settings import MonitorSettings as MonitorSettings
 from harness.registry.hookspecs import hookimpl as hookimpl
 from harness.registry.metric import Metric as Metric
 from harness.registry.specs import BehaviourSpec as BehaviourSpec

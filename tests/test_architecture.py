@@ -28,7 +28,20 @@ LEANING = re.compile(
 )
 FLOORS = (
     *("version", "errors", "wording", "files", "registry", "contracts", "planning", "storage"),
-    *("capturing", "fitting", "sae", "comparing", "tables", "views", "latents", "running", "asking", "api", "stages"),
+    *(
+        "capturing",
+        "fitting",
+        "sae",
+        "comparing",
+        "tables",
+        "views",
+        "latents",
+        "monitoring",
+        "running",
+        "asking",
+        "api",
+        "stages",
+    ),
     *("testing", "templates", "report", "cli", "__main__"),
 )
 """The files and packages of `harness/`: each imports from those before it only."""
