@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness.cli import authoring, catalog, comparison, gc, verbs, verification
+from harness.cli import authoring, catalog, comparison, gc, verbs, verification, watching
 from harness.cli.console import ALL_DONE, INTERRUPTED, USAGE, complain
 from harness.cli.signals import Ended
 from harness.errors import ConfigError, HarnessError, remedy, suggest
@@ -68,6 +68,11 @@ _VERBS = {
     "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
     "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
     "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
+    "watch": (
+        watching.watch_verb,
+        "an alarm, and named latents, where a stream of documents changes: harness watch suite=NAME stream=PATH|- "
+        "[site=S method=M batch=16 horizon=2000 window=32 text_field=text ...]",
+    ),
     "report": (verbs.report_verb, "the results as a page, results/NAME/report/index.html: harness report suite=NAME"),
     "compare": (comparison.compare_verb, "whether two results are equal, and where not: harness compare A B [--json]"),
     "check": (

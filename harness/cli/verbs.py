@@ -161,7 +161,7 @@ def work_verb(options: argparse.Namespace) -> int:
     from harness.running.runner import work
     from harness.storage.processes import end_with_parent
 
-    plan, store = _read_plan(options.words)
+    plan, store = read_plan(options.words)
     check_devices(plan.suite)
     if options.board:  # started by a run
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -176,7 +176,7 @@ def status_verb(options: argparse.Namespace) -> int:
     """Show where every cell stands."""
     from harness.storage.states import states
 
-    plan, store = _read_plan(options.words)
+    plan, store = read_plan(options.words)
     found = states(plan, store)
     if options.json:
         print_states(plan, found)
@@ -192,7 +192,7 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
     from harness.storage.made import source_of
     from harness.storage.states import outcome
 
-    plan, store = _read_plan(options.words)
+    plan, store = read_plan(options.words)
     text = None if options.json else printed(store, source_of(plan, store))
     # Reads all records: boards that were printed before show those that are damaged by now.
     ended = None if text is None else outcome(plan, store)
@@ -217,7 +217,7 @@ def report_verb(options: argparse.Namespace) -> int:
     from harness.report.current import current_report
     from harness.storage.states import states
 
-    plan, store = _read_plan(options.words)
+    plan, store = read_plan(options.words)
     page = current_report(plan, store)
     if page is not None:
         states(plan, store)  # reads all records: the page shows those that are damaged by now
@@ -234,7 +234,7 @@ def wandb_sync_verb(options: argparse.Namespace) -> int:
     """Log what is stored to W&B, any time after it was computed."""
     from harness.report.tracking import sync
 
-    plan, store = _read_plan(options.words)
+    plan, store = read_plan(options.words)
     where = sync(plan, _results(plan, store), store.results, options.mode, lambda text: complain(f"warning: {text}"))
     name_damaged(store)
     out.print(f"logged to {where}", soft_wrap=True, markup=False, highlight=False)
@@ -247,7 +247,7 @@ def explain_verb(options: argparse.Namespace) -> int:
     from harness.latents.lookup import SELECTORS, Explained
 
     chosen = {name: value for name, _, value in (word.partition("=") for word in options.words) if name in SELECTORS}
-    plan, store = _read_plan([word for word in options.words if word.partition("=")[0] not in SELECTORS])
+    plan, store = read_plan([word for word in options.words if word.partition("=")[0] not in SELECTORS])
     explained = Explained.find(plan, store, chosen)
     found = explained.card(chosen["latent"], chosen.get("sign")) if "latent" in chosen else explained.sampled()
     name_damaged(store)
@@ -271,7 +271,7 @@ def _store(name: str) -> Store:
     return Store.of(results_folder(name))
 
 
-def _read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
+def read_plan(words: Sequence[str]) -> tuple[Plan, Store]:
     """The plan that the last run of a suite wrote down, unless overrides ask for another."""
     from harness.planning.config import compose, default_name, load_resolved
     from harness.planning.plan import build_plan

@@ -40,16 +40,7 @@ class Explained:
         cells = plan.of_kind("latents")
         if not cells:
             raise ConfigError("explain: this suite reads no latents. Add tokens.interp=20000 and run it again.")
-        for name in DECOMPOSITION:
-            if name in selectors:
-                found = [cell for cell in cells if selectors[name] in _names(plan, cell, name)]
-                if not found:
-                    hint = suggest(selectors[name], {_names(plan, cell, name)[-1] for cell in cells})
-                    raise ConfigError(f"explain: no {name} {selectors[name]!r} here.{hint}")
-                cells = found
-        if len(cells) > 1:
-            raise ConfigError(f"explain: {len(cells)} decompositions match. Choose one by {_choices(plan, cells)}.")
-        return cls(plan, store, cells[0])
+        return cls(plan, store, find_decomposition(plan, cells, selectors, "explain"))
 
     @property
     def label(self) -> str:
@@ -123,6 +114,24 @@ class Explained:
                     by = {name: cell.columns[name] for name in ("judge", "explainer")}
                     scores.append({"scorer": scorer, **by, **known})
         return scores
+
+
+def find_decomposition(plan: Plan, cells: list[Cell], selectors: Mapping[str, str], verb: str) -> Cell:
+    """The one cell, of those of a kind, whose decomposition the selectors match.
+
+    Raises:
+        ConfigError: none matches, or several; it lists the choices.
+    """
+    for name in DECOMPOSITION:
+        if name in selectors:
+            found = [cell for cell in cells if selectors[name] in _names(plan, cell, name)]
+            if not found:
+                hint = suggest(selectors[name], {_names(plan, cell, name)[-1] for cell in cells})
+                raise ConfigError(f"{verb}: no {name} {selectors[name]!r} here.{hint}")
+            cells = found
+    if len(cells) > 1:
+        raise ConfigError(f"{verb}: {len(cells)} decompositions match. Choose one by {_choices(plan, cells)}.")
+    return cells[0]
 
 
 def _names(plan: Plan, cell: Cell, selector: str) -> list[str]:

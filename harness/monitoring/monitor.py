@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -52,8 +53,10 @@ class NamedLatent:
 class Report:
     """The standing of a stream after a batch of documents."""
 
+    n_read: int
+    """Documents of the stream so far."""
     n_documents: int
-    """Documents with rows so far."""
+    """The number of these that have rows."""
     without_rows: int
     """Documents of the batch that have no rows, and say nothing."""
     alarm: bool
@@ -70,6 +73,10 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{**data, "named": [NamedLatent(**named) for named in data["named"]]})
+
 
 class Monitor:
     """Watches a stream of texts. Made by `calibrate`, or read from its folder by `load`.
@@ -85,6 +92,8 @@ class Monitor:
         """Documents read so far, those without rows too."""
         self.digest = NO_DOCUMENTS
         """A checksum of their ids, in order."""
+        self.report: Report | None = None
+        """The report of the last batch."""
 
     @classmethod
     def calibrate(
@@ -139,7 +148,9 @@ class Monitor:
                 )
             model = _made(read.model)
         monitor = cls(read, model)
-        monitor.n_read, monitor.digest = read.resume(NO_DOCUMENTS)
+        if (report := read.resume()) is not None:
+            monitor.report = Report.from_json(report["report"])
+            monitor.n_read, monitor.digest = monitor.report.n_read, report["digest"]
         return monitor
 
     def update(self, documents: Sequence[str]) -> Report:
@@ -150,8 +161,8 @@ class Monitor:
         outcome = self.watch.update(read.documents)
         self.n_read += len(documents)
         self.digest = following(self.digest, read.ids)
-        own.save_state(self.n_read, self.digest)
-        return Report(
+        self.report = Report(
+            n_read=self.n_read,
             n_documents=outcome.n_documents,
             without_rows=read.n_without_rows,
             alarm=outcome.alarm_document is not None,
@@ -160,6 +171,21 @@ class Monitor:
             false_alarm_bound=outcome.false_alarm_bound,
             named=[self._named(change, read) for change in outcome.changes],
         )
+        own.save_state({"report": self.report.as_json(), "digest": self.digest})
+        return self.report
+
+    def skip_read(self, texts: Iterator[str]) -> None:
+        """Take the documents that were read already off the beginning of a stream.
+
+        Raises:
+            ConfigError: it begins with others.
+        """
+        ids = [document_id(text) for text in itertools.islice(texts, self.n_read)]
+        if following(NO_DOCUMENTS, ids) != self.digest:
+            raise ConfigError(
+                f"monitor: the stream does not begin with the {self.n_read} documents that were read of it before. "
+                f"Give another one under its own name, or remove {self._folder.path} to begin anew."
+            )
 
     def _named(self, change: Change, read: ReadDocuments) -> NamedLatent:
         latent, sign = change.pole // 2, -1 if change.pole % 2 else 1

@@ -78,21 +78,22 @@ class MonitorFolder:
         watch, site, model = DriftWatch(reference, settings), about["site"], about["model"]
         return cls(path, decomposition, watch, site, model, settings, explanations, dict(about["tokens"]))
 
-    def save_state(self, n_read: int, digest: str) -> None:
-        """Write where the stream stands, in place of what was there."""
+    def save_state(self, about: Mapping[str, Any]) -> None:
+        """Write where the stream stands, and what is known about it, in place of what was there."""
         recent = self.watch.recent
         scores = torch.tensor(self.watch.martingale.scores, dtype=torch.float64)
-        about = {"n_read": n_read, "digest": digest, "recent": recent.ids}
-        save_tensors(self.path / _STATE, recent.tensors() | {"all_scores": scores}, about)
+        tensors = recent.tensors() | {"all_scores": scores}
+        save_tensors(self.path / _STATE, tensors, {**about, "recent": recent.ids})
 
-    def resume(self, nothing_read: str) -> tuple[int, str]:
-        """Bring the watch to where the stream stands; the number of documents read, and the checksum of their ids."""
+    def resume(self) -> dict[str, Any] | None:
+        """Bring the watch to where the stream stands, and give what was saved about it; None if nothing was."""
         if not (self.path / _STATE).exists():
-            return 0, nothing_read
+            return None
         tensors, about = _read(self.path / _STATE, "Its stream can't go on; remove that file to begin anew")
         recent = WatchedDocuments.from_tensors(about["recent"], tensors, 2 * self.decomposition.n_latents)
         self.watch.resume(tensors["all_scores"].numpy(), recent)
-        return about["n_read"], about["digest"]
+        known: dict[str, Any] = about
+        return known
 
 
 def has_monitor(path: Path) -> bool:

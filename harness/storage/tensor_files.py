@@ -84,5 +84,6 @@ def _checksum(name: str, tensors: Mapping[str, Tensor], described: str) -> str:
     for key in sorted(tensors):
         tensor = tensors[key]
         found.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():  # without entries there may be no stride to view bytes by
+            found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -85,7 +85,7 @@ def test_a_sampled_latent_has_its_card_and_scores(explain: Any) -> None:
 
 
 def test_a_latent_that_was_not_sampled_is_made_on_the_spot(explain: Any) -> None:
-    plan, store = verbs._read_plan(["suite=smoke", "name=latents"])
+    plan, store = verbs.read_plan(["suite=smoke", "name=latents"])
     explained = Explained.find(plan, store, {"method": ITDA[4]})
     content = explained.sampled()
     card = content["cards"][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,3 +56,12 @@ def test_a_damaged_one_is_named_and_removed(path: Path) -> None:
 def test_one_in_the_place_of_another_is_found(path: Path) -> None:
     path.rename(path.with_name("b.checkpoint"))
     assert "another name" in next(tensors_damages(path.with_name("b.checkpoint")))
+
+
+def test_tensors_without_entries_are_kept(tmp_path: Path) -> None:
+    """NumPy gives them a stride of 0, by which nothing can be viewed as bytes."""
+    empty = torch.from_numpy(np.ascontiguousarray(np.zeros(0, np.int32)))
+    save_tensors(tmp_path / "empty", {"none": empty, "rows": torch.zeros(3, 0)}, {})
+    found = take_up_tensors(tmp_path / "empty", "")
+    assert found is not None
+    assert {name: list(tensor.shape) for name, tensor in found[0].items()} == {"none": [0], "rows": [3, 0]}

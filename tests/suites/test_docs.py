@@ -24,7 +24,12 @@ WITHOUT_WANDB = {"WANDB_MODE": "disabled"}  # it takes as long as the runs thems
 
 
 @pytest.mark.parametrize(
-    ("name", "environment"), [("tutorial.md", WITHOUT_WANDB), pytest.param("howto.md", {}, marks=pytest.mark.slow)]
+    ("name", "environment"),
+    [
+        ("tutorial.md", WITHOUT_WANDB),
+        pytest.param("howto.md", {}, marks=pytest.mark.slow),
+        pytest.param("monitoring.md", WITHOUT_WANDB, marks=pytest.mark.slow),
+    ],
 )
 def test_a_reader_gets_through(
     name: str, environment: dict[str, str], tmp_path: Path, shared_cache: Path, warm_popen: type[subprocess.Popen]
