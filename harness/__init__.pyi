@@ -39,6 +39,7 @@ from harness.contracts.method import Resumable as Resumable
 from harness.contracts.method import Stack as Stack
 from harness.contracts.method import Stackable as Stackable
 from harness.contracts.model import Capture as Capture
+from harness.contracts.model import HasDevice as HasDevice
 from harness.contracts.model import HasHead as HasHead
 from harness.contracts.model import HasOwnRows as HasOwnRows
 from harness.contracts.model import HasUnembedding as HasUnembedding

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 BATCH_WINDOWS = 16
+_CARD_BATCH_TOKENS = 2**15
+"""Tokens in a batch on a card, padding counted: 256 windows of 128."""
 _MAX_CHUNK_BATCHES = 64
 
 
@@ -14,6 +17,24 @@ def chunk_windows(n_tokens: int, context: int) -> int:
     """
     n_batches = round(n_tokens / context / BATCH_WINDOWS / 16)
     return BATCH_WINDOWS * min(max(n_batches, 1), _MAX_CHUNK_BATCHES)
+
+
+def batches(lengths: Sequence[int], *, is_card: bool) -> Iterator[list[int]]:
+    """The places of the windows of a chunk, those of similar length together, in batches for a device.
+
+    They depend on the chunk and the kind of device alone, so a capture that goes on there gives the same rows.
+
+    Args:
+        lengths: tokens of each window.
+        is_card: the model is on a card, where small batches leave most of it idle.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    while order:
+        n = BATCH_WINDOWS
+        if is_card:  # the longest is the last
+            n = next((n for n in range(len(order), 1, -1) if n * lengths[order[n - 1]] <= _CARD_BATCH_TOKENS), 1)
+        yield order[:n]
+        order = order[n:]
 
 
 class Range(NamedTuple):

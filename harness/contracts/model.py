@@ -2,8 +2,8 @@
 
 All models are a `Model`. Besides, a model runs texts, and is then a `TextModel`, or it has rows of its own
 (`HasOwnRows`). A `TextModel` may be able to go on from changed activations (`HasHead`), to be run with edits at several
-sites (`HasRuns`) and to say which tokens a direction promotes (`HasUnembedding`); of made-up rows the features may be
-known (`KnowsTruth`).
+sites (`HasRuns`), to say which tokens a direction promotes (`HasUnembedding`) and where it computes (`HasDevice`); of
+made-up rows the features may be known (`KnowsTruth`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import pandas as pd
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -97,6 +98,16 @@ class RunsTexts(Protocol):
 
 class TextModel(Model, RunsTexts, Protocol):
     """A model that runs texts: what captures, encoders and questions to the subject model need."""
+
+
+@runtime_checkable
+class HasDevice(Protocol):
+    """The ability to say where it computes: on a card it gets more windows at a time."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model, or the first of several."""
+        ...
 
 
 @runtime_checkable

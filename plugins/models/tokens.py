@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ class Tokens:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        # Texts are cut in a thread, beside the model: a fast tokenizer refuses two callers at a time.
+        self._one_at_a_time = threading.Lock()
         self.prefix, self.suffix = _added_tokens(tokenizer)
         # Where one token serves as unknown and as end of text (GPT-2), it is a control token.
         only_unknown = {tokenizer.unk_token_id} - _ids_of_other_special_tokens(tokenizer)
@@ -38,13 +41,15 @@ class Tokens:
                 f"context is {context}, but this tokenizer puts {len(self.prefix) + len(self.suffix)} special tokens "
                 "around each window. Raise context."
             )
-        return [
-            [
-                self._window(ids[first : first + n_content], offsets[first : first + n_content])
-                for first in range(0, len(ids), n_content)
-            ]
-            for ids, offsets in self._encode(texts)
-        ]
+        with self._one_at_a_time:
+            return [self._cut(ids, offsets, n_content) for ids, offsets in self._encode(texts)]
+
+    def _cut(self, ids: list[int], offsets: list[tuple[int | None, int | None]], n_content: int) -> list[Window]:
+        # Of all tokens at once: in each window by itself it would take twice as long.
+        special = [token in self._control for token in ids]
+        starts, ends = zip(*offsets, strict=True) if offsets else ((), ())
+        parts = [slice(first, first + n_content) for first in range(0, len(ids), n_content)]
+        return [self._window(ids[part], special[part], starts[part], ends[part]) for part in parts]
 
     def _warn_of_doubles(self, ids: list[int]) -> None:
         """Warn where tokens of a text stand beside the same ones that the tokenizer adds."""
@@ -78,22 +83,25 @@ class Tokens:
         offsets = map(_with_marks, texts, encoded["offset_mapping"])
         return list(zip(encoded["input_ids"], offsets, strict=True))
 
-    def _window(self, ids: list[int], offsets: list[tuple[int | None, int | None]]) -> Window:
+    def _window(
+        self, ids: list[int], special: list[bool], start: Sequence[int | None], end: Sequence[int | None]
+    ) -> Window:
         self._warn_of_doubles(ids)
         before, after = [None] * len(self.prefix), [None] * len(self.suffix)
         return Window(
             ids=[*self.prefix, *ids, *self.suffix],
-            special=[*(True for _ in before), *(i in self._control for i in ids), *(True for _ in after)],
-            start=[*before, *(start for start, _ in offsets), *after],
-            end=[*before, *(end for _, end in offsets), *after],
+            special=[*(True for _ in before), *special, *(True for _ in after)],
+            start=[*before, *start, *after],
+            end=[*before, *end, *after],
         )
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         """The text that each token adds to another; "\ufffd" for parts of a character."""
-        # Alone, a token would lose its leading space in many tokenizers.
-        anchor = self._tokenizer("a", add_special_tokens=False)["input_ids"]
-        start = self._decode(anchor)
-        texts = [self._decode([*anchor, token]) for token in ids]
+        with self._one_at_a_time:
+            # Alone, a token would lose its leading space in many tokenizers.
+            anchor = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+            start = self._decode(anchor)
+            texts = [self._decode([*anchor, token]) for token in ids]
         return [text.removeprefix(start) for text in texts]
 
     def _decode(self, ids: list[int]) -> str:

@@ -17,8 +17,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from harness.capturing import capture as capturing
-from harness.capturing import pass_shards, texts
+from harness.capturing import chunks, pass_shards, texts
 from harness.capturing.chunks import Range
 from harness.contracts.corpus import Document
 from harness.contracts.model import Window
@@ -99,7 +98,7 @@ class Sessions:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches of two windows in a chunk; and no time passes, which shards would tell of."""
     monkeypatch.setattr(texts, "chunk_windows", lambda n_tokens, context: 4)
-    monkeypatch.setattr(capturing, "BATCH_WINDOWS", 2)
+    monkeypatch.setattr(chunks, "BATCH_WINDOWS", 2)
     monkeypatch.setattr(capture.time, "perf_counter", lambda: 0.0)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # which takes longer than all else
 
