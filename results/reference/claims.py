@@ -9,6 +9,7 @@ the other way, and can't be told where they overlap. Each of its groups of lines
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -138,12 +139,17 @@ def _value(claim: Mapping[str, Any], lines: pd.DataFrame, side: str) -> Value | 
 
 def claims_of(page: str) -> list[dict[str, Any]]:
     """The claims of a page, each with the name of its table."""
-    of_page = yaml.safe_load((HERE / "claims.yaml").read_text(encoding="utf-8"))[page]
+    of_page = _claims()[page]
     return [{"csv": of_page["csv"], **claim} for claim in of_page["claims"]]
 
 
 def pages() -> list[str]:
-    return list(yaml.safe_load((HERE / "claims.yaml").read_text(encoding="utf-8")))
+    return list(_claims())
+
+
+@functools.cache
+def _claims() -> dict[str, Any]:
+    return yaml.safe_load((HERE / "claims.yaml").read_text(encoding="utf-8"))
 
 
 def table_of(page: str) -> str:

@@ -25,7 +25,7 @@ from tests.faults.reads import DamagedReads
 from tests.faults.subject import Subject, made
 from tests.faults.trial import Trial
 from tests.support.slurm import SlurmCluster, why_no_slurm
-from tests.support.warm import warm
+from tests.support.warm import BEGIN, warm
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "results" / "reference" / "faults.csv"
@@ -41,8 +41,9 @@ def main() -> int:
     with (
         ExitStack() as clusters,
         tempfile.TemporaryDirectory(prefix="faults-", dir=memory if memory.is_dir() else None) as scratch,
-        warm("tests.faults.inside") as popen,
+        warm() as popen,
     ):
+        os.environ[BEGIN] = "tests.faults.inside"
         subprocess.Popen = popen  # type: ignore[misc]
         whole = made(Path(scratch) / "whole")
         campaigns = _campaigns(whole, Path(scratch), popen) | _far(whole, Path(scratch), ordinary, clusters)

@@ -11,21 +11,16 @@ import pytest
 
 from tests.faults.subject import Subject, made
 from tests.support.shared import once
-from tests.support.warm import warm
-
-
-@pytest.fixture(scope="session")
-def warm_faults() -> Iterator[type[subprocess.Popen]]:
-    """In place of `subprocess.Popen`, for processes that meet faults from inside."""
-    with warm("tests.faults.inside") as popen:
-        yield popen
+from tests.support.warm import BEGIN
 
 
 @pytest.fixture
-def popen(warm_faults: type[subprocess.Popen], monkeypatch: pytest.MonkeyPatch) -> type[subprocess.Popen]:
-    """The same, for what is started in this process too."""
-    monkeypatch.setattr(subprocess, "Popen", warm_faults)
-    return warm_faults
+def popen(
+    warm_popen: type[subprocess.Popen], warm_workers: None, monkeypatch: pytest.MonkeyPatch
+) -> type[subprocess.Popen]:
+    """In place of `subprocess.Popen`, for processes that meet faults from inside, started here or by others."""
+    monkeypatch.setenv(BEGIN, "tests.faults.inside")
+    return warm_popen
 
 
 @pytest.fixture

@@ -35,13 +35,14 @@ _SMALL = (
 
 
 @pytest.fixture(scope="module")
-def alone(shared_folder: Path) -> Path:
+def alone(shared_folder: Path, warm_popen: type[subprocess.Popen]) -> Path:
     """The results of one worker."""
-    return once(shared_folder / "alone", _run_alone) / "results" / "smoke"
+    return once(shared_folder / "alone", lambda folder: _run_alone(folder, warm_popen)) / "results" / "smoke"
 
 
-def _run_alone(folder: Path) -> None:
+def _run_alone(folder: Path, popen: type[subprocess.Popen]) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", popen)
         patch.chdir(folder)
         patch.setenv("HARNESS_CACHE", str(folder / "cache"))
         assert cli.main(["run", "suite=smoke", *_SMALL]) == 0
@@ -55,7 +56,8 @@ def own_cache(harness_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def _start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "harness", *words]
+    """Start the harness in a process of its own; where workers are warm, so is this."""
+    command = [sys.executable, "-P", "-m", "harness", *words]
     environment = {**os.environ, "HARNESS_CACHE": str(folder / "cache"), **environment}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -76,6 +78,12 @@ def _agents(folder: Path) -> list[list[dict[str, object]]]:
     """Everything that each agent of the last run has said."""
     paths = (folder / "results/smoke/board/agents").glob("worker-*.jsonl")
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(paths)]
+
+
+def _workers(folder: Path) -> list[int]:
+    """The worker processes that agents have told of."""
+    events: list[Any] = [event for agent in _agents(folder) for event in agent if event["event"] == "worker"]
+    return [event["process"]["pid"] for event in events]
 
 
 def _n_at_work(folder: Path) -> int:
@@ -113,15 +121,14 @@ def test_a_worker_that_is_killed_in_a_range_costs_no_other(
 
     def kill() -> None:
         _wait_for(lambda: list(own_cache.glob("activations/.*.partial/shard-*")))
-        worker: Any = next(event["process"] for event in _agents(tmp_path)[0] if event["event"] == "worker")
-        os.kill(worker["pid"], signal.SIGKILL)
+        os.kill(_workers(tmp_path)[0], signal.SIGKILL)
 
     killing = threading.Thread(target=kill, daemon=True)
     killing.start()
     code, _, errors = harness_cli("run", "suite=smoke", *_SMALL, "executor.workers=2")
     killing.join(timeout=10)
     assert code == 0 and not killing.is_alive(), errors
-    assert sum(event["event"] == "worker" for agent in _agents(tmp_path) for event in agent) == 3
+    assert len(_workers(tmp_path)) == 3
     _assert_equal(alone, tmp_path / "results" / "smoke")
     keys = [path.name for path in own_cache.glob("activations/[!.]*")]
     one, two = ([_captured(folder / "cache", key) for key in keys] for folder in (alone.parents[1], tmp_path))
@@ -235,6 +242,7 @@ def test_threads_change_numbers_by_rounding_only(smoke_run: Finished, tmp_path: 
     assert max(apart, default=0.0) < 1e-6
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_worker_that_joins_is_killed_and_nothing_is_lost(alone: Path, tmp_path: Path) -> None:
     run = _start(tmp_path, "run", "suite=smoke", *_SMALL)
     _wait_for(lambda: _agents(tmp_path), (tmp_path / "results/smoke/suite.yaml").exists)
@@ -294,6 +302,7 @@ def test_workers_alone_do_all_and_a_run_writes_the_tables(
     _assert_equal(alone, tmp_path / "results" / "smoke")
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR2", marks=pytest.mark.slow)])
 def test_a_signal_gives_back_what_is_being_done(alone: Path, tmp_path: Path, name: str) -> None:
     number = signal.Signals[name]
@@ -311,6 +320,7 @@ def test_a_signal_gives_back_what_is_being_done(alone: Path, tmp_path: Path, nam
     _assert_equal(alone, tmp_path / "results" / "smoke")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_worker_with_another_cache_is_refused(tmp_path: Path) -> None:
     run = _start(tmp_path, "run", "suite=smoke", *_SMALL)
     _wait_for(lambda: _agents(tmp_path), (tmp_path / "results/smoke/suite.yaml").exists)
@@ -322,11 +332,20 @@ def test_a_worker_with_another_cache_is_refused(tmp_path: Path) -> None:
     assert f"$HARNESS_CACHE, {tmp_path / 'other'} here, is not the folder that the run uses" in " ".join(said.split())
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_run_with_other_cells_waits_for_its_turn(tmp_path: Path) -> None:
+    """The first can't end before the second has said so."""
     first = _start(tmp_path, "run", "suite=smoke", *_SMALL)
-    _wait_for(lambda: _agents(tmp_path))
+    _wait_for(lambda: _workers(tmp_path) or first.poll() is not None)
+    (worker,) = _workers(tmp_path)
+    os.kill(worker, signal.SIGSTOP)
     second = _start(tmp_path, "run", "suite=smoke", *_SMALL, "seeds=[0,1,2]")
-    said = [process.communicate()[0] for process in (first, second)]
+    assert second.stdout is not None
+    told = ""
+    while "is at work" not in told and (line := second.stdout.readline()):
+        told += line
+    os.kill(worker, signal.SIGCONT)
+    said = [first.communicate()[0], told + second.communicate()[0]]
     assert (first.returncode, second.returncode) == (0, 0), said
     assert "a run with other cells is at work" in said[1] and f"process {first.pid} on" in said[1]
     assert (tmp_path / "results/smoke/tables/reconstruction.csv").read_text().count("itda") > 0

@@ -235,7 +235,7 @@ _FEW = ("methods=[mean,{method: topk_sae, n_latents: 256, k: 8, passes: 2}]", *_
 
 
 def _start(folder: Path, cache: Path, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "harness", "run", "suite=smoke", "wandb.mode=disabled", *overrides]
+    command = [sys.executable, "-P", "-m", "harness", "run", "suite=smoke", "wandb.mode=disabled", *overrides]
     environment = {**os.environ, "HARNESS_CACHE": str(cache)}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -268,6 +268,7 @@ def test_kill_and_resume_gives_the_tables_of_an_unbroken_run(
     assert not list(cache.rglob("*.partial"))
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     # Rows that come without texts: a process each would spend its time on importing transformers.

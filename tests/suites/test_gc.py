@@ -99,7 +99,7 @@ def test_suites_that_ran_in_other_folders_are_kept(
 
 
 def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "harness", *arguments]
+    command = [sys.executable, "-P", "-m", "harness", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -126,7 +126,8 @@ def test_beside_a_run_and_after_one_that_was_killed(
     while run.poll() is None:
         other = _start(elsewhere, *freeing)
         assert harness_cli(*freeing)[0] == 0
-        assert (other.communicate()[1], other.returncode) == ("", 0)
+        said, code = other.communicate()[1], other.returncode
+        assert code == 0 and all(line.startswith("waiting for process ") for line in said.splitlines()), said
     assert run.returncode == 0, run.communicate()
     run.communicate()
     assert _freed(harness_cli, *freeing[1:]) in ({"capture": 2, "fit": 2, "model": 1}, {})

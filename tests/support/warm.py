@@ -32,28 +32,26 @@ _MODULES = ("harness.running.worker", "harness.testing.process", _RUN)
 _LIBRARIES = (
     *("pandas", "scipy.stats", "torch", "transformers.models.gpt2.modeling_gpt2"),
     "harness.plugins.methods.cpu.pursuit",  # with what numba has compiled
+    *("harness.stages.fit", "harness.plugins.models.random_weights"),  # with what reads models and texts
 )
 _OF_RUNS = ("harness.planning.config", "harness.report.page", "harness.running.runner", "harness.latents.lookup")
 """Loaded before the first process that runs a verb, with all that they need."""
 _SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
 _ONE_AT_A_TIME = threading.Lock()
-_BEGIN = sys.argv[2:] if __name__ == "__main__" else []
-"""Modules of which `begin` is called in each process."""
+BEGIN = "WARM_BEGIN"
+"""The variable of a process that names a module, of which `begin` is called before anything else."""
 _SET_CHILD_SUBREAPER = 36
 """An operation of Linux's prctl."""
 
 
 @contextmanager
-def warm(*modules: str) -> Iterator[type[subprocess.Popen]]:
-    """The `subprocess.Popen` that starts processes so; the ordinary one where orphans can't be adopted.
-
-    Of each module given, its function `begin` is called in every process, before anything else.
-    """
+def warm() -> Iterator[type[subprocess.Popen]]:
+    """The `subprocess.Popen` that starts processes so; the ordinary one where orphans can't be adopted."""
     if sys.platform != "linux":
         yield subprocess.Popen
         return
     ours, its = _sockets()
-    command = [sys.executable, "-P", __file__, str(its.fileno()), *modules]
+    command = [sys.executable, "-P", __file__, str(its.fileno())]
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # a worker's; it is read when torch is loaded
     with ours, subprocess.Popen(command, pass_fds=[its.fileno()], env=environment):
         its.close()
@@ -100,7 +98,7 @@ def _adopting_orphans() -> Iterator[None]:
 
 def _forked(tasks: socket.socket) -> dict[str, Any] | None:
     """The task of a process forked from this one; in this one, None when nobody is left to send any."""
-    for name in (*_LIBRARIES, *_BEGIN):
+    for name in _LIBRARIES:
         import_module(name)
     gc.freeze()  # else each collection of garbage copies what the processes share
     atexit.register(gc.unfreeze)  # for libraries that tell at the end of what is left
@@ -143,8 +141,9 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: li
     sys.argv = arguments
     if arguments[0] == _RUN:
         _bring_nursery()
-    for module in _BEGIN:
-        import_module(module).begin()
+    if BEGIN in environment:
+        sys.path.insert(0, str(Path(__file__).parents[2]))  # for modules of the tests
+        import_module(environment[BEGIN]).begin()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
@@ -176,8 +175,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks for processes
     # Some library has a thread that waits, and Python warns of forks beside any; libraries start theirs anew.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    if _BEGIN:
-        sys.path.insert(0, str(Path(__file__).parents[2]))  # modules of the tests
     task = _forked(socket.socket(fileno=int(sys.argv[1])))
     if task is not None:
         _become(**task)
