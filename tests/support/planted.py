@@ -17,6 +17,8 @@ import harness
 WINDOW_TOKENS = 32
 MIN_TOKENS = 8
 N_DOCUMENTS = 2000
+N_SHARED = 200
+"""Pieces that latents of common tokens have in common, so that an encoder reads each once."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ def pieces() -> tuple[Piece, ...]:
     return tuple(found)
 
 
+@functools.cache
+def shuffled() -> tuple[Piece, ...]:
+    """The pieces in one random order, of which each latent takes the first ones in an order of its own."""
+    return tuple(pieces()[place] for place in np.random.default_rng(0).permutation(len(pieces())))
+
+
 def token(word: str) -> Codes:
     return lambda piece, generator: [(own == word) * generator.uniform(1, 2) for own in piece.tokens]
 
@@ -88,17 +96,18 @@ def signed(positive: Codes, negative: Codes) -> Codes:
 def plant(codes: Codes, index: int = 0, sign: int = 1, n_windows: int = 20) -> harness.Latent:
     """A pole with so many windows of each class in each half, drawn with its index as the seed."""
     generator = np.random.default_rng(index)
-    found: dict[tuple[str, bool], list[tuple[Piece, np.ndarray]]] = {
+    found: dict[tuple[str, bool], list[harness.LatentWindow]] = {
         key: [] for key in itertools.product(("explain", "test"), (True, False))
     }
-    for piece in pieces():
+    for place in (*generator.permutation(N_SHARED), *range(N_SHARED, len(pieces()))):
+        piece = shuffled()[place]
         activations = np.maximum(0, sign * np.asarray(codes(piece, generator), dtype=float))
-        found[piece.half, bool(activations.any())].append((piece, activations))
-    drawn = {
-        key: [_window(*pieces[place], is_active=key[1]) for place in generator.permutation(len(pieces))[:n_windows]]
-        for key, pieces in found.items()
-    }
-    explain, test = (tuple(drawn[half, True] + drawn[half, False]) for half in ("explain", "test"))
+        own = found[piece.half, bool(activations.any())]
+        if len(own) < n_windows:
+            own.append(_window(piece, activations, is_active=bool(activations.any())))
+        if all(len(own) == n_windows for own in found.values()):
+            break
+    explain, test = (tuple(found[half, True] + found[half, False]) for half in ("explain", "test"))
     latent = harness.Latent(index, sign, 0.0, explain, test)
     return dataclasses.replace(latent, explanation=explained(latent))
 
