@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
@@ -144,10 +146,22 @@ def _hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
     OmegaConf.register_new_resolver("oc.env", _of_environment, replace=True)
     try:
-        with initialize_config_module("harness.conf", version_base="1.3"):
+        with _without_groups_of_hydra(), initialize_config_module("harness.conf", version_base="1.3"):
             yield
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+@contextmanager
+def _without_groups_of_hydra() -> Iterator[None]:
+    """Leave out Hydra's configs of its own logging, launching and help: three quarters of the time, read by nobody."""
+    store = ConfigStore.instance()
+    usual = store.load("hydra/config.yaml")
+    store.store("config", HydraConf(defaults=[]), group="hydra", provider=usual.provider)
+    try:
+        yield
+    finally:
+        store.store("config", usual.node, group="hydra", provider=usual.provider)
 
 
 def _of_environment(name: str, *default: str | None) -> str | None:
