@@ -41,6 +41,7 @@ _LOOK: dict[Any, Any] = {
     **{"axes.linewidth": 0.6, "legend.frameon": False, "svg.fonttype": "none"},
 }
 _MAX_ANNOTATED = 12
+_LEGEND_COLUMNS = 3
 _MAX_LABEL = 36
 """Characters of a site's name on an axis; a longer one would leave no room for the map."""
 _WIDE_LETTERS = re.compile("[mwMW%@]")
@@ -73,19 +74,32 @@ def pareto(board: pd.DataFrame, x: Metric, y: Metric, styles: Mapping[str, Style
     across, up = Axis.of(x, board), Axis.of(y, board)
     points = board[board[[x.name, y.name]].notna().all(axis=1)]
     shown = points[across.holds(points) & up.holds(points)]
+    methods = list(dict.fromkeys(shown["method"]))
+    below = [across.label, *left_out(points.drop(shown.index), across, up)]
     with matplotlib.rc_context(_LOOK):
-        figure = Figure(figsize=(4.4, 3.6), layout="constrained")
-        axes = figure.add_subplot()
+        figure, axes = _place_above_legend(n_rows=-(-len(methods) // _LEGEND_COLUMNS), n_lines=len(below))
         across.draw(axes, "x", shown)
         up.draw(axes, "y", shown)
         axes.set_ylabel(up.label)
-        axes.set_xlabel("\n".join([across.label, *left_out(points.drop(shown.index), across, up)]))
+        axes.set_xlabel("\n".join(below))
         _draw_front(axes, shown, across, up)
         _draw_points(axes, shown, across, up, styles, points["fit_tokens"].max())
-        methods = list(dict.fromkeys(shown["method"]))
         handles = [_handle(styles[method]) for method in methods]
-        figure.legend(handles, methods, loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.2)
+        figure.legend(handles, methods, loc="lower center", ncols=_LEGEND_COLUMNS, handletextpad=0.3, columnspacing=1.2)
     return figure
+
+
+def _place_above_legend(n_rows: int, n_lines: int) -> tuple[Figure, Axes]:
+    """A figure with room for a legend of some rows, and for lines below an axis. Sizes are inches.
+
+    A layout engine would draw all twice to find this out, which is most of the time of a report of many places.
+    """
+    width, height, left, around = 4.4, 2.35, 0.8, 0.12
+    bottom = 0.3 + 0.16 * n_lines + 0.19 * n_rows + around
+    whole = bottom + height + around
+    figure = Figure(figsize=(width, whole))
+    axes = figure.add_axes((left / width, bottom / whole, 1 - (left + around) / width, height / whole))
+    return figure, axes
 
 
 def caption(board: pd.DataFrame, x: Metric, y: Metric) -> str:

@@ -165,6 +165,19 @@ def test_texts_of_others_can_do_nothing_in_a_plot() -> None:
     assert "…" in svg(heat_map(long, HOSTILE), "map", "")
 
 
+@pytest.mark.parametrize("n_methods", [1, 4, 12])
+def test_a_plot_has_room_for_its_texts(n_methods: int) -> None:
+    board = pd.concat([_board()] * 3, ignore_index=True).iloc[:n_methods]
+    board["method"] = [f"method_{i}" for i in range(n_methods)]
+    figure = pareto(board, L0, EXPLAINED)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (axes,), (legend,) = figure.axes, figure.legends
+    box, below = axes.get_tightbbox(canvas.get_renderer()), legend.get_tightbbox(canvas.get_renderer())
+    assert box is not None and box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    assert 0 <= below.y0 < below.y1 <= box.y0 + 1
+
+
 @pytest.mark.parametrize("name", ["W" * 30, "mmmmmmmm", "resid_post.15", "MLP_OUT_LAYER_10"])
 def test_names_beside_a_map_are_not_cut_off(name: str) -> None:
     sides = {"side": [f"{name}1", f"{name}1", f"{name}2"], "side_b": [f"{name}2", f"{name}3", f"{name}3"]}
