@@ -20,7 +20,7 @@ from harness.version import __version__
 
 _MAX_PROBLEMS = 50
 _OBJECTS_PER_SEARCH = 50_000
-"""New objects after which Python looks for cycles. The searches after every 700 take a sixth of the time of a report."""
+"""New objects after which Python looks for cycles. Looking after every 700 takes a sixth of the time of a report."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

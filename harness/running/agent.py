@@ -72,7 +72,7 @@ class Agent:
                 pass
             if self.board.is_complete or self.board.is_replaced:
                 return
-            claim = self.board.claim(self.name)
+            claim = self.board.claim(self.name, self.supervisor.plugin_files)
             if claim is None:
                 self._stopped.wait(pause)
                 pause = min(2 * pause, _PAUSES[1])

@@ -32,6 +32,8 @@ from harness.storage.processes import SECONDS_UNTIL_GONE, Process
 
 FOLDER = "board"
 _JOBS = "jobs.json"
+_SECONDS_PER_WORKER = 5.0
+"""Time in which another worker is started, and has read what jobs share."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,28 @@ class Board:
                 self._note(path.stem, event)
                 yield path.stem, event
 
-    def claim(self, agent: str) -> Claim | None:
-        """Take the most urgent job that is ready; None if there is none to be had now."""
-        for _, job in self._ready:
-            while (claim := self._next_claim(self.jobs[job])) is not None:
+    def claim(self, agent: str, plugin_files: tuple[str, ...] = ()) -> Claim | None:
+        """Take the most urgent job that is ready; None if there is none to be had now.
+
+        Args:
+            agent: the name of who takes it.
+            plugin_files: those of its last job. Others need another worker, so that of jobs which are about as urgent
+                one with the same comes first.
+        """
+        for job in self._in_order(plugin_files):
+            while (claim := self._next_claim(job)) is not None:
                 if self._take(claim, agent):
                     return claim
         return None
+
+    def _in_order(self, plugin_files: tuple[str, ...]) -> Iterator[Job]:
+        """The jobs that are ready, in the order in which an agent with a worker for some plugin files takes them."""
+        ready = [self.jobs[job] for _, job in self._ready]
+        first = next((job for job in ready if self._next_claim(job) is not None), None)
+        if first is not None and first.plugin_files != plugin_files:
+            enough = first.seconds_to_end - _SECONDS_PER_WORKER
+            yield from (job for job in ready if job.plugin_files == plugin_files and job.seconds_to_end >= enough)
+        yield from ready
 
     def holds(self, claim: Claim, agent: str) -> bool:
         """True unless another agent has taken a job over, because it took this one for gone."""

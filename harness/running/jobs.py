@@ -52,10 +52,10 @@ class Job:
 def jobs_of(
     todo: Sequence[Cell], n_workers: int, seconds: Callable[[Cell], float], stacking: Collection[str] = ()
 ) -> list[Job]:
-    """Jobs for the cells that are to do, the most urgent first: those without plugin files, then file by file.
+    """Jobs for the cells that are to do, the most urgent first.
 
-    A worker thus changes between files as seldom as can be, and what a plugin file breaks it breaks when the rest is
-    done.
+    One worker does those without plugin files, then file by file: it changes between files as seldom as can be, and
+    what a file breaks it breaks when the rest is done. Of several, all but one would wait for a long fit begun last.
 
     Args:
         todo: cells, in the order of the plan.
@@ -83,7 +83,8 @@ def jobs_of(
     jobs = [*itertools.chain(*ranges.values()), *jobs]
     to_end = _seconds_to_end(needs, own)
     ready = [replace(job, needs=needs[job.id], seconds_to_end=to_end[job.id]) for job in jobs]
-    return sorted(ready, key=lambda job: (len(job.plugin_files), job.plugin_files, -job.seconds_to_end))
+    ready.sort(key=lambda job: -job.seconds_to_end)
+    return ready if n_workers > 1 else sorted(ready, key=lambda job: (len(job.plugin_files), job.plugin_files))
 
 
 def _seconds_to_end(needs: Mapping[str, Iterable[str]], own: Mapping[str, float]) -> dict[str, float]:

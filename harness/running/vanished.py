@@ -1,6 +1,6 @@
 """Folders of a run that vanish while it is at work, as where a plugin deletes them: the jobs at hand are to blame.
 
-Jobs with plugin files come last, so that what is lost is done already, and is done again.
+What is lost is done again. One worker does jobs with plugin files last, so that it loses what is done already.
 """
 
 from __future__ import annotations

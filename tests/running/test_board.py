@@ -65,6 +65,23 @@ def test_the_most_urgent_job_that_is_ready_goes_first(make: Callable[..., Board]
     assert board.is_complete and board.claim("me") is None
 
 
+def test_a_worker_is_changed_only_for_what_is_more_urgent(make: Callable[..., Board]) -> None:
+    """Jobs with other plugin files need another one."""
+    urgent = {"a": 30.0, "own1": 20.0, "b": 19.0, "own2": 18.0, "c": 2.0}
+    jobs = [
+        replace(_job(name), seconds_to_end=seconds, plugin_files=("own.py",) if "own" in name else ())
+        for name, seconds in urgent.items()
+    ]
+    board, taken, files = make(*jobs), [], ()
+    _arrive(board, "me")
+    while (claim := board.claim("me", files)) is not None:
+        taken.append(claim.job.id)
+        files = claim.job.plugin_files
+    assert taken == ["a", "b", "own1", "own2", "c"]
+    board = make(*jobs[1:])
+    assert [claim and claim.job.id for claim in (board.claim("me", ("own.py",)), board.claim("you"))] == ["own1", "b"]
+
+
 def test_of_many_agents_one_has_each_job(make: Callable[..., Board]) -> None:
     n_agents, jobs = 8, [_job(f"j{i:03}") for i in range(100)]
     board = make(*jobs)
