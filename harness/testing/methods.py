@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.api import fit
 from harness.contracts.decomposition import Codes, Decomposition, load
-from harness.contracts.method import Resumable
+from harness.contracts.method import Resumable, Stackable
 from harness.errors import ConfigError, Undefined
 from harness.fitting.together import stack_key
 from harness.testing import devices, learners
@@ -270,6 +270,24 @@ def learns_the_same_in_a_stack(method: MethodUnderTest) -> None:
                 )
 
 
+def says_whether_it_stacks(method: MethodUnderTest) -> None:
+    """A method whose learners have a stack_key says provides=("stacks",) in its Spec; one that can't stack does not."""
+    learner = method.make()
+    if method.provides is None:
+        raise NotChecked("no Spec is at hand")
+    says_so = "stacks" in method.provides
+    if stack_key(learner) is not None and not says_so:
+        raise Broken(
+            'its learners have a stack_key, but its Spec does not say provides=("stacks",): several workers would '
+            "share them out, and what each learns depends by rounding on which others are with it."
+        )
+    if says_so and not isinstance(learner, Stackable):
+        raise Broken(
+            'its Spec says provides=("stacks",), but its learners have no stack_key and stack(): one worker would do '
+            "all fits of a site, for nothing. Leave the word out, or give them both."
+        )
+
+
 def follows_the_device(method: MethodUnderTest) -> None:
     """Tensors are all made on info.device, and codes and rows come back on the device of x."""
     _ = method.fitted
@@ -321,6 +339,7 @@ CHECKS: list[Check] = [
     comes_back_from_disk,
     goes_on_from_a_checkpoint,
     learns_the_same_in_a_stack,
+    says_whether_it_stacks,
     sets_the_gradients_of_its_loss,
     follows_the_device,
 ]

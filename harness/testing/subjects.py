@@ -25,6 +25,8 @@ def subject_of(kind: str, make: Callable[[], Any], declared: Registration | None
         return SimilarityUnderTest(make, of_decompositions=bool(needs), of_codes="codes" in (needs or ()))
     if kind == "judge":
         return JudgeUnderTest(make, declared.provides if declared else None)
+    if kind == "method":
+        return MethodUnderTest(make, declared.provides if declared else None)
     if kind == "model":
         return ModelUnderTest(make, declared.shape if declared else None)
     if kind == "corpus":
@@ -35,4 +37,4 @@ def subject_of(kind: str, make: Callable[[], Any], declared: Registration | None
         return EvaluationUnderTest(make, needs, declared.metrics if declared else None)
     if kind == "task":
         return TaskUnderTest(make, declared.pairs if declared else None, needs)
-    return {"method": MethodUnderTest, "scorer": ScorerUnderTest, "explainer": ExplainerUnderTest}[kind](make)
+    return {"scorer": ScorerUnderTest, "explainer": ExplainerUnderTest}[kind](make)

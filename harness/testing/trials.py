@@ -29,8 +29,10 @@ class MethodUnderTest:
 
     stuck_in: str | None = None
 
-    def __init__(self, make: Callable[[], Learner]) -> None:
+    def __init__(self, make: Callable[[], Learner], provides: tuple[str, ...] | None = None) -> None:
         self.make = make
+        self.provides = provides
+        """The words of the Spec's `provides`; None where no Spec is at hand."""
 
     @cached_property
     def outcome(self) -> tuple[Float[Tensor, "n d"], Decomposition | BaseException]:

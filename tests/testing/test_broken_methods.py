@@ -314,6 +314,21 @@ def test_it_is_found(make: Callable[[], Any]) -> None:
     assert re.search(message, found.problem, re.DOTALL), found.problem
 
 
+@pytest.mark.parametrize(
+    ("make", "provides", "problem"),
+    [
+        (Stacks, ("stacks",), None),
+        (Good, ("dictionary",), None),
+        (Stacks, ("dictionary",), 'does not say provides=("stacks",)'),
+        (Good, ("stacks",), "have no stack_key and stack()"),
+    ],
+)
+def test_what_stacks_says_so(make: Callable[[], Any], provides: tuple[str, ...], problem: str | None) -> None:
+    (check,) = [check for check in CHECKS if check.__name__ == "says_whether_it_stacks"]
+    found = run_check(check, MethodUnderTest(make, provides)).problem
+    assert found is None if problem is None else problem in str(found)
+
+
 def test_an_exit_is_named_where_a_library_has_put_its_own_in_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
