@@ -22,7 +22,11 @@ from tests.faults.inside import VARIABLE
 from tests.faults.subject import NAME, SUITE, Subject, differing, ended
 from tests.faults.trial import Trial, Verdict
 
-_MAX_OPERATIONS = {"run": 150, "worker": 250}
+_MAX_KILLS = 14
+"""Of one subject: each costs the start of a run, and what is done between two of them is done once."""
+_MAX_OPERATIONS = 60
+"""Of a process that is killed: the next one goes on from there."""
+_MAX_OPERATIONS_OF_OTHERS = 150
 _OTHER_VERBS = (("report", f"name={NAME}"), ("gc", "--captures", "--models", "--yes"), ("leaderboard", f"name={NAME}"))
 _LOCKS = re.compile(r"\.lock$|/turn$|^results/t/(logs|board|wandb)/")
 """Files that stay, and may come or not."""
@@ -42,7 +46,7 @@ class Kills:
     usual: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.expected = self.whole.shown()
+        self.expected, self.n_asked = self.whole.shown(), self.whole.n_asked()
         self.usual = {self.whole.kind_of(path) for path in self.whole.files()}
 
     def trials(self, seed: int, first: int = 0) -> Iterator[tuple[int, list[Trial]]]:
@@ -55,8 +59,8 @@ class Kills:
         subject = Subject(self.place / "subject", self.environment)
         subject.cache.mkdir(parents=True)
         killed: list[str] = []
-        said = ""
-        for _ in range(draw.randrange(2, 7)):
+        said, is_damaged = "", False
+        for _ in range(draw.randrange(2, _MAX_KILLS)):
             at, code, out = self._killed(subject, self._words(draw), draw)
             said += out
             if at is None:
@@ -66,6 +70,7 @@ class Kills:
             killed.append(at)
             if draw.random() < 0.3 and (hit := self._damaged(subject, draw)):
                 killed[-1] += f", {hit}"
+                is_damaged = True
         if draw.random() < 0.4:
             verb = draw.choice(_OTHER_VERBS)
             if verb[0] == "report":
@@ -74,6 +79,9 @@ class Kills:
             said += out
             killed += [f"{verb[0]}: {at}"] if at else []
         verdict, detail = self._judged(subject, said)
+        # More are possible: two workers may ask the same at once.
+        if verdict == "made again" and not is_damaged and (n_asked := subject.n_asked()) < self.n_asked:
+            verdict, detail = "silent", f"{n_asked:g} requests to the judge are in the costs of {self.n_asked:g}"
         return self._all(killed, verdict, detail)
 
     def _all(self, killed: list[str], verdict: Verdict, detail: str) -> list[Trial]:
@@ -131,8 +139,9 @@ class Kills:
         token.touch()
         is_working = verb in ("run", "work")
         role = draw.choice(("run", "worker", "worker")) if is_working else "run"
-        operation = 1 + int(_MAX_OPERATIONS[role] * draw.random() ** (1 if is_working else 3))
-        with_parent = role == "worker" and draw.random() < 0.6
+        power = 1 if is_working else 3
+        operation = 1 + int((_MAX_OPERATIONS if is_working else _MAX_OPERATIONS_OF_OTHERS) * draw.random() ** power)
+        with_parent = role == "worker" and draw.random() < 0.85  # else the run ends well, and nothing is left to kill
         die = {"operation": operation, "folder": str(subject.folder), "token": str(token), "with_parent": with_parent}
         return {"role": role, "die": die}, token, None
 

@@ -135,6 +135,11 @@ class Subject:
         pages = sorted(path for path in self.results.glob("report/**/*") if path.is_file())
         return found | {"report": " ".join(path.relative_to(self.results).as_posix() for path in pages)}
 
+    def n_asked(self) -> float:
+        """The number of requests to the judge, all cells together: who was the first to ask what both do is chance."""
+        cost = pd.read_parquet(self.results / "tables" / "cost.parquet")
+        return float(cost.loc[cost["metric"].str.startswith("judge_requests_"), "value"].sum())
+
     def copy_to(self, folder: Path) -> Subject:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Subject(folder, self.environment)
@@ -150,9 +155,8 @@ def _text(path: Path) -> str:
     if "metric" in table:
         metric = table["metric"].fillna("").astype(str)
         table = table.assign(value=table["value"].where(~metric.str.contains(_MEASURED)))
-        table = table[
-            ~metric.str.startswith("judge_")
-        ]  # what was asked in this run, and not what had been asked before
+        # Of two cells that ask the same it is chance who was the first, and damaged answers are asked for again.
+        table = table[~metric.str.startswith("judge_")]
     else:
         table = table.drop(columns=[name for name in table if _MEASURED.search(name) or "pareto" in name])
     return str(table.to_csv(index=False))
