@@ -33,6 +33,7 @@ FLOORS = (
         "fitting",
         "sae",
         "comparing",
+        "circuits",
         "tables",
         "views",
         "latents",
