@@ -86,8 +86,7 @@ class Faithfulness:
         return mask
 
     def _by_group(self, values: Float[Tensor, " b"]) -> Float[np.ndarray, " g"]:
-        sums: Float[np.ndarray, " g"] = self.trials.pairs.by_group(values).numpy()
-        return sums
+        return np.asarray(self.trials.pairs.by_group(values))
 
     def _share(self, found: Float[np.ndarray, " g"]) -> Share:
         return Share(found - self.empty, self.full - self.empty)
@@ -115,6 +114,9 @@ def cmd(curve: Mapping[int, Share]) -> float | None:
 
 def _weights(sizes: Sequence[int]) -> Float[np.ndarray, " s"]:
     """Weights of the trapezoidal rule over log sizes, which add up to 1."""
-    logs = np.log(sizes)
-    steps = np.diff(logs)
-    return (np.append(steps, 0) + np.insert(steps, 0, 0)) / 2 / (logs[-1] - logs[0])
+    steps = np.diff(np.log(sizes))
+    weights: Float[np.ndarray, " s"] = np.zeros(len(sizes))
+    weights[:-1] += steps
+    weights[1:] += steps
+    weights /= weights.sum()
+    return weights
