@@ -28,6 +28,7 @@ from harness.registry.plugin_manager import BUILT_IN, load_catalog
 from harness.registry.specs import KINDS, PluginSpec
 from harness.tables import model_similarities
 from harness.tables import tidy as tables
+from harness.tables.circuits import CIRCUIT_SCORE_COLUMNS
 from harness.tables.costs import (
     CAPTURE_SECONDS,
     COSTS,
@@ -165,11 +166,14 @@ def _tables() -> str:
         "Columns of `similarity` besides": _columns(tables.SIMILARITY_COLUMNS, "similarity"),
         "Columns of `interp` besides": _columns(tables.INTERP_COLUMNS, "scorer"),
         "Columns of `tasks` besides": _columns(tables.TASK_COLUMNS, "similarity", "task"),
+        "Columns of `circuits` besides": _columns(tables.CIRCUIT_COLUMNS, "behaviour"),
         "Columns of `leaderboard.csv`": _leaderboard() | _labels("method"),
         "Columns of `interpretability.csv`": meanings.INTERPRETABILITY | _labels("method", "scorer"),
         "Columns of `verdicts.parquet`": _meanings("VERDICTS", VERDICT_COLUMNS),
         "Columns of `task_scores.csv`": meanings.TASK_SCORES | _labels("method", "similarity", "task"),
         "Columns of `similarity_ranks.csv`": meanings.SIMILARITY_RANKS | _labels("method", "similarity"),
+        "Columns of `circuit_scores.csv`": _meanings("CIRCUIT_SCORES", CIRCUIT_SCORE_COLUMNS)
+        | _labels("method", "behaviour"),
         "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS)
         | _labels("method", "similarity"),
     }
@@ -178,6 +182,7 @@ def _tables() -> str:
         "Metrics of `interp`": meanings.INTERP | _metrics("scorers"),
         "Metrics of `similarity`": meanings.SIMILARITY,
         "Metrics of `tasks`": meanings.TASKS,
+        "Metrics of `circuits`": meanings.CIRCUITS,
         "Metrics of `cost`": {metric.name: _said(metric) for metric in COSTS},
     }
     parts = ["# Tables", meanings.TABLES]

@@ -50,12 +50,12 @@ the reason.
 
 TABLES = """
 `results/NAME/tables/TABLE.parquet` and `.csv`: one row is a cell (a fit, an evaluation and so on) and one metric of it.
-There is a table for every evaluation, and `similarity`, `interp`, `tasks` and `cost`. What could not be computed has a
+There is a table for every evaluation, and `similarity`, `interp`, `tasks`, `circuits` and `cost`. What could not be computed has a
 row with a null value and the reason in `error`; cells that failed or were skipped have one row and no metric.
 `verdicts.parquet`, beside `tables/`, has a row for each test window and each scorer that gave its opinion of it; as
 `.csv` it would be too large. `leaderboard.csv` and `interpretability.csv` are summaries: a line per method and place;
 `task_scores.csv` and `similarity_ranks.csv` are those of tasks; `model_similarities.csv` has a line per similarity,
-score and two models.
+score and two models; `circuit_scores.csv` one per behaviour, method and metric of circuits.
 """.strip()
 
 REPORTED = """
@@ -72,6 +72,10 @@ COLUMNS = {
     "model": "Label of the model.",
     "site": "Place where activations are read: `resid_post.3` is the residual stream after block 3, counted from 0. "
     "`all 2 sites` are those of a model taken together.",
+    "behaviour": "Name of the behaviour.",
+    "behaviour_config": "Its parameters, defaults included, as JSON.",
+    "behaviour_label": "The behaviour as a suite writes it.",
+    "sites": "Sites of the model whose latents are looked at together, in forward order.",
     "fit_tokens": "Rows that the method learnt from, before masking.",
     "method": "Name of the method.",
     "method_config": "Its parameters, defaults included, as JSON.",
@@ -281,4 +285,50 @@ INTERP = {
     "bounded": "Share of the judge's answers of which a choice's probability is only the most that it can be, as it is "
     "none of the likeliest tokens that the judge lists; no row where there is none.",
     "explained_share": "Share of the sampled poles for which the explainer found an explanation.",
+}
+
+CIRCUIT_SCORES = {
+    **{name: COLUMNS[name] for name in ("family", "model", "sites", "behaviour", "behaviour_config")},
+    **{name: COLUMNS[name] for name in ("method", "method_config", "fit_tokens")},
+    "site": "The site that a line is about; null where it is about all of them.",
+    "metric": "A metric of `circuits`; what the model does itself has no method.",
+    "value": "Mean over seeds.",
+    "low": "Lower end of its 95 % interval, over groups of pairs and seeds; none for fewer than five groups.",
+    "high": "Higher end of it.",
+    "random": "The same of random sets of active latents.",
+    "difference_to_random": "Value minus `random`.",
+    "difference_to_random_low": "Lower end of its 95 % interval, on the same groups.",
+    "difference_to_random_high": "Higher end of it.",
+    "n": "Number of items that the value rests on.",
+    "n_groups": "Number of groups that the interval rests on.",
+    "n_seeds": "Number of seeds.",
+    "higher_is_better": COLUMNS["higher_is_better"],
+    "error": "Reason why there is no value.",
+}
+
+CIRCUITS = {
+    "n_pairs": "Contrasts that the model is asked about.",
+    "n_left_out": "Contrasts that its tokenizer does not cut alike.",
+    "accuracy": "Share of contrasts with m above 0, m being the logit of the right answer less that of the wrong one.",
+    "m_clean": "Mean of m.",
+    "m_patch": "Mean of m after the patch, by the answers of the clean text.",
+    "attribution_gap": "Share by which attributed effects at a site miss that of replacing the whole site.",
+    "attribution_steps": "Steps on the path that it took, doubled from 4 up to 128 until the gap was below 5 %.",
+    "n_nodes": "Latents of all sites together.",
+    "n_active": "Those active in a pair that circuits are found on.",
+    "carried": "Faithfulness of all latents, errors at their mean.",
+    "error_share": "Part of the error in the attributed effect of a site.",
+    "attribution_exact_ccc": "Concordance (Lin 1989) of attributed and exact effects, of the 32 strongest and 32 others.",
+    "missed_bound": "Largest exact effect among 32 latents drawn from those behind the 32 strongest.",
+    "missed_share": "Most latents that have a larger one, with 95 % confidence, as a share of those behind.",
+    "faithfulness_*": "Faithfulness of so many latents: F = (m(C) - m(none)) / (m(model) - m(none)), all others and all "
+    "errors at their mean, on groups that the circuit was not found on.",
+    "cpr": "Area under F over log sizes, 1 to 500.",
+    "cmd": "Area of |1 - F| over log sizes, 1 to 500.",
+    "*_random": "The same of random active latents, mean over at least 20 sets of each size.",
+    "nodes_for_0.8": "Fewest of these sizes with a faithfulness of at least .8.",
+    "n_minimal": "Latents of the minimal circuit; none is claimed where all latents carry less than .5.",
+    "minimal_faithfulness": "Its faithfulness on groups that it was not found on.",
+    "completeness": "What is left of the behaviour where only it is at its mean; 0 if nothing was missed.",
+    "minimal_share_necessary": "Share of its latents that pass the test of necessity (Shi et al. 2410.13032) at 5 %.",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +18,16 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from harness.circuits.attribution import UNSEEN, Attribution, Effects, attribution, effects
-from harness.circuits.faithfulness import LEVEL, SIZES, Faithfulness, Share, cmd, cpr, nodes_for_level
+from harness.circuits.faithfulness import Faithfulness, Share, cmd, cpr, nodes_for_level
+from harness.circuits.limits import LEVEL, MIN_ACCURACY, MIN_CARRIED, SIZES
 from harness.circuits.minimal import minimal, necessity
 from harness.circuits.nodes import Nodes
 from harness.circuits.pairs import Pairs
 from harness.circuits.trials import Means, RunsOf, SiteValues, Trials
 from harness.errors import Undefined
+from harness.storage.records import row
 
-MIN_ACCURACY = 0.75
-"""Share of pairs with m above 0 below which a model counts as failing a behaviour."""
-MIN_CARRIED = 0.5
-"""Faithfulness of all latents together below which no circuit among them is claimed."""
+_MINIMAL = ("n_minimal", "minimal_faithfulness", "completeness", "minimal_share_necessary")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Finding:
     """The sums by group that the value is a ratio of, from which it gets its interval."""
     site: str | None = None
     """Set where it is about one site."""
+
+    def row(self) -> dict[str, Any]:
+        """The row of a record, groups being what documents are to evaluations."""
+        found = row("circuits", self.metric, self.value, self.n, self.higher_is_better, self.reason)
+        if self.share is not None:
+            sums = {"numerator": self.share.numerator, "denominator": self.share.denominator}
+            found["documents"] = {name: own.tolist() for name, own in sums.items()}
+        return found if self.site is None else found | {"site": self.site}
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,13 @@ def solved(pairs: Pairs, clean: Float[Tensor, " b"], patch: Float[Tensor, " b"])
     return found, reason
 
 
+def unclaimed(reason: str, n: int) -> list[Finding]:
+    """Rows without a value, for a behaviour that the model does not do."""
+    return [
+        Finding(name, None, n, reason=reason) for name in ("carried", "cpr", "cmd", f"nodes_for_{LEVEL}", *_MINIMAL)
+    ]
+
+
 @dataclass(frozen=True)
 class Subject:
     """Pairs, and the decompositions of several sites of the model that is run on them."""
@@ -103,8 +118,9 @@ class Subject:
 
     def trials(self, index: Tensor) -> Trials:
         """The trials on some of the pairs."""
-        values = {site: own.take(index) for site, own in self.values.items()}
-        return Trials(self.pairs.take(index), self.runs_of, self.nodes, values)
+        pairs = self.pairs.take(index)
+        values = {site: own.take(index, pairs.clean.shape[1]) for site, own in self.values.items()}
+        return Trials(pairs, self.runs_of, self.nodes, values)
 
 
 def analyse(subject: Subject, seed: int = 0) -> Analysis:
@@ -178,8 +194,7 @@ def _minimal(
     seed: int,
 ) -> tuple[list[Finding], list[int], list[bool]]:
     """The rows of the minimal circuit, its nodes, and which of them are necessary."""
-    names = ("n_minimal", "minimal_faithfulness", "completeness", "minimal_share_necessary")
-    n = len(measured.trials.pairs)
+    names, n = _MINIMAL, len(measured.trials.pairs)
     try:
         if carried is None or carried < MIN_CARRIED:
             raise Undefined(f"the latents carry {carried or 0.0:.2f} of the behaviour: no circuit is claimed")

@@ -21,11 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.circuits.limits import LEVEL, SIZES
 from harness.circuits.trials import Means, Trials
 
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-LEVEL = 0.8
-"""Faithfulness that `nodes_for_0.8` reaches."""
 N_RANDOM = 20
 """Random sets of active nodes of each size, at least; each group of pairs meets sets of its own."""
 

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from harness.circuits.faithfulness import LEVEL, SIZES, Faithfulness
+from harness.circuits.faithfulness import Faithfulness
+from harness.circuits.limits import LEVEL, SIZES
 from harness.errors import Undefined
 
 TOLERANCE = 0.1

@@ -16,6 +16,7 @@ from harness.contracts.behaviour import Contrast
 from harness.contracts.model import Window
 from harness.errors import Undefined
 
+BATCH_PAIRS = 32
 _CUTS_OTHERWISE = "clean and patch have other numbers of tokens"
 _FIRST_DIFFERS = "clean and patch begin with other tokens, which decompositions don't learn"
 _NO_ANSWER = "an answer does not begin with a token of its own"
@@ -53,9 +54,16 @@ class Pairs:
         return (self.lengths[:, None] - 1 - torch.arange(self.clean.shape[1])).clamp(min=0)
 
     def take(self, index: Int[Tensor, " n"]) -> Pairs:
-        """Some of the pairs."""
+        """Some of the pairs, as long as the longest of them."""
+        n_tokens = int(self.lengths[index].max())
         taken = {own.name: getattr(self, own.name)[index] for own in fields(self) if own.name != "groups"}
+        taken |= {name: taken[name][:, :n_tokens] for name in ("clean", "patch", "is_open")}
         return replace(self, **taken, groups=tuple(self.groups[i] for i in index.tolist()))
+
+    def batches(self) -> list[Int[Tensor, " n"]]:
+        """The numbers of the pairs that are run together: of one length, for padding changes some models' numbers."""
+        by_length = [(self.lengths == n).nonzero()[:, 0] for n in self.lengths.unique()]
+        return [batch for alike in by_length for batch in alike.split(BATCH_PAIRS)]
 
     @cached_property
     def group_of(self) -> Int[Tensor, " b"]:

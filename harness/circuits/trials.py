@@ -17,7 +17,6 @@ from harness.circuits.nodes import Nodes
 from harness.circuits.pairs import Pairs
 from harness.contracts.runs import Edit, Runs
 
-BATCH_PAIRS = 32
 RunsOf = Callable[[Int[Tensor, "b t"], Int[Tensor, " b"]], Runs]
 
 
@@ -30,8 +29,9 @@ class SiteValues:
     gradient: Float[Tensor, "b t d"]
     """The mean gradient of m on the path from clean to patch."""
 
-    def take(self, index: Int[Tensor, " n"]) -> SiteValues:
-        return SiteValues(self.clean[index], self.patch[index], self.gradient[index])
+    def take(self, index: Int[Tensor, " n"], n_tokens: int) -> SiteValues:
+        """The values of some pairs, and of as many tokens as these have."""
+        return SiteValues(*(own[index, :n_tokens] for own in (self.clean, self.patch, self.gradient)))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Trials:
 
     def __init__(self, pairs: Pairs, runs_of: RunsOf, nodes: Mapping[str, Nodes], values: Mapping[str, SiteValues]):
         self.pairs, self.nodes, self.values = pairs, nodes, values
-        self._index = torch.arange(len(pairs)).split(BATCH_PAIRS)
+        self._index = pairs.batches()
         self._batches = [pairs.take(index) for index in self._index]
         self._runs = [runs_of(batch.clean, batch.lengths) for batch in self._batches]
         self.n_nodes = sum(own.n_latents for own in nodes.values())
@@ -118,9 +118,8 @@ class Trials:
         keep[list(nodes)] = False
         edits = []
         for batch, index, own in zip(self._batches, self._index, self._kept(keep), strict=True):
-            found = {
-                site: _of_patch(self.nodes[site], self.values[site].patch[index]) for site in self._sites_of(nodes)
-            }
+            patch = {site: self.values[site].take(index, batch.clean.shape[1]).patch for site in self._sites_of(nodes)}
+            found = {site: _of_patch(self.nodes[site], x) for site, x in patch.items()}
             edits.append(self._edits(batch, own, found, with_errors=True))
         return self._measured(edits)
 
@@ -147,11 +146,10 @@ class Trials:
         }
 
     def _measured(self, edits: Sequence[Mapping[str, Edit]]) -> Float[Tensor, " b"]:
-        found = [
-            batch.measure(runs.logits(own)).cpu()
-            for batch, runs, own in zip(self._batches, self._runs, edits, strict=True)
-        ]
-        return torch.cat(found)
+        found = torch.empty(len(self.pairs), dtype=torch.float64)
+        for index, batch, runs, own in zip(self._index, self._batches, self._runs, edits, strict=True):
+            found[index] = batch.measure(runs.logits(own)).cpu()
+        return found
 
 
 @dataclass(frozen=True)

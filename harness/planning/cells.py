@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["capture", "fit", "evaluation", "latents", "explanation", "scoring", "similarity", "task"]
+Kind = Literal[
+    "capture", "fit", "evaluation", "latents", "explanation", "scoring", "similarity", "task", "contrast", "circuit"
+]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
+from harness.planning.circuit_cells import circuit_cells, contrast_cells
 from harness.planning.files_called import with_plugin_files
 from harness.planning.fits import CapturedSite, Fit, unstored
 from harness.planning.keys import canonical_json, content_key
@@ -32,6 +33,8 @@ STAGE_VERSIONS = {
     "scoring": 2,
     "similarity": 2,
     "task": 2,
+    "contrast": 1,
+    "circuit": 1,
 }
 
 
@@ -96,6 +99,9 @@ def build_plan(suite: Suite) -> Plan:
     if suite.config.whole_models:
         planner.whole_models(compared, fits)
     planner.tasks(compared)
+    contrasts = [planner.add(**fields) for fields in contrast_cells(suite)]
+    for fields in circuit_cells(contrasts, fits):
+        planner.add(**fields)
     return Plan(suite, with_plugin_files(planner.cells, suite))
 
 

@@ -319,7 +319,7 @@ class Suite:
     @cached_property
     def labels(self) -> Mapping[tuple[Any, ...], str]:
         """The labels of plugins by their kind, name and config, as columns of tables have these."""
-        entries = (*self.methods, *self.similarities, *self.scorers, *self.tasks)
+        entries = (*self.methods, *self.similarities, *self.scorers, *self.tasks, *self.behaviours)
         return {(entry.kind, entry.name, canonical_json(dict(entry.params))): entry.label for entry in entries}
 
     def label(self, kind: str, columns: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONAL = ("identity", "shape", "origin")
 _REFERENCES = ("factory", "pairs", *_OPTIONAL)
 _TABLES = (
-    *("cost", "similarity", "interp", "tasks"),
+    *("cost", "similarity", "interp", "tasks", "circuits", "circuit_scores"),
     *("leaderboard", "interpretability", "model_similarities", "task_scores", "similarity_ranks"),
 )
 """Tables and boards of results that are not of an evaluation, which has one of its own name."""

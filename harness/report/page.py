@@ -32,6 +32,7 @@ from harness.storage.made import Made, code_digest
 from harness.storage.states import outcome
 from harness.storage.store import Store
 from harness.tables.results import Results
+from harness.views.circuits import circuit_views
 from harness.views.costs import cost_views
 from harness.views.latents import scores_view
 from harness.views.methods import evaluation_views, places
@@ -102,6 +103,7 @@ def _content(plan: Plan, store: Store, results: Results, scores: Scores, earlier
         "places": list(_places(results, earlier)),
         "evaluations": list(map(sheet, evaluation_views(results))),
         "tasks": list(map(sheet, [*ranks, *task_views(results.task_scores)])),
+        "circuits": list(map(sheet, circuit_views(results.circuit_scores))),
         "similarities": list(_similarities(results.similarities, earlier)),
         "models": list(_models(results.model_similarities, earlier)),
         "scores": list(_scores(results.interpretability, scores)),

@@ -24,8 +24,10 @@ from harness.planning.suite import ModelEntry
 from harness.sae.schedule import n_passes
 
 _VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_PLUGIN = {"fit": "method", "latents": "method", "explanation": "explainer", "scoring": "scorer"} | {
-    kind: kind for kind in ("evaluation", "similarity", "task")
+_PLUGIN = {
+    **dict.fromkeys(("fit", "latents", "circuit"), "method"),
+    **{"explanation": "explainer", "scoring": "scorer", "contrast": "behaviour"},
+    **{kind: kind for kind in ("evaluation", "similarity", "task")},
 }
 """The column that names the plugin of a kind of cell."""
 _SITE = re.compile(r"\.\d+$")

@@ -28,7 +28,10 @@ from harness.storage.records import Damaged, Record, Stamp, read_record, stamp_o
 from harness.storage.unstored import suffices
 
 MANIFEST = "manifest.json"
-ARTEFACT_KINDS = {"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"}
+ARTEFACT_KINDS = {
+    **{"capture": "activations", "fit": "fits", "latents": "latents", "explanation": "explanations"},
+    **{"contrast": "contrasts", "circuit": "circuits"},
+}
 # A fit made anew may have other latents: what was made from the old one is of no use beside what is made from the new.
 # Rows of a capture made anew, as on another device, differ by rounding only: its key names the model and the texts.
 _FOLLOWED = ("fit", "latents", "explanation")

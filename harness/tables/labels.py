@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.planning.suite import Suite
 
-KINDS = ("method", "similarity", "scorer", "task")
+KINDS = ("method", "similarity", "scorer", "task", "behaviour")
 
 
 def labelled(table: pd.DataFrame, suite: Suite) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from harness.planning.suite import Suite
 from harness.registry.metric import Metric
 from harness.storage.made import Made, source_of
 from harness.storage.store import Store
+from harness.tables.circuits import circuit_scores
 from harness.tables.declared import Declared
 from harness.tables.interpretability import interpretability
 from harness.tables.labels import labelled
@@ -24,7 +25,7 @@ from harness.tables.model_similarities import model_similarities
 from harness.tables.permuted import permuted_values
 from harness.tables.sealed_tables import table_damage
 from harness.tables.task_board import ranks, task_scores
-from harness.tables.tidy import read_tables, write_tables
+from harness.tables.tidy import CIRCUIT_COLUMNS, COLUMNS, RowsWithSums, read_tables, write_tables
 from harness.tables.verdicts import FILE as VERDICTS
 from harness.tables.verdicts import Verdicts
 
@@ -42,6 +43,7 @@ class Results:
     evaluations: dict[str, pd.DataFrame]
     task_scores: pd.DataFrame
     similarity_ranks: pd.DataFrame
+    circuit_scores: pd.DataFrame
     verdicts: Verdicts
     declared: Declared
     source: str
@@ -67,6 +69,7 @@ class Results:
             evaluations={name: labelled(board, suite) for name, board in found.items()},
             task_scores=labelled(scores, suite),
             similarity_ranks=labelled(ranks(scores, plan, tables), suite),
+            circuit_scores=labelled(_circuits(plan, tables, with_sums), suite),
             verdicts=Verdicts(plan, store),
             declared=declared,
             source=source,
@@ -88,6 +91,7 @@ class Results:
         named = {"leaderboard": self.leaderboard, "interpretability": self.interpretability}
         named |= {"model_similarities": self.model_similarities}
         named |= {"task_scores": self.task_scores, "similarity_ranks": self.similarity_ranks}
+        named |= {"circuit_scores": self.circuit_scores}
         return {name: board for name, board in named.items() if len(board)}
 
     @property
@@ -112,6 +116,7 @@ class Results:
             "interpretability": _lines(self.interpretability),
             "task_scores": _lines(self.task_scores),
             "similarity_ranks": _lines(self.similarity_ranks),
+            "circuit_scores": _lines(self.circuit_scores),
             "evaluations": {name: _lines(board) for name, board in self.evaluations.items()},
         }
 
@@ -131,6 +136,11 @@ class Results:
 def floors_of(suite: Suite) -> list[str]:
     """The scorers that the lift of the others is taken over."""
     return [scorer.name for scorer in suite.scorers if "floor" in scorer.provides]
+
+
+def _circuits(plan: Plan, tables: dict[str, pd.DataFrame], with_sums: RowsWithSums) -> pd.DataFrame:
+    table = tables.get("circuits", pd.DataFrame(columns=[*COLUMNS, *CIRCUIT_COLUMNS]))
+    return circuit_scores(plan, table, with_sums)
 
 
 def _lines(board: pd.DataFrame) -> Any:

@@ -28,15 +28,19 @@ _OF_UNIT = ("latent", "sign", "stratum", "weight", "density", "active_share")
 _OF_MAIN = ("chance", "lowest", "highest")
 INTERP_COLUMNS = ("scorer", "scorer_config", "judge", "explainer", *_OF_UNIT, *_OF_MAIN)
 TASK_COLUMNS = ("task", "task_config", "similarity", "similarity_config")
+CIRCUIT_COLUMNS = ("behaviour", "behaviour_config", "sites")
 TABLES = ("reconstruction", "cost", "similarity", "interp")
-_OWN_COLUMNS = {"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS, "tasks": TASK_COLUMNS}
+_OWN_COLUMNS = {
+    **{"similarity": SIMILARITY_COLUMNS, "interp": INTERP_COLUMNS, "tasks": TASK_COLUMNS},
+    "circuits": CIRCUIT_COLUMNS,
+}
 _HOMES = {
     **dict.fromkeys(("capture", "fit"), "cost"),
     **dict.fromkeys(("latents", "explanation", "scoring"), "interp"),
-    **{"similarity": "similarity", "task": "tasks"},
+    **{"similarity": "similarity", "task": "tasks", "contrast": "circuits", "circuit": "circuits"},
 }
 """The table of each kind of cell but evaluations."""
-_MEASURED = ("family", "metric", "value", "n", "higher_is_better", *_OF_UNIT, *_OF_MAIN)
+_MEASURED = ("family", "site", "metric", "value", "n", "higher_is_better", *_OF_UNIT, *_OF_MAIN)
 _SUMS = ("documents", "models", "permuted")
 """Parts of rows that boards are made from, and tables don't hold: sums by document or model, values by chance."""
 RowsWithSums: TypeAlias = Mapping[str, list[dict[str, Any]]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.tables.results import Results
+from harness.views.circuits import circuit_views
 from harness.views.latents import latents_views
 from harness.views.methods import evaluation_views, places
 from harness.views.similarities import models_view, pairs_view, ranks_view, task_views
@@ -12,7 +13,7 @@ from harness.views.view import View
 
 
 def views_of(results: Results) -> Iterator[View]:
-    """Methods by model and site, evaluations, similarities by metric, latents and their scores by model and site."""
+    """Methods by model and site, evaluations, similarities, circuits, and latents with their scores."""
     suite, keys = results.suite, ["similarity", "similarity_config"]
     if suite.evaluations or not suite.tasks:  # where only similarities are judged, methods are there for dictionaries
         yield from (place.view for place in places(results))
@@ -26,4 +27,5 @@ def views_of(results: Results) -> Iterator[View]:
             yield pairs_view(str(lines["similarity_label"].iloc[0]), lines)
         for _, lines in results.model_similarities.groupby(keys, sort=False):
             yield models_view(f"Models by {lines['similarity_label'].iloc[0]}", lines)
+    yield from circuit_views(results.circuit_scores)
     yield from latents_views(results)

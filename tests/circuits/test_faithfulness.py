@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from harness.circuits.attribution import Effects
-from harness.circuits.faithfulness import SIZES, Share, cmd, cpr, nodes_for_level
+from harness.circuits.faithfulness import Share, cmd, cpr, nodes_for_level
+from harness.circuits.limits import SIZES
 
 
 def curve(values: list[float]) -> dict[int, Share]:
