@@ -21,6 +21,7 @@ from harness.contracts.decomposition import load as load
 from harness.contracts.evaluation import Evaluation as Evaluation
 from harness.contracts.evaluation import EvaluationContext as EvaluationContext
 from harness.contracts.evaluation import ReplayedRows as ReplayedRows
+from harness.contracts.evaluation import TextRows as TextRows
 from harness.contracts.explainer import Explainer as Explainer
 from harness.contracts.explainer import HasMaxCharacters as HasMaxCharacters
 from harness.contracts.judge import ChoosingJudge as ChoosingJudge
@@ -106,6 +107,7 @@ from harness.errors import Undefined as Undefined
 from harness.monitoring.documents import WatchedDocuments as WatchedDocuments
 from harness.monitoring.documents import watched as watched
 from harness.monitoring.drift_watch import DriftWatch as DriftWatch
+from harness.monitoring.martingale import Martingale as Martingale
 from harness.monitoring.monitor import Monitor as Monitor
 from harness.monitoring.monitor import NamedLatent as NamedLatent
 from harness.monitoring.monitor import Report as Report

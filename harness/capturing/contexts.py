@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from harness.capturing.activations import TensorActivations
 from harness.capturing.capture import capture
-from harness.capturing.masking import typical_norm
+from harness.capturing.masking import kept, typical_norm
 from harness.capturing.replays import Replays, number_documents
+from harness.capturing.text_rows import read_text_rows, token_texts
 from harness.contracts.corpus import Document
 from harness.contracts.evaluation import EvaluationContext
 from harness.contracts.model import TextModel, Truth
 from harness.errors import ConfigError
+from harness.storage.activation_store import row_norms
 
 
 def context_of(
@@ -69,7 +72,8 @@ def evaluation_context(
     captured = capture(model, texts, [site], context=context)
     if not len(x := captured.x[site].float()):
         raise ConfigError("evaluation_context: the texts give no rows; the first of each window is left out.")
-    masked = _beyond(x, fit_x, max_norm_multiple)
+    limit = _max_norm(fit_x, max_norm_multiple)
+    masked = torch.zeros(len(x), dtype=torch.bool) if fit_x is None else ~kept(row_norms(x), limit)
     mean = None if fit_x is None else fit_x.mean(dim=0, dtype=torch.float64).cpu()
 
     def documents() -> Iterator[Document]:
@@ -82,15 +86,11 @@ def evaluation_context(
         context_of(x, masked, torch.from_numpy(number_documents(captured.rows)), own_labels),
         replays=Replays(lambda: model, documents, site, context, activations, masked, x.device),
         fit_mean=None if mean is None else lambda: mean,
+        tokens=lambda: token_texts(captured.rows, {str(number): text for number, text in enumerate(texts)}),
+        elsewhere=lambda other: read_text_rows(model, other, site, context, limit, x.device),
     )
 
 
-def _beyond(x: Float[Tensor, "n d"], fit_x: Float[Tensor, "m d"] | None, multiple: float) -> Bool[Tensor, " n"]:
-    """True for rows with a norm above this multiple of the median norm of the fit rows, or with none; nowhere true
-    without fit rows.
-    """
-    if fit_x is None:
-        return torch.zeros(len(x), dtype=torch.bool)
-    typical = typical_norm(fit_x.norm(dim=1, dtype=torch.float64))
-    norms: Tensor = x.norm(dim=1, dtype=torch.float64)
-    return ~((norms <= multiple * typical) & torch.isfinite(norms))
+def _max_norm(fit_x: Float[Tensor, "m d"] | None, multiple: float) -> float:
+    """A multiple of the median norm of the fit rows; infinite without any."""
+    return math.inf if fit_x is None else multiple * typical_norm(row_norms(fit_x))

@@ -68,6 +68,18 @@ class ReplayedRows:
 
 
 @dataclass(frozen=True)
+class TextRows:
+    """The unmasked rows of some texts."""
+
+    x: Float[Tensor, "n d"]
+    """The rows, in float32."""
+    documents: Int[Tensor, " n"]
+    """The place of each row's text among those that were given."""
+    tokens: Sequence[str]
+    """The text of each row's token."""
+
+
+@dataclass(frozen=True)
 class EvaluationContext:
     """The data that an evaluation may look at. `blocks` can be iterated any number of times, always in one order."""
 
@@ -88,6 +100,10 @@ class EvaluationContext:
     """The labels of each document, by its number. Raises `Undefined` where there is no corpus that could have them."""
     truth: Callable[[], Truth] | None = None
     """The features that the rows were made of. Raises `Undefined` where they are not known."""
+    tokens: Callable[[], Sequence[str]] | None = None
+    """The text of each row's token. Raises `Undefined` where there are no texts, or no places of tokens in them."""
+    elsewhere: Callable[[Sequence[str]], TextRows] | None = None
+    """The rows of other texts, read at the same site of the same model; costs a run of it."""
     shared: dict[str, Any] = field(default_factory=dict)
     """A store for what evaluations want to reuse with the next decomposition of the same rows."""
 

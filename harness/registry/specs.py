@@ -27,7 +27,7 @@ ExplainerNeed: TypeAlias = Literal[Capability, "model", "head", "atoms"]
 ScorerNeed: TypeAlias = Literal[ExplainerNeed, "explanation"]
 ScorerProperty: TypeAlias = Literal["floor"]
 TaskNeed: TypeAlias = Literal["values", "rows"]
-EvaluationNeed: TypeAlias = Literal["model", "head", "labels", "truth", "dictionary", "atoms"]
+EvaluationNeed: TypeAlias = Literal["model", "head", "labels", "texts", "truth", "dictionary", "atoms"]
 ModelProperty: TypeAlias = Literal["rows"]
 Words: TypeAlias = dict[str, tuple[str, ...]]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
@@ -208,6 +208,7 @@ class EvaluationSpec(PluginSpec):
         `"model"`: the model, to run on from its rows or from others in their place (`context.replays`).
         `"head"`: what the model then predicts (`context.replays`).
         `"labels"`: of the documents (`context.labels`).
+        `"texts"`: of the rows' tokens, and rows of other texts (`context.tokens`, `context.elsewhere`).
         `"truth"`: the features that rows were made of (`context.truth`).
         `"dictionary"`: a direction for each latent.
         `"atoms"`: latents that are rows of the data.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from harness.capturing.activations import BLOCK_ROWS
 from harness.capturing.kept_mean import KeptMean
-from harness.capturing.masking import masked_rows
+from harness.capturing.masking import masked_rows, max_norm
 from harness.capturing.replays import Replays, number_documents
 from harness.capturing.splits import documents_in_split
+from harness.capturing.text_rows import read_text_rows, token_texts
 from harness.contracts.corpus import Corpus, Document
 from harness.contracts.decomposition import Decomposition, load
-from harness.contracts.evaluation import Evaluation, EvaluationContext
+from harness.contracts.evaluation import Evaluation, EvaluationContext, TextRows
 from harness.contracts.model import KnowsTruth, Model, Truth
 from harness.contracts.table_row import checked_rows
 from harness.errors import PluginError, StoreError, Undefined
@@ -60,15 +61,18 @@ def _context(work: Any, session: Session) -> EvaluationContext:
             index = torch.arange(start, min(start + BLOCK_ROWS, activations.n_rows))
             yield activations.take(index).to(session.device), masked[index].to(session.device)
 
+    source = work.get("source")
     return EvaluationContext(
         n_rows=activations.n_rows,
         width=activations.width,
         blocks=blocks,
         documents=torch.from_numpy(number_documents(activations.rows)),
-        replays=_replays(work["source"], activations, masked, session) if "source" in work else None,
+        replays=_replays(source, activations, masked, session) if source else None,
         fit_mean=partial(_mean, fit, work["max_norm_multiple"]),
-        labels=partial(_labels, work["source"], activations, session) if "source" in work else None,
-        truth=partial(_truth, work["source"], activations, session) if "source" in work else None,
+        labels=partial(_labels, source, activations, session) if source else None,
+        truth=partial(_truth, source, activations, session) if source else None,
+        tokens=partial(_tokens, source, activations, session) if source else None,
+        elsewhere=_elsewhere(source, fit, work["max_norm_multiple"], session) if source else None,
     )
 
 
@@ -86,13 +90,23 @@ def _documents(source: Any, session: Session) -> Iterator[Document]:
 
 
 def _labels(source: Any, activations: StoredActivations, session: Session) -> list[Mapping[str, str]]:
+    return [document.labels for document in _captured_documents(source, activations, session)]
+
+
+def _tokens(source: Any, activations: StoredActivations, session: Session) -> list[str]:
+    documents = _captured_documents(source, activations, session)
+    return token_texts(activations.rows, {document.id: document.text for document in documents})
+
+
+def _captured_documents(source: Any, activations: StoredActivations, session: Session) -> list[Document]:
+    """The documents that have rows, in their order."""
     if source["corpus"] is None:
-        raise Undefined("its rows came without texts; there is no corpus that could label them")
+        raise Undefined("its rows came without texts; there is no corpus that could have them, or their labels")
     wanted = list(dict.fromkeys(activations.rows["document"]))
-    remaining, found = set(wanted), dict[str, Mapping[str, str]]()
+    remaining, found = set(wanted), dict[str, Document]()
     for document in _documents(source, session):
         if document.id in remaining:
-            found[document.id] = document.labels
+            found[document.id] = document
             remaining.remove(document.id)
             if not remaining:
                 break
@@ -102,6 +116,21 @@ def _labels(source: Any, activations: StoredActivations, session: Session) -> li
             "changed meanwhile, run the suite again: the rows are captured anew."
         )
     return [found[document] for document in wanted]
+
+
+def _elsewhere(
+    source: Any, fit: StoredActivations, max_norm_multiple: float, session: Session
+) -> Callable[[Sequence[str]], TextRows]:
+    """A reader of other texts, masked as all rows of the suite are."""
+
+    def read(texts: Sequence[str]) -> TextRows:
+        if source["corpus"] is None:
+            raise Undefined("its rows came without texts, and its model reads none")
+        limit = max_norm(fit, max_norm_multiple)
+        model = session.create("model", source["model"])
+        return read_text_rows(model, texts, source["site"], source["context"], limit, session.device)
+
+    return read
 
 
 def _truth(source: Any, activations: StoredActivations, session: Session) -> Truth:
@@ -129,6 +158,7 @@ def _absent(needs: Iterable[str], decomposition: Decomposition, context: Evaluat
         "model": context.replays is not None,
         "head": context.replays is not None,
         "labels": context.labels is not None,
+        "texts": context.tokens is not None and context.elsewhere is not None,
         "truth": context.truth is not None,
     }
     return [need for need in needs if not offered[need]]

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from harness.contracts.decomposition import Codes, Decomposition
-from harness.contracts.evaluation import EvaluationContext, ReplayedRows
+from harness.contracts.evaluation import EvaluationContext, ReplayedRows, TextRows
 from harness.contracts.model import Truth
 from harness.contracts.table_row import TableRow
 from harness.errors import Undefined
@@ -122,6 +122,14 @@ def evaluated_rows() -> EvaluatedRows:
     return EvaluatedRows(x, masked, documents, ids, codes, dictionary, labels)
 
 
+def rows_elsewhere(texts: Sequence[str]) -> TextRows:
+    """Rows of other texts, one a word; they have little to do with the others."""
+    words = [(number, word) for number, text in enumerate(texts) for word in text.split()]
+    draw = torch.Generator().manual_seed(9)
+    x = torch.randn(len(words), WIDTH, generator=draw)
+    return TextRows(x, torch.tensor([number for number, _ in words], dtype=torch.long), [word for _, word in words])
+
+
 class Directions(Decomposition):
     """The codes of a row are its largest products with directions; sparse, or the same ones dense."""
 
@@ -175,6 +183,8 @@ class Offered:
             fit_mean=lambda: kept.double().mean(dim=0) if len(kept) else torch.zeros(WIDTH, dtype=torch.float64),
             labels=lambda: self._given("labels", lambda: rows.labels),
             truth=lambda: self._given("truth", lambda: rows.truth),
+            tokens=lambda: self._given("texts", lambda: [f"t{number}" for number in rows.ids.tolist()]),
+            elsewhere=lambda texts: self._given("texts", lambda: rows_elsewhere(texts)),
         )
 
     def _given(self, name: str, make: Callable[[], Any]) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import harness
 from harness.plugins.evaluations import metrics
+from harness.plugins.evaluations.other_corpus import corpus_identity
 
 
 @dataclass
@@ -31,6 +34,57 @@ class SparseProbingConfig:
                 f"min_documents is {self.min_documents}, which can leave fewer than 2 documents of a label on one side "
                 "of the split. Raise it."
             )
+
+
+@dataclass
+class DriftConfig:
+    """A change of documents that a monitor is to notice: to another corpus, or to those with a label."""
+
+    change: dict[str, Any] | None = None
+    """The corpus that documents come from after the change, such as `{corpus: packaged, name: bible}`; null: documents
+    of the same corpus with another label."""
+    label: str = "topic"
+    """The label whose values divide documents, where `change` is null."""
+    value: str | None = None
+    """The value of documents after the change; null takes the most frequent one. Those before it have any other."""
+    n_documents: int = 100
+    """Number of documents that are read of another corpus."""
+    max_rows: int = 100
+    """Most rows of a document that count, from its beginning."""
+    min_documents: int = 30
+    """Fewest documents before and after the change."""
+    horizon: float = 2000.0
+    """The least mean number of documents until a false alarm."""
+    n_streams: int = 20
+    """Number of streams, in orders of their own, that delays and false alarms are measured in, and of batches."""
+    planted_factor: float = 3.0
+    """How many times as often planted latents fire."""
+    seed: int = 0
+    """Seed of the orders, and of what is planted."""
+
+    def __post_init__(self) -> None:
+        if self.change is not None and not isinstance(self.change.get("corpus"), str):
+            raise ValueError(f"change is {self.change}; name a corpus, such as {{corpus: packaged, name: bible}}.")
+        if self.min_documents < 6 or self.n_streams < 1 or min(self.n_documents, self.max_rows) < 1:
+            raise ValueError(
+                f"min_documents {self.min_documents}: give at least 6; n_streams {self.n_streams}, n_documents "
+                f"{self.n_documents}, max_rows {self.max_rows}: 1."
+            )
+        if self.horizon <= 1 or self.planted_factor <= 1:
+            raise ValueError(f"horizon {self.horizon} and planted_factor {self.planted_factor} must be above 1.")
+
+
+def drift_needs(config: DriftConfig) -> tuple[str, ...]:
+    """Texts either way; labels where these tell what has changed."""
+    return ("texts",) if config.change else ("labels", "texts")
+
+
+def drift_identity(config: DriftConfig) -> dict[str, Any]:
+    """The parameters, with the identity of the corpus that they name in the place of its parameters."""
+    found = dataclasses.asdict(config)
+    if config.change is not None:
+        found["change"] = corpus_identity(config.change)
+    return found
 
 
 SPECS: list[harness.EvaluationSpec] = [
@@ -73,5 +127,15 @@ SPECS: list[harness.EvaluationSpec] = [
         factory="harness.plugins.evaluations.ground_truth:GroundTruth",
         metrics=metrics.GROUND_TRUTH,
         needs=("truth", "dictionary"),
+    ),
+    harness.EvaluationSpec(
+        name="drift",
+        version=1,
+        summary="How soon an alarm tells that documents have become others, and which latents are named",
+        config=DriftConfig,
+        factory="harness.plugins.evaluations.drift:Drift",
+        metrics=metrics.DRIFT,
+        needs=drift_needs,
+        identity=drift_identity,
     ),
 ]

@@ -135,3 +135,38 @@ GROUND_TRUTH = (
         higher_is_better=True,
     ),
 )
+
+
+def _of_scores(suffix: str, by: str) -> tuple[Metric, ...]:
+    """The metrics that the score of a decomposition and the control share."""
+    return (
+        Metric(
+            f"auroc{suffix}",
+            f"AUROC{by}",
+            "probability that a document after the change has a larger score than one before it; chance is .5",
+            higher_is_better=True,
+            format=".3f",
+        ),
+        Metric(f"auroc{suffix}_low", f"AUROC{by} low", "lower end of its 95 % interval, over documents", format=".3f"),
+        Metric(f"auroc{suffix}_high", f"AUROC{by} high", "upper end of its 95 % interval", format=".3f"),
+        *(
+            Metric(
+                f"delay_{share}{suffix}",
+                f"delay at {share} %{by} (documents)",
+                f"median number of documents until the alarm where {share} % are of the new kind",
+                higher_is_better=False,
+            )
+            for share in (100, 30, 10)
+        ),
+        Metric(f"false_alarm_rate{suffix}", f"false alarms{by}", "share of unchanged streams with an alarm", False),
+    )
+
+
+DRIFT = (
+    *_of_scores("", ""),
+    *_of_scores("_unigram", " (token counts)"),
+    Metric("false_alarm_bound", "bound on false alarms", "the most that the probability of one can be"),
+    Metric("named_recall", "planted latents named", "share of latents planted to fire more often that are named", True),
+    Metric("named_precision", "named latents planted", "share of named latents that were planted", True),
+    Metric("named_wrongly", "batches named wrongly", "share of unchanged batches in which a latent is named", False),
+)
