@@ -90,18 +90,18 @@ def _documents(source: Any, session: Session) -> Iterator[Document]:
 
 
 def _labels(source: Any, activations: StoredActivations, session: Session) -> list[Mapping[str, str]]:
-    return [document.labels for document in _captured_documents(source, activations, session)]
+    return [document.labels for document in _captured_documents(source, activations, session, "label them")]
 
 
 def _tokens(source: Any, activations: StoredActivations, session: Session) -> list[str]:
-    documents = _captured_documents(source, activations, session)
+    documents = _captured_documents(source, activations, session, "tell their tokens")
     return token_texts(activations.rows, {document.id: document.text for document in documents})
 
 
-def _captured_documents(source: Any, activations: StoredActivations, session: Session) -> list[Document]:
-    """The documents that have rows, in their order."""
+def _captured_documents(source: Any, activations: StoredActivations, session: Session, use: str) -> list[Document]:
+    """The documents that have rows, in their order; `use` says what for."""
     if source["corpus"] is None:
-        raise Undefined("its rows came without texts; there is no corpus that could have them, or their labels")
+        raise Undefined(f"its rows came without texts; there is no corpus that could {use}")
     wanted = list(dict.fromkeys(activations.rows["document"]))
     remaining, found = set(wanted), dict[str, Document]()
     for document in _documents(source, session):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import harness
 from harness.plugins.evaluations import metrics
@@ -74,7 +74,7 @@ class DriftConfig:
             raise ValueError(f"horizon {self.horizon} and planted_factor {self.planted_factor} must be above 1.")
 
 
-def drift_needs(config: DriftConfig) -> tuple[str, ...]:
+def drift_needs(config: DriftConfig) -> tuple[Literal["labels", "texts"], ...]:
     """Texts either way; labels where these tell what has changed."""
     return ("texts",) if config.change else ("labels", "texts")
 
