@@ -52,9 +52,9 @@ bench: $(READY)
 			sparse_latents streaming topk_step; do \
 		OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-# Without a card it says that nothing was run, and fails.
+# Without a card it says that nothing was run, and fails. In parts: make bench-gpu ONLY="topk kinds"
 bench-gpu: $(READY)
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/gpu.py $(if $(ONLY),--only $(ONLY))
 
 # All that a user's installation needs, at the versions of constraints.txt, with hashes. Not its Triton: plain torch brings
 # along its own. Install it by: pip install --require-hashes -r docs/requirements.lock && pip install --no-deps decomp-harness

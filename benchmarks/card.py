@@ -6,7 +6,7 @@ import csv
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 TABLE = Path(__file__).parent.parent / "results" / "reference" / "benchmarks_gpu.csv"
 COLUMNS = [
@@ -150,30 +152,58 @@ class Board:
             text += f"; to reach {goal}: {row['reached']}"
         print(text, flush=True)
         if self.is_kept:
-            _write({name: (row | self._where()).get(name, "") for name in COLUMNS})
+            write(TABLE, COLUMNS, ("work", "ours", "against", "device"), row | self._where())
 
     def _where(self) -> dict[str, Any]:
-        return {
-            "rounds": self.rounds,
-            "device": torch.cuda.get_device_name(self.device),
-            "versions": " ".join(
-                f"{name} {metadata.version(name)}" for name, module in _PACKAGES.items() if find_spec(module)
-            ),
-            "commit": _commit(),
-            "date": time.strftime("%Y-%m-%d"),
-        }
+        return {"rounds": self.rounds, **where(self.device)}
 
 
-def _commit() -> str:
+def where(device: torch.device) -> dict[str, str]:
+    """The columns that say what a number was measured on."""
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "versions": " ".join(
+            f"{name} {metadata.version(name)}" for name, module in _PACKAGES.items() if find_spec(module)
+        ),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+class Lines:
+    """Lines of the table, a method each, and what they are made of."""
+
+    def __init__(self, board: Board, ceilings: Ceilings, is_tiny: bool) -> None:
+        self.board, self.ceilings, self.device = board, ceilings, board.device
+        self.is_tiny = is_tiny
+
+    def of(self, size: int, tiny: int) -> int:
+        return tiny if self.is_tiny else size
+
+    def rows(self, n: int, d: int, seed: int = 0) -> Float[Tensor, "n d"]:
+        """Rows of 40 of 4 d directions each, noise, and a mean."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        directions = torch.nn.functional.normalize(torch.randn(4 * d, d, generator=generator, device=self.device))
+        x = torch.empty(n, d, device=self.device)
+        for part in x.split(4096):
+            places = torch.randint(4 * d, (len(part), 40), generator=generator, device=self.device)
+            values = torch.rand(len(part), 40, generator=generator, device=self.device)
+            part[:] = torch.nn.functional.embedding_bag(places, directions, per_sample_weights=values, mode="sum")
+            part += 0.05 * torch.randn(part.shape, generator=generator, device=self.device) + 0.5
+        return x
+
+
+def commit() -> str:
     git = ["git", "-C", str(TABLE.parent), "describe", "--always", "--dirty"]
     return subprocess.run(git, capture_output=True, text=True).stdout.strip()
 
 
-def _write(row: dict[str, Any]) -> None:
-    kept = list(csv.DictReader(TABLE.open(encoding="utf-8"))) if TABLE.exists() else []
-    key = ("work", "ours", "against", "device")
+def write(table: Path, columns: Sequence[str], key: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Write a row into a table, in place of one with the same key."""
+    row = {name: str(row.get(name, "")) for name in columns}
+    kept = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines())) if table.exists() else []
     rows = [old for old in kept if [old[name] for name in key] != [row[name] for name in key]]
-    with TABLE.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted([*rows, row], key=lambda one: [one[name] for name in key]))

@@ -20,12 +20,12 @@ from harness.plugins.judges.local import Local
 BATCH_ROWS = 8
 
 
-def bare(judge: Local, prompts: list[tuple[int, ...]]) -> list[list[float]]:
+def bare(judge: Local, prompts: list[tuple[int, ...]], batch_rows: int = BATCH_ROWS) -> list[list[float]]:
     """The log-probabilities of all tokens after each prompt."""
     found: dict[int, list[float]] = {}
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    for first in range(0, len(order), BATCH_ROWS):
-        places = order[first : first + BATCH_ROWS]
+    for first in range(0, len(order), batch_rows):
+        places = order[first : first + batch_rows]
         n_tokens = len(prompts[places[-1]])
         ids = torch.full((len(places), n_tokens), judge._prompts.padding)
         mask = torch.zeros_like(ids)
@@ -34,9 +34,9 @@ def bare(judge: Local, prompts: list[tuple[int, ...]]) -> list[list[float]]:
             mask[row, n_tokens - len(prompts[place]) :] = 1
         with torch.no_grad():
             logits = judge._model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+                input_ids=ids.to(judge._device),
+                attention_mask=mask.to(judge._device),
+                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).to(judge._device),
                 use_cache=False,
                 logits_to_keep=1,
             ).logits

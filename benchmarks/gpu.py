@@ -2,9 +2,9 @@
 
 Rows are made up, with sparse structure and a mean; all forms of a line run in turn in one process. The ceilings that
 floors are made of are measured first. eai-sparsify and sae-lens are left out where they are not installed.
-Run: `make bench-gpu`, or `python benchmarks/gpu.py [--only topk kmeans]`. Without a card nothing is run, and it exits
-with 1; `--tiny` runs all lines in small on whatever there is, to try this script, and records nothing.
-Not measured here: the effect on the model, latents and judges. Their seconds are in the table `cost` of every run.
+Run: `make bench-gpu`, or in parts that take less than ten minutes each: `make bench-gpu ONLY="topk kinds"`. Without a
+card nothing is run, and it exits with 1; `--tiny` runs all lines in small on whatever there is, to try this script, and
+records nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ import argparse
 import functools
 import itertools
 import logging
-import os
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -25,8 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from card import Board, Ceilings, Goal, medians, tf32
+from card import Board, Ceilings, Goal, Lines, medians, tf32
+from gpu_models import ModelLines
+from gpu_results import ResultLines
 from jaxtyping import Float
+from many_saes import fit_several
+from measuring import explained_variance
 from streaming import written
 from torch import Tensor
 
@@ -41,93 +42,8 @@ Step = Callable[[Batch], object]
 KINDS = ("batch_topk_sae", "matryoshka_sae", "relu_sae", "gated_sae", "jumprelu_sae")
 
 
-class Lines:
-    """The lines of the table, a method each."""
-
-    def __init__(self, board: Board, ceilings: Ceilings, is_tiny: bool) -> None:
-        self.board, self.ceilings, self.device = board, ceilings, board.device
-        self.is_tiny = is_tiny
-
-    def of(self, size: int, tiny: int) -> int:
-        return tiny if self.is_tiny else size
-
-    def rows(self, n: int, d: int, seed: int = 0) -> Float[Tensor, "n d"]:
-        """Rows of 40 of 4 d directions each, noise, and a mean."""
-        generator = torch.Generator(self.device).manual_seed(seed)
-        directions = unit_rows(torch.randn(4 * d, d, generator=generator, device=self.device))
-        x = torch.empty(n, d, device=self.device)
-        for part in x.split(4096):
-            places = torch.randint(4 * d, (len(part), 40), generator=generator, device=self.device)
-            values = torch.rand(len(part), 40, generator=generator, device=self.device)
-            part[:] = torch.nn.functional.embedding_bag(places, directions, per_sample_weights=values, mode="sum")
-            part += 0.05 * torch.randn(part.shape, generator=generator, device=self.device) + 0.5
-        return x
-
-    def quickstart(self) -> None:
-        """The whole of SmolLM2's quickstart, in processes of their own; the second time kernels are compiled."""
-        suite, device = ("smoke" if self.is_tiny else "quickstart"), self.device.type
-        models = [] if self.is_tiny else ["models=[{preset: smollm2-135m, sites: [resid_post.9, resid_post.19]}]"]
-        with tempfile.TemporaryDirectory() as folder:
-            for name, limit in (("cold", 40.0), ("warm kernels", 20.0)):
-                kernels = {key: f"{folder}/{key}" for key in ("TRITON_CACHE_DIR", "NUMBA_CACHE_DIR")}
-                environment = os.environ | kernels | {"HARNESS_CACHE": f"{folder}/cache {name}"}
-                where = Path(folder, name)
-                where.mkdir()
-                words = [sys.executable, "-m", "harness", "run", f"suite={suite}", f"device={device}", *models]
-                started = time.perf_counter()
-                with (where / "output.txt").open("w") as log:
-                    done = subprocess.run(words, cwd=where, env=environment, stdout=log, stderr=log)
-                seconds = time.perf_counter() - started
-                if done.returncode:
-                    raise SystemExit((where / "output.txt").read_text()[-4000:])
-                self.board.add(f"suite={suite} of SmolLM2, {name}", ("harness run", seconds), goal=Goal(limit))
-
-    def capture(self) -> None:
-        """SmolLM2 and a Llama of 1.2B weights, drawn at random, against their bare truncated forward pass."""
-        n_documents, dtype = self.of(600, 2), "bfloat16"
-        documents = harness.create("corpus", "packaged", name="wikipedia").documents()
-        texts = [document.text for document in itertools.islice(documents, n_documents)]
-        place = {"device": self.device.type, "dtype": dtype}
-        small: Any = harness.create("model", "packaged", name="smollm2-135m", **place)
-        self._capture("SmolLM2-135M", small, "resid_post.15", texts, Goal(share=0.5))
-        with tempfile.TemporaryDirectory() as folder:
-            _write_llama(Path(folder), small.tokenizer, self.is_tiny)
-            large: Any = harness.create("model", "hf", path=folder, **place)
-            self._capture(
-                "a Llama of 1.2B", large, "resid_post.1" if self.is_tiny else "resid_post.12", texts, Goal(share=0.8)
-            )
-
-    def _capture(self, name: str, model: Any, site: str, texts: list[str], goal: Goal) -> None:
-        module, n_windows = model.module, self.of(1024, 4)
-        layers, norm = module.layers, module.norm
-        ids = torch.randint(1000, (n_windows, 128), device=self.device)
-        captured = harness.capture(model, texts, [site]).x[site]
-
-        @torch.no_grad()
-        def bare(size: int) -> None:
-            # The harness reads its model whole: layers are taken away only while this runs.
-            module.layers, module.norm = layers[: harness.parse_site(site).layer + 1], torch.nn.Identity()
-            for part in ids.split(size):
-                module(input_ids=part, use_cache=False)
-            module.layers, module.norm = layers, norm
-
-        bares = {size: (lambda size=size: bare(size)) for size in (16, 64, 256)}
-        runs = {
-            "ours": lambda: harness.capture(model, texts, [site]),
-            **{str(size): run for size, run in bares.items()},
-        }
-        seconds = medians(runs, self.board.rounds, self.device)
-        best = min(bares, key=lambda size: seconds[str(size)])
-        as_many = seconds[str(best)] * len(captured) / ids.numel()
-        n_flops = 2 * sum(weight.numel() for weight in layers[: harness.parse_site(site).layer + 1].parameters())
-        self.board.add(
-            f"capture of {name} {site}, bfloat16, {len(captured)} rows",
-            ("harness.capture", seconds["ours"]),
-            (f"bare truncated forward pass, {best} windows at once", as_many),
-            self.ceilings.floor(bfloat16=n_flops * len(captured)),
-            goal,
-            (len(captured), "tokens"),
-        )
+class MethodLines(Lines):
+    """The lines of methods and similarities, a method each."""
 
     def feed(self) -> None:
         """A fit from a store, held on the card and read ahead, against its learner alone."""
@@ -196,6 +112,33 @@ class Lines:
         for kind in KINDS:
             work, other = f"{kind} step, d {d}, {m} latents, L0 {k}, batch {b}", ("topk_sae", seconds["topk_sae"])
             self.board.add(work, (kind, seconds[kind]), other, goal=Goal(share=1 / 1.5), rows=(b, "rows"))
+
+    def stacked(self) -> None:
+        """TopK SAEs of one stream in one computation against the same side by side.
+
+        The rule: where all of these reach 1.5 times the rate, stacks become automatic on a card; else the option goes.
+        """
+        d, b = self.of(576, 48), self.of(4096, 64)
+        for n_saes, m in itertools.product((8, 24), (2048, 16_384)):
+            n_saes, m = self.of(n_saes, 3), self.of(m, 128)
+            x, ks = self.rows(self.of(20, 3) * b, d), [8 + 4 * place for place in range(n_saes)]
+            runs = {
+                name: functools.partial(fit_several, ks, x, m, b, stacked=name == "in one")
+                for name in ("in one", "apart")
+            }
+            explained = [
+                [explained_variance(x[:b], sae.decode(sae.encode(x[:b]))) for sae in fit()] for fit in runs.values()
+            ]
+            seconds = medians(runs, self.board.rounds, self.device)
+            difference = max(abs(one - other) for one, other in zip(*explained, strict=True))
+            self.board.add(
+                f"{n_saes} TopK SAEs of {m} latents from one stream, d {d}, batch {b}",
+                (f"in one computation (explained variance differs by {difference:.0e})", seconds["in one"]),
+                ("side by side", seconds["apart"]),
+                self.ceilings.floor(bfloat16=2 * n_saes * len(x) * m * d),
+                Goal(share=1.5),
+                (n_saes * len(x), "rows"),
+            )
 
     def pursuit(self) -> None:
         """Matching pursuit of two sizes against the textbook form, in float32 and in TF32."""
@@ -371,23 +314,17 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
     return medians({"it": run}, 1, device)["it"]
 
 
-def _write_llama(folder: Path, tokenizer: Any, is_tiny: bool) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    if not is_tiny:
-        shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
-    config = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=shape["num_attention_heads"] // 2, **shape)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def lines_by_name() -> dict[str, type[Lines]]:
+    """The class that has each line."""
+    kinds = ModelLines, MethodLines, ResultLines
+    return {name: kind for kind in kinds for name, value in vars(kind).items() if callable(value) and name[0] != "_"}
 
 
 def main() -> None:
-    names = [name for name, value in vars(Lines).items() if callable(value) and not name.startswith("_")]
-    names = [name for name in names if name not in ("of", "rows")]
+    names = lines_by_name()
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5, help="over which medians are taken")
-    options.add_argument("--only", nargs="+", choices=names, default=names)
+    options.add_argument("--only", nargs="+", choices=names, default=list(names))
     options.add_argument("--tiny", action="store_true", help="in small, on whatever there is; nothing is recorded")
     arguments = options.parse_args()
     if not torch.cuda.is_available() and not arguments.tiny:
@@ -400,9 +337,8 @@ def main() -> None:
     ceilings = Ceilings.measured(device, 128 if arguments.tiny else 8192)
     print(f"Ceilings: {ceilings}")
     board = Board(device, arguments.rounds, is_kept=not arguments.tiny)
-    lines = Lines(board, ceilings, arguments.tiny)
     for name in arguments.only:
-        getattr(lines, name)()
+        getattr(names[name](board, ceilings, arguments.tiny), name)()
     print(f"{board.n_missed} of the numbers to reach were missed." if board.n_missed else "All were reached.")
 
 

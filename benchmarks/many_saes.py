@@ -62,17 +62,18 @@ def made_rows(n: int, d: int, n_features: int) -> Float[Tensor, "n d"]:
     return torch.zeros(n, n_features).scatter(1, active, torch.rand(n, 12, generator=generator)) @ features
 
 
-def fit_eight(
-    x: Float[Tensor, "n d"], n_latents: int, batch_rows: int, n_seeds: int, *, stacked: bool
+def fit_several(
+    ks: Sequence[int], x: Float[Tensor, "n d"], n_latents: int, batch_rows: int, n_seeds: int = 1, *, stacked: bool
 ) -> list[harness.Decomposition]:
+    """TopK SAEs of one pass over the same rows."""
     shared = {"n_latents": n_latents, "batch_rows": batch_rows, "passes": 1, "stacked": stacked}
-    learners = {str(k): harness.create("method", "topk_sae", k=k, **shared) for k in range(4, 36, 4)}
+    learners = {str(k): harness.create("method", "topk_sae", k=k, **shared) for k in ks}
     activations, keep = TensorActivations(x, bare_rows(len(x))), torch.arange(len(x))
     streams = [Stream(activations, keep, seed) for seed in range(n_seeds)]
     stream_of = {name: streams[place % n_seeds] for place, name in enumerate(learners)}
     fitted = fit_together(learners, stream_of, x.device)
     made = [one.decomposition for one in fitted.values() if one.decomposition]
-    assert len(made) == len(learners)
+    assert len(made) == len(learners), [one.traceback for one in fitted.values()]
     return made
 
 
@@ -82,7 +83,10 @@ def small(arguments: argparse.Namespace) -> None:
     shapes = ((64, 512, 128, 200), (128, 1024, 128, 200), (576, 2304, 256, 20))
     for (d, m, batch_rows, n_steps), n_seeds in itertools.product(shapes, (1, 8)):
         x = made_rows(batch_rows * n_steps, d, 2 * m)
-        stacked, apart = (partial(fit_eight, x, m, batch_rows, n_seeds, stacked=stacked) for stacked in (True, False))
+        stacked, apart = (
+            partial(fit_several, range(4, 36, 4), x, m, batch_rows, n_seeds, stacked=stacked)
+            for stacked in (True, False)
+        )
         seconds = quiet_medians({"stacked": stacked, "apart": apart}, arguments.rounds, loaded=arguments.loaded)
         explained = [[explained_variance(x, sae.decode(sae.encode(x))) for sae in fit()] for fit in (stacked, apart)]
         difference = max(abs(a - b) for a, b in zip(*explained, strict=True))
