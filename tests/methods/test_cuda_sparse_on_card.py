@@ -29,12 +29,13 @@ KINDS: dict[str, dict[str, Any]] = {
 COMPILED = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from harness.plugins.methods.cuda import sparse_largest, sparse_screening_kernels, sparse_sums
+from harness.plugins.methods.cuda import sparse_largest, sparse_screening_kernels, sparse_sums, unit_rows_descent
 
-FLOATS = "table weights sums values x found y encoder bias norms growths constant uppers lower upper lost kept".split()
+FLOATS = "units gradients means squares table weights sums values x found y encoder bias norms growths".split()
+FLOATS += "constant uppers lower upper lost kept".split()
 WHOLE = {"d": "i32", "e": "i32", "m": "i32", "k": "i32", "c": "i32", "n": "i32", "most": "i32"}
 TYPES = {**dict.fromkeys(FLOATS, "*fp32"), **WHOLE, "half": "*bf16", "pre": "*bf16", "counts": "*i32"}
-TYPES |= {"candidates": "*i32", "labels": "*i32", "marks": "*i8"}
+TYPES |= {"candidates": "*i32", "rate": "fp32", "root": "fp32", "labels": "*i32", "marks": "*i8"}
 LARGE = {"M": 16384, "BLOCK": 2048}
 for kernel, constants in (
     (sparse_sums._weighted_sums, {"ROWS": 8, "COLUMNS": 256}),
@@ -42,6 +43,7 @@ for kernel, constants in (
     (sparse_sums._products, {"PAIRS": 8, "COLUMNS": 256}),
     (sparse_largest._largest, {"BITS": 31, **LARGE}),
     (sparse_largest._keep, {"C": 512}),
+    (unit_rows_descent._step, {"BETA_1": 0.9, "BETA_2": 0.999, "EPS": 1e-8, "D": 4096}),
     (sparse_screening_kernels._round, {"ROWS": 8, "COLUMNS": 256}),
     (sparse_screening_kernels._candidates, {"RELATIVE": 0.008, **LARGE}),
     (sparse_screening_kernels._refine, {"N": 8, "COLUMNS": 256}),
@@ -81,11 +83,14 @@ def gradients(name: str, x: Tensor, m: int, k: int) -> list[Tensor]:
     sae.start(harness.Info(x.shape[1], len(x), 0, x.device, x.dtype, lambda: mean))
     sae.weights.encoder_bias -= 0.1  # so that codes are few
     sae.see_first = lambda _: None  # else a limit is a pre-activation, on whose side of it rounding decides
-    found = []
+    found: list[Tensor] = []
+    descend = sae.descend
+    # As they are before the step: on a card it takes the radial part from the decoder's by itself.
+    sae.descend = lambda: (found.extend(own.grad.cpu().clone() for own in sae.parameters()), descend())
     with torch.no_grad():
         for batch in x.split(b):
             sae._train(batch)
-            found += [parameter.grad.cpu() for parameter in sae.parameters()] + [sae._losses[-1].cpu()]
+            found.append(sae._losses[-1].cpu())
     return found
 
 

@@ -99,6 +99,32 @@ def products(support: harness.Support, rows: Float[Tensor, "b d"], table: Float[
             return support.products(rows, table)
 
 
+def descends_at_once(rows: Float[Tensor, "m d"], gradients: Float[Tensor, "m d"]) -> bool:
+    """True if `descend_at_once` takes these rows; else the three steps are those of torch."""
+    if form(rows, gradients) != "cuda":
+        return False
+    from harness.plugins.methods.cuda.unit_rows_descent import WIDEST
+
+    return rows.shape[1] <= WIDEST
+
+
+def descend_at_once(
+    rows: Float[Tensor, "m d"],
+    gradients: Float[Tensor, "m d"],
+    means: Float[Tensor, "m d"],
+    squares: Float[Tensor, "m d"],
+    *,
+    step: int,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Take the radial part from the gradients, a step of Adam, and the rows back to unit norm."""
+    from harness.plugins.methods.cuda.unit_rows_descent import descend
+
+    descend(rows, gradients, means, squares, step, rate, betas, eps)
+
+
 def largest_latents(pre: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
     """The k latents of each row that have the largest pre-activations."""
     match _form_of_selection(pre):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.methods.sae import PenaltySAEConfig, fast_paths
+from harness.plugins.methods.sae.descent import Descending
 
 TOLERANCE = 0.25
 """Share of the target L0 that may be missed without a warning: few rows are held out of small streams."""
@@ -19,7 +20,7 @@ TOLERANCE = 0.25
 FIRST_L0 = 64
 
 
-class PenaltySAE(harness.SAELearner):
+class PenaltySAE(Descending):
     """SAEs with a penalty, whose weight follows the L0 of rows kept out of training where a `target_l0` is given."""
 
     config: PenaltySAEConfig

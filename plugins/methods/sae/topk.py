@@ -11,6 +11,7 @@ from torch import Tensor
 
 import harness
 from harness.plugins.methods.sae import StackableTopKSAEConfig, TopKSAEConfig, fast_paths
+from harness.plugins.methods.sae.descent import Descending
 from harness.plugins.methods.sae.export import ExportableSAE
 from harness.plugins.methods.sae.fast_paths import Chosen
 from harness.plugins.methods.sae.stacked import TopKStack
@@ -18,7 +19,7 @@ from harness.plugins.methods.sae.stacked import TopKStack
 _ENCODE_ROWS = 4096
 
 
-class TopKSAE(harness.SAELearner):
+class TopKSAE(Descending):
     """Loss: the mean over rows of ‖y − ŷ‖², plus AuxK for dead latents.
 
     The recipe is for streams so small that they are replayed, where SAEs overfit. 50k rows of SmolLM2 layer 15, 2,304
