@@ -44,6 +44,10 @@ class StoreError(HarnessError):
     """An artefact is missing, corrupt or does not fit on the disk."""
 
 
+class OutOfMemory(HarnessError):
+    """A card has no memory for a cell, and its numbers depend on what would have to be smaller."""
+
+
 class BudgetReached(HarnessError):
     """The budget of a suite's judge is spent. Requests that are left stay to do; nothing has failed."""
 

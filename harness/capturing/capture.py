@@ -9,7 +9,7 @@ norm, in other types within eps ** 0.6 of it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from harness.capturing.chunks import batches
 from harness.capturing.cutting import cut
-from harness.capturing.rows_in_memory import Halving, RowsInMemory, runs_on_card
+from harness.capturing.halving import Halving
+from harness.capturing.rows_in_memory import RowsInMemory, runs_on_card
 from harness.contracts.corpus import Document
 from harness.contracts.model import Capture, HasOwnRows, TextModel, Window
 from harness.contracts.rows import bare_rows, make_rows
@@ -176,17 +177,18 @@ def _run_chunk(model: TextModel, chunk: Sequence[PlacedWindow], sites: Sequence[
     n_kept = np.array([np.count_nonzero(placed.keep) for placed in chunk])
     rows, firsts = RowsInMemory(int(n_kept.sum())), n_kept.cumsum() - n_kept
 
-    def run(batch: Sequence[int]) -> None:
+    def run(batch: Sequence[int]) -> tuple[Mapping[str, Tensor], Tensor, Tensor]:
         ids, mask, keep = _padded([chunk[index] for index in batch])
         kept = keep.flatten().nonzero().squeeze(1)
         own = n_kept[list(batch)]
         steps = np.arange(own.sum()) - np.repeat(own.cumsum() - own, own)
         places = torch.from_numpy(np.repeat(firsts[list(batch)], own) + steps)
-        rows.add(model.activations(ids, mask, sites), kept, places)
+        return model.activations(ids, mask, sites), kept, places
 
     lengths = [len(placed.window.ids) for placed in chunk]
     for batch in batches(lengths, is_card=runs_on_card(model)):
-        halving.run(batch, run)
+        for _, found in halving.run(batch, run):
+            rows.add(*found)
     return Capture(rows.take(), _make_rows(chunk))
 
 

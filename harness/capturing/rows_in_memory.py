@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.contracts.model import HasDevice
-
-T = TypeVar("T")
 
 
 def runs_on_card(model: object) -> bool:
@@ -37,8 +34,7 @@ class RowsInMemory:
             kept: places of these rows in the batch, its windows one after the other.
             places: where among the n rows each of them belongs.
         """
-        # All before any is kept: a batch that does not fit on a card leaves nothing of itself.
-        self._coming += [(site, *copy) for site, x in found.items() for copy in [self._copied(x, kept, places)]]
+        self._coming += [(site, *self._copied(x, kept, places)) for site, x in found.items()]
 
     def take(self) -> dict[str, Float[Tensor, "n d"]]:
         """The rows of each site, once all have arrived."""
@@ -65,31 +61,3 @@ class RowsInMemory:
             arrived = side.record_event()
         rows.record_stream(side)  # else its memory would be given away while it is read
         return copy, places, arrived
-
-
-class Halving:
-    """Runs batches whose numbers agree however they are cut: those for which a card has no memory, in halves."""
-
-    def __init__(self) -> None:
-        self._most: int | None = None
-        """Items in a batch at most, once one did not fit."""
-
-    def run(self, items: Sequence[T], work: Callable[[Sequence[T]], None]) -> None:
-        """Do the work on all items, in order; what fails for one item alone is raised."""
-        while items:
-            part = items[: self._most]
-            if self._fits(part, work):
-                items = items[len(part) :]
-            else:
-                self._most = -(-len(part) // 2)
-                torch.cuda.empty_cache()
-
-    @staticmethod
-    def _fits(part: Sequence[T], work: Callable[[Sequence[T]], None]) -> bool:
-        try:
-            work(part)
-        except torch.OutOfMemoryError:
-            if len(part) == 1:
-                raise
-            return False
-        return True

@@ -18,6 +18,7 @@ from harness.contracts.decomposition import Decomposition
 from harness.contracts.method import Batch, Info, Learner, Stack, Stackable
 from harness.errors import PluginError
 from harness.fitting.clocks import Clock
+from harness.fitting.room import explained, memory_of
 from harness.fitting.snapshots import Snapshot
 from harness.registry.isolation import isolated
 
@@ -123,11 +124,18 @@ class Feed:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the plugin's own code; it may even call sys.exit
-                self.fitted.error = error
                 self.fitted.traceback = traceback.format_exc()
+                traceback.clear_frames(error.__traceback__)  # which hold its tensors, and the others need the memory
+                self.fitted.error = self._told(error)
+                self.waiting = []
         self.fitted.warnings += [warning.message for warning in caught if isinstance(warning.message, Warning)]
         self._clock.stop()
         self._count()
+
+    def _told(self, error: BaseException) -> BaseException:
+        if not isinstance(error, torch.OutOfMemoryError):
+            return error
+        return explained(error, type(self.learner).__name__, self.batch_rows, memory_of(self.device, error))
 
     def _count(self, wait: bool = False) -> None:
         seconds, cpu_seconds = self._clock.taken(wait)

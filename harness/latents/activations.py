@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.capturing.activations import BLOCK_ROWS, Activations
+from harness.capturing.halving import Halving
 from harness.contracts.decomposition import Codes, Decomposition
 from harness.errors import PluginError, Undefined
 from harness.files import writing
@@ -121,9 +122,14 @@ def read_activations(
     if not len(places):
         raise Undefined("every row is masked")
 
+    halving = Halving()
+
+    def encoded(index: Int[Tensor, " b"]) -> Codes:
+        return decomposition.encode(activations.take(index).to(device))
+
     def blocks() -> Iterator[tuple[Codes, Tensor]]:
-        for index in places.split(BLOCK_ROWS):
-            yield decomposition.encode(activations.take(index).to(device)), index
+        for block in places.split(BLOCK_ROWS):
+            yield from ((codes, index) for index, codes in halving.run(block, encoded))
 
     low, parts = 0, [_columns(_joined_entries([]), 0, len(masked), len(places))]
     while low < decomposition.n_latents:

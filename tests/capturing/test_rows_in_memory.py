@@ -13,7 +13,8 @@ import torch
 import harness
 from harness.capturing import chunks
 from harness.capturing.chunks import BATCH_WINDOWS, batches
-from harness.capturing.rows_in_memory import Halving, runs_on_card
+from harness.capturing.halving import Halving
+from harness.capturing.rows_in_memory import runs_on_card
 from tests.support.tiny_models import TEXTS, save_tiny_model
 
 SITES = ["resid_post.0", "mlp_out.1"]
@@ -89,6 +90,6 @@ def test_a_single_window_that_does_not_fit_is_an_error() -> None:
         raise torch.OutOfMemoryError(f"no room for {len(part)}")
 
     with pytest.raises(torch.OutOfMemoryError, match="no room for 1"):
-        Halving().run([1, 2, 3], none_fits)
+        list(Halving().run([1, 2, 3], none_fits))
     with pytest.raises(ZeroDivisionError):
-        Halving().run([0, 0], lambda part: 1 / part[0])
+        list(Halving().run([0, 0], lambda part: 1 / part[0]))

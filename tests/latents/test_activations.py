@@ -86,6 +86,23 @@ def test_poles_are_shown_by_equally_many_rows_and_density_is_of_all() -> None:
     assert stored[0] == 2 * 200 and stored[1:] == [int((dense[:, 1] > 0).sum()), 0]
 
 
+def test_rows_that_do_not_fit_on_a_card_are_read_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = harness.Codes(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))
+    masked = torch.arange(50) % 9 == 0
+    whole, n_tried, encode = read_activations(Fixed(codes, 6), numbered(50, masked), masked, CPU), [], Fixed.encode
+
+    def scarce(self: Fixed, x: Tensor) -> harness.Codes:
+        n_tried.append(len(x))
+        if len(x) > 12:
+            raise torch.OutOfMemoryError
+        return encode(self, x)
+
+    monkeypatch.setattr(Fixed, "encode", scarce)
+    halved = read_activations(Fixed(codes, 6), numbered(50, masked), masked, CPU)
+    assert n_tried == [44, 22, 11, 11, 11, 11]
+    assert all(torch.equal(one, other) for one, other in zip(vars(halved).values(), vars(whole).values(), strict=True))
+
+
 def test_the_file_holds_all_of_it(tmp_path: Path) -> None:
     found = read_dense(torch.randn(300, 4, generator=torch.Generator().manual_seed(1)))
     found.save(tmp_path / "a.safetensors")
