@@ -104,6 +104,7 @@ from harness.errors import HarnessError as HarnessError
 from harness.errors import PluginError as PluginError
 from harness.errors import StoreError as StoreError
 from harness.errors import Undefined as Undefined
+from harness.fitting.clocks import leave_out as leave_out
 from harness.monitoring.documents import WatchedDocuments as WatchedDocuments
 from harness.monitoring.documents import watched as watched
 from harness.monitoring.drift_watch import DriftWatch as DriftWatch

@@ -31,7 +31,8 @@ class Fitted:
     error: BaseException | None = None
     traceback: str = ""
     fit_seconds: float = 0.0
-    """The learner's own time in start, partial_fit and finish; of what a stack took, an equal share."""
+    """The learner's own time in start, partial_fit and finish, without that in which its code was compiled; of what a
+    stack took, an equal share."""
     fit_cpu_seconds: float = 0.0
     """Processor time of the same steps, over all threads: hardly moved by what else runs on the machine. Of a learner
     on a card that of the thread which feeds it."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.plugins.methods.compile_time import compiling
 from harness.plugins.methods.cuda.availability import runs_kernels
 from harness.plugins.methods.pursued_rows import Limits, PursuedRows
 
@@ -60,8 +61,8 @@ def loops_for(atoms: Float[Tensor, "m d"]) -> CompiledLoops | None:
 
 
 def _on_cpu() -> CompiledLoops:
-    from harness.plugins.methods.cpu import pursuit
-
+    with compiling():
+        from harness.plugins.methods.cpu import pursuit
     return pursuit
 
 

@@ -147,6 +147,23 @@ def test_a_card_is_timed_without_waiting_for_it(monkeypatch: pytest.MonkeyPatch)
     assert card.n_waits == 1
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_time_that_is_left_out_is_no_learners_own(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left out before a step, or between two, changes nothing of it."""
+    card, clock = Card(monkeypatch), Clock(torch.device(device))
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: card.seconds)
+    for name in ("process_time", "thread_time"):
+        monkeypatch.setattr(clocks.time, name, lambda: card.seconds / 2)
+    for left_out in (0.0, 30.0):
+        clocks.leave_out(7, 7)
+        clock.start()
+        card.seconds += 0.5 + left_out
+        clocks.leave_out(left_out, left_out / 2)
+        clock.reached()
+        clock.stop()
+    assert clock.taken(wait=True) == (pytest.approx(1.0), pytest.approx(0.5))
+
+
 def test_a_step_that_fails_on_a_card_costs_the_time_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     Card(monkeypatch)
     clock = Clock(torch.device("cuda"))

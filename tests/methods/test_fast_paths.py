@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import harness
+from harness.plugins.methods import compile_time
 from harness.plugins.methods.sae import fast_paths
 
 METHODS = Path(__file__).parents[2] / "plugins" / "methods"
@@ -40,6 +41,25 @@ assert loaded("meta") == set() and not {"numba", "triton"} & sys.modules.keys()
 assert loaded("cpu") == {"cpu"}
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_compilation_is_no_learners_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of loops for a CPU, and of kernels, where Triton says when; hooks that others have set go on."""
+    knobs = pytest.importorskip("triton.knobs")
+    from harness.plugins.methods.cuda import compilation
+
+    left_out: list[float] = []
+    monkeypatch.setattr(harness, "leave_out", lambda seconds, cpu_seconds: left_out.append(seconds))
+    monkeypatch.setattr(compile_time.time, "perf_counter", iter([1.0, 4.0, 10.0, 10.5]).__next__)
+    fast_paths.prepare(torch.empty(2, 2))
+    hooks = "jit_cache_hook", "jit_post_compile_hook"
+    told: list[dict[str, str]] = []
+    for name in hooks:
+        monkeypatch.setattr(knobs.runtime, name, lambda **about: told.append(about))
+    compilation._leave_out_compilation()
+    before, after = (getattr(knobs.runtime, name) for name in hooks)
+    assert not before(key="x") and not after(key="x")
+    assert left_out == [3.0, 0.5] and told == [{"key": "x"}] * 2
 
 
 def drawn(dtype: torch.dtype = torch.float32) -> tuple[Tensor, harness.SAEWeights]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import harness
+from harness.plugins.methods.compile_time import compiling
 from harness.plugins.methods.cuda.availability import runs_kernels
 
 _LEAST_SCREENED_ROWS = 128
@@ -34,7 +35,8 @@ def form(*tensors: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -
 def prepare(x: Tensor) -> None:
     """Import the loops for a CPU now if there are such tensors, so that compiling them counts in no fit's time."""
     if form(x) == "cpu":
-        from harness.plugins.methods.cpu import largest, products, screening  # noqa: F401
+        with compiling():
+            from harness.plugins.methods.cpu import largest, products, screening  # noqa: F401
 
 
 class Support(harness.Support):
