@@ -24,6 +24,8 @@ from harness.contracts.evaluation import ReplayedRows as ReplayedRows
 from harness.contracts.evaluation import TextRows as TextRows
 from harness.contracts.explainer import Explainer as Explainer
 from harness.contracts.explainer import HasMaxCharacters as HasMaxCharacters
+from harness.contracts.grouped import GroupedDecomposition as GroupedDecomposition
+from harness.contracts.grouped import Member as Member
 from harness.contracts.judge import ChoosingJudge as ChoosingJudge
 from harness.contracts.judge import EmbeddingJudge as EmbeddingJudge
 from harness.contracts.judge import GeneratingJudge as GeneratingJudge

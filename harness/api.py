@@ -28,10 +28,17 @@ def create(kind: str, name: str, /, **params: Any) -> Any:
     return load_catalog().create(kind, name, params)
 
 
-def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = None, seed: int = 0) -> Decomposition:
+def fit(
+    learner: Learner,
+    x: Float[Tensor, "n d"],
+    rows: pd.DataFrame | None = None,
+    seed: int = 0,
+    base: Decomposition | None = None,
+) -> Decomposition:
     """Drive a learner from one tensor, on the tensor's device, in float64 if it is float64 and in float32 otherwise.
 
-    The first pass takes the rows in the order given, later ones newly shuffled from (seed, pass).
+    The first pass takes the rows in the order given, later ones newly shuffled from (seed, pass). `base` is the fit
+    that a method which needs one learns from.
     """
     import torch
 
@@ -58,7 +65,8 @@ def fit(learner: Learner, x: Float[Tensor, "n d"], rows: pd.DataFrame | None = N
     activations = TensorActivations(x, bare_rows(len(x)) if rows is None else rows.reset_index(drop=True))
     stream = Stream(activations, torch.arange(len(x)), seed, in_given_order=True)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    fitted = fit_together({"learner": learner}, stream, x.device, dtype=dtype)["learner"]
+    bases = {} if base is None else {"learner": base}
+    fitted = fit_together({"learner": learner}, stream, x.device, dtype=dtype, bases=bases)["learner"]
     for warning in fitted.warnings:
         warnings.warn(warning, stacklevel=2)
     if fitted.error is not None:

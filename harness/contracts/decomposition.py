@@ -28,7 +28,8 @@ from harness.files import follow_umask, writing
 _FORMAT = 1
 _TENSORS = "decomposition.safetensors"
 _CONFIG = "decomposition.json"
-_ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash")
+_BASE = "base"
+_ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash", "base")
 _ROW_TABLES = ("atoms", "candidates")
 _FIELDS: dict[str, Any] = {"class": str, "config": dict, "tokenizer_hash": str | None, "documents": dict}
 
@@ -84,6 +85,8 @@ class Decomposition(ABC):
     rows_until_full: int | None = None
     """Rows of the first pass, from its start, after which none could become an atom; None where all could. The engine
     counts no later row among the candidates."""
+    base: Decomposition | None = None
+    """The decomposition whose latents this one's are made of; saved with it."""
     tokenizer_hash: str | None = None
     """Set by the engine: positions of two decompositions can be compared only if it is equal."""
 
@@ -153,6 +156,8 @@ class Decomposition(ABC):
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
+        if self.base is not None:
+            self.base.to(device)
         return self
 
     def save(self, folder: str | Path, method: str | None = None) -> None:
@@ -176,7 +181,10 @@ class Decomposition(ABC):
             "config": config,
             "tokenizer_hash": self.tokenizer_hash,
             "documents": documents,
+            **({} if self.base is None else {"has_base": True}),
         }
+        if self.base is not None:
+            self.base.save(folder / _BASE)
         with writing(folder):
             save_file(_unshared(tensors), folder / _TENSORS)
             follow_umask(folder / _TENSORS)
@@ -211,6 +219,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Decompositio
             f"the decomposition in {folder} does not fit {cls.__name__}: {said(error)}. {advice}"
         ) from error
     decomposition.tokenizer_hash = description["tokenizer_hash"]
+    if description.get("has_base"):
+        decomposition.base = load(folder / _BASE, device)
     for table in rows:
         setattr(decomposition, table, rows[table])
     return decomposition

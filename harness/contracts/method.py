@@ -39,6 +39,8 @@ class Info:
     """The type of the rows."""
     mean: Callable[[], Float[Tensor, " d"]]
     """The mean of the rows in float64, taken when called; costs a reading of the rows."""
+    base: Decomposition | None = None
+    """The fit of another method that this one learns from, where its Spec says needs=("fit",)."""
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator of its own for each purpose: adding one does not shift the numbers of another."""

@@ -66,6 +66,8 @@ class Feed:
     device: torch.device
     stack: Stack | None = None
     """The stack that the members form once started, where they are several."""
+    bases: Mapping[str, Decomposition] = field(default_factory=dict)
+    """The fit that each member learns from, by name, where it learns from one."""
     shares_mean: bool = False
     """True if the time in which the mean is taken is not the learner's own; see `Supply`."""
     batch_rows: int = 1
@@ -149,7 +151,7 @@ class Feed:
         Args:
             infos: by the id of the stream.
         """
-        own = [self._timed(infos[id(self.streams[name])]) for name in self.members]
+        own = [replace(self._timed(infos[id(self.streams[name])]), base=self.bases.get(name)) for name in self.members]
         first = next(iter(self.members.values()))
         if len(self.members) > 1 and isinstance(first, Stackable):
             self.stack = first.stack(list(self.members.values()))

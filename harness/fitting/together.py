@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
@@ -47,6 +48,7 @@ def fit_together(
     on_progress: Callable[[str, int, int], None] = lambda name, done, total: None,
     dtype: torch.dtype = torch.float32,
     checkpoints: Checkpoints | None = None,
+    bases: Mapping[str, Decomposition] = MappingProxyType({}),
 ) -> dict[str, Fitted]:
     """Feed all learners from one replayed stream. Each result is bit-equal to that of the learner fed alone; where
     learners have a `stack_key` in common, equal up to rounding.
@@ -60,10 +62,11 @@ def fit_together(
         on_progress: told the pass, and rows done and to do in it.
         dtype: of the rows.
         checkpoints: where those of long fits are kept.
+        bases: the fits that some of the learners learn from, by name.
     """
     streams = stream if isinstance(stream, Mapping) else dict.fromkeys(learners, stream)
     supply_of = supplies(distinct(streams.values()), device, dtype)
-    (fitted,) = in_step([fit_in_steps(learners, streams, supply_of, device, dtype, checkpoints)], on_progress)
+    (fitted,) = in_step([fit_in_steps(learners, streams, supply_of, device, dtype, checkpoints, bases)], on_progress)
     return fitted
 
 
@@ -94,6 +97,7 @@ def fit_in_steps(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     checkpoints: Checkpoints | None = None,
+    bases: Mapping[str, Decomposition] = MappingProxyType({}),
 ) -> Steps:
     """Feed learners as `fit_together` does, a block a step.
 
@@ -104,10 +108,11 @@ def fit_in_steps(
         device: where they learn.
         dtype: of the rows.
         checkpoints: where those of long fits are kept.
+        bases: the fits that some of the learners learn from, by name.
     """
     infos = {id(one): _info(one, supply_of[id(one)], device, dtype) for one in distinct(streams.values())}
     shares_mean = any(supply.shares_mean for supply in supply_of.values())
-    feeds = [Feed(members, streams, device, shares_mean=shares_mean) for members in _stacks(learners)]
+    feeds = [Feed(members, streams, device, bases=bases, shares_mean=shares_mean) for members in _stacks(learners)]
     resumable = _start(feeds, infos, checkpoints)
     n_passes = max((feed.learner.passes for feed in _alive(feeds)), default=0)
     for pass_number in range(n_passes):

@@ -37,6 +37,12 @@ class CapturedSite:
     def label(self) -> str:
         return f"{self.model.label} {self.site}"
 
+    @property
+    def read_again(self) -> dict[str, Any]:
+        """Instructions for capturing fit rows that are not stored while methods learn from them; none for others."""
+        capture = self.captures["fit"]
+        return {} if capture.work.get("store_rows", True) else {"source": capture.work, "site": self.site}
+
     @cached_property
     def for_tasks(self) -> ComparedSite:
         """The site as tasks see it."""
@@ -85,6 +91,11 @@ class Fit:
         """The decomposition in words, with which labels of other cells are built."""
         return self.cell.name
 
+    @property
+    def as_base(self) -> dict[str, str]:
+        """The part that it has in the work, and in the key, of a fit that learns from it."""
+        return {"base": self.cell.key}
+
     @cached_property
     def seed(self) -> int:
         return int(self.cell.columns["seed"])
@@ -93,6 +104,16 @@ class Fit:
     def settings(self) -> str:
         """Method, parameters and budget of tokens: fits that agree in these may be compared."""
         return content_key({"method": self.method.inputs, "fit_tokens": self.site.fit_tokens})
+
+
+def fit_group(site: CapturedSite, rows: Mapping[str, Any], base: Fit | None) -> str:
+    """The group of the fits that share one reading of a capture's rows.
+
+    Rows that are not stored are captured for all sites of a pass at once. What learns from a fit is done after it.
+    """
+    if base is not None:
+        return content_key({"fits on": base.cell.group})
+    return content_key({"fits of pass": site.captures["fit"].group} if site.read_again else {"fit rows": rows})
 
 
 def unstored(config: SuiteConfig, split: str, corpus: Entry | None) -> dict[str, Any]:

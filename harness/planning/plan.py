@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 from harness.planning.cells import Cell
 from harness.planning.circuit_cells import circuit_cells, contrast_cells
 from harness.planning.files_called import with_plugin_files
-from harness.planning.fits import CapturedSite, Fit, unstored
+from harness.planning.fits import CapturedSite, Fit, fit_group, unstored
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.latent_cells import LatentsRead
 from harness.planning.suite import Entry, ModelEntry, Suite
@@ -174,37 +174,36 @@ class _Planner:
     def fits(self, site: CapturedSite) -> list[Fit]:
         """The fits of every method with every seed at a site."""
         seeds = self.suite.config.seeds if site.draw is None else [site.draw]
-        return [self.fit(site, method, seed) for method, seed in itertools.product(self.suite.methods, seeds)]
+        found: dict[tuple[str, int], Fit] = {}
+        for method, seed in itertools.product(self.suite.methods, seeds):
+            base = found[str(method.base.inputs), seed] if method.base else None
+            found[str(method.inputs), seed] = self.fit(site, method, seed, base)
+        return list(found.values())
 
-    def fit(self, site: CapturedSite, method: Entry, seed: int) -> Fit:
+    def fit(self, site: CapturedSite, method: Entry, seed: int, base: Fit | None) -> Fit:
         capture = site.captures["fit"]
         rows = {"capture": capture.key, "max_norm_multiple": site.max_norm_multiple}
         if (within := self.suite.config.shuffle_characters) is not None:
             rows |= {"shuffle_characters": within}
-        passing = not capture.work.get("store_rows", True)
         name = f"{method.label} on {site.label}{self.budget_note(site.fit_tokens)}, seed {seed}"
+        learnt_from = base.as_base if base else {}
+        upstream = (capture.key, *learnt_from.values())
         cell = self.add(
-            {"method": method.inputs, **rows, "seed": seed, "dtype": "float32"},
+            {"method": method.inputs, **rows, "seed": seed, "dtype": "float32", **learnt_from},
             kind="fit",
             label=f"fit {name}",
             name=name,
-            # Rows that are not stored are captured for all sites of a pass at once.
-            group=content_key({"fits of pass": capture.group} if passing else {"fit rows": rows}),
-            work={
-                **{"method": method.call, **rows, "seed": seed},
-                **({"source": capture.work, "site": site.site} if passing else {}),
-            },
+            group=fit_group(site, rows, base),
+            work={"method": method.call, **rows, "seed": seed, **learnt_from, **site.read_again},
             columns={
                 **site.columns,
                 "fit_tokens": site.fit_tokens,
-                "method": method.name,
-                "method_config": canonical_json(dict(method.params)),
-                "trained_at": method.origin.words if method.origin else None,
-                "seed": seed,
+                **{"method": method.name, "method_config": canonical_json(dict(method.params))},
+                **{"trained_at": method.origin.words if method.origin else None, "seed": seed},
                 "plugin_version": method.version,
             },
-            upstream=(capture.key,),
-            skipped=capture.skipped or site.refuses(method),
+            upstream=upstream,
+            skipped=self.skipped_upstream(upstream) or site.refuses(method),
         )
         return Fit(site, method, cell)
 

@@ -18,6 +18,7 @@ from harness.contracts.origin import Origin
 from harness.contracts.sites import parse_site
 from harness.contracts.spending import PRICES, Prices
 from harness.errors import ConfigError, HarnessError, suggest
+from harness.planning.bases import with_bases
 from harness.planning.executor import LocalExecutor, executor_of
 from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
 from harness.registry import parameters
@@ -86,11 +87,14 @@ class _Resolver:
             found = self.models(config)
             askers = [*entries["scorer"], *entries["explainer"]]
             self.explained(entries["scorer"], entries["explainer"])
+            methods = entries["method"]
+            with self.collecting():
+                methods = with_bases(methods)
             return Suite(
                 config=config,
                 corpus=self.corpus(corpus, raw.get("corpus") is None, found),
                 models=tuple(found),
-                methods=tuple(entries["method"]),
+                methods=tuple(methods),
                 similarities=tuple(entries["similarity"]),
                 evaluations=tuple(entries["evaluation"]),
                 scorers=tuple(entries["scorer"]),

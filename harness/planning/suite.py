@@ -246,6 +246,8 @@ class Entry:
     """A task's own function: whether it asks for a pair of sites."""
     file: str | None = field(default=None, compare=False)
     """The file that it came in, if it came as a single file."""
+    base: Entry | None = field(default=None, compare=False)
+    """The method of the suite from whose fits this one learns, where it needs a fit."""
 
     @property
     def call(self) -> dict[str, Any]:
@@ -292,6 +294,7 @@ class Suite:
     corpus: Entry | None
     models: tuple[ModelEntry, ...]
     methods: tuple[Entry, ...]
+    """Each after the one that it learns from."""
     similarities: tuple[Entry, ...]
     evaluations: tuple[Entry, ...]
     scorers: tuple[Entry, ...] = ()

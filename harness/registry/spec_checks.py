@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 
 from harness.errors import PluginError, suggest
 from harness.registry.metric import Metric, check_metrics
@@ -51,6 +52,10 @@ def check_spec(spec: object) -> None:
         advice = f"give a tuple{_comma(spec.needs)}, 'module:attribute' or a callable."
         raise PluginError(f"{where}: needs is {spec.needs!r}; {advice}")
     check_words(spec, "provides", spec.provides)
+    if spec.kind == "method" and spec.needs != () and "of" not in _fields(spec.config):
+        raise PluginError(
+            f"{where}: it needs a fit, so its config must have a field `of: str`, which names the method."
+        )
     check_metrics(spec.metrics, where)
 
 
@@ -102,6 +107,10 @@ def _check_config(config: object, where: str) -> None:
             f"{where}: the annotations of {config.__name__} can't be evaluated: {type(error).__name__}: {error}. "
             "Import what they name outside `if TYPE_CHECKING`."
         ) from error
+
+
+def _fields(config: type | None) -> Collection[str]:
+    return field_types(config) if config is not None else ()
 
 
 def _is_reference(value: object) -> bool:

@@ -21,6 +21,7 @@ Needs: TypeAlias = tuple[W, ...] | str | Callable[[Any], tuple[W, ...]]
 """Words, or a function that gives them for a config where they depend on the parameters; see `OfConfig`."""
 
 Capability: TypeAlias = Literal["choose", "generate", "likelihood", "embed"]
+MethodNeed: TypeAlias = Literal["fit"]
 MethodProperty: TypeAlias = Literal["atoms", "dictionary", "stacks"]
 SimilarityNeed: TypeAlias = Literal["atoms", "dictionary", "codes"]
 ExplainerNeed: TypeAlias = Literal[Capability, "model", "head", "atoms"]
@@ -85,6 +86,9 @@ class MethodSpec(PluginSpec):
         origin: for a method that brings along what was learnt elsewhere: like `identity`, but gives a `harness.Origin`,
             which says where that was. At other places it is skipped, with the reason.
 
+    `needs`:
+        `"fit"`: the fit of another method of the suite, on the same rows with the same seed, as `info.base`. The config
+            has a field `of: str`, with which users name that method.
     `provides`, of what it learns, known without importing the factory:
         `"atoms"`: its latents are rows of the data, so that fits of different models can be compared.
         `"dictionary"`: each latent has a direction.
@@ -92,9 +96,10 @@ class MethodSpec(PluginSpec):
     """
 
     kind: ClassVar[str] = "method"
-    words: ClassVar[Words] = {"provides": get_args(MethodProperty)}
+    words: ClassVar[Words] = {"needs": get_args(MethodNeed), "provides": get_args(MethodProperty)}
 
     origin: OfConfig | None = None
+    needs: Needs[MethodNeed] = ()
     provides: tuple[MethodProperty, ...] = ()
 
 

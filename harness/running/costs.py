@@ -74,7 +74,8 @@ class Costs:
         alike = (name(cell), tokens(cell, self._plan), is_first, *columns)  # of a hundred thousand cells most are
         if alike not in self._found:
             known = self._known(cell)
-            self._found[alike] = None if known is None else _cost(cell, known | {"first": float(is_first)})
+            method = str(self._encoder(cell).columns.get("method"))
+            self._found[alike] = None if known is None else _cost(cell, known | {"first": float(is_first)}, method)
         return self._found[alike]
 
     def of_model(self, model: ModelEntry) -> float:
@@ -82,6 +83,11 @@ class Costs:
         known = _of_model(model)
         formula = _formulas()["models"].get(model.entry.name, "0")
         return value_of(formula, known) if known else 0.0
+
+    def _encoder(self, cell: Cell) -> Cell:
+        """The fit whose latents are computed for a cell: of groups of another's latents, that other's."""
+        own = self._plan.cells.get(cell.work.get("base", cell.work.get("fit", "")))
+        return cell if own is None else self._encoder(own)
 
     def _known(self, cell: Cell) -> dict[str, float] | None:
         """Everything that formulas may speak of."""
@@ -97,14 +103,15 @@ class Costs:
         known["tokens"] = float(tokens(cell, self._plan))
         known["replays"] = float(n_passes(tokens(cell, self._plan)))
         known |= {"sampled": float(config.latents), "permutations": float(max(config.permutations, 1))}
-        said = _of_method(str(cell.columns.get("method")), str(cell.columns.get("method_config") or "{}"))
+        learnt = self._encoder(cell).columns
+        said = _of_method(str(learnt.get("method")), str(learnt.get("method_config") or "{}"))
         return known | {key: value_of(value, known) for key, value in said.items()}
 
 
-def _cost(cell: Cell, known: dict[str, float]) -> Cost:
+def _cost(cell: Cell, known: dict[str, float], method: str) -> Cost:
     formulas = _formulas()["cells"]
     chosen = formulas.get(name(cell)) or formulas.get(f"{cell.kind}/*", {})
-    known["encode"] = value_of(_said_of(str(cell.columns.get("method")))["encode"], known)
+    known["encode"] = value_of(_said_of(method)["encode"], known)
     return Cost(**{field: value_of(formula, known) for field, formula in chosen.items()})
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.capturing.activations import Stream
 from harness.capturing.masking import masked_rows
 from harness.capturing.texts import Texts
-from harness.contracts.decomposition import Decomposition
+from harness.contracts.decomposition import Decomposition, load
 from harness.contracts.method import Learner
 from harness.contracts.model import Capture, Model, RunsTexts
 from harness.errors import HarnessError, PluginError, StoreError, Undefined
@@ -63,6 +63,8 @@ class _Site:
     keep: Int[Tensor, " n"]
     streams: dict[str, Stream]
     """The stream of each learner; learners of one seed share one."""
+    bases: dict[str, Decomposition]
+    """The fit that a learner learns from, where it learns from one."""
 
     @property
     def work(self) -> Mapping[str, Any]:
@@ -73,10 +75,13 @@ class _Site:
 def _open(cells: list[Cell], session: Session) -> _Site | None:
     """The site of some cells, and their learners; what fails here is recorded, and None if nothing is left."""
     learners: dict[str, Learner] = {}
+    bases: dict[str, Decomposition] = {}
     for cell in cells:
         with session.alone(cell):
             learner: Learner = session.create("method", cell.work["method"])
             stack_key(learner)  # the plugin's own code, like what made it
+            if "base" in cell.work:
+                bases[cell.key] = load(require(session.store, "fit", cell.work["base"])[0], session.device)
             learners[cell.key] = learner
     todo = {cell.key: cell for cell in cells if cell.key in learners}
     try:
@@ -88,7 +93,8 @@ def _open(cells: list[Cell], session: Session) -> _Site | None:
     within = cells[0].work.get("shuffle_characters")
     seeds = dict.fromkeys(cell.work["seed"] for cell in todo.values())
     stream_of = {seed: Stream(activations, keep, seed, shuffle_characters=within) for seed in seeds}
-    return _Site(todo, learners, activations, keep, {key: stream_of[cell.work["seed"]] for key, cell in todo.items()})
+    streams = {key: stream_of[cell.work["seed"]] for key, cell in todo.items()}
+    return _Site(todo, learners, activations, keep, streams, bases)
 
 
 def _fit_rows(cell: Cell, session: Session) -> tuple[StoredActivations, Int[Tensor, " n"]]:
@@ -112,7 +118,9 @@ def _fit_stored(site: _Site, session: Session) -> None:
             if learners:
                 checkpoints = _checkpoints(session)
                 memory = PeakMemory(session.device.type)
-                fitted = fit_together(learners, site.streams, session.device, session.progress, checkpoints=checkpoints)
+                fitted = fit_together(
+                    learners, site.streams, session.device, session.progress, checkpoints=checkpoints, bases=site.bases
+                )
                 _end_all(site, fitted, memory.read(), checkpoints, session)
 
 
@@ -130,7 +138,7 @@ def _fit_passing(sites: list[_Site], session: Session) -> None:
         supplies = [_supplies(flow, site, session) for site in sites]
         checkpoints = [_checkpoints(session) for _ in sites]  # each has its own time to save
         fits = [
-            fit_in_steps(site.learners, site.streams, supply_of, session.device, checkpoints=own)
+            fit_in_steps(site.learners, site.streams, supply_of, session.device, checkpoints=own, bases=site.bases)
             for site, supply_of, own in zip(sites, supplies, checkpoints, strict=True)
         ]
         fitted = in_step(fits, session.progress)

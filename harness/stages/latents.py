@@ -9,7 +9,7 @@ from typing import Any
 from harness.contracts.decomposition import load
 from harness.errors import Undefined
 from harness.files import write_json
-from harness.latents.activations import read_activations
+from harness.latents.groups import read_latents
 from harness.latents.reading import ACTIVATIONS, CARDS, Reading
 from harness.latents.sampling import UNSHOWN, Strata, stratify
 from harness.planning.cells import Cell
@@ -44,7 +44,7 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
     folder = session.empty_folder(cell)
     decomposition = load(require(session.store, "fit", cell.work["fit"])[0], session.device)
     with isolated():
-        activations = read_activations(decomposition, reading.rows, reading.masked, session.device)
+        activations = read_latents(decomposition, reading.rows, reading.masked, session.device)
     activations.save(folder / ACTIVATIONS)
     positive, negative = activations.density.T  # as in POLES
     if decomposition.signed and positive.any() and not negative.any():

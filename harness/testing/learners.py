@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.contracts.decomposition import Decomposition
+from harness.contracts.decomposition import Codes, Decomposition
 from harness.contracts.method import Batch, Info, Learner
-from harness.errors import PluginError
+from harness.errors import PluginError, Undefined
 from harness.fitting.checkpoints import Checkpoints
 from harness.fitting.snapshots import Snapshot
 
@@ -138,7 +138,18 @@ def difference(a: Decomposition, b: Decomposition, x: Float[Tensor, "n d"]) -> s
     codes_a, codes_b = a.encode(x.clone()), b.encode(x.clone())
     if not _equal(codes_a.to_dense(a.n_latents), codes_b.to_dense(b.n_latents)):
         return "encode(x)"
-    return None if _equal(a.decode(codes_a), b.decode(codes_b)) else "decode(encode(x))"
+    decoded_a, decoded_b = decoded_if_any(a, codes_a), decoded_if_any(b, codes_b)
+    if decoded_a is None or decoded_b is None:
+        return None if decoded_a is decoded_b else "decode(encode(x))"
+    return None if _equal(decoded_a, decoded_b) else "decode(encode(x))"
+
+
+def decoded_if_any(decomposition: Decomposition, codes: Codes) -> Float[Tensor, "n d"] | None:
+    """The rows that codes stand for; None where the decomposition says that nothing can be decoded."""
+    try:
+        return decomposition.decode(codes)
+    except Undefined:
+        return None
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from harness.contracts.rows import bare_rows
 from harness.errors import ConfigError, Undefined
 from harness.fitting.together import fit_together
 from harness.testing import learners
+from harness.testing.bases import BASES
 from harness.testing.checks import NotChecked
 from harness.testing.examples import rows
 
@@ -33,14 +35,16 @@ class MethodUnderTest:
         self.make = make
         self.provides = provides
         """The words of the Spec's `provides`; None where no Spec is at hand."""
+        self.base: Callable[[int], Decomposition] = BASES[0]
+        """A function that gives the fit that it learns from, if it learns from one, for rows of a width."""
 
     @cached_property
     def outcome(self) -> tuple[Float[Tensor, "n d"], Decomposition | BaseException]:
         """The rows of the fit, and what came of it."""
-        for n, d in SIZES:
+        for (n, d), self.base in itertools.product(SIZES, BASES):
             x = rows(n, d)
             try:
-                return x, fit(self.make(), x.clone())
+                return x, fit(self.make(), x.clone(), base=self.base(d))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the plugin's own code; it may even call sys.exit
@@ -66,7 +70,8 @@ class MethodUnderTest:
     ) -> Decomposition:
         """Another fit, with a fresh learner; from the same rows if no others are given."""
         _ = self.fitted
-        return fit(through(self.make()), self.x if x is None else x, seed=seed)
+        x = self.x if x is None else x
+        return fit(through(self.make()), x, seed=seed, base=self.base(x.shape[1]))
 
     def fit_stack(self, seeds: tuple[int, ...]) -> list[Decomposition]:
         """Other fits of the same rows, of fresh learners that learn in one computation, one for each of the seeds."""

@@ -147,6 +147,53 @@ class ICAConfig(PCAConfig):
         at_least_one(self, "max_iterations")
 
 
+@dataclass
+class ClustersConfig:
+    """Clusters of the latents of another fit."""
+
+    of: str
+    """The method of the suite whose latents are joined: its name, or its whole label where several have it."""
+    by: Literal["cofiring", "cosine"] = "cofiring"
+    """Kind of likeness: that two latents fire on the same rows (φ), or the cosine of their directions."""
+    at: int | None = None
+    """Number of groups that the tree is cut into, single latents counted; null cuts it where chance would hardly join
+    anything: above the likeness that 1 % of the joins of shifted firing (or of random directions) exceed."""
+
+    def __post_init__(self) -> None:
+        if self.at is not None:
+            at_least_one(self, "at")
+
+
+@dataclass
+class RandomGroupsConfig:
+    """Groups of the sizes of another fit's, of latents that fire about as often."""
+
+    of: str
+    """The method of the suite that makes groups, such as clusters: its name, or its whole label where several have
+    it."""
+
+
+@dataclass
+class MetaSAEConfig:
+    """TopK SAE on the directions of the latents of another fit."""
+
+    of: str
+    """The method of the suite whose directions are decomposed: its name, or its whole label where several have it."""
+    n_latents: int
+    """Number of meta-latents; fewer than the latents that are decomposed."""
+    k: int = 4
+    """The most meta-latents of a direction."""
+    passes: int | None = None
+    """Number of passes over the directions; null follows from their number."""
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "n_latents", "k")
+        if self.passes is not None:
+            at_least_one(self, "passes")
+        if self.k > self.n_latents:
+            raise ValueError(f"k is {self.k}; give a number from 1 to n_latents ({self.n_latents}).")
+
+
 SPECS: list[harness.MethodSpec] = [
     harness.MethodSpec(
         name="itda",
@@ -220,5 +267,29 @@ SPECS: list[harness.MethodSpec] = [
         summary="Baseline: predicts the mean of the fit rows; explains nothing",
         factory="harness.plugins.methods.baselines:Mean",
         provides=("dictionary",),
+    ),
+    harness.MethodSpec(
+        name="clusters",
+        version=1,
+        summary="Clusters of another fit's latents that fire together more than shifted ones do, or point the same way",
+        config=ClustersConfig,
+        factory="harness.plugins.methods.clusters:Clusters",
+        needs=("fit",),
+    ),
+    harness.MethodSpec(
+        name="random_groups",
+        version=1,
+        summary="Baseline: random groups of latents, as large as another fit's groups and firing about as often",
+        config=RandomGroupsConfig,
+        factory="harness.plugins.methods.random_groups:RandomGroups",
+        needs=("fit",),
+    ),
+    harness.MethodSpec(
+        name="meta_sae",
+        version=1,
+        summary="Sparse autoencoder on the directions of another fit's latents (arXiv 2502.04878)",
+        config=MetaSAEConfig,
+        factory="harness.plugins.methods.meta_sae:MetaSAE",
+        needs=("fit",),
     ),
 ]

@@ -21,6 +21,7 @@ from harness.registry.specs import KINDS, SPEC_CLASSES, PluginSpec
 def make(kind: str, **fields: Any) -> PluginSpec:
     """A Spec of a kind, by its class."""
     fields = ({"pairs": "acme:pairs"} if kind == "task" else {}) | fields
+    fields = ({"config": Of} if kind == "method" and "needs" in fields else {}) | fields
     return SPEC_CLASSES[kind]("acme", 1, "of this test", "acme:Acme", **fields)
 
 
@@ -37,7 +38,7 @@ def test_the_older_form_makes_the_same(kind: str) -> None:
     fields |= {"pairs": "acme:pairs"} if kind == "task" else {}
     fields |= {word: (words[0],) for word, words in SPEC_CLASSES[kind].words.items()}
     fields |= {"shape": "acme:shape"} if kind == "model" else {}
-    fields |= {"origin": "acme:origin"} if kind == "method" else {}
+    fields |= {"origin": "acme:origin", "config": Of} if kind == "method" else {}
     fields |= {"metrics": (harness.Metric("x", "x", "how much x there is"),)} if kind == "evaluation" else {}
     named = harness.Spec(kind=kind, name="acme", version=1, summary="of this test", factory="acme:Acme", **fields)
     assert named == make(kind, **fields) and named.kind == kind
@@ -54,7 +55,6 @@ def test_the_older_form_makes_the_same(kind: str) -> None:
     ("kind", "fields", "message"),
     [
         ("method", {"shape": "a:b"}, "Spec method/acme: MethodSpec has no field 'shape'."),
-        ("method", {"needs": ("atoms",)}, "Spec method/acme: MethodSpec has no field 'needs'."),
         ("method", {"provide": ("atoms",)}, "MethodSpec has no field 'provide'. Did you mean 'provides'"),
         ("similarity", {"provides": ("atoms",)}, "SimilaritySpec has no field 'provides'."),
         ("evaluation", {"pairs": "a:b"}, "EvaluationSpec has no field 'pairs'."),
@@ -74,6 +74,7 @@ def test_the_older_form_refuses_what_the_kind_has_not(kind: str, fields: dict[st
     [
         ("method", "provides", "atom", "'atoms'"),
         ("method", "provides", "dictionnary", "'dictionary'"),
+        ("method", "needs", "fits", "'fit'"),
         ("similarity", "needs", "atom", "'atoms'"),
         ("similarity", "needs", "code", "'codes'"),
         ("evaluation", "needs", "dictionnary", "'dictionary'"),
@@ -134,6 +135,22 @@ def test_words_stand_in_a_tuple(words: Any) -> None:
 def test_the_base_of_all_kinds_is_no_spec_of_any() -> None:
     with pytest.raises(harness.PluginError, match=r"is not a harness\.Spec"):
         check_spec(harness.PluginSpec("acme", 1, "of this test", "acme:Acme"))
+
+
+@dataclass
+class Of:
+    """Parameters that name another method."""
+
+    of: str
+
+
+def test_a_method_that_needs_a_fit_has_a_parameter_that_names_it() -> None:
+    check_spec(make("method", needs=("fit",)))
+    for config in (None, Words):
+        with pytest.raises(
+            harness.PluginError, match="Spec method/acme: it needs a fit, so its config must have a field"
+        ):
+            check_spec(make("method", needs=("fit",), config=config))
 
 
 @dataclass

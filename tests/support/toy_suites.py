@@ -23,6 +23,12 @@ class MethodConfig:
 
 
 @dataclass
+class GroupingConfig:
+    of: str
+    at: int = 3
+
+
+@dataclass
 class ModelConfig:
     path: str
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -69,6 +75,7 @@ SPECS = (
     Spec("method", "atomic", 1, "has atoms", "x:Y", MethodConfig, provides=("atoms", "dictionary")),
     Spec("method", "dense", 1, "has none", "x:Y", MethodConfig),
     Spec("method", "stacking", 1, "may learn in one computation", "x:Y", MethodConfig, provides=("stacks",)),
+    Spec("method", "grouping", 1, "learns from a fit", "x:Y", GroupingConfig, needs=("fit",)),
     Spec("similarity", "overlap", 1, "of decompositions", "x:Y", needs=("atoms",)),
     Spec("similarity", "stability", 1, "of directions", "x:Y", needs=("dictionary",)),
     Spec("similarity", "matching", 1, "as its parameters say", "x:Y", MatchingConfig, needs=_needs),

@@ -45,6 +45,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "gated_sae": {**_QUICK, "target_l0": 4.0},
     "jumprelu_sae": {**_QUICK, "target_l0": 4.0},
     "untrained_sae": {"n_latents": 32, "k": 4},
+    "clusters": {"of": "topk_sae"},
+    "random_groups": {"of": "clusters"},
+    "meta_sae": {"of": "topk_sae", "n_latents": 8, "k": 2, "passes": 2},
 }
 EVALUATIONS: dict[str, dict[str, Any]] = {"drift": {"n_streams": 1}}
 SIMILARITIES: dict[str, dict[str, Any]] = {"relative": {"anchors": 50}, "rsa": {"n_rows": 300}}
