@@ -165,7 +165,7 @@ def test_a_checkpoint_that_can_not_be_written_only_warns(tmp_path: Path) -> None
     assert warned and "no checkpoint" in warned[0]
 
 
-def test_killed_while_it_writes(tmp_path: Path) -> None:
+def test_killed_while_it_writes(tmp_path: Path, warm_popen: type[subprocess.Popen]) -> None:
     """SIGKILL in the middle of writing leaves the checkpoint before it."""
     script = """
 import os, signal, sys
@@ -184,8 +184,8 @@ def save_then_die(tensors, path, metadata):
 files.save_file = save_then_die
 t.run({"topk_sae": t.sae("topk_sae")}, t.checkpoints_in(Path(sys.argv[2])))
 """
-    command = [sys.executable, "-c", script, str(Path(__file__).parents[2]), str(tmp_path)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    command = [sys.executable, "-P", "-c", script, str(Path(__file__).parents[2]), str(tmp_path)]
+    assert warm_popen(command).wait() == -signal.SIGKILL
     unbroken, checkpoints = run({"topk_sae": sae("topk_sae")})["topk_sae"], checkpoints_in(tmp_path)
     assert checkpoints.load("topk_sae") is not None
     resumed = run({"topk_sae": sae("topk_sae")}, checkpoints)["topk_sae"]

@@ -65,10 +65,12 @@ def test_what_had_to_be_written_goes_with_the_model(tmp_path: Path, cache: Path)
     assert not list(cache.glob("offload/*/"))
 
 
-def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(tmp_path: Path, cache: Path) -> None:
+def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(
+    tmp_path: Path, cache: Path, warm_popen: type[subprocess.Popen]
+) -> None:
     folder = save_tiny_model("mixtral", tmp_path / "mixtral")
     code = f"import os, harness; harness.create('model', 'hf', path={str(folder)!r}, **{ON_DISK}); os._exit(0)"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    assert warm_popen([sys.executable, "-P", "-c", code]).wait() == 0
     (left,) = cache.glob("offload/*/")
     in_use = [load(folder, **ON_DISK), load(folder, **ON_DISK)]
     assert not left.exists()

@@ -93,7 +93,11 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(unbroken: dict[int,
 
 
 def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
-    unbroken: dict[int, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    unbroken: dict[int, bytes],
+    cache: Path,
+    warm_popen: type[subprocess.Popen],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     code = (
         "import time\n"
@@ -115,7 +119,7 @@ def test_a_killed_training_goes_on_to_the_same_bits_in_a_process_that_waited(
     first_steps: list[int] = []
     go_on = Pretraining.go_on
     monkeypatch.setattr(Pretraining, "go_on", lambda own, *rest: first_steps.append(own.step) or go_on(own, *rest))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+    with warm_popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None and child.stdout.readline() == "at step 11\n"
             waiting = threading.Thread(target=checkpoint, args=(TINY,))

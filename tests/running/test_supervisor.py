@@ -111,12 +111,14 @@ def _end_of_odd(folder: Path, what: str, cell_minutes: float | None, monkeypatch
     return record
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_plugin_that_hangs_is_ended_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = _end_of_odd(tmp_path, "time.sleep(1000)", 0.02, monkeypatch)
     assert record.error_type == "TimeLimit"
     assert record.error is not None and "longer than cell_minutes, 0.02, and was ended" in record.error
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_worker_that_dies_is_not_waited_for_because_of_its_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

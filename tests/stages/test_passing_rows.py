@@ -28,6 +28,7 @@ SUITE = (
     "{method: topk_sae, n_latents: 32, k: 4, passes: [1, 3]}]",
     "tokens={fit: 9000, evaluation: 200, interp: 0}",
     "max_norm_multiple=1.2",
+    "evaluations=[reconstruction]",
     "similarities=[]",
     "scorers=[]",
     "seeds=[0,1]",
@@ -100,7 +101,7 @@ def test_learnt_is_what_stored_rows_teach_and_no_row_is_stored(
 
 
 def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("shuffle_characters=2000", "store_rows=false", "evaluations=[reconstruction]")
+    words = ("shuffle_characters=2000", "store_rows=false")
     unbroken = run(tmp_path / "unbroken", *words)
     monkeypatch.setattr(Checkpoints.__init__, "__defaults__", (0.0, float("inf")))
     advance, n_chunks = Flow.advance, [0]
@@ -131,12 +132,12 @@ def test_a_fit_that_comes_later_uses_the_rows_that_are_stored(tmp_path: Path, mo
 
 
 def test_masked_rows_of_one_site_cost_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, store = run(tmp_path, "methods=[mean]", "store_rows=false", "seeds=[0]", "evaluations=[reconstruction]")
+    plan, store = run(tmp_path, "methods=[mean]", "store_rows=false", "seeds=[0]")
     bad, good = plan.of_kind("fit")
     for cell in (bad, good):
         store.discard("fit", cell.key)
         store.record_path(cell.key).unlink()
     store.discard("capture", bad.work["capture"])
-    run(tmp_path, "methods=[mean]", "store_rows=false", "seeds=[0]", "evaluations=[reconstruction]")
+    run(tmp_path, "methods=[mean]", "store_rows=false", "seeds=[0]")
     records = [store.record(cell.key) for cell in (bad, good)]
     assert records[0] is None and records[1] is not None and records[1].status == "done"  # the run makes its rows again

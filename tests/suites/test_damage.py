@@ -69,6 +69,7 @@ def test_what_was_made_from_a_fit_that_is_another_one_now_is_made_again_by_one_r
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(results.parent / "own"))
     few = ["models.0.sites=[resid_post.1]", "similarities=[]", "methods=[{method: topk_sae, n_latents: 64, k: 8}]"]
+    few += ["evaluations=[reconstruction]"]
     assert harness_cli("run", "suite=smoke", *few)[0] == 0
     plan, store = _plan(results)
     (fit,) = plan.of_kind("fit")

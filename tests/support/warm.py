@@ -1,7 +1,8 @@
-"""Processes of the harness that are forked from one that has its libraries loaded: as much alone, and quick to start.
+"""Processes that are forked from one that has the harness's libraries loaded: as much alone, and quick to start.
 
 Such a process is a child of this one with a pid, pipes, environment and status of its own, like any other. Only the
-seconds of importing are gone. Tests of the start itself, and of processes of processes, do without.
+seconds of importing are gone. Started so are the harness, its workers, and programs of tests (`python -P -c`). Tests of
+the start itself, and of processes of processes, do without.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-_PYTHON = [sys.executable, "-P", "-m"]
+_PYTHON = [sys.executable, "-P"]
 _RUN = "harness"
 _MODULES = ("harness.running.worker", "harness.testing.process", _RUN)
 _LIBRARIES = (
@@ -71,12 +72,12 @@ class _Popen(subprocess.Popen):
     def _execute_child(self, *arguments: Any) -> None:
         given = _SIGNATURE.bind(self, *arguments).arguments
         words = given["args"]
-        if not (isinstance(words, list) and words[:3] == _PYTHON and words[3] in _MODULES):
+        if not (isinstance(words, list) and words[:2] == _PYTHON and (words[2] == "-c" or words[3] in _MODULES)):
             super()._execute_child(*arguments)
             return
         pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
         fds = [usual if fd == -1 else fd for usual, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
-        task = {"arguments": words[3:], "cwd": str(given["cwd"] or Path.cwd())}
+        task = {"arguments": words[2:], "cwd": str(given["cwd"] or Path.cwd())}
         task |= {"environment": dict(given["env"] or os.environ), "new_session": given["start_new_session"]}
         with _ONE_AT_A_TIME, _adopting_orphans():
             socket.send_fds(self.nursery, [json.dumps(task).encode()], fds)
@@ -109,7 +110,7 @@ def _forked(tasks: socket.socket) -> dict[str, Any] | None:
             return None
         if not message:
             return None
-        if json.loads(message)["arguments"][0] == _RUN:
+        if json.loads(message)["arguments"][1] == _RUN:
             for name in _OF_RUNS:
                 import_module(name)
         between = os.fork()
@@ -138,17 +139,21 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], fds: li
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = arguments
-    if arguments[0] == _RUN:
+    flag, what, *rest = arguments
+    sys.argv = [what if flag == "-m" else flag, *rest]
+    if what == _RUN:
         _bring_nursery()
     if BEGIN in environment:
         sys.path.insert(0, str(Path(__file__).parents[2]))  # for modules of the tests
         import_module(environment[BEGIN]).begin()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        if flag == "-c":
+            exec(what, {"__name__": "__main__"})
+            sys.exit()
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
-        if arguments[0] == _RUN:  # taking the libraries down takes longer than the rest
+        if flag == "-c" or what == _RUN:  # taking the libraries down takes longer than the rest
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(ended.code if isinstance(ended.code, int) else bool(ended.code))
