@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 
 from harness.errors import ConfigError
 from harness.planning.config import compose, differences, dump_resolved, load_resolved, write_resolved
@@ -62,3 +64,13 @@ def test_those_of_the_version_before_are_read(tmp_path: Path) -> None:
     config = compose(["suite=smoke"])[0].config
     (tmp_path / "suite.yaml").write_text(dump_resolved(config))
     assert load_resolved(tmp_path / "suite.yaml")[0].config == config
+
+
+@pytest.mark.parametrize("suite", ["smoke", "no_such"])
+def test_the_hydra_of_who_calls_is_left_as_it_was(suite: str) -> None:
+    """An application with a logging of its own by Hydra may use the harness."""
+    before = ConfigStore.instance().load("hydra/config.yaml").node
+    with nullcontext() if suite == "smoke" else pytest.raises(ConfigError):
+        compose([f"suite={suite}"])
+    assert ConfigStore.instance().load("hydra/config.yaml").node == before
+    assert {"job_logging": "default"} in before["defaults"]
