@@ -103,24 +103,18 @@ class Stream:
         """The places in `keep` in that order."""
         if self.in_given_order and pass_number == 0:
             return torch.arange(len(self.keep))
-        drawn = self._tokens.drawn(self.seed, pass_number)
+        # Made anew for each pass: kept, it would take more memory than all else that is known of a row, for each seed.
+        rows, keep = self.activations.rows, self.keep.numpy()
+        drawn = _Tokens.of(rows.iloc[keep]).drawn(self.seed, pass_number)
         if self.shuffle_characters is None:
             return torch.from_numpy(np.argsort(drawn, kind="stable"))
-        return torch.from_numpy(np.argsort(self._ends + self.shuffle_characters * (drawn / 2.0**64), kind="stable"))
+        moved_back = self.shuffle_characters * (drawn / 2.0**64)
+        return torch.from_numpy(np.argsort(ends_in_texts(rows)[keep] + moved_back, kind="stable"))
 
     @cached_property
     def hashes(self) -> npt.NDArray[np.uint64]:
         """A hash of the identity of each row of the activations, made once for all batches."""
         return hash_rows(self.activations.rows)
-
-    @cached_property
-    def _tokens(self) -> _Tokens:
-        return _Tokens.of(self.activations.rows.iloc[self.keep.numpy()])
-
-    @cached_property
-    def _ends(self) -> npt.NDArray[np.int64]:
-        ends: npt.NDArray[np.int64] = ends_in_texts(self.activations.rows)[self.keep.numpy()]
-        return ends
 
 
 def stream_order(rows: pd.DataFrame, seed: int, pass_number: int) -> Int[Tensor, " n"]:

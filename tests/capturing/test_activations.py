@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,21 @@ def test_blocks_hold_the_kept_rows_in_stream_order(block_rows: int, monkeypatch:
     # Leaving rows out leaves the order of the others as it was.
     whole = stream_order(stream.activations.rows, 5, 1).tolist()
     assert index == [row for row in whole if row % 2 == 0]
+
+
+@pytest.mark.parametrize("within", [None, 100])
+def test_a_stream_keeps_nothing_of_its_orders(within: int | None) -> None:
+    """Of millions of rows each stream of a site, one for each seed, would keep more than all that is known of them."""
+    n = 20_000
+    rows = make_rows({"document": np.arange(n) // 100, "window": np.zeros(n), "position": np.arange(n) % 100})
+    stream = dataclasses.replace(stream_of(torch.empty(n, 1), rows), shuffle_characters=within)
+    stream.order(0)
+    tracemalloc.start()
+    for pass_number in range(1, 4):
+        stream.order(pass_number)
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < n and vars(stream).keys() == {field.name for field in dataclasses.fields(stream)}
 
 
 def test_rows_that_are_shuffled_among_their_neighbours_move_back_by_so_many_characters() -> None:
