@@ -29,6 +29,8 @@ from harness.wording import visible
 _LISTED = ("index", "sign", "stratum", "density", "active_share", "n_active", "n_documents", "max")
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|\x7f")
 """A character that JSON writes as an escape, which may take two of them; and the one that it should."""
+_AS_IT_IS = (int, type(None))
+"""What most of the 60,000 marks of a thousand latents consist of."""
 _MARKUP = re.compile("[<>&\u2028\u2029]")
 """Characters that could end a script or begin a tag, should a file ever be put into a page."""
 
@@ -150,7 +152,7 @@ def _as_read(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _as_read(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_as_read(item) for item in value]
+        return [item if isinstance(item, _AS_IT_IS) else _as_read(item) for item in value]
     if isinstance(value, float):
         return _rounded(value)
     return visible(value) if isinstance(value, str) else value

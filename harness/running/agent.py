@@ -98,11 +98,11 @@ class Agent:
             if ready and self.board.n_gone_with(claim.job) < _MAX_DEATHS:
                 self.supervisor.run_range(ready, claim.job.part)
             return
-        if claim.number == 1:
+        if not self.board.n_gone_with(claim.job):  # nobody has had it, or all have given it back
             if ready:
                 self.supervisor.run(ready)
             return
-        for cell in ready:  # another agent is gone with this job: perhaps for one of its cells
+        for cell in ready:  # perhaps it was for one of its cells that another agent is gone
             self._do_alone(cell)
 
     def _do_alone(self, cell: Cell) -> None:

@@ -88,12 +88,16 @@ class Board:
     """Keys of cells that have ended in this run."""
     put_off: set[str] = field(default_factory=set)
     """Keys of cells that this run leaves to do."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Keys of artefacts that were found damaged, and what was said of each."""
     _read: dict[str, int] = field(default_factory=dict)
     """Bytes read of each agent's file."""
     _given_back: set[str] = field(default_factory=set)
     """Names of claims that were given back."""
     _held: dict[str, tuple[Claim, str]] = field(default_factory=dict)
     """The newest claim on each job, as far as it is known, and the name of the agent that has it."""
+    _unknown_since: dict[str, float] = field(default_factory=dict)
+    """Names of agents that have a job and of which nothing was heard, and when that was found."""
     _missing: dict[str, set[str]] = field(default_factory=dict)
     """Jobs that are not done yet and come before a job."""
     _ready: list[tuple[int, str]] = field(default_factory=list)
@@ -207,9 +211,15 @@ class Board:
         if job.id not in self._held:
             return Claim(job, 1)
         held, name = self._held[job.id]
-        peer = self.peers.get(name)
-        is_free = held.name in self._given_back or (peer is not None and peer.is_gone)
+        is_free = held.name in self._given_back or self._is_gone(name)
         return Claim(job, held.number + 1) if is_free else None
+
+    def _is_gone(self, name: str) -> bool:
+        """True for an agent that is gone, and for one that has never been heard of for as long as silence is borne."""
+        if name in self.peers:
+            return self.peers[name].is_gone
+        since = self._unknown_since.setdefault(name, time.monotonic())
+        return time.monotonic() - since > SECONDS_UNTIL_GONE
 
     def _take(self, claim: Claim, agent: str) -> bool:
         """Try to get a claim; whoever has it is known afterwards."""
@@ -224,7 +234,7 @@ class Board:
             owner = agent
         before = self._held.get(claim.job.id)
         self._held[claim.job.id] = claim, owner
-        if owner == agent and before is not None:
+        if owner == agent and before is not None and before[1] in self.peers:
             self._end_silent(self.peers[before[1]])
         return owner == agent
 
@@ -266,7 +276,7 @@ class Board:
             with path.open("rb") as file:
                 file.seek(begin)
                 new = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return
         whole = new[: new.rfind(b"\n") + 1]
         self._read[path.stem] = begin + len(whole)
@@ -299,6 +309,8 @@ class Board:
             case "cell":
                 peer.alone = None
                 (self.put_off if event["status"] == "to do" else self.ended).add(event["key"])
+            case "damaged":
+                self.damaged[event["key"]] = event["text"]
             case "left":
                 peer.left = True
 

@@ -80,6 +80,8 @@ def _attempt(
     try:
         with speaker.present(), crew_of(plan, store, board, forward) as crew:
             _wait(board, crew, forward, display, vanished)
+            for key, text in board.damaged.items():  # some of it was said before this run joined
+                forward({"event": "damaged", "key": key, "text": text})
     except (HarnessError, OSError):
         if (why := vanished.blame(board)) is None:
             raise

@@ -27,14 +27,18 @@ class Speaker:
     def __init__(self, board: Path, role: str) -> None:
         self.name = f"{role}-{socket.gethostname()}-{Process.current().pid}-{secrets.token_hex(4)}"
         self._file = board / "agents" / f"{self.name}.jsonl"
-        self._writing = threading.Lock()
+        self._writing, self._is_cut = threading.Lock(), False
         self.say({"event": "agent", "process": asdict(Process.current())})
 
     def say(self, event: dict[str, Any]) -> None:
         # Opened anew each time: on network disks others see what was written when the file is closed.
         line = sealed({**event, "at": round(time.time(), 3)}, self._file.name)
-        with self._writing, self._file.open("ab") as file:
-            file.write(line + b"\n")
+        with self._writing:
+            begin = b"\n" if self._is_cut else b""  # what a full disk has cut off must not take this line with it
+            self._is_cut = True
+            with self._file.open("ab") as file:
+                file.write(begin + line + b"\n")
+            self._is_cut = False
 
     @contextmanager
     def present(self, at_work: Callable[[], dict[str, Any] | None] = lambda: None) -> Iterator[None]:

@@ -120,7 +120,7 @@ class Supervisor:
             self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log, "part": part})
         self.is_overdue, self.ending = False, ""
         is_whole = False
-        for event in self.events(seconds=60 * self.cell_minutes * len(cells) if self.cell_minutes else None):
+        for event in self.events(self.seconds_for(len(cells))):
             is_whole = event["event"] == "job done"
             if is_whole:
                 break
@@ -137,6 +137,10 @@ class Supervisor:
             self.stop()
         self.cut_logs()
         return left
+
+    def seconds_for(self, n_cells: int) -> float | None:
+        """Seconds that cells of one job may take."""
+        return 60 * self.cell_minutes * n_cells if self.cell_minutes else None
 
     def worker(self, plugin_files: tuple[str, ...]) -> subprocess.Popen[str]:
         """A worker that has run the code of these files and no other's."""
@@ -214,7 +218,7 @@ class Supervisor:
         with suppress(BrokenPipeError):  # the worker died at once
             self.send(self.process, {"word": word, **self.setting()})
         process = self.process
-        ready = next(iter(self.events()), None)
+        ready = next(iter(self.events(self.seconds_for(1))), None)  # a card that does not answer hangs it, too
         if ready is not None and "error" in ready:
             raise HarnessError(ready["error"])
         if ready is not None:

@@ -108,7 +108,8 @@ def _why(missing: pd.DataFrame, key: Any, found: pd.Series[float]) -> Iterator[s
     scorer, config, _, explainer, _ = map(str, key)
     own = missing[(missing["scorer"] == scorer) & (missing["scorer_config"] == config)]
     own = own[own["explainer"].fillna("") == explainer]
-    yield from own.merge(found.index[found.isna()].to_frame(index=False), on=FIT)["error"]
+    if len(own) and found.isna().any():
+        yield from own.merge(found.index[found.isna()].to_frame(index=False), on=FIT)["error"]
 
 
 def _notes(reasons: Sequence[str]) -> list[str]:

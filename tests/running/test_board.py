@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from harness.files import sealed
 from harness.running import board as boards
 from harness.running.board import Board
 from harness.running.jobs import Job
+from harness.running.speaker import Speaker
 from harness.storage.processes import SECONDS_UNTIL_GONE, Process
 
 NOBODY = Process(Process.current().machine, 2**22 + 1, "0")
@@ -175,13 +177,55 @@ def test_what_is_given_back_is_had_at_once(make: Callable[..., Board]) -> None:
     assert second is not None and second.number == 2 and board.claim("one") is None
 
 
+@pytest.mark.parametrize("by_link", [True, False])
+def test_a_job_of_an_agent_that_nobody_ever_hears_of_is_had_after_a_minute(
+    make: Callable[..., Board], monkeypatch: pytest.MonkeyPatch, by_link: bool
+) -> None:
+    """Its first line was lost on a full disk, or what stands in the place of its claim is rubbish."""
+    board, claim = make(_job("a")), Path("claims", "a.1")
+    _arrive(board, "me")
+    (board.folder / claim).symlink_to("nobody") if by_link else (board.folder / claim).mkdir()
+    assert board.claim("me") is None
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SECONDS_UNTIL_GONE + 1)
+    found = board.claim("me")
+    assert found is not None and found.number == 2
+
+
+def test_rubbish_beside_the_files_of_agents_disturbs_nobody(make: Callable[..., Board]) -> None:
+    board = make(_job("a"))
+    (board.folder / "agents" / "folder.jsonl").mkdir()
+    (board.folder / "agents" / "nothing.jsonl").symlink_to("nowhere")
+    (board.folder / "agents" / "rubbish.jsonl").write_bytes(b"\xff\x00\n{}\n[]\n" + b"{" * 1000)
+    _arrive(board, "me")
+    assert board.claim("me") is not None and set(board.peers) == {"me"}
+
+
+def test_a_line_behind_one_that_a_full_disk_has_cut_off_is_read(make: Callable[..., Board]) -> None:
+    board = make(_job("a"))
+    speaker = Speaker(board.folder, "worker")
+    file = board.folder / "agents" / f"{speaker.name}.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="large"):
+            speaker.say({"event": "beat"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not file.read_bytes().endswith(b"\n")
+    speaker.say({"event": "job done", "job": "a"})
+    assert [event["event"] for _, event in _read(board)] == ["agent", "job done"] and board.is_complete
+
+
 def test_cells_that_have_ended_or_were_put_off_are_known_to_all(make: Callable[..., Board]) -> None:
     board = make(_job("a", cells=3))
     _arrive(board, "one")
     _say(board, "one", event="cell", key="a0", status="done", error=None)
     _say(board, "one", event="cell", key="a1", status="to do", error="budget")
+    _say(board, "one", event="damaged", key="fit", text="its checksum differs")
     late = Board.read(board.folder)
     assert (late.ended, late.put_off, late.n_cells_left) == ({"a0"}, {"a1"}, 2)
+    assert late.damaged == {"fit": "its checksum differs"}
 
 
 def test_agents_are_known_by_what_is_left_of_their_job(make: Callable[..., Board]) -> None:
