@@ -27,6 +27,8 @@ class Repairs:
     store: Store
     failed: set[str] = field(default_factory=set)
     """Keys of cells that have failed in this run, which further turns leave alone."""
+    gave_up: bool = False
+    """True once cells have failed for an artefact that was damaged again and again."""
     _found: dict[str, str] = field(default_factory=dict)
     """Keys of artefacts found damaged in this turn, and what is said of each."""
     _turns: Counter[str] = field(default_factory=Counter)
@@ -49,6 +51,7 @@ class Repairs:
         return any(self._turns[key] < _MAX_TURNS for key in found)
 
     def _give_up(self, key: str, damage: str) -> None:
+        self.gave_up = True
         error = f"{damage}, as it was {_MAX_TURNS - 1} times before in this run. Look at the disk, and at the memory."
         for cell in self.plan.cells.values():
             record = self.store.end(cell.key)

@@ -65,7 +65,7 @@ def run(plan: Plan, store: Store, display: Display) -> Outcome:
         if is_whole:
             ended = outcome(plan, store, before)
             if not repairs.take_turn(ended) and not store.damaged.keys() - outdated:
-                return outcome(plan, store, before)
+                return outcome(plan, store, before) if repairs.gave_up else ended
             outdated |= store.damaged.keys()
 
 

@@ -94,12 +94,12 @@ def test_a_run_takes_another_turn_but_not_for_ever(plan: Plan, evaluation: Cell,
     for _ in range(2):
         assert repairs.note(event) == f"a is corrupt: {plan.cells[fit].label} is made again"
         assert repairs.note(event) is None  # another cell of the same turn has found it, too
-        assert repairs.take_turn(_ended()) and not repairs.failed
+        assert repairs.take_turn(_ended()) and not repairs.failed and not repairs.gave_up
     repairs.note(event)
     assert not repairs.take_turn(_ended())
     record = store.record(evaluation.key)
     assert record is not None and record.status == "failed" and "as it was 2 times before" in str(record.error)
-    assert evaluation.key in repairs.failed
+    assert evaluation.key in repairs.failed and repairs.gave_up
 
 
 def test_what_failed_is_not_tried_in_every_turn(plan: Plan, evaluation: Cell, store: Store) -> None:
