@@ -48,6 +48,7 @@ class TerminalDisplay:
 
     def begin(self, n_cells: int) -> None:
         self.n_cells = n_cells
+        self.counts.clear()  # of an earlier turn of the run
         self.outer = self.progress.add_task("cells", total=n_cells)
 
     def event(self, event: dict[str, Any], cell: Cell | None) -> None:

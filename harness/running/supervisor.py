@@ -31,6 +31,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 _SECONDS_PER_LOOK = 0.5
 """Time between looks at a worker that says nothing."""
+_SECONDS_TO_START = 600.0
+"""Time for a worker to be ready, where cells have a limit."""
 _SECONDS_TO_EXIT = 2.0
 """Time for a worker to end that has closed its pipe."""
 _MAX_LINE = 1_000_000
@@ -120,7 +122,7 @@ class Supervisor:
             self.send(process, {"cells": [cell.to_json() for cell in cells], "log": self.log, "part": part})
         self.is_overdue, self.ending = False, ""
         is_whole = False
-        for event in self.events(self.seconds_for(len(cells))):
+        for event in self.events(seconds=60 * self.cell_minutes * len(cells) if self.cell_minutes else None):
             is_whole = event["event"] == "job done"
             if is_whole:
                 break
@@ -137,10 +139,6 @@ class Supervisor:
             self.stop()
         self.cut_logs()
         return left
-
-    def seconds_for(self, n_cells: int) -> float | None:
-        """Seconds that cells of one job may take."""
-        return 60 * self.cell_minutes * n_cells if self.cell_minutes else None
 
     def worker(self, plugin_files: tuple[str, ...]) -> subprocess.Popen[str]:
         """A worker that has run the code of these files and no other's."""
@@ -218,7 +216,8 @@ class Supervisor:
         with suppress(BrokenPipeError):  # the worker died at once
             self.send(self.process, {"word": word, **self.setting()})
         process = self.process
-        ready = next(iter(self.events(self.seconds_for(1))), None)  # a card that does not answer hangs it, too
+        # A card that does not answer hangs it, too: the time of the job then runs without it.
+        ready = next(iter(self.events(_SECONDS_TO_START if self.cell_minutes else None)), None)
         if ready is not None and "error" in ready:
             raise HarnessError(ready["error"])
         if ready is not None:

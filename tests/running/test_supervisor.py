@@ -118,6 +118,14 @@ def test_a_plugin_that_hangs_is_ended_after_its_time(tmp_path: Path, monkeypatch
     assert record.error is not None and "longer than cell_minutes, 0.02, and was ended" in record.error
 
 
+def test_a_worker_that_hangs_before_it_is_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.running.supervisor._SECONDS_TO_START", 0.5)
+    monkeypatch.setattr(Supervisor, "send", lambda *_: None)  # it waits for its setting
+    supervisor = Supervisor(Store.of(tmp_path), "cpu", lambda event: None, cell_minutes=0.01)
+    with supervisor:
+        assert supervisor.attempt([_cell(tmp_path)]) and supervisor.is_overdue and supervisor.process is None
+
+
 @pytest.mark.usefixtures("warm_workers")
 def test_a_worker_that_dies_is_not_waited_for_because_of_its_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
