@@ -132,8 +132,13 @@ def _seal(body: bytes, name: str) -> bytes:
 _SEAL_BYTES = len(_seal(b"", ""))
 
 
-def set_aside(path: Path) -> Path:
-    """Rename what is damaged, so that nobody reads it and nothing is lost; its new name is beside the old one."""
-    aside = path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")
+def set_aside(path: Path, folder: Path | None = None) -> Path:
+    """Rename what is damaged, so that nobody reads it and nothing is lost; give its new path.
+
+    Args:
+        path: of a file, folder or link.
+        folder: gets it; None for the one that it is in.
+    """
+    aside = (folder or path.parent) / f"{path.name}.damaged-{secrets.token_hex(4)}"
     path.rename(aside)
     return aside

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 
 CONTACT_SECONDS = 30.0
-"""Longest wait for any word of the server."""
+"""Longest wait for a first answer of the server, all of it: one that drips costs no more."""
 UPLOAD_SECONDS = 600.0
 """Longest time for an upload."""
 MODES = ("disabled", "offline", "online")
@@ -62,17 +63,27 @@ def _contact(server: str) -> None:
     """Raise an OSError that names the server if it gives no answer, or none but of an error of its own."""
     if not server.startswith(("http://", "https://")):
         raise ValueError(f"WANDB_BASE_URL {server!r} is no web address")
+    found: list[str | None] = []
+    asking = threading.Thread(target=lambda: found.append(_complaint(server)), daemon=True)  # it may never end
+    asking.start()
+    asking.join(CONTACT_SECONDS)
+    why = found[0] if found else f": it has not answered within {CONTACT_SECONDS:g} s"
+    if why is not None:
+        raise OSError(f"{server}{why}")
+
+
+def _complaint(server: str) -> str | None:
+    """The words for what is wrong with a server; None if it answers."""
     try:
-        with urllib.request.urlopen(server, timeout=CONTACT_SECONDS):  # noqa: S310  # looked at above
-            return
+        with urllib.request.urlopen(server, timeout=CONTACT_SECONDS):  # noqa: S310  # looked at by the caller
+            return None
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code >= 500:
-            raise OSError(f"{server} answers HTTP {error.code}") from None
+        return f" answers HTTP {error.code}" if error.code >= 500 else None
     except urllib.error.URLError as error:
-        raise OSError(f"{server}: {error.reason}") from None
+        return f": {error.reason}"
     except Exception as error:  # no HTTP: http.client raises errors of its own
-        raise OSError(f"{server}: {_reason(error)}") from None
+        return f": {_reason(error)}"
 
 
 def _sync(run: Path) -> str:

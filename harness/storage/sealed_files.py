@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_sealed, write_sealed
+from harness.files import read_sealed, set_aside, write_sealed
 from harness.storage.checksums import computed_digest
 
 _SUFFIX = ".seal"
@@ -46,7 +46,10 @@ def take_up(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
     if (why := _why_not(path, entry)) is None:
         return dict(entry["about"])
     say(f"{path}, left by a run that was broken off, is set aside ({why}); it is made again")
-    path.replace(path.with_name(f".{path.name}.damaged"))
+    if path.is_dir():
+        set_aside(path, path.parents[1])  # somebody's, where it becomes no part of what is made here
+    else:
+        path.replace(path.with_name(f".{path.name}.damaged"))
     return None
 
 
@@ -58,6 +61,8 @@ def sealed_digest(path: Path) -> str:
 def _why_not(path: Path, entry: Mapping[str, Any]) -> str | None:
     if entry.get("of") != _name(path):
         return "it has no valid seal"
+    if not path.is_file():
+        return "it is no file"
     return None if entry["sha256"] == computed_digest(path) else "its checksum differs"
 
 

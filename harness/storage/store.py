@@ -258,7 +258,10 @@ class Store:
                 _fsync(path)
         write_manifest(work / MANIFEST, {**manifest, "key": key, "files": list_files(work, digests)})
         for path in work.glob(".*"):  # what only who goes on needs; last, since that may still be asked for
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():  # somebody has put it there
+                set_aside(path, work.parent)
+            else:
+                path.unlink()
         if folder.exists():  # an incomplete one, or a damaged one that another run is replacing at the same time
             self.discard(kind, key)
         work.rename(folder)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.errors import StoreError
-from harness.files import follow_umask, writing
+from harness.files import follow_umask, set_aside, writing
 
 _ABOUT, _CHECKSUM = "about", "sha256"
 
@@ -51,7 +51,7 @@ def take_up_tensors(path: Path, otherwise: str) -> tuple[dict[str, Tensor], Any]
     except (OSError, StoreError) as error:
         warnings.warn(f"{path} {error}, and is removed. {otherwise}", stacklevel=2)
         with suppress(OSError):  # another user's
-            path.unlink()
+            set_aside(path) if path.is_dir() else path.unlink()
         return None
 
 

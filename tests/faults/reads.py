@@ -42,6 +42,8 @@ from tests.faults.subject import SUITE, Said, Subject
 from tests.faults.trial import Trial, Verdict
 
 _VERBS = READERS | {"plan": ("plan", *SUITE, "--json"), "verify": ("verify",), "run": ("run", *SUITE)}
+_UNSEEN = {".checkpoint": ["verify", "loads checkpoint"]}
+"""Readers of files that only libraries open."""
 _MAX_READERS = 2
 _STOPPED = "here workers would start"
 _opened: set[str] | None = None
@@ -79,7 +81,9 @@ class DamagedReads:
         assert not unwell, unwell
         self.readers_of = {}
         for path in self.subject.files():
-            if names := [name for name, (_, opened) in found.items() if str(path) in opened]:
+            names = [name for name, (_, opened) in found.items() if str(path) in opened]
+            names += _UNSEEN.get(path.suffix, [])
+            if names:
                 self.readers_of[path] = names
         self.pristine = Pristine(self.subject.folder, self.place / "pristine")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -67,14 +69,40 @@ def test_a_server_that_ails_is_named(tmp_path: Path) -> None:
     assert "is no web address" in _not_uploaded(tmp_path, "file:///etc/passwd")
 
 
-def test_a_server_that_hangs_costs_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wandb_upload, "CONTACT_SECONDS", 0.1)
+@pytest.mark.parametrize("word", [b"", b"H", b"HTTP/1.1 200 OK\r\nX: "])
+def test_a_server_that_hangs_or_drips_costs_its_time(
+    word: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_upload, "CONTACT_SECONDS", 0.5)
 
-    def hangs(connection: socket.socket, over: threading.Event) -> None:
-        over.wait()
+    def drips(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(word)
+        while not over.wait(0.05):
+            connection.sendall(word[-1:])
 
-    with answering(hangs) as server:
-        assert "timed out" in _not_uploaded(tmp_path, server)
+    with answering(drips) as server:
+        started = time.monotonic()
+        assert re.search("timed out|not answered within", _not_uploaded(tmp_path, server))
+        assert time.monotonic() - started < 10
+
+
+class Leads(Ails):
+    """Sends whoever asks to another place, for ever or to a file."""
+
+    to = "/v1/on"
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.to)
+        self.end_headers()
+
+
+def test_a_server_that_leads_on_is_not_followed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stand_in(tmp_path, "raise SystemExit(1)", monkeypatch)
+    with serving(Leads) as server:
+        for to in (Leads.to, "file:///etc/passwd", server):
+            monkeypatch.setattr(Leads, "to", to)
+            assert "`wandb sync` says" in _not_uploaded(tmp_path, server)  # it is there, at least
 
 
 class Greets(Ails):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.storage.sealed_files import seal, take_up
@@ -50,6 +50,17 @@ def test_a_damaged_one_is_named_and_set_aside(path: Path, harm: object, why: str
     assert take_up(path, said.append) == {} and len(said) == 1
 
 
+def test_a_folder_in_its_place_is_kept_where_it_becomes_no_part_of_what_is_made(path: Path) -> None:
+    said: list[str] = []
+    path.unlink()
+    path.mkdir()
+    (path / "mine").write_text("text")
+    assert take_up(path, said.append) is None and "is set aside (it is no file)" in said[0]
+    assert [kept.read_text() for kept in path.parents[1].glob("file.damaged-*/mine")] == ["text"]
+    assert not path.exists()
+
+
+@settings(deadline=None)
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7), of_seal=st.booleans())
 def test_no_flipped_bit_is_believed(
     tmp_path_factory: pytest.TempPathFactory, place: int, bit: int, of_seal: bool

@@ -65,3 +65,12 @@ def test_tensors_without_entries_are_kept(tmp_path: Path) -> None:
     found = take_up_tensors(tmp_path / "empty", "")
     assert found is not None
     assert {name: list(tensor.shape) for name, tensor in found[0].items()} == {"none": [0], "rows": [3, 0]}
+
+
+def test_a_folder_in_its_place_is_out_of_the_way_of_the_next_one(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    with pytest.warns(UserWarning, match="Nothing happens"):
+        assert take_up_tensors(path, "Nothing happens.") is None
+    save_tensors(path, TENSORS, {"step": 8})
+    assert path.is_file() and len(list(path.parent.glob("a.checkpoint.damaged-*"))) == 1

@@ -6,8 +6,11 @@ import errno
 import json
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,13 @@ from harness.cli import main as cli
 from harness.planning.config import load_resolved
 from harness.planning.plan import build_plan
 from harness.registry.redaction import HIDDEN
-from harness.report import plots
+from harness.report import plots, wandb_upload
 from harness.report.tracking import summary, track
 from harness.report.wandb_runs import is_whole, run_id
 from harness.storage.store import Store
 from harness.tables.declared import Declared
 from harness.tables.results import Results
+from tests.support.loopback import serving
 from tests.support.result_tables import read_tables
 from tests.support.shared import once
 from tests.support.wandb_files import media_of, records_of, summary_of
@@ -223,6 +227,46 @@ def test_without_network_the_reason_is_told_and_nothing_is_lost(
     told: list[str] = []
     track(plan, Results.of(plan, Store.of(stored)), stored, told.append)
     assert "wandb sync" in told[0]
+
+
+class Rude(BaseHTTPRequestHandler):
+    """Greets, and then ails, hangs, or answers with what is no answer."""
+
+    ends = threading.Event()
+    way = ""
+
+    def log_message(self, *args: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        if self.way == "hangs":
+            self.ends.wait(60)
+            return
+        self.send_response(500 if self.way == "ails" else 200)
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["ails", "hangs", "babbles"])
+def test_a_server_that_greets_and_takes_nothing_costs_its_time(
+    way: str, harness_cli: Cli, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wandb sync` itself is at work here, and gives up, or is ended."""
+    monkeypatch.setattr(wandb_upload, "UPLOAD_SECONDS", 20.0)
+    monkeypatch.setattr(Rude, "way", way)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with serving(Rude) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.removesuffix("/v1"))
+        started = time.monotonic()
+        code, _, errors = harness_cli("wandb-sync", "name=smoke", "--mode=online")
+        Rude.ends.set()
+    (run,) = (stored / "wandb").glob("offline-run-*")
+    assert code == 2 and f"send it later with: wandb sync {run}" in errors and "Traceback" not in errors
+    assert is_whole(run) and len(records_of(run)) > 10 and time.monotonic() - started < 120
 
 
 def test_a_place_that_takes_no_run_is_named(harness_cli: Cli, stored: Path) -> None:

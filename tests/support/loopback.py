@@ -15,10 +15,12 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
@@ -31,7 +33,8 @@ def answering(answer: Callable[[socket.socket, threading.Event], None]) -> Itera
         with connection, suppress(OSError):
             connection.settimeout(5)
             request = b""
-            while b"}" not in request[-1:]:  # JSON in one piece: what is unread when it closes resets a connection
+            # All of it, JSON in one piece or no body: what is unread when it closes resets a connection.
+            while not request.endswith(b"}") and not (request.startswith(b"GET") and request.endswith(b"\r\n\r\n")):
                 request += connection.recv(2**16) or b"}"
             answer(connection, over)
 
@@ -43,10 +46,12 @@ def answering(answer: Callable[[socket.socket, threading.Event], None]) -> Itera
 
     accepting = threading.Thread(target=accept)
     accepting.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    over.set()
-    with suppress(OSError):
-        listening.shutdown(socket.SHUT_RDWR)  # wakes up who waits for a connection
-    listening.close()
-    for thread in (accepting, *threads):
-        thread.join()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        over.set()
+        with suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)  # wakes up who waits for a connection
+        listening.close()
+        for thread in (accepting, *threads):
+            thread.join()
