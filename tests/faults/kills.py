@@ -23,9 +23,9 @@ from tests.faults.subject import NAME, SUITE, Subject, differing, ended
 from tests.faults.trial import Trial, Verdict
 
 _MAX_KILLS = 14
-"""Of one subject: each costs the start of a run, and what is done between two of them is done once."""
+"""Kills in one trial: each costs the start of a run, and what is done between two of them is done once."""
 _MAX_OPERATIONS = 60
-"""Of a process that is killed: the next one goes on from there."""
+"""Operations of a process, at one of which it is killed: the next one goes on from there."""
 _MAX_OPERATIONS_OF_OTHERS = 150
 _OTHER_VERBS = (("report", f"name={NAME}"), ("gc", "--captures", "--models", "--yes"), ("leaderboard", f"name={NAME}"))
 _LOCKS = re.compile(r"\.lock$|/turn$|^results/t/(logs|board|wandb)/")
