@@ -50,8 +50,9 @@ the reason.
 
 TABLES = """
 `results/NAME/tables/TABLE.parquet` and `.csv`: one row is a cell (a fit, an evaluation and so on) and one metric of it.
-There is a table for every evaluation, and `similarity`, `interp`, `tasks`, `circuits` and `cost`. What could not be computed has a
-row with a null value and the reason in `error`; cells that failed or were skipped have one row and no metric.
+There is a table for every evaluation, and `similarity`, `interp`, `tasks`, `circuits` and `cost`. What could not be
+computed has a row with a null value and the reason in `error`; cells that failed or were skipped have one row and no
+metric.
 `verdicts.parquet`, beside `tables/`, has a row for each test window and each scorer that gave its opinion of it; as
 `.csv` it would be too large. `leaderboard.csv` and `interpretability.csv` are summaries: a line per method and place;
 `task_scores.csv` and `similarity_ranks.csv` are those of tasks; `model_similarities.csv` has a line per similarity,
@@ -309,7 +310,7 @@ CIRCUIT_SCORES = {
 CIRCUITS = {
     "n_pairs": "Contrasts that the model is asked about.",
     "n_left_out": "Contrasts that its tokenizer does not cut alike.",
-    "accuracy": "Share of contrasts with m above 0, m being the logit of the right answer less that of the wrong one.",
+    "accuracy": "Share of contrasts with m above 0: the logit of the right answer less that of the wrong one.",
     "m_clean": "Mean of m.",
     "m_patch": "Mean of m after the patch, by the answers of the clean text.",
     "attribution_gap": "Share by which attributed effects at a site miss that of replacing the whole site.",
@@ -318,11 +319,11 @@ CIRCUITS = {
     "n_active": "Those active in a pair that circuits are found on.",
     "carried": "Faithfulness of all latents, errors at their mean.",
     "error_share": "Part of the error in the attributed effect of a site.",
-    "attribution_exact_ccc": "Concordance (Lin 1989) of attributed and exact effects, of the 32 strongest and 32 others.",
+    "attribution_exact_ccc": "Concordance (Lin 1989) of attributed and exact effects of 64 latents.",
     "missed_bound": "Largest exact effect among 32 latents drawn from those behind the 32 strongest.",
-    "missed_share": "Most latents that have a larger one, with 95 % confidence, as a share of those behind.",
-    "faithfulness_*": "Faithfulness of so many latents: F = (m(C) - m(none)) / (m(model) - m(none)), all others and all "
-    "errors at their mean, on groups that the circuit was not found on.",
+    "missed_share": "Share of those behind of which at most so many have a larger one, with 95 % confidence.",
+    "faithfulness_*": "Faithfulness of so many latents: F = (m(C) - m(none)) / (m(model) - m(none)), all others and "
+    "all errors at their mean, on groups that the circuit was not found on.",
     "cpr": "Area under F over log sizes, 1 to 500.",
     "cmd": "Area of |1 - F| over log sizes, 1 to 500.",
     "*_random": "The same of random active latents, mean over at least 20 sets of each size.",

@@ -75,7 +75,7 @@ class Analysis:
 
 
 def solved(pairs: Pairs, clean: Float[Tensor, " b"], patch: Float[Tensor, " b"]) -> tuple[list[Finding], str | None]:
-    """How well the model does, and why nothing is claimed if it does not do it.
+    """The rows of how well the model does, and the reason why nothing is claimed if it fails.
 
     Args:
         pairs: all of them.

@@ -23,7 +23,7 @@ _TENSORS, _ABOUT = "contrasts.safetensors", "contrasts.json"
 
 @dataclass(frozen=True)
 class Captured:
-    """What a model makes of the pairs of a behaviour."""
+    """The pairs of a behaviour, and a model's answers and activations."""
 
     pairs: Pairs
     clean: Float[Tensor, " b"]

@@ -60,7 +60,7 @@ def _beginning(found_on: Faithfulness, order: Sequence[int]) -> tuple[list[int],
 
 
 def necessity(judge: Faithfulness, nodes: Sequence[int], active: Bool[Tensor, " n"], seed: int) -> list[bool]:
-    """Whether each node of a circuit is necessary, on the pairs that judge it.
+    """The answer for each node of a circuit whether it is necessary, on the pairs that judge it.
 
     Raises:
         Undefined: fewer active nodes are left to draw from than the test needs.

@@ -53,7 +53,7 @@ class Nodes:
         return codes @ self.directions + self.offset
 
     def errors(self, x: Float[Tensor, "b t d"], codes: Float[Tensor, "b t m"]) -> Float[Tensor, "b t d"]:
-        """What is left over of each row: ε."""
+        """The rest of each row: ε."""
         return working_precision(x) - self.decoded(codes)
 
     def _directions(self, like: Tensor) -> Iterator[Float[Tensor, "b d"]]:

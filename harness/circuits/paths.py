@@ -33,7 +33,7 @@ class OnPath:
     """A batch of pairs at one site: both ends of the path, and what is measured."""
 
     runs: Runs
-    """Of the clean windows."""
+    """Runs of the clean windows."""
     site: str
     clean: Float[Tensor, "b t d"]
     patch: Float[Tensor, "b t d"]

@@ -22,7 +22,7 @@ RunsOf = Callable[[Int[Tensor, "b t"], Int[Tensor, " b"]], Runs]
 
 @dataclass(frozen=True)
 class SiteValues:
-    """What a contrast capture has of one site."""
+    """The part of a contrast capture that is about one site."""
 
     clean: Float[Tensor, "b t d"]
     patch: Float[Tensor, "b t d"]

@@ -55,7 +55,7 @@ def _by_metric(lines: pd.DataFrame) -> Line:
 
 
 def _of_model(lines: pd.DataFrame) -> Iterator[str]:
-    """What the model does, and how well effects add up."""
+    """Notes on what the model does, and on how well effects add up."""
     own = lines[lines["site"].isna()].set_index("metric")["value"]
     if {"accuracy", "m_clean", "m_patch"} <= set(own.index):
         yield (

@@ -114,7 +114,7 @@ def _feature_circuits(lines: Iterable[_Line], config: ContrastFileConfig) -> Ite
 
 
 def _mib(lines: Iterable[_Line], config: ContrastFileConfig) -> Iterator[harness.Contrast]:
-    """Of indirect objects the wrong answer is the subject; of choices and sums, the counterfactual's own answer."""
+    """Contrasts whose wrong answer is the subject if an indirect object is asked for, else the counterfactual's own."""
     for line in lines:
         names = _counterfactuals(line)
         name = config.counterfactual or (names[0] if names else _COUNTERFACTUAL)

@@ -161,7 +161,7 @@ class Linear(harness.Decomposition):
 def path_values(
     model: InductionModel, pairs: Pairs, sites: Sequence[str], **steps: int
 ) -> tuple[dict[str, SiteValues], dict[str, PathGradients]]:
-    """What a contrast capture has of the sites, and how well gradients add up at each."""
+    """The contrast capture of the sites, and how well gradients add up at each."""
     runs = model.runs(pairs.clean, pairs.lengths)
     clean, patch = runs.activations(sites), model.runs(pairs.patch, pairs.lengths).activations(sites)
     found = {
