@@ -56,8 +56,8 @@ class Means:
         places = torch.cat([pairs.from_end[pairs.is_open]] * 2)
         for side in (nodes.codes, lambda x: nodes.errors(x, nodes.codes(x))):
             rows = torch.cat([side(x)[pairs.is_open] for x in (values.clean, values.patch)]).double()
-            total = rows.new_zeros(pairs.clean.shape[1], rows.shape[1]).index_add_(0, places, rows)
-            n = torch.bincount(places, minlength=len(total))[:, None]
+            total = rows.new_zeros(pairs.clean.shape[1], rows.shape[1]).index_add_(0, places.to(rows.device), rows)
+            n = torch.bincount(places, minlength=len(total))[:, None].to(rows.device)
             sums.append(torch.where(n > 0, total / n.clamp(min=1), rows.mean(dim=0)).float())
         return cls(*sums)
 

@@ -67,6 +67,8 @@ COSTS = (
         format="seconds",
     ),
     Metric("evaluation_seconds_*", "evaluation seconds *", "seconds of an evaluation", False, "seconds"),
+    Metric("contrast_seconds", "contrast seconds", "seconds of capturing a behaviour's contrasts", False, "seconds"),
+    Metric("circuit_seconds", "circuit seconds", "seconds of finding and judging a circuit", False, "seconds"),
     Metric("explanation_seconds_*", "explanation seconds *", "seconds of an explainer", False, "seconds"),
     Metric("scoring_seconds_*", "scoring seconds *", "seconds of a scorer", False, "seconds"),
     Metric(
