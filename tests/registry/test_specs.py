@@ -26,7 +26,7 @@ def make(kind: str, **fields: Any) -> PluginSpec:
 
 
 def test_each_kind_has_a_public_class_of_its_name() -> None:
-    assert set(KINDS) == {spec.kind for spec in harness.catalog()} and len(KINDS) == 9
+    assert set(KINDS) == {spec.kind for spec in harness.catalog()} and len(KINDS) == 10
     for kind, cls in SPEC_CLASSES.items():
         assert getattr(harness, f"{kind.capitalize()}Spec") is cls and issubclass(cls, harness.PluginSpec)
     assert {type(spec) for spec in harness.catalog()} == set(SPEC_CLASSES.values())
@@ -257,6 +257,7 @@ OF_EACH_KIND = """
             harness.EvaluationSpec("acme", 1, "x", "acme:A", needs=("model", "labels", "atoms")),
             harness.ModelSpec("acme", 1, "x", "acme:A", shape="acme:shape", provides=("rows",)),
             harness.CorpusSpec("acme", 1, "x", "acme:A", identity="acme:identity"),
+            harness.BehaviourSpec("acme", 1, "x", "acme:A", identity="acme:identity"),
         ]
 """
 
