@@ -1,9 +1,10 @@
 """The names: which poles fire more or less often in some documents than in the reference, with every one tested.
 
 F is [documents, poles], how many of a document's N rows a pole fires in; reference and batch together have the rate
-r = Σ F / Σ N and the residuals F − r N, of standard deviation s over documents. The statistic of a pole is
+r = Σ F / Σ N and the residuals F − r N. Of a pole they are cut off at three times their root mean square, so that no
+document decides alone, and centred; s is the standard deviation of what that leaves, E. The statistic of a pole is
 
-    T = |Σ over the batch of (F − r N)| / s
+    T = |Σ over the batch of E| / s
 
 and its adjusted p-value the share of draws of as many documents out of all, the batch itself among the draws, in which
 the largest T of any pole is at least as large (single-step max-T; Westfall & Young 1993, Resampling-Based Multiple
@@ -29,8 +30,11 @@ LEVEL = 0.025
 """The adjusted p-value at which a pole is named: in batches without change somebody is in 2.5 %."""
 N_DRAWS = 199
 MIN_DOCUMENTS = 10
+_CUT = 3.0
+_ROUNDING = 1e-9
+"""Statistics of one batch that is drawn in another order differ by less than this share."""
 _MAX_ENTRIES = 2**22
-"""The most statistics that are held at once, draws times poles."""
+"""The most numbers of poles that are held at once, a document's or a draw's each."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,14 @@ def adjusted_p_values(
     n_rows = both.n_rows.astype(np.float64)
     draws = _draws(len(reference), len(batch), seed, n_draws)
     largest, own = np.zeros(n_draws + 1), np.zeros(len(poles))
-    step = max(1, _MAX_ENTRIES // len(draws))
+    step = max(1, _MAX_ENTRIES // max(draws.shape))
     for first in range(0, len(poles), step):
         part = slice(first, first + step)
-        statistics = _statistics(fired[:, poles[part]], n_rows, draws)
+        statistics = _statistics(fired[:, poles[part]].toarray(), n_rows, draws)
         own[part] = statistics[0]
         np.maximum(largest, statistics.max(axis=1, initial=0.0), out=largest)
     # The first is the batch itself.
-    below = np.searchsorted(np.sort(largest[1:]), own, side="left")
+    below = np.searchsorted(np.sort(largest[1:]), own * (1 - _ROUNDING), side="left")
     return poles, (1 + n_draws - below) / (n_draws + 1)
 
 
@@ -90,15 +94,16 @@ def _draws(n_reference: int, n_batch: int, seed: int, n_draws: int) -> Float[np.
 
 
 def _statistics(
-    fired: sparse.csc_array, n_rows: Float[np.ndarray, " d"], draws: Float[np.ndarray, "draws d"]
+    fired: Float[np.ndarray, "d p"], n_rows: Float[np.ndarray, " d"], draws: Float[np.ndarray, "draws d"]
 ) -> Float[np.ndarray, "draws p"]:
-    n, rates = len(n_rows), fired.sum(axis=0) / n_rows.sum()
-    squares = fired.power(2).sum(axis=0) - 2 * rates * (fired.T @ n_rows) + rates**2 * (n_rows @ n_rows)
-    deviations = np.sqrt(np.maximum(squares, 0.0) / n)
-    sums = (fired.T @ draws.T).T - (draws @ n_rows)[:, None] * rates
+    residuals = fired - n_rows[:, None] * (fired.sum(axis=0) / n_rows.sum())
+    reach = _CUT * np.sqrt((residuals**2).mean(axis=0))
+    residuals = np.clip(residuals, -reach, reach)
+    residuals -= residuals.mean(axis=0)
+    deviations = np.sqrt((residuals**2).mean(axis=0))
     varies = deviations > 0
-    found = np.zeros(sums.shape)
-    np.divide(np.abs(sums), deviations, out=found, where=varies[None])
+    found = np.zeros((len(draws), fired.shape[1]))
+    np.divide(np.abs(draws @ residuals), deviations, out=found, where=varies[None])
     return found
 
 
