@@ -26,7 +26,7 @@ from harness.registry.metric import Metric, interval_columns
 from harness.registry.parameters import describe, in_yaml
 from harness.registry.plugin_manager import BUILT_IN, load_catalog
 from harness.registry.specs import KINDS, PluginSpec
-from harness.tables import model_similarities
+from harness.tables import model_similarities, scales
 from harness.tables import tidy as tables
 from harness.tables.circuits import CIRCUIT_SCORE_COLUMNS
 from harness.tables.costs import (
@@ -176,6 +176,7 @@ def _tables() -> str:
         | _labels("method", "behaviour"),
         "Columns of `model_similarities.csv`": _meanings("MODEL_SIMILARITIES", MODEL_SIMILARITY_COLUMNS)
         | _labels("method", "similarity"),
+        "Columns of `scales.csv`": _meanings("SCALES", scales.COLUMNS),
     }
     metrics = {
         "Metrics of evaluations": {metric.name: _said(metric) for own in _evaluations().values() for metric in own},

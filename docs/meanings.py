@@ -333,3 +333,23 @@ CIRCUITS = {
     "completeness": "What is left of the behaviour where only it is at its mean; 0 if nothing was missed.",
     "minimal_share_necessary": "Share of its latents that pass the test of necessity (Shi et al. 2410.13032) at 5 %.",
 }
+
+SCALES = {
+    "family": "Family of the models that are compared.",
+    "method": COLUMNS["method"],
+    "method_config": "Its parameters as JSON, without the number of latents.",
+    "metric": "A metric of an evaluation, or a scorer with its metric; less the floor's score where there is one.",
+    "rule": "Dictionaries that are compared: `equal m`, or `equal m/d`.",
+    "size": "That m, or m/d; null where no parameter says it.",
+    "slope": "Slope of models' means over ln(parameters), by least squares.",
+    "slope_low": "Lower end of its 95 % interval, over models and seeds.",
+    "slope_high": "Higher end of it.",
+    "untrained_slope": "Slope of the untrained twins.",
+    "difference": "The slope less that of the twins.",
+    "difference_low": "Lower end of its 95 % interval.",
+    "difference_high": "Higher end of it.",
+    "n_sizes": "Number of different sizes of models.",
+    "n_seeds": "Models and seeds at the size that has fewest.",
+    "verdict": "`trend, up`, `trend, down` or `can't be told`.",
+    "reason": "Why it can't be told.",
+}

@@ -75,18 +75,15 @@ def evaluation_context(
     limit = _max_norm(fit_x, max_norm_multiple)
     masked = torch.zeros(len(x), dtype=torch.bool) if fit_x is None else ~kept(row_norms(x), limit)
     mean = None if fit_x is None else fit_x.mean(dim=0, dtype=torch.float64).cpu()
-
-    def documents() -> Iterator[Document]:
-        return (Document(str(index), text) for index, text in enumerate(texts))
-
+    documents = [Document(str(index), text) for index, text in enumerate(texts)]
     # A text may be too short for rows: documents are numbered without it.
     own_labels = labels and [labels[index] for index in captured.rows["document"].unique()]
     activations = TensorActivations(x, captured.rows)
     return dataclasses.replace(
         context_of(x, masked, torch.from_numpy(number_documents(captured.rows)), own_labels),
-        replays=Replays(lambda: model, documents, site, context, activations, masked, x.device),
+        replays=Replays(lambda: model, lambda: documents, site, context, activations, masked, x.device),
         fit_mean=None if mean is None else lambda: mean,
-        tokens=lambda: token_texts(captured.rows, {str(number): text for number, text in enumerate(texts)}),
+        tokens=lambda: token_texts(captured.rows, {document.id: document.text for document in documents}),
         elsewhere=lambda other: read_text_rows(model, other, site, context, limit, x.device),
     )
 

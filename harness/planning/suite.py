@@ -269,7 +269,7 @@ class ModelEntry:
     family: str
     sites: tuple[str, ...]
     shape: Mapping[str, int] | None
-    """`n_layers` and `width` where they are known without loading the model."""
+    """`n_layers` and `width` where they are known without loading the model, and `n_parameters` where it is too."""
     control_of: str | None = None
     """The family of which this model is the untrained counterpart."""
 

@@ -23,6 +23,7 @@ from harness.tables.labels import labelled
 from harness.tables.leaderboard import evaluations, leaderboard, metrics_of, similarities
 from harness.tables.model_similarities import model_similarities
 from harness.tables.permuted import permuted_values
+from harness.tables.scales import scale_values, scales
 from harness.tables.sealed_tables import table_damage
 from harness.tables.task_board import ranks, task_scores
 from harness.tables.tidy import CIRCUIT_COLUMNS, COLUMNS, RowsWithSums, read_tables, write_tables
@@ -44,6 +45,7 @@ class Results:
     task_scores: pd.DataFrame
     similarity_ranks: pd.DataFrame
     circuit_scores: pd.DataFrame
+    scales: pd.DataFrame
     verdicts: Verdicts
     declared: Declared
     source: str
@@ -70,6 +72,7 @@ class Results:
             task_scores=labelled(scores, suite),
             similarity_ranks=labelled(ranks(scores, plan, tables), suite),
             circuit_scores=labelled(_circuits(plan, tables, with_sums), suite),
+            scales=scales(suite, scale_values(tables, suite, floors_of(suite))),
             verdicts=Verdicts(plan, store),
             declared=declared,
             source=source,
@@ -92,6 +95,7 @@ class Results:
         named |= {"model_similarities": self.model_similarities}
         named |= {"task_scores": self.task_scores, "similarity_ranks": self.similarity_ranks}
         named |= {"circuit_scores": self.circuit_scores}
+        named |= {"scales": self.scales}
         return {name: board for name, board in named.items() if len(board)}
 
     @property
@@ -117,6 +121,7 @@ class Results:
             "task_scores": _lines(self.task_scores),
             "similarity_ranks": _lines(self.similarity_ranks),
             "circuit_scores": _lines(self.circuit_scores),
+            "scales": _lines(self.scales),
             "evaluations": {name: _lines(board) for name, board in self.evaluations.items()},
         }
 

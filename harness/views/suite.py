@@ -8,12 +8,13 @@ from harness.tables.results import Results
 from harness.views.circuits import circuit_views
 from harness.views.latents import latents_views
 from harness.views.methods import evaluation_views, places
+from harness.views.scales import scales_views
 from harness.views.similarities import models_view, pairs_view, ranks_view, task_views
 from harness.views.view import View
 
 
 def views_of(results: Results) -> Iterator[View]:
-    """Methods by model and site, evaluations, similarities, circuits, and latents with their scores."""
+    """Methods by model and site, evaluations, similarities, circuits, latents with their scores, sizes of models."""
     suite, keys = results.suite, ["similarity", "similarity_config"]
     if suite.evaluations or not suite.tasks:  # where only similarities are judged, methods are there for dictionaries
         yield from (place.view for place in places(results))
@@ -29,3 +30,4 @@ def views_of(results: Results) -> Iterator[View]:
             yield models_view(f"Models by {lines['similarity_label'].iloc[0]}", lines)
     yield from circuit_views(results.circuit_scores)
     yield from latents_views(results)
+    yield from scales_views(results)

@@ -58,7 +58,7 @@ class DriftConfig:
     n_streams: int = 20
     """Number of streams, in orders of their own, that delays and false alarms are measured in, and of batches."""
     planted_factor: float = 3.0
-    """How many times as often planted latents fire."""
+    """Factor by which planted latents fire more often."""
     seed: int = 0
     """Seed of the orders, and of what is planted."""
 

@@ -7,7 +7,7 @@ The score of a document is the relative reconstruction error of its rows (`harne
 conformal martingale (`harness.Martingale`) at H = `horizon`, raised in one of `n_streams` streams in random orders:
 
     false_alarm_rate     share of unchanged streams, as long as there are documents, that raise the alarm
-    false_alarm_bound    documents of such a stream / H: what this share is at most, as a probability
+    alarm_bound          documents of such a stream / H: what this share is at most, as a probability
     delay_100            median number of documents until the alarm, from where all documents are of the new kind, after
                          a third of the stream; streams that raise it before are left out, and one that never does
                          counts as longer than all others. Null where half of the streams or more do not raise it
@@ -78,7 +78,7 @@ class Drift:
         reference = watched.take(np.concatenate([counts, calibration]).tolist())
         return [
             *self._of_scores(own, ""),
-            harness.TableRow("false_alarm_bound", min(1.0, len(stream) / self._config.horizon), len(stream)),
+            harness.TableRow("alarm_bound", min(1.0, len(stream) / self._config.horizon), len(stream)),
             *self._of_scores(control, "_unigram"),
             *self._named(reference, watched.take(stream.tolist())),
         ]

@@ -165,7 +165,7 @@ def _of_scores(suffix: str, by: str) -> tuple[Metric, ...]:
 DRIFT = (
     *_of_scores("", ""),
     *_of_scores("_unigram", " (token counts)"),
-    Metric("false_alarm_bound", "bound on false alarms", "the most that the probability of one can be"),
+    Metric("alarm_bound", "bound on false alarms", "the most that the probability of one can be"),
     Metric("named_recall", "planted latents named", "share of latents planted to fire more often that are named", True),
     Metric("named_precision", "named latents planted", "share of named latents that were planted", True),
     Metric("named_wrongly", "batches named wrongly", "share of unchanged batches in which a latent is named", False),

@@ -224,7 +224,7 @@ SPECS: list[harness.ModelSpec] = [
         config=RandomWeightsConfig,
         factory="harness.plugins.models.random_weights:load",
         identity="harness.plugins.models.planning:random_weights",
-        shape="harness.plugins.models.planning:random_weights",
+        shape="harness.plugins.models.planning:random_weights_shape",
     ),
     harness.ModelSpec(
         name="seedling",

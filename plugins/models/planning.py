@@ -23,6 +23,7 @@ from harness.plugins.models import (
     SuperpositionConfig,
 )
 from harness.plugins.models.packages import PACKAGES
+from harness.plugins.models.sizes import random_weights_numbers, seedling_numbers, stored_numbers
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
 _SIZES = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"))
@@ -86,7 +87,8 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
     n_layers, width = (next((described[name] for name in names if name in described), None) for names in _SIZES)
     if described.get("is_encoder_decoder") or n_layers is None or width is None:
         return None
-    return {"n_layers": n_layers, "width": width}
+    n_parameters = stored_numbers(path)
+    return {"n_layers": n_layers, "width": width, **({} if n_parameters is None else {"n_parameters": n_parameters})}
 
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
@@ -101,14 +103,20 @@ def _drawn(config: HFConfig | PackagedConfig) -> dict[str, int]:
 
 
 def packaged_shape(config: PackagedConfig) -> dict[str, int]:
-    """Layers and width."""
+    """Layers, width and number of parameters."""
     package = PACKAGES[config.name]
-    return {"n_layers": package.n_layers, "width": package.width}
+    return {"n_layers": package.n_layers, "width": package.width, "n_parameters": package.n_parameters}
 
 
 def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
-    """All parameters but the device, which are both identity and shape."""
+    """All parameters but the device."""
     return {name: value for name, value in asdict(config).items() if name != "device"}
+
+
+def random_weights_shape(config: RandomWeightsConfig) -> dict[str, int]:
+    """Layers, width and number of parameters."""
+    n_parameters = random_weights_numbers(config)
+    return {"n_layers": config.n_layers, "width": config.width, "n_parameters": n_parameters}
 
 
 def seedling_recipe(config: SeedlingConfig) -> dict[str, Any]:
@@ -124,13 +132,13 @@ def seedling_identity(config: SeedlingConfig) -> dict[str, Any]:
 
 
 def seedling_shape(config: SeedlingConfig) -> dict[str, int]:
-    """Layers and width."""
-    return {"n_layers": config.n_layers, "width": config.width}
+    """Layers, width and number of parameters."""
+    return {"n_layers": config.n_layers, "width": config.width, "n_parameters": seedling_numbers(config)}
 
 
 def superposition_shape(config: SuperpositionConfig) -> dict[str, int]:
-    """One layer of the given width."""
-    return {"n_layers": 1, "width": config.width}
+    """One layer of the given width; its parameters are those of the features."""
+    return {"n_layers": 1, "width": config.width, "n_parameters": config.n_features * config.width}
 
 
 def stored_identity(config: StoredConfig) -> dict[str, Any]:

@@ -75,9 +75,7 @@ def test_a_change_is_seen_soon_and_by_the_control_too() -> None:
 def test_where_nothing_changes_nothing_is_seen() -> None:
     """Exchangeable halves: the same documents under two labels."""
     found = _table(_context(), n_streams=40)
-    assert found["false_alarm_rate"].value == 0 and found["false_alarm_bound"].value == pytest.approx(
-        33 / 2000, abs=6e-3
-    )
+    assert found["false_alarm_rate"].value == 0 and found["alarm_bound"].value == pytest.approx(33 / 2000, abs=6e-3)
     for metric in ("auroc", "auroc_unigram"):
         low, value, high = (found[f"{metric}{end}"].value for end in ("_low", "", "_high"))
         assert low is not None and value is not None and high is not None and low <= 0.5 <= high

@@ -29,6 +29,7 @@ WITHOUT_WANDB = {"WANDB_MODE": "disabled"}  # it takes as long as the runs thems
         ("tutorial.md", WITHOUT_WANDB),
         pytest.param("howto.md", {}, marks=pytest.mark.slow),
         pytest.param("monitoring.md", WITHOUT_WANDB, marks=pytest.mark.slow),
+        pytest.param("scales.md", WITHOUT_WANDB, marks=pytest.mark.slow),
     ],
 )
 def test_a_reader_gets_through(

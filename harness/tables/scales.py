@@ -1,0 +1,281 @@
+"""The board `scales`: whether a measure of latents changes with the size of models, as far as a suite can tell.
+
+A family is compared across its sizes, the numbers of parameters of its models. A value is a model's mean over sites and
+seeds, for one method; its slope is that of the least-squares line over ln(parameters), in the measure's units for an
+e-fold larger model. The interval is from drawing models anew, and of each drawn model its seeds, 1,000 times.
+
+Two rules say which dictionaries are compared, since a dictionary of one size is a smaller one for a wider model:
+
+    equal m    as many latents for every model
+    equal m/d  as many latents for each dimension of the model
+
+The number of latents, m, is the parameter of a method that differs between its entries in the suite: of several whole
+numbers the largest. Of several sizes that do, the one that most models have is taken, and then the largest.
+
+`untrained_slope` is that of the family's untrained twins (`control_of`), at the sizes of the models drawn, and
+`difference` the slope less it. There is a *trend* only if, under both rules alike, there are at least 4 sizes with at
+least 2 models or seeds each, the slope's interval and that of the difference leave out 0, and slopes have one sign.
+Otherwise it can't be told, and `reason` says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from harness.planning.suite import ModelEntry, Suite
+from harness.tables.interpretability import SCORER, scored_units
+
+RULES = ("equal m", "equal m/d")
+MIN_SIZES, MIN_SEEDS = 4, 2
+N_DRAWS = 1000
+COLUMNS = (
+    *("family", "method", "method_config", "metric", "rule", "size", "slope", "slope_low", "slope_high"),
+    *("untrained_slope", "difference", "difference_low", "difference_high", "n_sizes", "n_seeds", "verdict", "reason"),
+)
+UNTOLD = "can't be told"
+_UNKNOWN = 1
+"""The number of latents of a method none of whose parameters says it: equal for all models, and never equal m/d."""
+_KEYS = ["family", "method", "rest", "metric"]
+
+
+def scales(suite: Suite, values: pd.DataFrame) -> pd.DataFrame:
+    """One line per family, method, metric and rule; none for families of one size.
+
+    Args:
+        suite: which knows the sizes of its models.
+        values: columns `model, method, method_config, metric, seed, value`, of all sites.
+    """
+    models = {model.label: model for model in suite.models if model.shape and "n_parameters" in model.shape}
+    known = values[values["model"].isin(models)]
+    controls = {model.control_of: model.family for model in models.values() if model.control_of}
+    sizes = {family: _sizes(models, family) for family in {model.family for model in models.values()}}
+    table = _described(known, models)
+    lines: list[dict[str, Any]] = []
+    for key, own in table.groupby(_KEYS, sort=False):
+        family = str(key[0])
+        if len(set(sizes[family].values())) < 2 or family in controls.values():
+            continue
+        twins = table[(table["family"] == controls.get(family)) & _same(table, key)]
+        lines += _lines(dict(zip(_KEYS, key, strict=True)), own, twins, models)
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def scale_values(tables: Mapping[str, pd.DataFrame], suite: Suite, floors: Collection[str]) -> pd.DataFrame:
+    """The values that `scales` compares: metrics of evaluations, and scores of latents, less a floor if there is one.
+
+    Of several budgets of tokens the largest counts.
+    """
+    columns = ["model", "method", "method_config", "metric", "seed", "value"]
+    measured = [tables[name] for name in suite.metrics if name in tables]
+    units = scored_units(tables["interp"], floors)
+    if len(units):
+        by = [*columns[:3], "fit_tokens", "seed", *SCORER, "metric"]
+        chosen = units["lift"].fillna(units["value"])
+        units = units.assign(weighted=chosen * units["weight"], has_floor=units["lift"].notna())
+        means = units[units["value"].notna()].groupby(by, dropna=False, sort=False, as_index=False)
+        found = means.agg(weighted=("weighted", "sum"), weight=("weight", "sum"), has_floor=("has_floor", "all"))
+        measured.append(found.assign(value=found["weighted"] / found["weight"], metric=found.apply(_score, axis=1)))
+    none = pd.DataFrame(columns=[*columns, "fit_tokens"])
+    values = pd.concat([table[none.columns] for table in measured] or [none], ignore_index=True)
+    is_largest = values["fit_tokens"] == max(suite.config.tokens.fit_budgets)
+    is_end = values["metric"].str.endswith(("_low", "_high")).fillna(False).astype(bool)
+    wanted = is_largest & ~is_end & values["value"].notna() & values["method"].notna()
+    kept: pd.DataFrame = values.loc[wanted, columns]
+    return kept
+
+
+def _score(line: Mapping[str, Any]) -> str:
+    """The name of a scorer's metric, with those whom it asked."""
+    name = f"{line['scorer']} {line['metric']}" + (" less floor" if line["has_floor"] else "")
+    asked = [f"{how} {line[by]}" for by, how in (("judge", "by"), ("explainer", "explained by")) if pd.notna(line[by])]
+    return ", ".join([name, *asked])
+
+
+def _sizes(models: Mapping[str, ModelEntry], family: str) -> dict[str, int]:
+    return {label: _shape(model)["n_parameters"] for label, model in models.items() if model.family == family}
+
+
+def _shape(model: ModelEntry) -> Mapping[str, int]:
+    assert model.shape is not None  # others are left out
+    return model.shape
+
+
+def _same(table: pd.DataFrame, key: Any) -> pd.Series[bool]:
+    found = pd.Series(True, index=table.index)
+    for name, value in zip(_KEYS[1:], key[1:], strict=True):
+        found &= table[name] == value
+    return found
+
+
+def _described(values: pd.DataFrame, models: Mapping[str, ModelEntry]) -> pd.DataFrame:
+    """The means over sites, with the size of each dictionary (`m`) and the rest of its method's config (`rest`)."""
+    keys = ["model", "method", "method_config", "metric", "seed"]
+    table: pd.DataFrame = values.groupby(keys, sort=False)["value"].mean().reset_index()
+    configs = {config: json.loads(config) for config in table["method_config"].unique()}
+    size_key = {
+        method: _size_key([configs[config] for config in own["method_config"].unique()])
+        for method, own in table.groupby("method", sort=False)
+    }
+    split = [
+        _split(configs[config], size_key[method])
+        for method, config in zip(table["method"], table["method_config"], strict=True)
+    ]
+    described: pd.DataFrame = table.assign(
+        family=[models[model].family for model in table["model"]],
+        width=[_shape(models[model])["width"] for model in table["model"]],
+        rest=[rest for rest, _ in split],
+        m=[m for _, m in split],
+    )
+    return described
+
+
+def _size_key(configs: list[dict[str, Any]]) -> str | None:
+    """The parameter that says how many latents there are; None where no whole number differs."""
+    keys = {key for config in configs for key, value in config.items() if type(value) is int and key != "seed"}
+    differs = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+    largest = {key: max(config.get(key) or 0 for config in configs) for key in differs}
+    return max(sorted(differs), key=lambda key: largest[key], default=None)
+
+
+def _split(config: Mapping[str, Any], size_key: str | None) -> tuple[str, int]:
+    rest = {key: value for key, value in config.items() if key != size_key}
+    return json.dumps(rest, sort_keys=True), _UNKNOWN if size_key is None else int(config[size_key])
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The values of some models, all with dictionaries of one rule, by model and seed."""
+
+    sizes: Int[np.ndarray, " models"]
+    values: list[Float[np.ndarray, " seeds"]]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, models: Mapping[str, ModelEntry]) -> _Cells:
+        found = [(label, own["value"].to_numpy(float)) for label, own in table.groupby("model", sort=True)]
+        return cls(
+            np.array([_shape(models[str(label)])["n_parameters"] for label, _ in found], int), [v for _, v in found]
+        )
+
+    @property
+    def n_by_size(self) -> Counter[int]:
+        """The number of models and seeds at each size."""
+        return Counter(size for size, own in zip(self.sizes.tolist(), self.values, strict=True) for _ in own)
+
+    def slope(self) -> float:
+        return float(_slopes(np.log(self.sizes)[None], np.array([[own.mean() for own in self.values]]))[0])
+
+    def draw_means(
+        self, chosen: Int[np.ndarray, "draws models"], draw: np.random.Generator
+    ) -> Float[np.ndarray, "draws models"]:
+        """The means of chosen models over seeds drawn anew."""
+        means = np.empty((len(self.values), chosen.size))
+        for model, own in enumerate(self.values):
+            means[model] = own[draw.integers(0, len(own), (chosen.size, len(own)))].mean(axis=1)
+        found: Float[np.ndarray, "draws models"] = means[chosen.ravel(), np.arange(chosen.size)].reshape(chosen.shape)
+        return found
+
+
+@dataclass
+class _Line:
+    """The slope by one rule, and why it tells nothing, where it does not."""
+
+    rule: str
+    columns: dict[str, Any] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def sign(self) -> float:
+        return float(np.sign(self.columns.get("slope") or 0.0))
+
+
+def _lines(
+    key: Mapping[str, Any], own: pd.DataFrame, twins: pd.DataFrame, models: Mapping[str, ModelEntry]
+) -> Iterator[dict[str, Any]]:
+    lines = [_line(rule, own, twins, models) for rule in RULES]
+    reasons = [f"{line.rule}: {reason}" for line in lines for reason in line.reasons]
+    if not reasons and lines[0].sign != lines[1].sign:
+        reasons = ["the two rules disagree about the sign"]
+    verdict = UNTOLD if reasons else f"trend, {'up' if lines[0].sign > 0 else 'down'}"
+    for line in lines:
+        about = {
+            "family": key["family"],
+            "method": key["method"],
+            "method_config": key["rest"],
+            "metric": key["metric"],
+        }
+        yield {**about, "rule": line.rule, **line.columns, "verdict": verdict, "reason": "; ".join(reasons) or None}
+
+
+def _line(rule: str, own: pd.DataFrame, twins: pd.DataFrame, models: Mapping[str, ModelEntry]) -> _Line:
+    line, shared = _Line(rule), _by_rule(own, rule)
+    size = _most_shared(own.assign(shared=shared), models)
+    line.columns["size"] = None if (own["m"] == _UNKNOWN).all() else size
+    cells = _Cells.of(own[shared == size], models)
+    counts = cells.n_by_size
+    line.columns |= {"n_sizes": len(counts), "n_seeds": min(counts.values())}
+    if len(counts) < MIN_SIZES:
+        line.reasons.append(f"{len(counts)} sizes, of {MIN_SIZES}")
+    if min(counts.values()) < MIN_SEEDS:
+        line.reasons.append(f"one model and seed at some size, of {MIN_SEEDS}")
+    if len(counts) > 1:
+        _measure(line, cells, _Cells.of(twins[_by_rule(twins, rule) == size], models))
+    return line
+
+
+def _by_rule(table: pd.DataFrame, rule: str) -> pd.Series[float]:
+    """The number that the dictionaries of one comparison have in common."""
+    return table["m"].astype(float) if rule == RULES[0] else (table["m"] / table["width"]).round(9)
+
+
+def _most_shared(table: pd.DataFrame, models: Mapping[str, ModelEntry]) -> float:
+    """The number that dictionaries of most sizes have, and of several the largest."""
+    reach: dict[Any, int] = {
+        shared: len({_shape(models[model])["n_parameters"] for model in own["model"]})
+        for shared, own in table.groupby("shared")
+    }
+    return float(max(reach, key=lambda shared: (reach[shared], shared)))
+
+
+def _measure(line: _Line, cells: _Cells, twins: _Cells) -> None:
+    """Fill in slopes and intervals."""
+    draw = np.random.default_rng(0)
+    chosen = draw.integers(0, len(cells.values), (N_DRAWS, len(cells.values)))
+    chosen = chosen[cells.sizes[chosen].min(axis=1) < cells.sizes[chosen].max(axis=1)]
+    logs = np.log(cells.sizes)[chosen]
+    drawn = _slopes(logs, cells.draw_means(chosen, draw))
+    line.columns["slope"] = cells.slope()
+    _interval(line, "slope", drawn)
+    at = {size: np.flatnonzero(twins.sizes == size) for size in set(cells.sizes.tolist())}
+    if missing := [size for size, places in at.items() if not len(places)]:
+        line.reasons.append(f"no untrained twin at {len(missing)} of {len(at)} sizes")
+        return
+    of_sizes = np.isin(twins.sizes, cells.sizes)
+    twin = np.vectorize(lambda size: draw.choice(at[size]))(cells.sizes[chosen])
+    line.columns["untrained_slope"] = _Cells(
+        twins.sizes[of_sizes], [own for own, kept in zip(twins.values, of_sizes, strict=True) if kept]
+    ).slope()
+    line.columns["difference"] = line.columns["slope"] - line.columns["untrained_slope"]
+    _interval(line, "difference", drawn - _slopes(logs, twins.draw_means(twin, draw)))
+
+
+def _interval(line: _Line, name: str, drawn: Float[np.ndarray, " draws"]) -> None:
+    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    line.columns |= {f"{name}_low": low, f"{name}_high": high}
+    if low <= 0 <= high:
+        what = "its slope" if name == "slope" else "what training adds to the slope"
+        line.reasons.append(f"{what} may be 0")
+
+
+def _slopes(x: Float[np.ndarray, "r n"], y: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
+    """The slopes of least-squares lines."""
+    away = x - x.mean(axis=1, keepdims=True)
+    found: Float[np.ndarray, " r"] = (away * y).sum(axis=1) / (away**2).sum(axis=1)
+    return found

@@ -1,0 +1,152 @@
+"""The board `scales` tells a trend where there is one, and that it can't be told where it can't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import harness
+from harness.planning.resolver import resolve
+from harness.planning.suite import Suite
+from harness.registry.plugin_manager import load_catalog
+from harness.tables.scales import UNTOLD, scales
+from harness.views.scales import scales_views
+
+_WIDTHS = (16, 32, 64, 128)
+
+
+def _suite(widths: tuple[int, ...] = _WIDTHS, seeds: tuple[int, ...] = (0, 1), twins: bool = True) -> Suite:
+    def entry(width: int, seed: int, family: str, **more: Any) -> dict[str, Any]:
+        own = {"width": width, "n_layers": 1, "n_heads": 2, "seed": seed + (100 if more else 0)}
+        return {"model": "random_weights", "label": f"{family}-{width}-{seed}", "family": family, **own, **more}
+
+    models = [entry(width, seed, "grown") for width in widths for seed in seeds]
+    if twins:
+        models += [entry(width, seed, "fresh", control_of="grown") for width in widths for seed in seeds]
+    raw = {
+        "name": "ladder",
+        "models": models,
+        "sites": ["resid_post.0"],
+        "corpus": {"corpus": "synthetic"},
+        "methods": ["mean"],
+        "tokens": {"fit": 1000, "evaluation": 500},
+    }
+    return resolve(raw, load_catalog(), lambda group, name: pytest.fail(f"{group} {name}"))
+
+
+def _values(suite: Suite, slope: float, of_ratio: float = 0.0, noise: float = 0.02, fresh: float = 0.0) -> pd.DataFrame:
+    """Values that rise by a slope over ln(parameters), and in trained models by another with latents a dimension."""
+    draw, rows = np.random.default_rng(0), []
+    for model in suite.models:
+        assert model.shape is not None
+        width, size = model.shape["width"], np.log(model.shape["n_parameters"])
+        own = slope if model.family == "grown" else fresh
+        for m in sorted({256, 4 * width}):
+            for seed in (0, 1):
+                by_ratio = of_ratio * np.log(m / width) * (model.family == "grown")
+                value = own * size + by_ratio + noise * draw.normal()
+                config = f'{{"k": 8, "n_latents": {m}}}'
+                rows.append([model.label, "sae", config, "auroc", seed, value])
+    return pd.DataFrame(rows, columns=["model", "method", "method_config", "metric", "seed", "value"])
+
+
+def test_a_trend_beyond_that_of_untrained_twins_is_told() -> None:
+    suite = _suite()
+    board = scales(suite, _values(suite, 0.1))
+    assert board["rule"].tolist() == ["equal m", "equal m/d"] and board["size"].tolist() == [256, 4]
+    assert (board["verdict"] == "trend, up").all() and board["reason"].isna().all()
+    assert (board["family"] == "grown").all() and (board["n_sizes"] == 4).all() and (board["n_seeds"] == 4).all()
+    for name, value in (("slope", 0.1), ("difference", 0.1)):
+        assert ((board[f"{name}_low"] < value) & (value < board[f"{name}_high"])).all()
+    (view,) = scales_views(_Results(board))
+    assert [row[7].value for row in view.rows] == ["trend, up"] * 2 and view.rows[0][2].value == "equal m 256"
+
+
+class _Results:
+    def __init__(self, board: pd.DataFrame) -> None:
+        self.scales = board
+
+
+def test_slopes_are_those_of_least_squares() -> None:
+    suite = _suite()
+    values = _values(suite, 0.1, noise=0.3)
+    board = scales(suite, values)
+    own = values[values["method_config"].str.contains("256") & values["model"].str.startswith("grown")]
+    means = own.groupby("model")["value"].mean()
+    sizes = {model.label: np.log((model.shape or {})["n_parameters"]) for model in suite.models}
+    expected = np.polyfit([sizes[str(label)] for label in means.index], means, 1)[0]
+    assert board["slope"].iloc[0] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("widths", "seeds", "slope", "more", "reason"),
+    [
+        (_WIDTHS[:3], (0, 1), 0.1, {}, "3 sizes, of 4"),
+        (_WIDTHS, (0, 1), 0.1, {"fresh": 0.1}, "what training adds to the slope may be 0"),
+        (_WIDTHS, (0, 1), 0.0, {"noise": 0.2}, "its slope may be 0"),
+        (_WIDTHS, (0, 1), 0.02, {"of_ratio": 0.2}, "the two rules disagree about the sign"),
+    ],
+)
+def test_what_can_not_be_told_says_why(
+    widths: tuple[int, ...], seeds: tuple[int, ...], slope: float, more: dict[str, float], reason: str
+) -> None:
+    suite = _suite(widths, seeds)
+    board = scales(suite, _values(suite, slope, **more))
+    assert (board["verdict"] == UNTOLD).all() and board["reason"].str.contains(reason).all()
+
+
+def test_twins_and_seeds_are_needed() -> None:
+    suite = _suite(twins=False)
+    board = scales(suite, _values(suite, 0.1))
+    assert (board["verdict"] == UNTOLD).all() and board["reason"].str.contains("no untrained twin at 4 of 4").all()
+    suite = _suite(seeds=(0,))
+    values = _values(suite, 0.1).query("seed == 0")
+    assert scales(suite, values)["reason"].str.contains("one model and seed at some size").all()
+
+
+def test_a_method_without_a_size_has_no_equal_ratio() -> None:
+    suite = _suite()
+    values = _values(suite, 0.1).query("method_config.str.contains('256')").assign(method_config='{"k": 8}')
+    board = scales(suite, values)
+    assert board["reason"].str.contains("equal m/d: 1 sizes, of 4").all() and board["size"].isna().all()
+
+
+def test_families_of_one_size_have_no_lines() -> None:
+    suite = _suite(widths=(32,))
+    assert scales(suite, _values(suite, 0.1)).empty
+
+
+def test_more_features_than_dimensions_are_found_less_well() -> None:
+    """A ladder of 1, 2, 4 and 8 features a dimension, and one of 4 numbers of rows."""
+    rows = []
+    for ratio in (1, 2, 4, 8):
+        model = harness.create("model", "superposition", n_features=16 * ratio, width=16, n_rows=700, l0=2.0)
+        captured = model.stored_capture(["resid_post.0"])
+        x = captured.x["resid_post.0"]
+        context = harness.context_of(x, truth=model.truth(captured.rows))
+        for seed in (0, 1):
+            learner = harness.create("method", "kmeans", n_latents=64, k=2, centre=False)
+            found = harness.create("evaluation", "ground_truth").evaluate(harness.fit(learner, x, seed=seed), context)
+            value = next(row.value for row in found if row.metric == "best_cosine")
+            rows.append([f"x{ratio}", "kmeans", '{"n_latents": 64}', "best_cosine", seed, value])
+    values = pd.DataFrame(rows, columns=["model", "method", "method_config", "metric", "seed", "value"])
+    suite = _ladder([{"n_features": 16 * ratio, "label": f"x{ratio}"} for ratio in (1, 2, 4, 8)])
+    board = scales(suite, values)
+    assert (board["slope"] < 0).all() and (board["slope_high"] < 0).all() and (board["n_sizes"] == 4).all()
+    more_rows = _ladder([{"n_rows": 1000 * ratio, "label": f"x{ratio}"} for ratio in (1, 2, 4, 8)])
+    assert scales(more_rows, values).empty
+
+
+def _ladder(changes: list[dict[str, Any]]) -> Suite:
+    entry = {"model": "superposition", "family": "made", "width": 16, "n_features": 32}
+    raw = {
+        "name": "ladder",
+        "models": [entry | change for change in changes],
+        "sites": ["resid_post.0"],
+        "methods": ["mean"],
+        "tokens": {"fit": 100, "evaluation": 50},
+    }
+    return resolve(raw, load_catalog(), lambda group, name: pytest.fail(f"{group} {name}"))
