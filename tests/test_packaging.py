@@ -113,3 +113,33 @@ def test_the_checkout_finds_its_configs(tmp_path: Path) -> None:
     code = "import importlib.resources; print(importlib.resources.files('harness.conf') / '__init__.py')"
     finished = _run(Path(sys.executable), tmp_path, "-c", code)
     assert Path(finished.stdout.strip()).resolve() == ROOT / "conf" / "__init__.py"
+
+
+def test_methods_metrics_and_kernels_need_no_more_than_torch() -> None:
+    """A machine with cards may lack what tracks runs, composes suites, reads GGUF, or draws."""
+    code = """
+import sys
+
+class Absent:
+    NAMES = {"wandb", "hydra", "omegaconf", "gguf", "datasets", "accelerate", "matplotlib", "jinja2", "rich", "ray"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.NAMES:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import torch, harness
+x = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
+for name, params in {"topk_sae": {"n_latents": 32, "passes": 1}, "itda": {"max_atoms": 40}}.items():
+    fitted = harness.fit(harness.create("method", name, k=4, **params), x)
+    rows = harness.create("evaluation", "reconstruction").evaluate(fitted, harness.context_of(x))
+    assert {row.metric: row.value for row in rows}["explained_variance"] > 0, name
+assert harness.create("similarity", "cka")(x, x) > 0.99
+from harness.plugins.methods.cuda import pursuit, sparse_largest, sparse_screening, split_products, unit_rows_descent
+assert torch.equal(sparse_largest.largest_places(x[:2], 3), x[:2].topk(3).indices.sort().values)
+assert not Absent.NAMES & sys.modules.keys()
+"""
+    pytest.importorskip("triton", reason="kernels need Triton, which there is for Linux only")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
