@@ -24,8 +24,9 @@ from harness.contracts.evaluation import ReplayedRows
 from harness.contracts.model import HasHead, Model, RunsTexts, TextModel
 from harness.errors import StoreError, Undefined
 
-BATCH_TOKENS = 512
-"""Tokens in one batch at most, so that its logits fit into memory."""
+BATCH_TOKENS = {"cpu": 512}
+BATCH_TOKENS_ELSEWHERE = 4096
+"""Tokens in one batch at most, so that its logits fit into memory; more on a card, most of which few leave idle."""
 MAX_KEPT_BYTES = 4e9
 
 
@@ -83,9 +84,10 @@ class Replays:
     def _batches(self) -> list[list[WindowRows]]:
         windows = find_windows(self.activations.rows, place(self._model, self.documents(), self.context))
         batches: list[list[WindowRows]] = []
+        n_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS_ELSEWHERE)
         for window in sorted((w for w in windows if not self.masked[w.rows].all()), key=_n_tokens):
             is_other = not batches or _n_tokens(batches[-1][0]) != _n_tokens(window)
-            if is_other or (len(batches[-1]) + 1) * _n_tokens(window) > BATCH_TOKENS:
+            if is_other or (len(batches[-1]) + 1) * _n_tokens(window) > n_tokens:
                 batches.append([])
             batches[-1].append(window)
         return batches

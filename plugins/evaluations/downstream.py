@@ -29,8 +29,9 @@ from torch import Tensor
 import harness
 
 MIN_ABLATION_NATS = 0.01
-_CHUNK_ROWS = 32
-"""Predictions whose float64 log-probabilities are in memory at once; few, so that they stay in the cache."""
+_CHUNK_ROWS = {"cpu": 32}
+_CHUNK_ROWS_ELSEWHERE = 256
+"""Predictions whose float64 log-probabilities are in memory at once; few on a CPU, so that they stay in the cache."""
 _MAX_CLEAN_BYTES = 1e9
 
 Sums = dict[str, Float[Tensor, " documents"]]
@@ -117,7 +118,7 @@ def _reconstruct(decomposition: harness.Decomposition, x: Float[Tensor, "r d"]) 
 
 
 def _cross_entropies(logits: Float[Tensor, "n v"], next_ids: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    parts = zip(logits.split(_CHUNK_ROWS), next_ids.split(_CHUNK_ROWS), strict=True)
+    parts = zip(_chunks(logits, logits), _chunks(next_ids, logits), strict=True)
     return torch.cat([_losses(_log_probabilities(part), ids) for part, ids in parts])
 
 
@@ -126,13 +127,18 @@ def _compare(
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """The cross-entropies of the patched model, and its divergences from the clean one."""
     losses, divergences = [], []
-    for p, q, ids in zip(*(tensor.split(_CHUNK_ROWS) for tensor in (clean, patched, next_ids)), strict=True):
+    for p, q, ids in zip(*(_chunks(tensor, clean) for tensor in (clean, patched, next_ids)), strict=True):
         log_p, log_q = _log_probabilities(p), _log_probabilities(q)
         losses.append(_losses(log_q, ids))
         # 0 log 0 = 0: some models rule tokens out with a logit of minus infinity.
         terms = torch.where(log_p.isneginf(), 0, log_p.exp() * (log_p - log_q))
         divergences.append(terms.sum(dim=1).cpu())
     return torch.cat(losses), torch.cat(divergences)
+
+
+def _chunks(x: Tensor, logits: Float[Tensor, "n v"]) -> tuple[Tensor, ...]:
+    """Parts of something that has a row for each prediction."""
+    return x.split(_CHUNK_ROWS.get(logits.device.type, _CHUNK_ROWS_ELSEWHERE))
 
 
 def _log_probabilities(logits: Float[Tensor, "n v"]) -> Float[Tensor, "n v"]:

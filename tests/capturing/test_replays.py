@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import harness
+from harness.capturing import replays
 from harness.latents.lens import Lens
 from tests.support.tiny_models import TEXTS, OnlyRuns, save_tiny_language_model
 
@@ -45,3 +46,15 @@ def test_windows_of_one_length_share_a_batch_and_no_others(model: Any, monkeypat
     lengths = [len(window.ids) for windows in model.windows(TEXTS, 16) for window in windows]
     assert sum(n * n_tokens for n, n_tokens in shapes) == sum(lengths)
     assert sorted(n_tokens for _, n_tokens in shapes) == sorted(set(lengths)) and n_rows == context.n_rows
+
+
+def test_batches_are_larger_on_a_card(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def n_windows() -> list[int]:
+        context = harness.evaluation_context(model, TEXTS * 6, "resid_post.1", context=16)
+        assert context.replays is not None
+        return [len(batch) for batch in context.replays._batches]
+
+    on_cpu = n_windows()
+    monkeypatch.setattr(replays, "BATCH_TOKENS", {})
+    on_card = n_windows()
+    assert max(on_cpu) * 16 <= 512 < max(on_card) * 16 and sum(on_cpu) == sum(on_card)

@@ -313,3 +313,14 @@ def test_a_model_without_a_head_is_undefined(tmp_path: Path) -> None:
         evaluate(Shrink(32), harness.evaluation_context(model, TEXTS, "resid_post.1"))
     with pytest.raises(harness.Undefined, match="no model to run on"):
         evaluate(Shrink(32), harness.context_of(torch.randn(4, 32)))
+
+
+def test_predictions_are_compared_alike_however_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, patched = torch.randn(2, 70, 90, generator=generator)
+    ids = torch.randint(90, (70,), generator=generator)
+    found = downstream._compare(clean, patched, ids)
+    monkeypatch.setattr(downstream, "_CHUNK_ROWS", {})
+    for one, other in zip(found, downstream._compare(clean, patched, ids), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert torch.equal(downstream._cross_entropies(patched, ids), found[0])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.plugins.methods.cpu.largest import can_be_compiled, largest_places
+from harness.plugins.methods.cpu.largest import largest_places
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -34,12 +34,6 @@ def test_ties_zeros_and_negative_numbers(dtype: torch.dtype, seed: int, m: int, 
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(-n_values, n_values, (5, m), generator=generator).to(dtype)
     _check(torch.where(x == 0, -0.0, x), min(k, m))
-
-
-def test_where_it_can_not_be_compiled() -> None:
-    x = torch.randn(4, 64)
-    assert can_be_compiled(x) and can_be_compiled(x.bfloat16()) and can_be_compiled(x[:2])
-    assert not can_be_compiled(x.double()) and not can_be_compiled(x.half()) and not can_be_compiled(x.T)
 
 
 def test_a_row_that_is_not_finite_breaks_no_other() -> None:

@@ -58,6 +58,9 @@ def test_what_kernels_do_not_take_is_left_to_torch(monkeypatch: pytest.MonkeyPat
         assert fast_paths.form(x, other) == "torch"
     monkeypatch.setattr(fast_paths, "runs_kernels", lambda device: False)
     assert fast_paths.form(x, x) == "torch"
+    on_cpu, both = torch.zeros(4, 6), (torch.float32, torch.bfloat16)
+    assert fast_paths.form(on_cpu) == fast_paths.form(on_cpu.bfloat16(), dtypes=both) == "cpu"
+    assert fast_paths.form(on_cpu.half(), dtypes=both) == fast_paths.form(on_cpu, on_cpu.T) == "torch"
 
 
 def test_a_batch_of_one_row_with_as_many_codes_as_latents_is_screened() -> None:

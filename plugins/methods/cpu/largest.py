@@ -20,11 +20,6 @@ _GROUP = 32
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
-def can_be_compiled(x: Tensor) -> bool:
-    """True if `largest_places` takes this tensor."""
-    return x.device.type == "cpu" and x.dtype in _BITS and x.is_contiguous()
-
-
 def largest_places(x: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
     """Places of the k largest numbers of each row, in ascending order, found on as many threads as torch has.
 

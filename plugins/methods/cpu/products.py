@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.plugins.methods.cpu.compilation import compiled, dot, in_parts
-
-
-def can_be_compiled(*tables: Tensor) -> bool:
-    """True if `products` takes these tensors."""
-    return all(x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in tables)
 
 
 def products(
