@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import ConfigError
 from harness.registry.plugin_manager import load_catalog
 from harness.registry.specs import PluginSpec
 
@@ -43,9 +44,30 @@ def fit(
     import torch
 
     from harness.capturing.activations import Stream, TensorActivations
-    from harness.contracts.rows import COLUMNS, bare_rows
-    from harness.errors import ConfigError
+    from harness.contracts.rows import bare_rows
     from harness.fitting.together import fit_together
+
+    x = _checked(x, rows)
+    activations = TensorActivations(x, bare_rows(len(x)) if rows is None else rows.reset_index(drop=True))
+    stream = Stream(activations, torch.arange(len(x)), seed, in_given_order=True)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    bases = {} if base is None else {"learner": base}
+    fitted = fit_together({"learner": learner}, stream, x.device, dtype=dtype, bases=bases)["learner"]
+    for warning in fitted.warnings:
+        warnings.warn(warning, stacklevel=2)
+    if fitted.error is not None:
+        raise fitted.error
+    assert fitted.decomposition is not None  # no error, so there is one
+    if rows is not None:
+        fitted.decomposition.tokenizer_hash = rows.attrs.get("tokenizer_hash")
+    return fitted.decomposition
+
+
+def _checked(x: Float[Tensor, "n d"], rows: pd.DataFrame | None) -> Float[Tensor, "n d"]:
+    """The rows without their gradients; a ConfigError says what is wrong with them, or with their identities."""
+    import torch
+
+    from harness.contracts.rows import COLUMNS
 
     if not isinstance(x, torch.Tensor):
         raise ConfigError(f"fit: x is a {type(x).__name__}; give a torch tensor, such as torch.from_numpy(x).")
@@ -62,16 +84,4 @@ def fit(
     if broken.any():
         first = int(broken.nonzero()[0])
         raise ConfigError(f"fit: {int(broken.sum())} rows of x hold NaN or infinite values, the first is row {first}.")
-    activations = TensorActivations(x, bare_rows(len(x)) if rows is None else rows.reset_index(drop=True))
-    stream = Stream(activations, torch.arange(len(x)), seed, in_given_order=True)
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    bases = {} if base is None else {"learner": base}
-    fitted = fit_together({"learner": learner}, stream, x.device, dtype=dtype, bases=bases)["learner"]
-    for warning in fitted.warnings:
-        warnings.warn(warning, stacklevel=2)
-    if fitted.error is not None:
-        raise fitted.error
-    assert fitted.decomposition is not None  # no error, so there is one
-    if rows is not None:
-        fitted.decomposition.tokenizer_hash = rows.attrs.get("tokenizer_hash")
-    return fitted.decomposition
+    return x

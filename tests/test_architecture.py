@@ -56,6 +56,7 @@ THIRD_PARTY = {
     "huggingface_hub",
     "jaxtyping",
     "jinja2",
+    "networkx",
     "numba",
     "numpy",
     "pandas",

@@ -60,6 +60,8 @@ def draw_card(label: str, card: Mapping[str, Any], has_colour: bool) -> Iterator
     yield from _draw_lens(card["lens"])
     near = ", ".join(f"{item['index']} ({item['cosine']:.2f})" for item in card["nearest"])
     yield Text(f"Nearest latents (cosine): {near or 'none'}")
+    for heading, of in (("Members of", "members"), ("In groups of", "parents")):
+        yield from _draw_relatives(heading, card.get(of, []))
     if card["scores"]:
         columns = ["scorer", "judge", "explainer", "metric", "value", "chance", "reason"]
         rows = [[score[column] for column in columns] for score in card["scores"]]
@@ -77,6 +79,14 @@ def draw_window(window: Mapping[str, Any], card: Mapping[str, Any], has_colour: 
         else:
             text.append(f"«{visible(token)}»" if activation > card["threshold"] else visible(token))
     return text
+
+
+def _draw_relatives(heading: str, relatives: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """Draw a line for each fit that relatives are in, with their weights."""
+    for method in dict.fromkeys(one["method"] for one in relatives):
+        own = [one for one in relatives if one["method"] == method]
+        named = ", ".join(f"{one['index']}{'' if one['sign'] > 0 else '−'} ({one['weight']:.2f})" for one in own)
+        yield Text(f"{heading} {method} (weight): {named}")
 
 
 def _draw_lens(lens: Mapping[str, Any]) -> Iterator[Text]:

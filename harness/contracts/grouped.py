@@ -49,6 +49,11 @@ class GroupedDecomposition(Decomposition):
         self.weights = torch.tensor([member.weight for _, member in members], dtype=torch.float64)
         self.peaks = torch.tensor([member.peak for _, member in members], dtype=torch.float64)
 
+    @property
+    def depth(self) -> int:
+        """The number of times that latents were grouped: 2 for groups of groups."""
+        return 1 + (self.base.depth if isinstance(self.base, GroupedDecomposition) else 0)
+
     def members(self, group: int) -> list[Member]:
         """The members of one group, those of the largest weight first."""
         own = (self.groups == group).nonzero().flatten()

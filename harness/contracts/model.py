@@ -57,6 +57,8 @@ class Truth:
     """The direction of every feature."""
     codes: Codes
     """The activation of every feature in each row."""
+    parents: Int[Tensor, " f"] | None = None
+    """The feature without which each is never active, or -1 where there is none; None where that is not known."""
 
 
 class Model(Protocol):

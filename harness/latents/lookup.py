@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, suggest
 from harness.latents.explanations import of_latents
+from harness.latents.relatives import Relatives
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.registry.plugin_manager import load_catalog
@@ -63,7 +64,7 @@ class Explained:
         return self.cell.skipped or (record.error if record else None) or "not done yet. Run the suite first"
 
     def card(self, latent: str, sign: str | None = None) -> Card:
-        """One card, with its `explanations` and `scores`.
+        """One card, with its `explanations` and `scores`, and its `members` and `parents` if it has any.
 
         Without a sign it is that of the sampled pole, or of the positive one if neither was sampled.
         """
@@ -76,7 +77,8 @@ class Explained:
         card = cards[0] if cards else self._make(latent, wanted or 1, content["signed"])
         pole = card["index"], card["sign"]
         explanations = of_latents(self.plan, self.store, self.cell.key).get(pole, [])  # only sampled poles have any
-        return card | {"explanations": explanations, "scores": self._scores(*pole)}
+        relatives = Relatives(self.plan, self.store).of(self.cell).get(pole, {})
+        return card | {"explanations": explanations, "scores": self._scores(*pole)} | relatives
 
     def _make(self, latent: str, sign: int, signed: bool) -> Card:
         from harness.contracts.decomposition import load

@@ -228,14 +228,25 @@ function lens(found) {
   return [make("div", { class: "lens" }, side("promoted", found.promoted), side("suppressed", found.suppressed))];
 }
 
-function nearest(card) {
+function nearest(card, n) {
   if (!card.nearest.length) return [make("p", { class: "hint" }, "None: there is no dictionary to compare in.")];
   const link = (index) => {
     const i = list.cards.findIndex((other) => other.index === index);
-    if (i < 0) return String(index);
+    if (i < 0 || n !== list.n) return String(index); // a card may have been opened from that of a relative
     return make("button", { type: "button", class: "open", onclick: () => openCard(list.n, i) }, String(index));
   };
   return [rowsTable("by cosine in the dictionary", ["latent", "cosine"], card.nearest.map((one) => [link(one.index), short(one.cosine)]))];
+}
+
+function relatives(title, kin) {
+  if (!kin) return [];
+  const link = (one) => {
+    const name = `${one.index}${one.sign < 0 ? "−" : ""}`;
+    if (one.place === null) return name;
+    return make("button", { type: "button", class: "open", onclick: () => openCard(one.list, one.place) }, name);
+  };
+  const rows = kin.map((one) => [one.method, link(one), short(one.weight)]);
+  return [make("details", { open: kin.length <= 12 ? "" : null }, make("summary", {}, `${title} (${kin.length})`), rowsTable("weight: how much it belongs there", ["method", "latent", "weight"], rows))];
 }
 
 function explanations(card) {
@@ -270,7 +281,8 @@ function drawCard(n, card) {
         histogram(card.histogram), make("p", { class: "hint" }, "Activations of all rows; heights are logarithms."),
         heading("Top tokens"), rowsTable("P: how often the token has it active", ["token", "active", "P", "mean"], tokens),
         heading("Logit lens"), ...lens(card.lens),
-        heading("Nearest latents"), ...nearest(card))));
+        heading("Nearest latents"), ...nearest(card, n),
+        ...relatives("Members", card.members), ...relatives("In groups", card.parents))));
   find("card").scrollTop = 0;
 }
 

@@ -10,12 +10,13 @@ import functools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from harness.latents.explanations import of_latents
+from harness.latents.relatives import Relative, Relatives
 from harness.planning.cells import Cell
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
@@ -61,12 +62,19 @@ class Cards:
     scores: Scores
     redaction: Redaction
     earlier: Earlier
+    _numbers: dict[str, int] = field(default_factory=dict)
+    """The number of each decomposition's list, by the key of its cell."""
+
+    @cached_property
+    def _relatives(self) -> Relatives:
+        return Relatives(self.plan, self.store)
 
     def write(self) -> list[dict[str, Any]]:
         """Write `<n>.js` for each decomposition and `<n>/<i>.js` for each card; return what the page lists of these."""
         self.folder.mkdir()
-        shown = []
-        for n, cell in enumerate(cell for cell in self.plan.of_kind("latents") if _is_done(self.store, cell.key)):
+        shown, cells = [], [cell for cell in self.plan.of_kind("latents") if _is_done(self.store, cell.key)]
+        self._numbers.update({cell.key: n for n, cell in enumerate(cells)})
+        for n, cell in enumerate(cells):
             about: dict[str, Any] = {"label": _label(cell, self.plan.suite)}
             is_there = self.store.artefact("latents", cell.key).exists()
             if is_there:
@@ -79,17 +87,21 @@ class Cards:
     def _sources(self, cell: Cell) -> list[Any]:
         """The names of all that is on the cards of a decomposition."""
         about = [self.plan.of_latents(kind, cell.key) for kind in ("explanation", "scoring")]
-        return [left_by(one, self.store) for one in (cell, *about[0], *about[1])]
+        kin = [*self._relatives.below(cell), *self._relatives.above(cell)]
+        numbers = [self._numbers[one.key] for one in kin]
+        return [numbers, *(left_by(one, self.store) for one in (cell, *about[0], *about[1], *kin))]
 
     def _write_decomposition(self, n: int, cell: Cell) -> dict[str, Any]:
         content = _read_cards(read_checked(self.store, "latents", cell.key, "cards.json"))
         explained = of_latents(self.plan, self.store, cell.key)
         scores = self.scores.of_poles(cell.key)
+        relatives = self._relatives.of(cell)
         (self.folder / str(n)).mkdir()
         listed = []
         for i, card in enumerate(content["cards"]):
             pole = card["index"], card["sign"]
             card["explanations"] = _as_read(explained.get(pole, []))
+            card |= {name: self._linked(kin) for name, kin in relatives.get(pole, {}).items()}
             own = _as_read(scores.get(pole, []))
             self._write(f"{n}/{i}", {**card, "scores": own})
             listed.append(_listed(card) | {"scores": {score["scorer"]: score["value"] for score in own}})
@@ -98,6 +110,11 @@ class Cards:
             **{name: content[name] for name in ("units", "latents", "n_rows", "n_documents", "signed")},
             "n_cards": len(listed),
         }
+
+    def _linked(self, kin: list[Relative]) -> list[Any]:
+        """Relatives as the page shows them, each with the number of its list and of its card there, if it has one."""
+        shown = ("method", "index", "sign", "weight", "place")
+        return [_as_read({name: one[name] for name in shown}) | {"list": self._numbers[one["latents"]]} for one in kin]
 
     def _write(self, name: str, content: Any) -> None:
         written = self.redaction.text(script_json(content))

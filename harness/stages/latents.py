@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts.decomposition import load
+from harness.contracts.decomposition import Decomposition, load
+from harness.contracts.grouped import GroupedDecomposition
 from harness.errors import Undefined
 from harness.files import write_json
 from harness.latents.groups import read_latents
@@ -61,11 +62,21 @@ def _read(cell: Cell, reading: Reading, session: Session) -> None:
         "n_rows": reading.rows.n_rows,
         "n_documents": len(set(reading.windows.document_of_row)),
         "signed": decomposition.signed,
+        **_groups(decomposition),
         "cards": maker.make({(pole.index, pole.sign): pole.weight for pole in poles}),
     }
     write_json(folder / CARDS, content)
     seconds = time.perf_counter() - started
     session.commit(cell, [*_rows(strata), cost("latents_seconds", seconds, reading.rows.n_rows)])
+
+
+def _groups(decomposition: Decomposition) -> dict[str, Any]:
+    """The members of all groups, and how often latents were grouped; nothing where latents are no groups."""
+    if not isinstance(decomposition, GroupedDecomposition):
+        return {}
+    members = [decomposition.members(group) for group in range(decomposition.n_latents)]
+    listed = [[{"index": one.latent, "sign": one.sign, "weight": one.weight} for one in group] for group in members]
+    return {"depth": decomposition.depth, "groups": listed}
 
 
 def _rows(strata: Strata) -> list[dict[str, Any]]:

@@ -138,4 +138,11 @@ SPECS: list[harness.EvaluationSpec] = [
         needs=drift_needs,
         identity=drift_identity,
     ),
+    harness.EvaluationSpec(
+        name="hierarchy",
+        version=1,
+        summary="Which latents fire together, and which only with another, more than chance has them",
+        factory="harness.plugins.evaluations.hierarchy:Hierarchy",
+        metrics=metrics.HIERARCHY,
+    ),
 ]

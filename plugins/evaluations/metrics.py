@@ -170,3 +170,37 @@ DRIFT = (
     Metric("named_precision", "named latents planted", "share of named latents that were planted", True),
     Metric("named_wrongly", "batches named wrongly", "share of unchanged batches in which a latent is named", False),
 )
+
+HIERARCHY = (
+    Metric("live_poles", "live poles", "poles of latents that fire on 10 rows or more"),
+    Metric(
+        "clusters",
+        "clusters",
+        "clusters of three poles or more that fire together more than all but 1 % of the joins of shifted firing",
+        role="listed",
+    ),
+    Metric("share_in_clusters", "share in clusters", "share of the live poles that are in a cluster", format=".3f"),
+    Metric("null_clusters", "null clusters", "clusters of shifted firing, cut at the same height"),
+    Metric(
+        "split_half_ari",
+        "split-half ARI",
+        "agreement of the clusters of two halves of the documents: 0 is chance, 1 is equal",
+        higher_is_better=True,
+        format=".3f",
+    ),
+    Metric(
+        "modularity_over_rewired",
+        "modularity over rewired",
+        "modularity of the graph of co-firing less that of one of the same degrees with edges swapped at random",
+        format=".3f",
+        role="listed",
+    ),
+    Metric(
+        "parents_found",
+        "parents found",
+        "poles that fire where another does more often than shifted ones, at a false discovery rate of 5 %",
+        role="listed",
+    ),
+    Metric("truth_precision", "true parents", "share of parents found that are the true feature's", True, ".3f"),
+    Metric("truth_recall", "parents recalled", "share of true children with a parent that were found", True, ".3f"),
+)

@@ -52,9 +52,14 @@ class Firing:
         """Some of the poles."""
         return Firing(self.matrix[:, poles], self.latents[poles], self.signs[poles], self.peaks[poles])
 
+    @property
+    def is_alive(self) -> Bool[np.ndarray, " p"]:
+        """True for poles that fire on `MIN_FIRINGS` rows or more."""
+        return np.asarray(self.counts >= MIN_FIRINGS)
+
     def alive(self) -> Firing:
         """The poles that fire on `MIN_FIRINGS` rows or more."""
-        return self.chosen(np.flatnonzero(self.counts >= MIN_FIRINGS))
+        return self.chosen(np.flatnonzero(self.is_alive))
 
     def on(self, rows: Bool[np.ndarray, " n"]) -> Firing:
         """All poles, on some of the rows."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -36,20 +37,29 @@ class Likeness:
     """Above 0, at most 1."""
 
 
+Pairs: TypeAlias = tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"], Float[np.ndarray, " e"]]
+"""Two poles each, and a number."""
+
+
+def together(firing: Firing) -> Iterator[Pairs]:
+    """The rows on which two poles fire together, for all pairs (i, j) and (j, i) that do, block by block of j."""
+    transposed = firing.matrix.T.tocsr()
+    for part in _parts(len(firing.counts)):
+        both = (transposed @ firing.matrix[:, part].tocsr()).tocoo()
+        i, j = both.coords[0].astype(np.int64), both.coords[1].astype(np.int64) + part.start
+        yield i[i != j], j[i != j], both.data[i != j].astype(np.float64)
+
+
 def cofiring(firing: Firing, n_nearest: int = N_NEAREST) -> Likeness:
     """φ between poles."""
     n, counts = firing.n_rows, firing.counts.astype(np.float64)
     spreads = np.sqrt(counts * (n - counts))
-    transposed = firing.matrix.T.tocsr()
 
-    def columns() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for part in _parts(len(counts)):
-            both = (transposed @ firing.matrix[:, part].tocsr()).tocoo()
-            i, j = both.coords[0].astype(np.int64), both.coords[1].astype(np.int64) + part.start
-            spread = spreads[i] * spreads[j]
-            known = (i != j) & (spread > 0)  # one that fires on all rows goes with nothing
-            i, j, spread = i[known], j[known], spread[known]
-            yield i, j, (n * both.data[known].astype(np.float64) - counts[i] * counts[j]) / spread
+    def columns() -> Iterator[Pairs]:
+        for i, j, both in together(firing):
+            known = spreads[i] * spreads[j] > 0  # one that fires on all rows goes with nothing
+            i, j = i[known], j[known]
+            yield i, j, (n * both[known] - counts[i] * counts[j]) / (spreads[i] * spreads[j])
 
     return _nearest(len(counts), columns(), n_nearest)
 
@@ -60,7 +70,7 @@ def cosine(directions: Float[Tensor, "p d"], n_nearest: int = N_NEAREST) -> Like
     norms = rows.norm(dim=1, keepdim=True)
     units = torch.where(norms > 0, rows / norms.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
 
-    def columns() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def columns() -> Iterator[Pairs]:
         for part in _parts(len(units)):
             cosines = units[part] @ units.T
             cosines[torch.arange(len(cosines)), torch.arange(len(units))[part]] = 0.0
@@ -77,7 +87,7 @@ def _parts(n: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _nearest(n: int, columns: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], n_nearest: int) -> Likeness:
+def _nearest(n: int, columns: Iterator[Pairs], n_nearest: int) -> Likeness:
     """The pairs (i, j, likeness) in which i is one of the nearest of j, or j of i."""
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for i, j, values in columns:

@@ -26,13 +26,6 @@ class Tree:
     heights: Float[np.ndarray, " j"]
     """The likeness at which they were joined, falling and above 0."""
 
-    def height_of(self, share: float) -> float:
-        """The likeness that this share of the n − 1 possible joins exceeds, at most; joins that did not come about have
-        0.
-        """
-        rank = int(share * max(self.n_leaves - 1, 0))
-        return float(self.heights[rank]) if rank < len(self.heights) else 0.0
-
     def above(self, height: float) -> Int[np.ndarray, " n"]:
         """The group of each leaf after all joins above a height; groups are numbered by their first leaves."""
         return self._groups(int(np.searchsorted(-self.heights, -height, side="left")))

@@ -2,12 +2,14 @@
 
 Chance is the same tree of a null: of shifted firing (`Firing.shifted`), or of random directions with the mean and
 covariance of the real ones. Joins above the likeness that one in a hundred of the null's n − 1 joins exceeds make
-groups; those of fewer than `MIN_MEMBERS` poles are none. Rows drawn anew for each latent would be too easy a null:
-bursts within documents make many pairs alike.
+groups; those of fewer than `MIN_MEMBERS` poles are none. Where n is small, the null is drawn several times, until
+there are `N_JOINS` joins: of a few dozen one in a hundred would be less than one. Rows drawn anew for each latent would
+be too easy a null: bursts within documents make many pairs alike.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,15 +22,25 @@ from harness.plugins.grouping.likeness import Likeness, cofiring
 from harness.plugins.grouping.linkage import Tree, average_linkage
 
 NULL_SHARE = 0.01
+N_JOINS = 500
 MIN_MEMBERS = 3
 
 Labels = Int[np.ndarray, " p"]
 """The number of each pole's group, from 0 on; -1 for poles in none."""
 
 
-def null_height(null: Likeness) -> float:
-    """The likeness that one in a hundred of the null's joins exceeds."""
-    return average_linkage(null).height_of(NULL_SHARE)
+def null_height(draw: Callable[[], Likeness], n_poles: int) -> float:
+    """The likeness that one in a hundred of the null's joins exceeds, at most; those that did not come about have 0.
+
+    Args:
+        draw: gives the graph of another draw of the null.
+        n_poles: in it.
+    """
+    n_joins = max(n_poles - 1, 1)
+    n_draws = math.ceil(N_JOINS / n_joins)
+    heights = -np.sort(-np.concatenate([average_linkage(draw()).heights for _ in range(n_draws)]))
+    rank = int(NULL_SHARE * n_draws * n_joins)
+    return float(heights[rank]) if rank < len(heights) else 0.0
 
 
 def large_groups(labels: Int[np.ndarray, " p"]) -> Labels:
@@ -40,7 +52,7 @@ def large_groups(labels: Int[np.ndarray, " p"]) -> Labels:
 
 def cofiring_groups(firing: Firing, generator: np.random.Generator) -> tuple[Labels, Tree, float]:
     """The groups of poles that fire together more than shifted ones do, their tree, and the height it was cut at."""
-    height = null_height(cofiring(firing.shifted(generator)))
+    height = null_height(lambda: cofiring(firing.shifted(generator)), len(firing.counts))
     tree = average_linkage(cofiring(firing))
     return large_groups(tree.above(height)), tree, height
 

@@ -271,7 +271,7 @@ SPECS: list[harness.MethodSpec] = [
     harness.MethodSpec(
         name="clusters",
         version=1,
-        summary="Clusters of another fit's latents that fire together more than shifted ones do, or point the same way",
+        summary="Clusters of another fit's latents that fire together beyond chance, or point the same way",
         config=ClustersConfig,
         factory="harness.plugins.methods.clusters:Clusters",
         needs=("fit",),

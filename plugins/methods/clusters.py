@@ -34,7 +34,7 @@ class Clusters(LearnerFromFit):
         firing = firing.alive()
         likeness = self._likeness(firing)
         tree, at = average_linkage(likeness), self.config.at
-        labels = large_groups(tree.above(null_height(self._null(firing))) if at is None else tree.into(at))
+        labels = large_groups(tree.above(self._null_height(firing)) if at is None else tree.into(at))
         if labels.max(initial=-1) < 0:
             chance = "more alike than chance makes them" if at is None else f"in one of {at} groups"
             raise harness.Undefined(f"no three latents of {self.config.of} are {chance}, by {self.config.by}")
@@ -47,15 +47,16 @@ class Clusters(LearnerFromFit):
     def _likeness(self, firing: Firing) -> Likeness:
         return cofiring(firing) if self.config.by == "cofiring" else cosine(self._directions(firing))
 
-    def _null(self, firing: Firing) -> Likeness:
+    def _null_height(self, firing: Firing) -> float:
         if self.config.by == "cofiring":
-            return cofiring(firing.shifted(self.numpy_generator()))
-        generator = self.info.generator("null")
+            generator = self.numpy_generator()
+            return null_height(lambda: cofiring(firing.shifted(generator)), len(firing.counts))
+        directions, of_torch = self._directions(firing), self.info.generator("null")
 
         def draw(n: int, d: int) -> Float[Tensor, "p d"]:
-            return torch.randn(n, d, generator=generator, dtype=torch.float64)
+            return torch.randn(n, d, generator=of_torch, dtype=torch.float64)
 
-        return cosine(random_directions(self._directions(firing), draw))
+        return null_height(lambda: cosine(random_directions(directions, draw)), len(firing.counts))
 
     def _directions(self, firing: Firing) -> Float[Tensor, "p d"]:
         if self.base.dictionary is None:

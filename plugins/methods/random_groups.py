@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import harness
-from harness.plugins.grouping.firing import MIN_FIRINGS, Firing
+from harness.plugins.grouping.firing import Firing
 from harness.plugins.methods import RandomGroupsConfig
 from harness.plugins.methods.fit_firing import LearnerFromFit, member
 
@@ -46,7 +46,7 @@ class RandomGroups(LearnerFromFit):
 
     def _exchanged(self, firing: Firing, used: np.ndarray) -> np.ndarray:
         """The pole in whose place each pole is put. Those that hardly fire stay out, unless groups have them."""
-        is_drawn = firing.counts >= MIN_FIRINGS
+        is_drawn = firing.is_alive
         is_drawn[used] = True
         order = np.flatnonzero(is_drawn)
         order = order[np.argsort(firing.counts[order], kind="stable")]

@@ -65,7 +65,7 @@ class Superposition:
         """The features, and their activations in these rows."""
         documents, positions = rows["document"].astype(int).to_numpy(), rows["position"].to_numpy()
         codes = self._sparse_codes(zip(documents, positions, strict=True), len(rows))
-        return Truth(self.dictionary, codes)
+        return Truth(self.dictionary, codes, torch.cat([torch.full((self.n_roots,), -1), self.parents]))
 
     def _sparse_codes(self, places: Iterable[tuple[int, int]], n: int) -> Codes:
         active: list[tuple[Tensor, Tensor]] = []

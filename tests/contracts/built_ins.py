@@ -12,10 +12,29 @@ import harness
 from harness.plugins.behaviours import contrast_file, number_agreement, repeated_tokens
 from harness.plugins.corpora import files, huggingface, synthetic
 from harness.plugins.corpora import packaged as packaged_texts
-from harness.plugins.evaluations import dictionary_health, downstream, ground_truth, reconstruction, sparse_probing
+from harness.plugins.evaluations import (
+    dictionary_health,
+    downstream,
+    ground_truth,
+    hierarchy,
+    reconstruction,
+    sparse_probing,
+)
 from harness.plugins.explainers import judge_written, token_statistics
 from harness.plugins.judges import local, openai_http, replay
-from harness.plugins.methods import baselines, ica, itda, itda_paper, kmeans, pca, random_dictionary, sized_baseline
+from harness.plugins.methods import (
+    baselines,
+    clusters,
+    ica,
+    itda,
+    itda_paper,
+    kmeans,
+    meta_sae,
+    pca,
+    random_dictionary,
+    random_groups,
+    sized_baseline,
+)
 from harness.plugins.methods.sae import batch_topk, gated, jumprelu, matryoshka, pretrained, relu, topk, untrained
 from harness.plugins.models import hf, packaged, random_weights, seedling, stored, superposition
 from harness.plugins.scorers import (
@@ -55,6 +74,7 @@ Makers: TypeAlias = Mapping[str, Callable[..., T]]
 
 METHODS: Makers[harness.Learner] = {
     "batch_topk_sae": batch_topk.BatchTopKSAE,
+    "clusters": clusters.Clusters,
     "gated_sae": gated.GatedSAE,
     "ica": ica.ICA,
     "identity": baselines.Identity,
@@ -64,9 +84,11 @@ METHODS: Makers[harness.Learner] = {
     "kmeans": kmeans.KMeans,
     "matryoshka_sae": matryoshka.MatryoshkaSAE,
     "mean": baselines.Mean,
+    "meta_sae": meta_sae.MetaSAE,
     "pca": pca.PCA,
     "pretrained_sae": pretrained.PretrainedSAE,
     "random_dictionary": random_dictionary.RandomDictionary,
+    "random_groups": random_groups.RandomGroups,
     "relu_sae": relu.ReLUSAE,
     "sized_baseline": sized_baseline.SizedBaseline,
     "topk_sae": topk.StackableTopKSAE,
@@ -115,6 +137,7 @@ EVALUATIONS: Makers[harness.Evaluation] = {
     "dictionary_health": dictionary_health.DictionaryHealth,
     "downstream": downstream.Downstream,
     "ground_truth": ground_truth.GroundTruth,
+    "hierarchy": hierarchy.Hierarchy,
     "reconstruction": reconstruction.Reconstruction,
     "sparse_probing": sparse_probing.SparseProbing,
 }

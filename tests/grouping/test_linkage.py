@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 from harness.plugins.grouping import likeness as likenesses
 from harness.plugins.grouping.likeness import Likeness, cofiring, cosine
 from harness.plugins.grouping.linkage import average_linkage
+from harness.plugins.grouping.significance import null_height
 from tests.grouping.test_firing import read, sparse
 
 
@@ -61,12 +62,20 @@ def test_the_tree_is_that_of_average_linkage(seed: int) -> None:
     assert adjusted_rand_score(fcluster(textbook, 1 - height, "distance"), tree.above(height)) == 1
 
 
-def test_a_share_of_the_joins_is_above_its_height() -> None:
+@pytest.mark.parametrize("n", [60, 600])
+def test_one_in_a_hundred_of_the_nulls_joins_is_above_its_height(n: int) -> None:
+    """Of 59 joins that is less than one: the largest of a single draw would be exceeded by every other one in turn."""
     generator = np.random.default_rng(0)
-    values = np.triu(generator.random((301, 301)), 1)
-    first, second = values.nonzero()
-    tree = average_linkage(Likeness(301, first, second, values[first, second]))
-    assert (tree.heights > tree.height_of(0.01)).sum() == 3 and len(set(tree.above(tree.height_of(0.01)))) == 298
-    nothing = average_linkage(Likeness(10, *(np.zeros(0, np.int64),) * 2, np.zeros(0)))
-    assert nothing.height_of(0.01) == 0 and nothing.above(0).tolist() == list(range(10))
-    assert average_linkage(Likeness(0, *(np.zeros(0, np.int64),) * 2, np.zeros(0))).into(1).tolist() == []
+    draws = [Likeness(n, np.arange(0, n, 2), np.arange(1, n, 2), generator.random(n // 2)) for _ in range(150)]
+    given = iter(draws)
+    height = null_height(lambda: next(given), n)
+    share = np.mean([(average_linkage(draw).heights > height).sum() / (n - 1) for draw in draws[50:]])
+    assert share == pytest.approx(0.01, rel=0.4)
+
+
+def test_nothing_in_common_is_joined_nowhere() -> None:
+    none = np.zeros(0, np.int64)
+    assert null_height(lambda: Likeness(10, none, none, np.zeros(0)), 10) == 0
+    tree = average_linkage(Likeness(10, none, none, np.zeros(0)))
+    assert tree.above(0).tolist() == list(range(10)) and tree.into(3).tolist() == list(range(10))
+    assert average_linkage(Likeness(0, none, none, np.zeros(0))).into(1).tolist() == []
