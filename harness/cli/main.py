@@ -70,7 +70,10 @@ _VERBS = {
         "do jobs of a suite beside others that share its folders, until nothing is left: harness work suite=NAME",
     ),
     "status": (verbs.status_verb, "where every cell stands: harness status suite=NAME [--json]"),
-    "leaderboard": (verbs.leaderboard_verb, "methods by model and site: harness leaderboard suite=NAME [--json]"),
+    "leaderboard": (
+        verbs.leaderboard_verb,
+        "methods by model and site: harness leaderboard suite=NAME [top=K] [--json]",
+    ),
     "explain": (verbs.explain_verb, "one latent: harness explain suite=NAME [method=M latent=N sign=1 ...] [--json]"),
     "watch": (
         watching.watch_verb,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.storage.store import Store
     from harness.tables.results import Results
 
+_TOP = "top="
 _SAME_SUITE = ("suite", "name", "plugin_files")
 """Words beside which a suite is read as its last run has written it down; any other asks for another one."""
 
@@ -187,12 +188,15 @@ def status_verb(options: argparse.Namespace) -> int:
 
 
 def leaderboard_verb(options: argparse.Namespace) -> int:
-    """The methods, by model and site, from what is done so far."""
+    """The methods, by model and site, from what is done so far; with top=K their best understood units."""
     from harness.cli.printed import print_boards, printed
     from harness.storage.made import source_of
     from harness.storage.states import outcome
 
-    plan, store = read_plan(options.words)
+    asked = [word for word in options.words if word.startswith(_TOP)]
+    plan, store = read_plan([word for word in options.words if word not in asked])
+    if asked:
+        return _show_top(plan, store, asked[-1].removeprefix(_TOP), options.json)
     text = None if options.json else printed(store, source_of(plan, store))
     # Reads all records: boards that were printed before show those that are damaged by now.
     ended = None if text is None else outcome(plan, store)
@@ -209,6 +213,31 @@ def leaderboard_verb(options: argparse.Namespace) -> int:
         print_boards(store, results)
     summary(plan, store, ended or outcome(plan, store))
     name_damaged(store)
+    return ALL_DONE
+
+
+def _show_top(plan: Plan, store: Store, n_top: str, as_json: bool) -> int:
+    """The best understood units of each decomposition."""
+    from harness.cli import boards
+    from harness.tables.labels import labelled
+    from harness.tables.top_units import top_units
+    from harness.views.top_units import top_views
+
+    if not n_top.isdecimal() or int(n_top) < 1:
+        raise ConfigError(f"leaderboard: top is {n_top!r}; give how many units are chosen, such as top=16.")
+    board = top_units(plan, store, int(n_top))
+    if not len(board):
+        raise ConfigError(
+            "leaderboard: no scorer here has given verdicts on windows, so no units can be chosen. Add one that does, "
+            "such as scorers=[token_lookup], and run it."
+        )
+    board = labelled(board, plan.suite)
+    if as_json:
+        print(json.dumps(json.loads(board.to_json(orient="records", double_precision=15)), indent=2))
+        return ALL_DONE
+    for view in top_views(board):
+        for part in boards.draw(view, out.width):
+            out.print(part)
     return ALL_DONE
 
 

@@ -1,0 +1,66 @@
+"""The best units, chosen on one half of the windows and shown by the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from harness.tables.top_units import _score, _units, choose, halves
+
+N_UNITS, N_WINDOWS = 600, 40
+
+
+def verdicts(quality: np.ndarray, seed: int = 0) -> list[dict[str, Any]]:
+    """Verdicts on 20 active and 20 silent windows of each unit, of documents of one to four windows."""
+    generator, rows = np.random.default_rng(seed), list[dict[str, Any]]()
+    for latent, own in enumerate(quality):
+        documents = generator.integers(0, 25, N_WINDOWS)
+        for window in range(N_WINDOWS):
+            label = window < N_WINDOWS // 2
+            score = float(generator.normal() + own * label)
+            of_window = {"window": window, "document": str(documents[window]), "label": label, "says": score > 0}
+            rows.append({"latent": latent, "sign": 1, "score": score, **of_window})
+    return rows
+
+
+def test_of_noise_the_best_look_good_only_where_they_were_chosen() -> None:
+    units = _units(verdicts(np.zeros(N_UNITS)))
+    chosen = choose(units, 20)
+    assert len(units) > 0.95 * N_UNITS
+    assert np.mean([unit.choosing for unit in chosen]) > 0.75
+    assert np.mean([unit.fresh for unit in chosen]) == pytest.approx(0.5, abs=0.06)  # 2 standard errors of 20 units
+
+
+def test_the_fresh_half_is_unbiased_where_units_differ() -> None:
+    """Other windows of the same units have the same mean; the choosing half's is above it, and so is that of both."""
+    quality = np.random.default_rng(1).normal(0.5, 0.4, N_UNITS)
+    chosen = choose(_units(verdicts(quality)), 30)
+    again = {unit.latent: unit.fresh for unit in _units(verdicts(quality, seed=5))}
+    other = np.mean([again[unit.latent] for unit in chosen if unit.latent in again])
+    fresh, choosing = (np.mean([vars(unit)[half] for unit in chosen]) for half in ("fresh", "choosing"))
+    assert fresh == pytest.approx(other, abs=0.05)
+    assert choosing > fresh + 0.1 and fresh > 0.7
+    assert [unit.choosing for unit in chosen] == sorted((unit.choosing for unit in chosen), reverse=True)
+
+
+def test_no_document_is_in_both_halves_and_each_has_both_labels() -> None:
+    for latent in range(50):
+        own = [row for row in verdicts(np.zeros(50)) if row["latent"] == latent]
+        first, second = halves(own)
+        assert len(first) + len(second) == N_WINDOWS
+        assert not {row["document"] for row in first} & {row["document"] for row in second}
+        assert all({row["label"] for row in half} == {True, False} for half in (first, second))
+
+
+def test_a_score_is_the_auroc_of_scores_or_the_share_that_is_right() -> None:
+    own = verdicts(np.ones(1))
+    own[3]["score"] = own[30]["score"]  # a tie
+    labels, scores = [row["label"] for row in own], [row["score"] for row in own]
+    assert _score(own) == pytest.approx(roc_auc_score(labels, scores))
+    said = [{**row, "score": None, "says": None if i == 0 else row["says"]} for i, row in enumerate(own)]
+    assert _score(said) == np.mean([row["says"] == row["label"] for row in own[1:]])
+    assert _score([row for row in own if row["label"]]) is None
+    assert _score([{**row, "score": None, "says": None} for row in own]) is None
