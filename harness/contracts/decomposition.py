@@ -29,7 +29,7 @@ _FORMAT = 1
 _TENSORS = "decomposition.safetensors"
 _CONFIG = "decomposition.json"
 _BASE = "base"
-_ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash", "base")
+_ENGINE_ATTRIBUTES = ("atoms", "candidates", "tokenizer_hash")
 _ROW_TABLES = ("atoms", "candidates")
 _FIELDS: dict[str, Any] = {"class": str, "config": dict, "tokenizer_hash": str | None, "documents": dict}
 
@@ -131,7 +131,7 @@ class Decomposition(ABC):
         tensors: dict[str, Tensor] = {}
         config: dict[str, Any] = {}
         for name, value in vars(self).items():
-            if name in _ENGINE_ATTRIBUTES:
+            if name in _ENGINE_ATTRIBUTES or (name == _BASE and isinstance(value, Decomposition)):
                 continue
             if isinstance(value, Tensor):
                 tensors[name] = value
@@ -156,7 +156,7 @@ class Decomposition(ABC):
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
-        if self.base is not None:
+        if isinstance(self.base, Decomposition):
             self.base.to(device)
         return self
 
@@ -181,9 +181,9 @@ class Decomposition(ABC):
             "config": config,
             "tokenizer_hash": self.tokenizer_hash,
             "documents": documents,
-            **({} if self.base is None else {"has_base": True}),
+            **({"has_base": True} if isinstance(self.base, Decomposition) else {}),
         }
-        if self.base is not None:
+        if isinstance(self.base, Decomposition):  # a plugin may call something else so
             self.base.save(folder / _BASE)
         with writing(folder):
             save_file(_unshared(tensors), folder / _TENSORS)

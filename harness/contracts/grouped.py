@@ -63,7 +63,7 @@ class GroupedDecomposition(Decomposition):
 
     def encode(self, x: Float[Tensor, "n d"]) -> Codes:
         codes = self.base.encode(x)
-        n_rows = max(1, _MAX_DENSE // max(self.base.n_latents, 1))
+        n_rows = max(1, _MAX_DENSE // max(self.base.n_latents, len(self.latents), 1))
         starts = range(0, max(len(x), 1), n_rows)
         return Codes(torch.cat([self._grouped(codes, slice(start, start + n_rows)) for start in starts]))
 

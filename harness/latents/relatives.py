@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from harness.planning.cells import Cell
@@ -54,14 +55,27 @@ class Relatives:
         return [] if found is None else [found]
 
     def _below(self, cell: Cell) -> Cell | None:
-        depth = self._content(cell)["depth"] if self._is_there(cell) else 0
-        fit = self.plan.cells[cell.work["fit"]]
+        depth, fit = self._depth(cell), self._fit(cell)
         while depth and "base" in fit.work:
             fit = self.plan.cells[fit.work["base"]]
-            read = next((one for one in self.plan.of_kind("latents") if one.work["fit"] == fit.key), None)
-            if read is not None and self._is_there(read) and self._content(read)["depth"] == depth - 1:
+            read = self._read_of.get(fit.key)
+            if read is not None and self._is_there(read) and self._depth(read) == depth - 1:
                 return read
         return None
+
+    def _depth(self, cell: Cell) -> int:
+        """The number of times that latents were grouped. Cards are read only of what has learnt from a fit."""
+        if "base" not in self._fit(cell).work or not self._is_there(cell):
+            return 0
+        return int(self._content(cell)["depth"])
+
+    def _fit(self, cell: Cell) -> Cell:
+        return self.plan.cells[cell.work["fit"]]
+
+    @cached_property
+    def _read_of(self) -> Mapping[str, Cell]:
+        """The `latents` cell of each fit."""
+        return {cell.work["fit"]: cell for cell in self.plan.of_kind("latents")}
 
     def _relative(self, of: Cell, index: int, sign: int, weight: float) -> Relative:
         place = self._content(of)["places"].get((index, sign))
@@ -77,6 +91,6 @@ class Relatives:
         if cell.key not in self._contents:
             content = json.loads(read_checked(self.store, "latents", cell.key, _CARDS))
             places = {(card["index"], card["sign"]): place for place, card in enumerate(content["cards"])}
-            # Those made before there were groups say nothing of them.
+            # A method may learn from a fit and make no groups of it.
             self._contents[cell.key] = {"depth": 0, "groups": []} | content | {"cards": None, "places": places}
         return self._contents[cell.key]

@@ -61,7 +61,8 @@ class Hierarchy:
         for x, masked in context.blocks():
             documents.append(context.documents[start : start + len(x)][~masked.cpu()])
             start += len(x)
-            reader.add(decomposition.encode(x[~masked]))
+            if not masked.all():
+                reader.add(decomposition.encode(x[~masked]))
         firing, numbers = reader.finish(), torch.cat(documents).numpy()
         alive = firing.alive()
         n = alive.n_rows

@@ -97,6 +97,8 @@ class FiringReader:
     _n_seen: int = 0
     _n_entries: int = 0
     _n_held: int = 0
+    _is_thinned: bool = False
+    """True once some entries are gone: then codes count as dense, whatever comes."""
 
     def add(self, codes: harness.Codes, *places: np.ndarray) -> None:
         """Take the next rows.
@@ -109,7 +111,8 @@ class FiringReader:
         rows, columns = values.nonzero()
         found = values[rows, columns]
         poles = 2 * (columns if latents is None else latents[rows, columns]) + (found < 0)
-        self._entries.append((rows + self._n_seen, poles, np.abs(found)))
+        of_32_bits = (rows + self._n_seen).astype(np.int32), poles.astype(np.int32), np.abs(found).astype(np.float32)
+        self._entries.append(of_32_bits)
         self._places.append(places)
         self._n_seen += len(values)
         self._n_entries += len(found)
@@ -117,6 +120,7 @@ class FiringReader:
         if self._n_held > MAX_ENTRIES and self._is_dense:
             self._entries = [_thinned(*self._joined(), most=int(MAX_ACTIVE * self.n_rows) + 1)]
             self._n_held = len(self._entries[0][0])
+            self._is_thinned = True
 
     def finish(self) -> Firing:
         """The firing on all rows, of the poles that fire at all."""
@@ -131,10 +135,10 @@ class FiringReader:
 
     @property
     def _is_dense(self) -> bool:
-        return self._n_entries > DENSE * self._n_seen * self.n_latents
+        return self._is_thinned or self._n_entries > DENSE * self._n_seen * self.n_latents
 
     def _joined(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        none = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
         rows, poles, values = (np.concatenate(part) for part in zip(none, *self._entries, strict=True))
         return rows, poles, values
 
@@ -176,7 +180,7 @@ def _thinned(
     rows, poles, values = rows[order], poles[order], values[order]
     begins = np.flatnonzero(np.r_[True, poles[1:] != poles[:-1]]) if len(poles) else np.zeros(0, np.int64)
     counts = np.diff(np.r_[begins, len(poles)])
-    ranked = np.append(values, 0.0)[np.minimum(begins + most, len(values))]
+    ranked = np.append(values, np.float32(0))[np.minimum(begins + most, len(values))]
     is_above = values > np.repeat(np.where(counts > most, ranked, 0.0), counts)
     return rows[is_above], poles[is_above], values[is_above]
 

@@ -34,7 +34,12 @@ class Clusters(LearnerFromFit):
         firing = firing.alive()
         likeness = self._likeness(firing)
         tree, at = average_linkage(likeness), self.config.at
-        labels = large_groups(tree.above(self._null_height(firing)) if at is None else tree.into(at))
+        groups = tree.above(self._null_height(firing)) if at is None else tree.into(at)
+        if at is not None and (n_groups := groups.max(initial=-1) + 1) > at:
+            raise harness.Undefined(
+                f"{n_groups} groups of {self.config.of} have nothing in common; at is {at}: give more"
+            )
+        labels = large_groups(groups)
         if labels.max(initial=-1) < 0:
             chance = "more alike than chance makes them" if at is None else f"in one of {at} groups"
             raise harness.Undefined(f"no three latents of {self.config.of} are {chance}, by {self.config.by}")

@@ -75,3 +75,18 @@ def test_what_has_no_base_is_saved_as_ever(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decomposition.json", "decomposition.safetensors"]
     assert "base" not in (tmp_path / "decomposition.json").read_text()
     assert harness.load(tmp_path).base is None
+
+
+class Shifted(Rotation):
+    """A plugin's own, which calls a tensor so."""
+
+    def __init__(self, dictionary: torch.Tensor) -> None:
+        super().__init__(dictionary)
+        self.base = torch.ones(3)  # type: ignore[assignment]
+
+
+def test_a_plugin_may_call_something_else_its_base() -> None:
+    tensors, _ = Shifted(torch.eye(D)).state()
+    assert set(tensors) == {"dictionary", "base"}
+    assert torch.equal(Shifted.from_state(tensors, {}).base, torch.ones(3))  # type: ignore[arg-type]
+    assert "base" not in groups().state()[0]

@@ -86,6 +86,13 @@ def test_bursts_alone_make_no_clusters(base: Coordinates) -> None:
 def test_a_number_of_groups_may_be_asked_for(base: Coordinates) -> None:
     assert latents(fit(base, at=N_TOPICS + N_LONE)) == TOPICS
     assert max(map(len, latents(fit(base, at=2)))) > OF_TOPIC
+    x = rows()
+    x[:, 1:] = 0
+    x[::2, 1] = x[::2, 0] + 1
+    x[1::2, 0] = 0
+    x[1::4, 2] = 1  # it fires with neither of the others
+    with pytest.raises(harness.Undefined, match="2 groups of base have nothing in common; at is 1: give more"):
+        fit(base, x=x, at=1)
 
 
 def test_they_depend_on_the_corpus_and_not_on_the_order_of_rows(base: Coordinates) -> None:

@@ -33,7 +33,7 @@ def test_a_fit_learns_from_a_fit(harness_cli: Cli, tmp_path: Path) -> None:
     table = read_tables(tmp_path / "results/planted")["hierarchy"].set_index(["method", "metric"])
     assert set(table.index.get_level_values("method")) == {"topk_sae", "clusters", "random_groups"}
     assert table["value"]["topk_sae", "live_poles"] > 16 >= table["value"]["clusters", "live_poles"] > 0
-    assert "without directions" in table["reason"]["clusters", "truth_recall"]
+    assert "without directions" in table["error"]["clusters", "truth_recall"]
     assert harness_cli("verify", "suite=planted")[0] == 0
     assert harness_cli("plan", *ROWS)[1].count("to do") == 1  # the sum: 0 of them
 
