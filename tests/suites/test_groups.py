@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.result_tables import read_tables
+from tests.support.result_tables import Finished, read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
 GROUPS = "clusters(of=topk_sae, at=90)"
@@ -69,9 +69,18 @@ def test_groups_are_shown_and_scored_as_latents_are(harness_cli: Cli, tmp_path: 
                 for one in content[kin]:
                     assert one["place"] is None or (page / f"{one['list']}/{one['place']}.js").exists()
 
-    code, printed, _ = harness_cli("leaderboard", "suite=groups", "top=2", "--json")
-    for line in json.loads(printed):
+
+def test_the_best_units_are_shown_by_windows_that_did_not_choose_them(
+    smoke_run: Finished, harness_cli: Cli, tmp_path: Path
+) -> None:
+    smoke_run.copy_to(tmp_path)
+    code, printed, errors = harness_cli("leaderboard", "suite=smoke", "top=2", "--json")
+    assert code == 0, errors
+    lines = json.loads(printed)
+    assert {line["method_label"] for line in lines} > {"identity", "pca(n_components=32, k=8)"}
+    for line in lines:
         assert line["n_top"] == min(2, line["n_units"]) == len(line["units"])
-        assert line["value"] == sum(unit["fresh"] for unit in line["units"]) / line["n_top"]
-    assert "winner's curse" in harness_cli("leaderboard", "suite=groups", "top=2")[1].replace("\n", " ")
-    assert harness_cli("leaderboard", "suite=groups", "top=none")[0] == 2
+        assert line["value"] == pytest.approx(sum(unit["fresh"] for unit in line["units"]) / line["n_top"])
+    assert "winner's curse" in harness_cli("leaderboard", "suite=smoke", "top=2")[1].replace("\n", " ")
+    code, _, errors = harness_cli("leaderboard", "suite=smoke", "top=none")
+    assert code == 2 and "top is 'none'; give how many" in errors

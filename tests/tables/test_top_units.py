@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn.metrics import roc_auc_score
 
-from harness.tables.top_units import _score, _units, choose, halves
+from harness.planning.cells import Cell
+from harness.tables.interpretability import FIT, SCORER
+from harness.tables.top_units import HalvedUnit, _line, _score, _units, choose, halves
 
 N_UNITS, N_WINDOWS = 600, 40
 
@@ -64,3 +67,18 @@ def test_a_score_is_the_auroc_of_scores_or_the_share_that_is_right() -> None:
     assert _score(said) == np.mean([row["says"] == row["label"] for row in own[1:]])
     assert _score([row for row in own if row["label"]]) is None
     assert _score([{**row, "score": None, "says": None} for row in own]) is None
+
+
+def test_a_line_shows_the_fresh_half_of_the_chosen() -> None:
+    generator = np.random.default_rng(0)
+    units = [HalvedUnit(i, 1, *generator.random(2).tolist()) for i in range(50)]
+    cell = Cell("scoring", "key", "label", "group", {}, dict.fromkeys((*FIT, "seed", *SCORER), "x"))
+    line = _line(cell, units, 10)
+    best = sorted(units, key=lambda unit: -unit.choosing)[:10]
+    fresh = [unit.fresh for unit in best]
+    assert line["value"] == pytest.approx(np.mean(fresh)) and line["units"] == [vars(unit) for unit in best]
+    interval = scipy.stats.t.interval(0.95, 9, np.mean(fresh), scipy.stats.sem(fresh))
+    assert (line["low"], line["high"]) == pytest.approx(interval)
+    assert line["choosing_half"] > line["value"] + 0.2 and (line["n_top"], line["n_units"]) == (10, 50)
+    assert line["all_units"] == pytest.approx(np.mean([unit.fresh for unit in units]))
+    assert _line(cell, units[:1], 10)["low"] is None
