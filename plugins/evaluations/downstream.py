@@ -138,7 +138,7 @@ def _compare(
 
 def _chunks(x: Tensor, logits: Float[Tensor, "n v"]) -> tuple[Tensor, ...]:
     """Parts of something that has a row for each prediction."""
-    return x.split(_CHUNK_ROWS.get(logits.device.type, _CHUNK_ROWS_ELSEWHERE))
+    return torch.split(x, _CHUNK_ROWS.get(logits.device.type, _CHUNK_ROWS_ELSEWHERE))
 
 
 def _log_probabilities(logits: Float[Tensor, "n v"]) -> Float[Tensor, "n v"]:
