@@ -33,6 +33,10 @@ _SMALL = (
     *("evaluations=[reconstruction]", "tokens.interp=0", "similarities=[]", "seeds=[0,1]", "wandb.mode=disabled"),
 )
 
+# Without what only shows a cluster to people, which takes a second to start.
+_RAY_NODE = {"num_cpus": 1, "include_log_monitor": False}
+_RAY_HEAD = {**_RAY_NODE, "include_dashboard": False, "no_monitor": True}
+
 
 @pytest.fixture(scope="module")
 def alone(shared_folder: Path, warm_popen: type[subprocess.Popen]) -> Path:
@@ -147,9 +151,9 @@ def test_two_nodes_of_ray(alone: Path, harness_cli: Cli, own_cache: Path, tmp_pa
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install decomp-harness[ray]")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args=_RAY_HEAD)
     try:
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**_RAY_NODE)
         ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
         code, _, errors = harness_cli("run", "suite=smoke", *_SMALL, "executor=ray")
     finally:
@@ -207,14 +211,14 @@ def test_a_node_of_ray_is_taken_away(alone: Path, harness_cli: Cli, own_cache: P
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install decomp-harness[ray]")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args=_RAY_HEAD)
 
     def take_away() -> None:
         _wait_for(lambda: _n_at_work(tmp_path) == 2)
         cluster.remove_node(node, allow_graceful=False)
 
     try:
-        node = cluster.add_node(num_cpus=1)
+        node = cluster.add_node(**_RAY_NODE)
         ray.init(cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
         taking = threading.Thread(target=take_away, daemon=True)
         taking.start()

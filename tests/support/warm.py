@@ -29,7 +29,7 @@ from typing import Any
 
 _PYTHON = [sys.executable, "-P"]
 _RUN = "harness"
-_MODULES = ("harness.running.worker", "harness.testing.process", _RUN)
+_STARTS = [[*_PYTHON, "-m", name] for name in ("harness.running.worker", "harness.testing.process", _RUN)]
 _LIBRARIES = (
     *("pandas", "scipy.stats", "torch", "transformers.models.gpt2.modeling_gpt2"),
     "harness.plugins.methods.cpu.pursuit",  # with what numba has compiled
@@ -72,7 +72,7 @@ class _Popen(subprocess.Popen):
     def _execute_child(self, *arguments: Any) -> None:
         given = _SIGNATURE.bind(self, *arguments).arguments
         words = given["args"]
-        if not (isinstance(words, list) and words[:2] == _PYTHON and (words[2] == "-c" or words[3] in _MODULES)):
+        if not (isinstance(words, list) and (words[:3] == [*_PYTHON, "-c"] or words[:4] in _STARTS)):
             super()._execute_child(*arguments)
             return
         pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
