@@ -183,13 +183,21 @@ def _run_chunk(model: TextModel, chunk: Sequence[PlacedWindow], sites: Sequence[
         own = n_kept[list(batch)]
         steps = np.arange(own.sum()) - np.repeat(own.cumsum() - own, own)
         places = torch.from_numpy(np.repeat(firsts[list(batch)], own) + steps)
-        return model.activations(ids, mask, sites), kept, places
+        return _of_shape(model.activations(ids, mask, sites), ids), kept, places
 
     lengths = [len(placed.window.ids) for placed in chunk]
     for batch in batches(lengths, is_card=runs_on_card(model)):
         for _, found in halving.run(batch, run):
             rows.add(*found)
     return Capture(rows.take(), _make_rows(chunk))
+
+
+def _of_shape(found: Mapping[str, Tensor], ids: Int[Tensor, "b t"]) -> Mapping[str, Tensor]:
+    """What a model gave, if it is a row for each token: else rows would be taken for those of others."""
+    wrong = {site: tuple(x.shape) for site, x in found.items() if x.ndim != 3 or x.shape[:2] != ids.shape}
+    if wrong:
+        raise PluginError(f"the model's activations have the shapes {wrong} for windows of shape {tuple(ids.shape)}.")
+    return found
 
 
 def _padded(batch: Sequence[PlacedWindow]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:

@@ -136,7 +136,7 @@ class Feed:
         self._count()
 
     def _told(self, error: BaseException) -> BaseException:
-        if not isinstance(error, torch.OutOfMemoryError):
+        if not (isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available()):
             return error
         return explained(error, type(self.learner).__name__, self.batch_rows, memory_of(self.device, error))
 

@@ -25,12 +25,13 @@ class Memory(NamedTuple):
 
 
 def memory_of(device: torch.device, error: BaseException) -> Memory:
-    """The memory of a CUDA device after a batch did not fit."""
+    """The memory of a card after a batch did not fit: of this device, or the current card if a plugin chose it itself."""
+    card = device if device.type == "cuda" else None
     asked = _ASKED.search(str(error))
     n_asked = round(float(asked[1]) * _UNITS[asked[2]]) if asked else 0
-    free, _ = torch.cuda.mem_get_info(device)
-    has = free + torch.cuda.memory_reserved(device)
-    return Memory(has, torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device) + n_asked)
+    free, _ = torch.cuda.mem_get_info(card)
+    has = free + torch.cuda.memory_reserved(card)
+    return Memory(has, torch.cuda.memory_allocated(card), torch.cuda.max_memory_allocated(card) + n_asked)
 
 
 def explained(error: BaseException, name: str, batch_rows: int, memory: Memory) -> OutOfMemory:

@@ -64,6 +64,13 @@ def test_a_window_that_is_not_aligned_is_refused(gpt2: Any, monkeypatch: pytest.
         harness.capture(gpt2, ["a b"], SITES)
 
 
+def test_rows_of_another_shape_are_refused(gpt2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row less in each window: those of its neighbours would be taken for its own."""
+    monkeypatch.setattr(gpt2, "activations", lambda ids, mask, sites: {SITES[0]: torch.zeros(*ids.shape, 4)[:, 1:]})
+    with pytest.raises(harness.PluginError, match=r"shapes \{'resid_post.0': \(.*for windows of shape"):
+        harness.capture(gpt2, TEXTS, SITES[:1])
+
+
 def test_rows_are_aligned_with_what_each_window_gives_alone(gpt2: Any) -> None:
     c = harness.capture(gpt2, TEXTS, SITES, context=16, special=True, first=True)
     place = 0

@@ -64,6 +64,7 @@ class Large:
 
 def test_a_learner_without_room_fails_alone_and_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "memory_of", lambda device, error: Memory(8 * GB, 2 * GB, 14 * GB))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     x = torch.randn(64, 4)
     stream = Stream(TensorActivations(x, bare_rows(64)), torch.arange(64), 0)
     fitted = fit_together({"large": Large(), "mean": harness.create("method", "mean")}, stream, torch.device("cpu"))
