@@ -193,7 +193,7 @@ def _run_chunk(model: TextModel, chunk: Sequence[PlacedWindow], sites: Sequence[
 
 
 def _of_shape(found: Mapping[str, Tensor], ids: Int[Tensor, "b t"]) -> Mapping[str, Tensor]:
-    """What a model gave, if it is a row for each token: else rows would be taken for those of others."""
+    """Activations as a model gave them, a row for each token: else rows would be taken for those of others."""
     wrong = {site: tuple(x.shape) for site, x in found.items() if x.ndim != 3 or x.shape[:2] != ids.shape}
     if wrong:
         raise PluginError(f"the model's activations have the shapes {wrong} for windows of shape {tuple(ids.shape)}.")

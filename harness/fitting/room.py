@@ -25,7 +25,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(device: torch.device, error: BaseException) -> Memory:
-    """The memory of a card after a batch did not fit: of this device, or the current card if a plugin chose it itself."""
+    """The memory of a card after a batch did not fit: of this one, or the current one if a plugin chose by itself."""
     card = device if device.type == "cuda" else None
     asked = _ASKED.search(str(error))
     n_asked = round(float(asked[1]) * _UNITS[asked[2]]) if asked else 0

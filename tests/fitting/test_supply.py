@@ -149,7 +149,7 @@ def test_a_card_is_timed_without_waiting_for_it(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_time_that_is_left_out_is_no_learners_own(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was left out before a step, or between two, changes nothing of it."""
+    """Time that was left out before a step, or between two, changes nothing of it."""
     card, clock = Card(monkeypatch), Clock(torch.device(device))
     monkeypatch.setattr(clocks.time, "perf_counter", lambda: card.seconds)
     for name in ("process_time", "thread_time"):

@@ -44,7 +44,7 @@ assert loaded("cpu") == {"cpu"}
 
 
 def test_compilation_is_no_learners_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of loops for a CPU, and of kernels, where Triton says when; hooks that others have set go on."""
+    """Triton says when it compiles kernels; hooks that others have set go on."""
     knobs = pytest.importorskip("triton.knobs")
     from harness.plugins.methods.cuda import compilation
 
