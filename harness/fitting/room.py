@@ -19,9 +19,9 @@ class Memory(NamedTuple):
     has: int
     """All that this process can have."""
     held: int
-    """What tensors hold between batches."""
+    """Bytes that tensors hold between batches."""
     wanted: int
-    """What they held at most, with what was asked for last: a batch needs that much, or more."""
+    """Bytes that they held at most, with those asked for last: a batch needs that much, or more."""
 
 
 def memory_of(device: torch.device, error: BaseException) -> Memory:
