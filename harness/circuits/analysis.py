@@ -113,7 +113,7 @@ class Subject:
     pairs: Pairs
     runs_of: RunsOf
     nodes: Mapping[str, Nodes]
-    """By site, in forward order."""
+    """Latents by site, in forward order."""
     values: Mapping[str, SiteValues]
 
     def trials(self, index: Tensor) -> Trials:

@@ -126,7 +126,7 @@ def is_the_same_in_another_process(under_test: BehaviourUnderTest) -> None:
 
 
 def exchanges_answers_in_its_control(under_test: BehaviourUnderTest) -> None:
-    """With `shuffled: true`, right and wrong have changed places in about half of the same contrasts."""
+    """Right and wrong have changed places in about half of the same contrasts with `shuffled: true`."""
     declared, own = under_test.declared, under_test.contrasts
     if not hasattr(declared.config, "shuffled"):
         raise NotChecked("it has no parameter `shuffled`")
