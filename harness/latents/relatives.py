@@ -26,7 +26,7 @@ class Relatives:
     plan: Plan
     store: Store
     _contents: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What is in `cards.json` of those read so far but for the cards themselves, and the place of each pole's."""
+    """The contents of `cards.json` read so far, the place of each pole's card in the place of the cards themselves."""
 
     def of(self, cell: Cell) -> Mapping[tuple[int, int], dict[str, list[Relative]]]:
         """The `members` and `parents` of the poles of a `latents` cell that have any.

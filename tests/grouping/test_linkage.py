@@ -64,7 +64,7 @@ def test_the_tree_is_that_of_average_linkage(seed: int) -> None:
 
 @pytest.mark.parametrize("n", [60, 600])
 def test_one_in_a_hundred_of_the_nulls_joins_is_above_its_height(n: int) -> None:
-    """Of 59 joins that is less than one: the largest of a single draw would be exceeded by every other one in turn."""
+    """One in a hundred of 59 joins is less than one: the largest of a single draw every other draw exceeds."""
     generator = np.random.default_rng(0)
     draws = [Likeness(n, np.arange(0, n, 2), np.arange(1, n, 2), generator.random(n // 2)) for _ in range(150)]
     given = iter(draws)
