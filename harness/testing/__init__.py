@@ -36,6 +36,7 @@ __all__ = [
     "check_judge",
     "check_method",
     "check_model",
+    "check_monitor",
     "check_scorer",
     "check_similarity",
     "check_task",
@@ -125,6 +126,18 @@ def check_task(make: Make, /, **params: Any) -> list[Finding]:
     the shape of `small`) and `untrained` (the control of `small`); give a task that wants families some of these.
     """
     return _findings("task", make, params)
+
+
+def check_monitor(make: Callable[..., Any], /) -> list[Finding]:
+    """Run all checks of monitors on those that `make(decomposition, fitted, unseen)` calibrates.
+
+    Monitors are no plugins: what they must have stands in `harness/testing/monitors.py`.
+    """
+    from harness.testing.checks import run_check
+    from harness.testing.monitors import CHECKS, MonitorUnderTest
+
+    under_test = MonitorUnderTest(make)
+    return [run_check(check, under_test) for check in CHECKS]
 
 
 def raise_problems(findings: Iterable[Finding]) -> None:
