@@ -15,7 +15,7 @@ from harness.plugins.evaluations import DriftConfig
 from harness.plugins.evaluations.other_corpus import corpus_of
 
 Array: TypeAlias = np.ndarray
-_CHARACTERS_PER_ROW = 8
+_CHARACTERS_PER_ROW = 6
 """Characters of another corpus's document that are read for each of its rows: enough for all."""
 
 
