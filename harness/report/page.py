@@ -37,6 +37,7 @@ from harness.views.costs import cost_views
 from harness.views.latents import scores_view
 from harness.views.methods import evaluation_views, places
 from harness.views.missing import failure_view, undefined_view
+from harness.views.scales import scales_views
 from harness.views.similarities import models_view, pairs_view, ranks_view, task_views
 from harness.wording import visible
 
@@ -102,6 +103,7 @@ def _content(plan: Plan, store: Store, results: Results, scores: Scores, earlier
         **_head(plan, store, tables),
         "places": list(_places(results, earlier)),
         "evaluations": list(map(sheet, evaluation_views(results))),
+        "scales": list(map(sheet, scales_views(results))),
         "tasks": list(map(sheet, [*ranks, *task_views(results.task_scores)])),
         "circuits": list(map(sheet, circuit_views(results.circuit_scores))),
         "similarities": list(_similarities(results.similarities, earlier)),
