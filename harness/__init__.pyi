@@ -44,6 +44,7 @@ from harness.contracts.method import Stackable as Stackable
 from harness.contracts.model import Capture as Capture
 from harness.contracts.model import HasDevice as HasDevice
 from harness.contracts.model import HasHead as HasHead
+from harness.contracts.model import HasInnerSites as HasInnerSites
 from harness.contracts.model import HasOwnRows as HasOwnRows
 from harness.contracts.model import HasUnembedding as HasUnembedding
 from harness.contracts.model import KnowsTruth as KnowsTruth
@@ -53,6 +54,7 @@ from harness.contracts.model import RunsTexts as RunsTexts
 from harness.contracts.model import TextModel as TextModel
 from harness.contracts.model import Truth as Truth
 from harness.contracts.model import Window as Window
+from harness.contracts.model import site_width as site_width
 from harness.contracts.origin import Origin as Origin
 from harness.contracts.origin import Place as Place
 from harness.contracts.requests import Activate as Activate

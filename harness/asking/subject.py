@@ -51,16 +51,21 @@ class Subject:
     @cached_property
     def model(self) -> TextModel:
         """The model, made when first asked for; Undefined where there are only rows."""
-        if self._description is None:
-            raise PluginError("the scorer asks the subject model. Say needs=('model',) or ('head',) in its Spec.")
-        model: Model = self._session.create("model", self._description["source"]["model"])
+        model: Model = self._session.create("model", self._described["source"]["model"])
         if not isinstance(model, RunsTexts):
             raise Undefined("its rows are stored; there is no model to ask")
         return model
 
     @property
     def site(self) -> str:
-        return str(self._description["source"]["site"])
+        return str(self._described["source"]["site"])
+
+    @property
+    def _described(self) -> Mapping[str, Any]:
+        if self._description is None:
+            raise PluginError("the scorer asks the subject model. Say needs=('model',) or ('head',) in its Spec.")
+        described: Mapping[str, Any] = self._description
+        return described
 
     @property
     def decomposition(self) -> Decomposition:
@@ -79,7 +84,7 @@ class Subject:
     def place(self, texts: Sequence[str]) -> list[PlacedWindow]:
         """The windows of texts; their `document` is the number of the text."""
         documents = (Document(str(number), text) for number, text in enumerate(texts))
-        return list(place(self.model, documents, self._description["source"]["context"]))
+        return list(place(self.model, documents, self._described["source"]["context"]))
 
     def codes(self, latent: Latent, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Activations of the pole on rows, one at least; 0 on those that are masked."""
@@ -174,8 +179,11 @@ class Unembedding:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._lens = Lens(lambda: subject.model)
         self._known: dict[tuple[str, int], list[Promoted]] = {}
+
+    @cached_property
+    def _lens(self) -> Lens:
+        return Lens(lambda: self._subject.model, self._subject.site)
 
     def prepare(self, asked: Sequence[tuple[Latent, Unembed]]) -> None:
         """Find the promoted tokens."""

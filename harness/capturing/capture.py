@@ -24,7 +24,7 @@ from harness.capturing.cutting import cut
 from harness.capturing.halving import Halving
 from harness.capturing.rows_in_memory import RowsInMemory, runs_on_card
 from harness.contracts.corpus import Document
-from harness.contracts.model import Capture, HasOwnRows, TextModel, Window
+from harness.contracts.model import Capture, HasOwnRows, TextModel, Window, site_width
 from harness.contracts.rows import bare_rows, make_rows
 from harness.contracts.sites import parse_site
 from harness.errors import ConfigError, PluginError
@@ -80,7 +80,7 @@ def capture(
     documents = (Document(str(index), text) for index, text in enumerate(texts))
     chunks = list(read(model, documents, sites, context=context, special=special, first=first))
     if not chunks:
-        return Capture({site: torch.empty(0, model.width) for site in sites}, bare_rows(0))
+        return Capture({site: torch.empty(0, site_width(model, site)) for site in sites}, bare_rows(0))
     rows = pd.concat([chunk.rows for chunk in chunks], ignore_index=True).astype({"document": int})
     rows.attrs["tokenizer_hash"] = model.tokenizer_hash  # for `harness.fit`, which gets the rows and not the model
     return Capture({site: torch.cat([chunk.x[site] for chunk in chunks]) for site in sites}, rows)

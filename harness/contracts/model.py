@@ -2,8 +2,8 @@
 
 All models are a `Model`. Besides, a model runs texts, and is then a `TextModel`, or it has rows of its own
 (`HasOwnRows`). A `TextModel` may be able to go on from changed activations (`HasHead`), to be run with edits at several
-sites (`HasRuns`), to say which tokens a direction promotes (`HasUnembedding`) and where it computes (`HasDevice`); of
-made-up rows the features may be known (`KnowsTruth`).
+sites (`HasRuns`), to be read within sublayers (`HasInnerSites`), to say which tokens a direction promotes
+(`HasUnembedding`) and where it computes (`HasDevice`); of made-up rows the features may be known (`KnowsTruth`).
 """
 
 from __future__ import annotations
@@ -110,6 +110,28 @@ class HasDevice(Protocol):
     def device(self) -> torch.device:
         """The device of the model, or the first of several."""
         ...
+
+
+@runtime_checkable
+class HasInnerSites(Protocol):
+    """The ability to give sites within sublayers, `mlp_act` and `attn_z`: neurons and heads."""
+
+    def site_width(self, site: str) -> int:
+        """Give the dimensions of a row at a site, which may be another number than `width`."""
+        ...
+
+    def site_groups(self, site: str) -> int:
+        """Give the number of groups of columns, equally wide and side by side, that are units: heads at `attn_z`.
+
+        It is 1 where columns form no groups. No decomposition has heads for latents, as a code is one number and what
+        a head adds is a row: who takes heads for units puts groups of columns in and out of their place.
+        """
+        ...
+
+
+def site_width(model: Model, site: str) -> int:
+    """The dimensions of a row at a site of a model."""
+    return model.site_width(site) if isinstance(model, HasInnerSites) else model.width
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from harness.errors import ConfigError, suggest
 
-SITE_KINDS = ("resid_post", "resid_pre", "mlp_out", "attn_out")
+SITE_KINDS = ("resid_post", "resid_pre", "mlp_out", "attn_out", "mlp_act", "attn_z")
 """Kinds of sites."""
 
 
@@ -15,13 +15,19 @@ class Site(NamedTuple):
     """A place in a model.
 
     `resid_pre` and `resid_post` are the residual stream before and after the block; `attn_out` and `mlp_out` are what
-    attention and the MLP add to it.
+    attention and the MLP add to it. `attn_z` and `mlp_act` are what the last linear maps of these two are given: the
+    heads' outputs, each a group of columns, and the MLP's neurons. They may be wider than the residual stream.
     """
 
     kind: str
     """One of `SITE_KINDS`."""
     layer: int
     """Number of the block, from 0 on."""
+
+    @property
+    def is_inner(self) -> bool:
+        """True for `mlp_act` and `attn_z`, whose rows have another basis than the residual stream, and other widths."""
+        return self.kind in ("mlp_act", "attn_z")
 
 
 def parse_site(text: str) -> Site:

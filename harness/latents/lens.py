@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.contracts.model import HasUnembedding, Model, RunsTexts
+from harness.contracts.sites import parse_site
 from harness.errors import Undefined
 
 N_TOKENS = 10
@@ -31,6 +32,8 @@ class Lens:
     """Asks the model, which is loaded when first needed."""
 
     load_model: Callable[[], Model]
+    site: str
+    """Place of the directions."""
     _zero: Float[Tensor, "1 v"] | None = field(default=None, init=False)
 
     @cached_property
@@ -42,8 +45,10 @@ class Lens:
         """The model, which has an unembedding.
 
         Raises:
-            Undefined: there is no model, or none that can be asked; the reason says why.
+            Undefined: there is no model, or none that can be asked of these directions; the reason says why.
         """
+        if parse_site(self.site).is_inner:
+            raise Undefined(f"a direction at {self.site} is none of the residual stream, which the lens looks at")
         if isinstance(self._loaded, HasUnembedding):
             return self._loaded
         if isinstance(self._loaded, RunsTexts):

@@ -43,7 +43,7 @@ class Reading:
         self.masked = masked_rows(self.rows, fit, work["max_norm_multiple"])
         names = self.rows.rows["document"].astype(str)
         self.windows = cut(self.rows.rows, find_texts(create, source, set(names)))
-        self._lens = Lens(partial(create, "model", source["model"]))
+        self._lens = Lens(partial(create, "model", source["model"]), work["fit_source"]["site"])
         self._find_fit_texts = partial(find_texts, create, work["fit_source"])
 
     def maker(

@@ -269,7 +269,7 @@ class ModelEntry:
     family: str
     sites: tuple[str, ...]
     shape: Mapping[str, int] | None
-    """`n_layers` and `width` where they are known without loading the model, and `n_parameters` where it is too."""
+    """What is known without loading the model of `n_layers`, `width`, widths of inner sites and `n_parameters`."""
     control_of: str | None = None
     """The family of which this model is the untrained counterpart."""
 
@@ -279,11 +279,20 @@ class ModelEntry:
         return "rows" in self.entry.provides
 
     def lacks(self, site: str) -> str | None:
-        """The reason why it has no such block, where that is known without loading it."""
-        n_layers = self.shape["n_layers"] if self.shape else None
-        if n_layers is None or parse_site(site).layer < n_layers:
+        """The reason why it has no such site, where that is known without loading it."""
+        if not self.shape:
             return None
-        return f"{self.label} has {n_layers} blocks, 0 to {n_layers - 1}"
+        n_layers, (kind, layer) = self.shape["n_layers"], parse_site(site)
+        if layer >= n_layers:
+            return f"{self.label} has {n_layers} blocks, 0 to {n_layers - 1}"
+        return f"{self.label} has no {kind}" if self.width(site) == 0 else None
+
+    def width(self, site: str) -> int | None:
+        """The dimensions of a row at a site, where they are known without loading the model."""
+        if not self.shape:
+            return None
+        place = parse_site(site)
+        return self.shape.get(place.kind) if place.is_inner else self.shape["width"]
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class Catalog:
         return identity
 
     def shape(self, kind: str, name: str, config: Any) -> Mapping[str, int] | None:
-        """The number of layers and the width that the spec of a model states; None where it states none."""
+        """The number of layers and the widths that the spec of a model states; None where it states none."""
         registered = self.find(kind, name)
         if getattr(registered.spec, "shape", None) is None:
             return None
@@ -148,6 +148,8 @@ class Catalog:
         is_whole = isinstance(shape, Mapping) and all(isinstance(shape.get(key), int) for key in ("n_layers", "width"))
         if shape is not None and not is_whole:
             raise registered.wrong(f"shape gave {shape!r:.80}; give {{'n_layers': ..., 'width': ...}}, or None.")
+        if shape is not None and not all(isinstance(value, int) and value >= 0 for value in shape.values()):
+            raise registered.wrong(f"shape gave {shape!r:.80}; give whole numbers.")
         return shape
 
     def needs(self, kind: str, name: str, params: Mapping[str, Any]) -> tuple[str, ...]:

@@ -232,7 +232,8 @@ class ModelSpec(PluginSpec):
 
     Args:
         shape: like `identity`, but gives `{"n_layers": ..., "width": ...}`, or None where unknown, so that a plan can
-            check sites and estimate disk. With `n_parameters`, where that is known, families are compared across sizes.
+            check sites and estimate disk. It may have the widths at `"mlp_act"` and `"attn_z"` too, 0 where there is
+            no such site. With `n_parameters`, where that is known, families are compared across sizes.
 
     `provides`:
         `"rows"`: it has rows of its own, and runs no texts: no corpus is needed.

@@ -1,7 +1,8 @@
 """Costs of a cell before it is done: operations, bytes and steps, by formulas of its kind and plugin.
 
 The formulas are data, `conf/estimates/costs.yaml`: sums of products of numbers and of what is known of a cell, such as
-`62*tokens*width*width*depth`. Their numbers were fitted to runs; a plugin without any of its own has those of its kind.
+`62*tokens*stream*stream*depth`. Their numbers were fitted to runs; a plugin without any of its own has those of its
+kind.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Costs:
         self._found: dict[tuple[object, ...], Cost | None] = {}
 
     def of(self, cell: Cell, *, is_first: bool) -> Cost | None:
-        """The cost of a cell; None where the width of its model is not known before it is loaded.
+        """The cost of a cell; None where the width of its rows is not known before the model is loaded.
 
         Args:
             cell: the cell.
@@ -96,8 +97,13 @@ class Costs:
         known = _of_model(model)
         if not known:
             return None
+        site = str(cell.columns.get("site"))
+        width = model.width(site) if _SITE.search(site) else known["stream"]
+        if width is None:
+            return None
+        known["width"] = float(width)
         # A pass goes as deep as the deepest of its sites.
-        read = model.sites if cell.kind == "capture" else [str(cell.columns.get("site"))]
+        read = model.sites if cell.kind == "capture" else [site]
         known["depth"] = max(parse_site(site).layer + 1.0 if _SITE.search(site) else 1.0 for site in read)
         known["rest"] = max(known.get("layers", 1.0) - known["depth"], 0.0)
         known["tokens"] = float(tokens(cell, self._plan))
@@ -136,9 +142,9 @@ def _size(said: Mapping[str, Any], params: Mapping[str, Any]) -> str | float:
 def _of_model(model: ModelEntry) -> dict[str, float]:
     if not model.shape:
         return {}
-    width, n_layers = float(model.shape["width"]), float(model.shape["n_layers"])
+    stream, n_layers = float(model.shape["width"]), float(model.shape["n_layers"])
     n_bytes = _VALUE_BYTES.get(str(model.entry.params.get("dtype", "float32")), 4)
-    return {"width": width, "layers": n_layers, "value_bytes": float(n_bytes)}
+    return {"stream": stream, "layers": n_layers, "value_bytes": float(n_bytes)}
 
 
 def name(cell: Cell) -> str:

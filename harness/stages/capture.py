@@ -19,7 +19,8 @@ from harness.capturing.masking import typical_norm
 from harness.capturing.own_rows import OwnRows
 from harness.capturing.pass_shards import PassShards, Shard
 from harness.capturing.texts import Texts
-from harness.contracts.model import HasOwnRows, Model, RunsTexts
+from harness.contracts.model import HasOwnRows, Model, RunsTexts, site_width
+from harness.contracts.sites import parse_site
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.planning.cells import Cell
 from harness.running.memory import PeakMemory
@@ -149,6 +150,8 @@ class _Pass:
         n_wanted = self.n_tokens - place.first_row
         rows, model = chunk.rows.iloc[:n_wanted].reset_index(drop=True), self.load()
         of_model = {name: getattr(model, name) for name in ("width", "n_layers", "tokenizer_hash")}
+        widths = {site: site_width(model, site) for site in self.folders if parse_site(site).is_inner}
+        of_model |= {"widths": widths} if widths else {}
         shard = Shard(self.store_rows, len(rows), seconds, self.memory.read(), self.n_drawn_from(), of_model)
         x = {site: chunk.x[site][:n_wanted] for site in self.folders}
         self.shards.write(place.number, shard, x, rows)
@@ -180,8 +183,8 @@ class _Pass:
     def check_disk(self) -> None:
         """Refuse before any work what the budget or the disk does not hold."""
         max_disk_gb = float(self.work["max_disk_gb"])
-        row_bytes = self.load().width * 4 if self.store_rows else IDENTITY_BYTES
-        n_bytes = self.n_tokens * row_bytes * len(self.cells)
+        width = sum(site_width(self.load(), str(cell.work["site"])) for cell in self.cells)
+        n_bytes = self.n_tokens * (4 * width if self.store_rows else IDENTITY_BYTES * len(self.cells))
         free = shutil.disk_usage(_existing(self.session.store.cache)).free
         if n_bytes > max_disk_gb * 1e9:
             raise ConfigError(
@@ -202,13 +205,15 @@ class _Pass:
                 path.unlink()
         n_bytes = sum((folder / name).stat().st_size for name in digests)
         of_rows: dict[str, Any] = {} if self.store_rows else {"rows_stored": False}
+        of_model = dict(self.shards.known[0].model)
+        of_model["width"] = of_model.pop("widths", {}).get(cell.work["site"], of_model["width"])
         self.session.commit(
             cell,
             _cost_rows(list(self.shards.known.values()), n_bytes),
             digests=digests,
             **of_rows,
             n_rows=self.shards.n_rows,
-            **self.shards.known[0].model,
+            **of_model,
             sites_of_pass=sorted(self.folders),
         )
 

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.contracts.model import HasInnerSites
+from harness.errors import ConfigError
 from harness.testing import heads, model_windows, own_rows, runs
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.model_trials import ModelUnderTest, batch, error_of, is_rounding
@@ -29,13 +31,21 @@ def says_what_it_is(under_test: ModelUnderTest) -> None:
 
 
 def has_the_shape_that_its_spec_states(under_test: ModelUnderTest) -> None:
-    """The loaded model has the layers and the width that its Spec states, where it names a `shape`."""
+    """The loaded model has the layers and the widths that its Spec states, where it names a `shape`."""
     if under_test.shape is None:
         raise NotChecked("no shape is stated; with one, plans check sites and estimate disk before anything is loaded")
     for name in ("n_layers", "width"):
         stated, found = under_test.shape.get(name, "missing"), getattr(under_test.model, name)
         if stated != found:
             raise Broken(f"{name} is {stated!r} in the Spec's shape, and {found} in the model: plans would go wrong.")
+    if isinstance(under_test.model, HasInnerSites):
+        for kind in under_test.shape.keys() - {"n_layers", "width"}:
+            with suppress(ConfigError):  # a config may state the size of what can't be read alone
+                found = under_test.model.site_width(f"{kind}.0")
+                if found != under_test.shape[kind]:
+                    raise Broken(
+                        f"{kind} is {under_test.shape[kind]} in the Spec's shape, and rows there have {found}."
+                    )
 
 
 def gives_rows_of_its_width_at_every_layer(under_test: ModelUnderTest) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.contracts.model import HasOwnRows, KnowsTruth
+from harness.contracts.model import HasOwnRows, KnowsTruth, site_width
 from harness.contracts.rows import COLUMNS
 from harness.contracts.sites import SITE_KINDS
 from harness.errors import ConfigError
@@ -23,8 +23,8 @@ def aligns_its_own_rows(under_test: ModelUnderTest) -> None:
         raise Broken(f"the rows table has no column {missing[0]!r}; make it with harness.make_rows.")
     for site in sites:
         x = capture.x[site]
-        if tuple(x.shape) != (len(rows), under_test.model.width) or not x.is_floating_point():
-            expected = [len(rows), under_test.model.width]
+        if tuple(x.shape) != (len(rows), site_width(under_test.model, site)) or not x.is_floating_point():
+            expected = [len(rows), site_width(under_test.model, site)]
             raise Broken(f"{site} is {x.dtype} {list(x.shape)}; give floating numbers {expected}: a row for each line.")
     if not all(isinstance(document, str) for document in rows["document"]):
         raise Broken("documents are not all texts: ids are texts, so that 01 and 1 are two.")

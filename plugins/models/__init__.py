@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,6 +146,11 @@ class SeedlingConfig:
     def checkpoints(self) -> list[int]:
         """The steps at which weights are kept."""
         return sorted({0, *(self.n_steps // 2**halvings for halvings in range(5))})
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of an MLP. In a llama, with three matrices, 8/3 of the width gives as many weights as 4 with two."""
+        return math.ceil(8 * self.width / 3 / 8) * 8 if self.architecture == "llama" else 4 * self.width
 
     @property
     def read_step(self) -> int:

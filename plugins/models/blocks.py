@@ -3,7 +3,8 @@
 No model is known by name. Blocks are the calls of a module list's members where each hands its output on as the input
 of the next (so layers shared by several blocks count as often as they are called), as many as the config numbers. A
 sublayer is the module whose output, added to the residual stream, gives what the block gives: that is checked on
-numbers, and where nothing adds up the site is refused.
+numbers, and where nothing adds up the site is refused. What enters such a module, neurons or heads, is a site where the
+module is linear in it, row by row, which is checked on numbers as well.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from harness import ConfigError
-from harness.plugins.models.hooks import Call, Slot, Tap, output_tensors, watch
+from harness import ConfigError, Undefined
+from harness.plugins.models.hooks import Call, Slot, Tap, argument_tensors, output_tensors, watch
 
 _TOLERANCE = 1e-5
+_INNER = {"mlp_act": "mlp_out", "attn_z": "attn_out"}
+"""Sites that are the input of the module whose output is another site."""
+_INNER_OF = {out: kind for kind, out in _INNER.items()}
 _ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
 _MLP = re.compile(r"mlp|ffn|feed_?forward|moe", re.IGNORECASE)
 
@@ -104,49 +108,62 @@ def _chain(calls: Sequence[Call], n_tokens: int) -> list[Block]:
     return []
 
 
-def find_tap(blocks: Sequence[Block], kind: str, layer: int) -> Tap | None:
-    """The tap at which a site is read; None if no single module gives it."""
+def find_tap(blocks: Sequence[Block], kind: str, layer: int) -> Tap:
+    """The tap at which a site is read.
+
+    Raises:
+        Undefined: no single module gives it; the reason says what there is.
+    """
     block = blocks[layer]
     if kind == "resid_pre":
         return Tap(block.call.module, block.call.number, "input", block.enters)
     if kind == "resid_post":
         return Tap(block.call.module, block.call.number, "output", block.leaves)
-    tap = find_sublayers(block).get(kind)
+    out = _INNER.get(kind, kind)
+    taps = find_sublayers(block)
     others = {other.call.module for other in blocks} - {block.call.module}
     # A sublayer that other blocks have too is called by them in between: its calls can't be counted.
-    return None if tap is None or any(tap.module in set(other.modules()) for other in others) else tap
+    if out not in taps or any(taps[out].module in set(other.modules()) for other in others):
+        about = "this" if out == kind else f"{out}, whose input it would be,"
+        raise Undefined(f"no one module of {type(block.call.module).__name__} adds {about} to the residual stream")
+    if kind not in taps:
+        name = type(taps[out].module).__name__
+        raise Undefined(f"{out} is the output of {name}, which is not linear in its input, row by row")
+    return taps[kind]
 
 
 def find_sublayers(block: Block) -> dict[str, Tap]:
-    """Taps of `attn_out` and `mlp_out`, as far as the block has them.
+    """Taps of `attn_out` and `mlp_out`, as far as the block has them, and of what enters them linearly.
 
     The block alone is run once more, in float32: in less, rounding hides which modules add up.
     """
     module = block.call.module
-    # Parameters as such, for where weights lie on disk what brings them in makes each anew in its class.
-    weights: dict[str, Tensor] = {}
-    weights |= {name: nn.Parameter(_to_float32(value), False) for name, value in module.named_parameters()}
-    weights |= {name: _to_float32(value) for name, value in module.named_buffers()}
     args, kwargs = tree_map(_to_float32, block.call.arguments)
     result: list[Any] = []
     inside = {child: path for path, child in module.named_modules() if child is not module}
-    calls = watch(inside, lambda: result.append(functional_call(module, weights, args, kwargs)))
+    calls = watch(inside, lambda: result.append(functional_call(module, _weights(module), args, kwargs)))
     start, end = block.before.float(), output_tensors(result[0])[block.leaves].cpu()
     terms = _explain(start, end, _candidates(calls, start), calls)
     if terms is None:
         return {}
     # The calls were counted within this block; earlier calls of the block have called the same modules.
     n_calls = Counter(call.module for call in calls)
-    return {
-        kind: Tap(
-            term.call.module,
-            block.call.number * n_calls[term.call.module] + term.call.number,
-            "output",
-            term.slot,
-            term.scale,
-        )
-        for kind, term in _name(terms, module).items()
-    }
+    taps: dict[str, Tap] = {}
+    for kind, term in _name(terms, module).items():
+        called = term.call.module
+        number = block.call.number * n_calls[called] + term.call.number
+        taps[kind] = Tap(called, number, "output", term.slot, term.scale)
+        if _is_linear(term):
+            taps[_INNER_OF[kind]] = Tap(called, number, "input", next(iter(term.call.inputs)))
+    return taps
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    """Weights and buffers of a module, in float32."""
+    # Parameters as such, for where weights lie on disk what brings them in makes each anew in its class.
+    weights: dict[str, Tensor] = {}
+    weights |= {name: nn.Parameter(_to_float32(value), False) for name, value in module.named_parameters()}
+    return weights | {name: _to_float32(value) for name, value in module.named_buffers()}
 
 
 @dataclass(frozen=True)
@@ -157,6 +174,31 @@ class _Term:
     slot: Slot
     value: Float[Tensor, "1 t d"]
     scale: float = 1.0
+
+
+def _is_linear(term: _Term) -> bool:
+    """True if the term's module has one input and is affine in it, row by row: f(x + y) = f(x) + f(y) − f(0), where y
+    changes one row and no other row of f.
+    """
+    call = term.call
+    if len(call.inputs) != 1:
+        return False
+    [slot], [x] = call.inputs, call.inputs.values()
+    device = argument_tensors(*call.arguments)[slot].device
+    weights = _weights(call.module)
+
+    def f(x: Tensor) -> Tensor:
+        args, kwargs = tree_map(_to_float32, call.arguments)
+        args = tuple(x.to(device) if i == slot else value for i, value in enumerate(args))
+        kwargs = {name: x.to(device) if name == slot else value for name, value in kwargs.items()}
+        return output_tensors(functional_call(call.module, weights, args, kwargs))[term.slot].cpu().double()
+
+    x = x.float()
+    y = torch.zeros_like(x)
+    y.flatten(0, -2)[0] = x.flatten(0, -2)[-1]
+    both, of_x, of_y, of_zero = (f(value) for value in (x + y, x, y, torch.zeros_like(x)))
+    rows = (both - of_x).flatten(0, -2)
+    return _is_close(both - of_x, of_y - of_zero, of_x) and not rows[1:].abs().max() > _TOLERANCE * of_x.abs().max()
 
 
 def _candidates(calls: Sequence[Call], like: Float[Tensor, "1 t d"]) -> list[_Term]:

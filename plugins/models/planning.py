@@ -23,11 +23,10 @@ from harness.plugins.models import (
     SuperpositionConfig,
 )
 from harness.plugins.models.packages import PACKAGES
-from harness.plugins.models.sizes import random_weights_numbers, seedling_numbers, stored_numbers
+from harness.plugins.models.parameter_counts import random_weights_numbers, seedling_numbers, stored_numbers
+from harness.plugins.models.sizes import shape_of
 
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".model")
-_SIZES = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"))
-"""Names of the number of layers and of the width; the second ones are those of GPT-2 and its like."""
 ADAPTER_CONFIG = "adapter_config.json"
 _STORED_FILES = (".safetensors", ".npy", ".parquet", ".csv", ".json")
 
@@ -73,7 +72,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def hf_shape(config: HFConfig) -> dict[str, int] | None:
-    """Layers and width, as the config of a local folder states them under the usual names; else the parameters."""
+    """Layers and widths, as the config of a local folder states them under the usual names; else the parameters."""
     path = find_local(config.path)
     base = None if path is None else find_base(config)
     if base is not None:
@@ -82,13 +81,8 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
         if config.n_layers is None or config.width is None:
             return None
         return {"n_layers": config.n_layers, "width": config.width}
-    described = _read_json(path / "config.json")
-    described = described.get("text_config") or described
-    n_layers, width = (next((described[name] for name in names if name in described), None) for names in _SIZES)
-    if described.get("is_encoder_decoder") or n_layers is None or width is None:
-        return None
-    n_parameters = stored_numbers(path)
-    return {"n_layers": n_layers, "width": width, **({} if n_parameters is None else {"n_parameters": n_parameters})}
+    shape, n_parameters = shape_of(_read_json(path / "config.json")), stored_numbers(path)
+    return shape if shape is None or n_parameters is None else {**shape, "n_parameters": n_parameters}
 
 
 def packaged_identity(config: PackagedConfig) -> dict[str, Any]:
@@ -103,9 +97,9 @@ def _drawn(config: HFConfig | PackagedConfig) -> dict[str, int]:
 
 
 def packaged_shape(config: PackagedConfig) -> dict[str, int]:
-    """Layers, width and number of parameters."""
+    """Layers, widths and number of parameters."""
     package = PACKAGES[config.name]
-    return {"n_layers": package.n_layers, "width": package.width, "n_parameters": package.n_parameters}
+    return _shape(package.n_layers, package.width, package.n_neurons, package.n_parameters)
 
 
 def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
@@ -114,9 +108,19 @@ def random_weights(config: RandomWeightsConfig) -> dict[str, Any]:
 
 
 def random_weights_shape(config: RandomWeightsConfig) -> dict[str, int]:
-    """Layers, width and number of parameters."""
-    n_parameters = random_weights_numbers(config)
-    return {"n_layers": config.n_layers, "width": config.width, "n_parameters": n_parameters}
+    """Layers, widths and number of parameters."""
+    return _shape(config.n_layers, config.width, 4 * config.width, random_weights_numbers(config))
+
+
+def _shape(n_layers: int, width: int, n_neurons: int, n_parameters: int) -> dict[str, int]:
+    """The shape of a model whose heads share the width."""
+    return {
+        "n_layers": n_layers,
+        "width": width,
+        "attn_z": width,
+        "mlp_act": n_neurons,
+        "n_parameters": n_parameters,
+    }
 
 
 def seedling_recipe(config: SeedlingConfig) -> dict[str, Any]:
@@ -132,13 +136,14 @@ def seedling_identity(config: SeedlingConfig) -> dict[str, Any]:
 
 
 def seedling_shape(config: SeedlingConfig) -> dict[str, int]:
-    """Layers, width and number of parameters."""
-    return {"n_layers": config.n_layers, "width": config.width, "n_parameters": seedling_numbers(config)}
+    """Layers, widths and number of parameters."""
+    return _shape(config.n_layers, config.width, config.n_neurons, seedling_numbers(config))
 
 
 def superposition_shape(config: SuperpositionConfig) -> dict[str, int]:
-    """One layer of the given width; its parameters are those of the features."""
-    return {"n_layers": 1, "width": config.width, "n_parameters": config.n_features * config.width}
+    """One layer of the given width, with nothing in it; its parameters are those of the features."""
+    n_parameters = config.n_features * config.width
+    return {"n_layers": 1, "width": config.width, "attn_z": 0, "mlp_act": 0, "n_parameters": n_parameters}
 
 
 def stored_identity(config: StoredConfig) -> dict[str, Any]:

@@ -236,19 +236,18 @@ def _gpt_neox(config: SeedlingConfig) -> GPTNeoXConfig:
         num_hidden_layers=config.n_layers,
         hidden_size=config.width,
         num_attention_heads=config.n_heads,
-        intermediate_size=4 * config.width,
+        intermediate_size=config.n_neurons,
         max_position_embeddings=config.context,
     )
 
 
 def _llama(config: SeedlingConfig) -> LlamaConfig:
-    """The config of a llama: with three matrices in the MLP, 8/3 of the width gives as many weights as 4 with two."""
     return LlamaConfig(
         num_hidden_layers=config.n_layers,
         hidden_size=config.width,
         num_attention_heads=config.n_heads,
         num_key_value_heads=config.n_heads,
-        intermediate_size=math.ceil(8 * config.width / 3 / 8) * 8,
+        intermediate_size=config.n_neurons,
         max_position_embeddings=config.context,
     )
 

@@ -1,50 +1,45 @@
-"""Numbers of parameters, which a plan can know without loading a model. Imports no torch."""
+"""Sizes that the config of a transformers model states, by the usual names. Imports no torch."""
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from harness import ConfigError
-from harness.plugins.models import RandomWeightsConfig, SeedlingConfig
-
-_BYTES, _POSITIONS = 256, 1024
-"""Tokens and positions of a model of random weights."""
-
-
-def stored_numbers(folder: Path) -> int | None:
-    """The numbers in a folder's safetensors files, by their headers; None where there are none."""
-    counts = [_of_file(path) for path in sorted(folder.glob("*.safetensors"))]
-    return sum(counts) if counts else None
+_LAYERS = ("num_hidden_layers", "n_layer")
+_WIDTH = ("hidden_size", "n_embd")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads", "encoder_attention_heads")
+_HEAD_WIDTH = ("v_head_dim", "head_dim", "d_kv")
+_NEURONS = ("ffn_hidden_size", "n_inner", "ffn_dim", "intermediate_size")
 
 
-def _of_file(path: Path) -> int:
-    with path.open("rb") as file:
-        n_header = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(n_header))
-            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"model hf: {path} is no safetensors file ({error}). Save the model anew.") from error
+def shape_of(described: Mapping[str, Any]) -> dict[str, int] | None:
+    """Layers and width; and as far as they are stated the widths at `mlp_act` and `attn_z`. None without the first two.
+
+    Args:
+        described: the config; what a wrapper says of its text model is in `text_config`.
+    """
+    described = described.get("text_config") or described
+    n_layers, width = (_first(described, names) for names in (_LAYERS, _WIDTH))
+    if described.get("is_encoder_decoder") or n_layers is None or width is None:
+        return None
+    shape = {"n_layers": n_layers, "width": width, "attn_z": width_of_heads(described, width)}
+    if any(name in described for name in _NEURONS):
+        shape["mlp_act"] = _first(described, _NEURONS) or 4 * width  # GPT-2's null
+    return shape
 
 
-def random_weights_numbers(config: RandomWeightsConfig) -> int:
-    """The parameters of a GPT-2 without a head."""
-    return (_BYTES + _POSITIONS) * config.width + _blocks(config.n_layers, config.width)
+def n_heads(described: Mapping[str, Any]) -> int | None:
+    """The number of attention heads, if there is one for all layers."""
+    found = _first(described, _HEADS)
+    return found if isinstance(found, int) else None
 
 
-def seedling_numbers(config: SeedlingConfig) -> int:
-    """The parameters of a seedling: embeddings, blocks and, where it is not the embeddings, the head."""
-    d, embeddings = config.width, config.vocabulary * config.width
-    if config.architecture == "gpt2":
-        return embeddings + config.context * d + _blocks(config.n_layers, d)
-    if config.architecture == "gpt_neox":
-        return 2 * embeddings + _blocks(config.n_layers, d)
-    hidden = math.ceil(8 * d / 3 / 8) * 8
-    return 2 * embeddings + config.n_layers * (4 * d * d + 3 * d * hidden + 2 * d) + d
+def width_of_heads(described: Mapping[str, Any], width: int) -> int:
+    """The dimensions of what all heads give, side by side; 0 where there are none."""
+    n = n_heads(described)
+    own: int | None = _first(described, _HEAD_WIDTH)
+    return 0 if n is None else n * own if own is not None else width
 
 
-def _blocks(n_layers: int, width: int) -> int:
-    """Blocks with biases, two norms and an MLP of four times the width, and the last norm."""
-    return n_layers * (12 * width * width + 13 * width) + 2 * width
+def _first(described: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((described[name] for name in names if described.get(name) is not None), None)

@@ -50,8 +50,17 @@ class Stored:
                 f"model stored: {self._folder / 'stored.json'}: n_layers is {self.n_layers}, and there are rows of "
                 f"layer {n_least - 1}. Layers are counted from 0 on."
             )
-        self.width = self._read(next(iter(self._files))).shape[1]
+        of_stream = [site for site in self._files if not parse_site(site).is_inner]
+        self.width = self.site_width(next(iter(of_stream or self._files)))
         self.tokenizer_hash: str = described.get("tokenizer_hash") or self._unknown_tokenizer()
+
+    def site_width(self, site: str) -> int:
+        """Dimensions of the rows at a site."""
+        return self._read(site).shape[1]
+
+    def site_groups(self, site: str) -> int:
+        """The number of groups of columns: 1, as the files name no heads."""
+        return 1
 
     def stored_capture(self, sites: Sequence[str]) -> Capture:
         """The rows at these sites, aligned with the rows table; those it flags as special are left out."""
@@ -67,10 +76,11 @@ class Stored:
         x = {}
         for site in sites:
             stored = self._read(site)
-            if stored.shape != (len(keep), self.width):
+            width = stored.shape[1] if parse_site(site).is_inner else self.width
+            if stored.shape != (len(keep), width):
                 raise ConfigError(
                     f"model stored: {self._files[site].name} is {list(stored.shape)}, but the rows table and the other "
-                    f"sites ask for {[len(keep), self.width]}. Each row of the table is one row at every site."
+                    f"sites ask for {[len(keep), width]}. Each row of the table is one row at every site."
                 )
             x[site] = stored[torch.from_numpy(keep)]
         return Capture(x, self._rows[keep].reset_index(drop=True))

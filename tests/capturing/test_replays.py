@@ -31,7 +31,7 @@ def test_a_text_model_without_replay_is_named_and_not_taken_for_stored_rows(mode
 
 def test_neither_is_one_without_unembedding_by_the_logit_lens(model: Any) -> None:
     with pytest.raises(harness.Undefined) as told:
-        _ = Lens(lambda: OnlyRuns(model)).model
+        _ = Lens(lambda: OnlyRuns(model), "resid_post.0").model
     assert told.value.reason == "its model, OnlyRuns, has no unembed() and token_texts(): see harness.HasUnembedding"
 
 

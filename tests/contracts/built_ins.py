@@ -229,6 +229,13 @@ HAS_UNEMBEDDING: Makers[harness.HasUnembedding] = {
     "random_weights": random_weights.load,
     "seedling": seedling.Seedling,
 }
+HAS_INNER_SITES: Makers[harness.HasInnerSites] = {
+    "hf": hf.load,
+    "packaged": packaged.load,
+    "random_weights": random_weights.load,
+    "seedling": seedling.Seedling,
+    "stored": stored.Stored,
+}
 HAS_OWN_ROWS: Makers[harness.HasOwnRows] = {"stored": stored.Stored, "superposition": superposition.Superposition}
 KNOWS_TRUTH: Makers[harness.KnowsTruth] = {"superposition": superposition.Superposition}
 
@@ -247,6 +254,7 @@ ABLE: Mapping[str, Mapping[type, Makers[Any]]] = {
         harness.HasHead: HAS_HEAD,
         harness.HasRuns: HAS_RUNS,
         harness.HasUnembedding: HAS_UNEMBEDDING,
+        harness.HasInnerSites: HAS_INNER_SITES,
         harness.HasOwnRows: HAS_OWN_ROWS,
         harness.KnowsTruth: KNOWS_TRUTH,
     },

@@ -97,7 +97,7 @@ def test_nothing_that_is_read_of_latents_does() -> None:
     for index in (0, 7):
         near = [nearest(each, index, 1) for each in (one, other)]
         assert [item["index"] for item in near[0]] == [item["index"] for item in near[1]]
-    lens = Lens(_Normed)
+    lens = Lens(_Normed, "resid_post.0")
     logits = [torch.cat(list(lens.logits(each.dictionary))) for each in (one, other)]
     assert torch.allclose(*logits, atol=1e-5)
 

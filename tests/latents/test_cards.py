@@ -51,7 +51,7 @@ def _maker(dictionary: Tensor | None = None, atoms: pd.DataFrame | None = None, 
     decomposition = Fixed(harness.Codes(codes), 3)
     decomposition.dictionary, decomposition.atoms = dictionary, atoms
     strata = stratify(activations, windows, signed=True)
-    parts = {"lens": Lens(TinyModel), "find_texts": lambda wanted: TEXTS, "seed": 0} | changes
+    parts = {"lens": Lens(TinyModel, "resid_post.0"), "find_texts": lambda wanted: TEXTS, "seed": 0} | changes
     return CardMaker(decomposition, activations, windows, masked.numpy(), strata, **parts)
 
 
@@ -92,15 +92,21 @@ class Headless(TinyModel):
 
 @pytest.mark.parametrize(("model", "reason"), [(Headless(), "no head here"), (object(), "its rows are stored")])
 def test_where_there_is_no_lens_the_reason_is_given(model: Any, reason: str) -> None:
-    cards = _maker(torch.eye(3, 4), lens=Lens(lambda: model)).make({(0, 1): 1.0, (1, -1): 1.0})
+    cards = _maker(torch.eye(3, 4), lens=Lens(lambda: model, "resid_post.0")).make({(0, 1): 1.0, (1, -1): 1.0})
     assert [card["lens"]["reason"][: len(reason)] for card in cards] == [reason] * 2
+
+
+def test_directions_within_a_sublayer_are_none_of_the_residual_stream() -> None:
+    """A head's columns may be as many as the stream's, and a lens would look at them without a word."""
+    (card,) = _maker(torch.eye(3, 4), lens=Lens(TinyModel, "attn_z.1")).make({(0, 1): 1.0})
+    assert card["lens"] == {"reason": "a direction at attn_z.1 is none of the residual stream, which the lens looks at"}
 
 
 def test_without_a_dictionary_no_model_is_loaded() -> None:
     def load_model() -> Any:
         raise AssertionError
 
-    (card,) = _maker(lens=Lens(load_model)).make({(0, 1): 1.0})
+    (card,) = _maker(lens=Lens(load_model, "resid_post.0")).make({(0, 1): 1.0})
     assert card["lens"] == {"reason": "the decomposition has no dictionary"} and card["nearest"] == []
     assert latent_of(card).direction is None
 

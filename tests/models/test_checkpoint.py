@@ -106,7 +106,7 @@ def test_heads_of_multimodal_wrappers_are_found(tmp_path: Path) -> None:
     replay = _load(tmp_path).replay(IDS, "resid_post.1")
     logits = reference(input_ids=IDS, use_cache=False).logits
     torch.testing.assert_close(replay.logits(), logits, rtol=1e-5, atol=1e-5)
-    assert planning.hf_shape(HFConfig(str(tmp_path))) == {"n_layers": 3, "width": 32}
+    assert planning.hf_shape(HFConfig(str(tmp_path))) == {"n_layers": 3, "width": 32, "attn_z": 32, "mlp_act": 48}
 
 
 def _mllama() -> Any:
@@ -240,7 +240,12 @@ def test_an_adapter_is_never_left_out(name: str, tmp_path: Path, monkeypatch: py
         _load(tmp_path / name)
     identity = planning.hf_identity(HFConfig(str(tmp_path / name)))
     assert identity != before and "adapter_model.safetensors" in identity["files"]
-    assert planning.hf_shape(HFConfig(str(tmp_path / name))) == {"n_layers": 3, "width": 32}
+    assert planning.hf_shape(HFConfig(str(tmp_path / name))) == {
+        "n_layers": 3,
+        "width": 32,
+        "attn_z": 32,
+        "mlp_act": 48,
+    }
     assert (identity.get("base") == before) == (name != "base")
 
 

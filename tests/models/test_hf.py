@@ -10,9 +10,11 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 import harness
-from harness.plugins.models import HFConfig, planning
+from harness.plugins.models import HFConfig, blocks, hooks, planning
+from harness.plugins.models.site_taps import SiteTaps
 from tests.support import tiny_models
 from tests.support.tiny_models import FAMILIES, TEXTS, save_tiny_model, tiny_model, tiny_tokenizer
 
@@ -170,6 +172,80 @@ def test_a_sublayer_that_a_block_has_not_got_is_refused(family: str, site: str, 
         _read(load(family), [site])
 
 
+def test_neurons_and_heads_are_what_enters_the_last_maps(load: Any) -> None:
+    """The input of a plain hook on the module itself, and the sublayer's output made of it by hand."""
+    gpt2, llama = load("gpt2"), load("llama")
+    for model, path, width in (
+        (gpt2, "h.1.mlp.c_proj", 128),
+        (gpt2, "h.1.attn.c_proj", 32),
+        (llama, "layers.1.mlp.down_proj", 48),
+        (llama, "layers.1.self_attn.o_proj", 32),
+    ):
+        entered: list[Tensor] = []
+        module = model.module.get_submodule(path)
+        handle = module.register_forward_pre_hook(lambda _, args, entered=entered: entered.append(args[0]))
+        kind, out = ("mlp_act", "mlp_out") if "mlp" in path else ("attn_z", "attn_out")
+        x = _read(model, [f"{kind}.1", f"{out}.1", "resid_post.2"])
+        handle.remove()
+        assert torch.equal(x[f"{kind}.1"], entered[-1]) and x[f"{kind}.1"].shape[-1] == width
+        assert model.site_width(f"{kind}.1") == width and model.site_width(f"{out}.1") == 32
+        torch.testing.assert_close(module(x[f"{kind}.1"]), x[f"{out}.1"], rtol=1e-5, atol=1e-6)
+        assert model.site_groups(f"{kind}.1") == (4 if kind == "attn_z" else 1)
+
+
+@pytest.mark.parametrize(
+    ("family", "site", "reason"),
+    [
+        ("gemma2", "mlp_act.1", "mlp_out is the output of Gemma2RMSNorm, which is not linear in its input, row by row"),
+        (
+            "gemma2",
+            "attn_z.1",
+            "attn_out is the output of Gemma2RMSNorm, which is not linear.*mlp_out.1, attn_out.1[.]",
+        ),
+        ("mixtral", "mlp_act.1", "mlp_out is the output of MixtralExperts, which is not linear.*attn_z.1[.]"),
+        ("mamba", "attn_z.1", "no one module of MambaBlock adds attn_out, whose input it would be"),
+        ("gpt2", "attn_z.3", "this model has the layers 0 to 2"),
+    ],
+)
+def test_what_is_not_linear_behind_a_site_is_said(family: str, site: str, reason: str, load: Any) -> None:
+    with pytest.raises(harness.ConfigError, match=reason):
+        _read(load(family), [site])
+
+
+def test_heads_whose_columns_do_not_add_up_are_refused(load: Any) -> None:
+    taps = load("llama")._sites
+    for config in ({"num_attention_heads": 4, "head_dim": 16}, {"hidden_size": 32}):
+        other = SiteTaps(taps._blocks, config, taps._run)
+        with pytest.raises(harness.ConfigError, match="the 32 numbers that Linear is given are not the outputs of"):
+            other.of("attn_z.1")
+        assert other.of("mlp_act.1").side == "input"
+
+
+@torch.no_grad()
+def test_linear_is_a_matter_of_numbers() -> None:
+    """A gate in the last map, a second input and a map across tokens are found out; GPT-2's transposed map passes."""
+    x = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
+
+    class Gated(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.sigmoid(1e-2 * x)
+
+    class Across(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.cumsum(dim=1)
+
+    class Two(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x + y
+
+    cases = [(nn.Linear(8, 3), True), (Conv1D(3, 8), True), (Gated(), False), (Across(), False), (Two(), False)]
+    for module, is_linear in cases:
+        args = (x, x) if isinstance(module, Two) else (x,)
+        (call,) = hooks.watch({module: "0"}, lambda module=module, args=args: module(*args))
+        term = blocks._Term(call, 0, call.outputs[0])
+        assert blocks._is_linear(term) is is_linear, module
+
+
 @pytest.mark.parametrize(
     ("site", "called"),
     [("resid_pre.0", []), ("resid_post.1", [0, 1]), ("resid_pre.1", [0]), ("attn_out.1", [0]), ("mlp_out.0", [])],
@@ -177,7 +253,7 @@ def test_a_sublayer_that_a_block_has_not_got_is_refused(family: str, site: str, 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox_sequential", "llama", "bert"])
 def test_the_forward_pass_stops_at_the_deepest_site(family: str, site: str, called: list[int], load: Any) -> None:
     model = load(family)
-    model._tap(site)
+    model._sites.of(site)
     ended: list[int] = []
     handles = [
         block.call.module.register_forward_hook(lambda *_, layer=layer: ended.append(layer))
@@ -351,10 +427,13 @@ def test_weights_that_the_checkpoint_lacks_are_never_made_up(tmp_path: Path) -> 
     _refused("lacks weights.*layer.1.output.dense.weight", path=str(folder))
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "bloom", "ctrl", "openai_gpt", "codegen"])
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "bloom", "ctrl", "openai_gpt", "codegen", "opt", "falcon", "qwen3"])
 def test_a_plan_knows_the_shape_under_other_names(family: str, tmp_path: Path, load: Any) -> None:
     shape = planning.hf_shape(HFConfig(str(save_tiny_model(family, tmp_path))))
-    assert shape == {"n_layers": load(family).n_layers, "width": load(family).width}
+    model = load(family)
+    assert shape is not None and {"n_layers", "width", "attn_z"} <= shape.keys()
+    assert shape["n_layers"] == model.n_layers and shape["width"] == model.width
+    assert all(shape[kind] == model.site_width(f"{kind}.1") for kind in ("attn_z", "mlp_act") if kind in shape)
 
 
 def test_identity_is_of_the_contents_and_the_dtype(tmp_path: Path) -> None:
@@ -362,7 +441,7 @@ def test_identity_is_of_the_contents_and_the_dtype(tmp_path: Path) -> None:
     identity = planning.hf_identity(HFConfig(str(one)))
     assert identity == planning.hf_identity(HFConfig(str(other), device="cpu"))
     assert identity != planning.hf_identity(HFConfig(str(one), dtype="bfloat16"))
-    assert planning.hf_shape(HFConfig(str(one))) == {"n_layers": 3, "width": 32}
+    assert planning.hf_shape(HFConfig(str(one))) == {"n_layers": 3, "width": 32, "attn_z": 32, "mlp_act": 48}
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
     assert identity != planning.hf_identity(HFConfig(str(other)))

@@ -115,6 +115,27 @@ def test_what_is_not_edited_stays_bit_for_bit(family: str, load: Any) -> None:
         assert not torch.equal(runs.logits({site: _swapped}), runs.logits())
 
 
+def test_a_head_is_taken_out_by_its_columns(load: Any) -> None:
+    """As by zeros in the rows of the output map that it goes through."""
+    model, reference = load("llama")
+    n = model.site_width("attn_z.1") // model.site_groups("attn_z.1")
+    assert n == 8
+
+    def without(x: Tensor) -> Tensor:
+        return torch.cat([x[..., :n], torch.zeros_like(x[..., n : 2 * n]), x[..., 2 * n :]], dim=-1)
+
+    found = model.runs(IDS, FULL).activations(["attn_out.1", "resid_post.2"], {"attn_z.1": without})
+    module = reference.model.layers[1].self_attn.o_proj
+    weight = module.weight.clone()
+    kept: list[Tensor] = []
+    with torch.no_grad():
+        module.weight[:, n : 2 * n] = 0
+        with _hooked(reference, {"model.layers.1.self_attn": lambda x: kept.append(x) or x}):
+            reference(input_ids=IDS, use_cache=False)
+        module.weight.copy_(weight)
+    torch.testing.assert_close(found["attn_out.1"], kept[0], rtol=1e-5, atol=1e-6)
+
+
 def test_edits_see_what_earlier_ones_lead_to(load: Any) -> None:
     model, _ = load("llama")
     runs, arrived = model.runs(IDS, FULL), []
@@ -156,7 +177,7 @@ def _measured(runs: Any, site: str, x: Tensor, delta: Tensor) -> float:
 
 
 def test_gradients_are_differences_at_the_clean_point(in_float64: Any) -> None:
-    sites = ["resid_pre.1", "attn_out.1", "mlp_out.1", "resid_post.1", "resid_post.2"]
+    sites = ["resid_pre.1", "attn_z.1", "attn_out.1", "mlp_act.1", "mlp_out.1", "resid_post.1", "resid_post.2"]
     runs = in_float64.runs(IDS, PADDED)
     clean, gradients = runs.activations(sites), runs.gradients(sites, _difference)
     draw = torch.Generator().manual_seed(0)
@@ -167,10 +188,10 @@ def test_gradients_are_differences_at_the_clean_point(in_float64: Any) -> None:
         # Along the gradient, where a missing part shows, and anywhere; far enough for norms that round to float32.
         for delta in (0.02 * gradient / gradient.norm(), 0.02 * direction / direction.norm()):
             expected = float((gradient * delta).sum())
-            assert _measured(runs, site, x, delta) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+            assert _measured(runs, site, x, delta) == pytest.approx(expected, rel=1e-3, abs=1e-7)
         single = torch.zeros_like(x)
         single[0, PADDED[0] - 1, 3] = 0.01
-        assert _measured(runs, site, x, single) == pytest.approx(float((gradient * single).sum()), rel=1e-3, abs=1e-9)
+        assert _measured(runs, site, x, single) == pytest.approx(float((gradient * single).sum()), rel=1e-3, abs=1e-7)
 
 
 def test_gradients_are_taken_where_edits_lead_to_and_through_them(in_float64: Any) -> None:

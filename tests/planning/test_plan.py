@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -20,6 +21,8 @@ from harness.planning.cells import Cell
 from harness.planning.fits import Fit
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.plan import Plan, _Planner
+from harness.plugins.models import planning
+from harness.registry.plugin_manager import load_catalog
 from harness.report.scores import judged_scorers
 from tests.support.toy_suites import model_folder, plan_of, raw_suite
 
@@ -496,6 +499,16 @@ def test_a_site_that_no_model_has_is_refused(tmp_path: Path) -> None:
         plan_of(raw)
     raw["models"].append({"model": "own_rows", "label": "unknown"})  # may have it: its depth is not known yet
     assert plan_of(raw).cells
+
+
+def test_a_site_that_a_shape_says_is_not_there_is_refused(tmp_path: Path) -> None:
+    suite = plan_of(raw_suite(tmp_path, sites=["resid_post.1", "attn_z.1"])).suite  # the shape says nothing of it
+    model = replace(suite.models[0], shape={"n_layers": 6, "width": 32, "attn_z": 0, "mlp_act": 128})
+    assert model.lacks("attn_z.1") == "model-a has no attn_z" and "6 blocks" in str(model.lacks("attn_z.6"))
+    assert model.lacks("mlp_act.1") is None and model.width("mlp_act.1") == 128 and model.width("mlp_out.1") == 32
+    assert suite.models[0].lacks("attn_z.1") is None and suite.models[0].width("attn_z.1") is None
+    made_up = load_catalog().config("model", "superposition", {})
+    assert planning.superposition_shape(made_up)["attn_z"] == 0
 
 
 @pytest.mark.parametrize(("key", "value"), [("label", 7), ("family", False), ("control_of", 1.0), ("label", "")])

@@ -17,6 +17,7 @@ KNOWN = (
     "tokens",
     "width",
     "layers",
+    "stream",
     "depth",
     "rest",
     "value_bytes",
@@ -96,6 +97,23 @@ def test_sizes_are_parameters_numbers_or_the_width() -> None:
     assert _of_method("pca", '{"n_components": 32, "k": null}') == {"latents": 32, "k": 40, "passes": 1}
     assert _of_method("identity", "{}") == {"latents": "width", "k": "width", "passes": 1}
     assert _of_method("of_somebody", '{"k": 3, "size": "small"}') == {"latents": 4096, "k": 3, "passes": 1}
+
+
+def test_the_width_is_that_of_the_site(tmp_path: Path) -> None:
+    """Rows of neurons are wider on disk, and running the model costs what it did."""
+    plan = plan_of(raw_suite(tmp_path, sites=["mlp_out.1", "mlp_act.1"]))
+    wide = {**dict(plan.suite.models[0].shape or {}), "mlp_act": 128}
+    models = tuple(replace(model, shape=wide) for model in plan.suite.models)
+    known = replace(plan, suite=replace(plan.suite, models=models))
+    ratio = 128 / wide["width"]
+    out, act = (
+        next(c for c in plan.of_kind("capture") if c.columns["site"] == site) for site in plan.suite.models[0].sites
+    )
+    of_out, of_act = (Costs(known).of(cell, is_first=True) for cell in (out, act))
+    assert of_out is not None and of_act is not None and of_act.flops == of_out.flops
+    n = 30 * int(out.work["tokens"])
+    assert of_act.disk_bytes - n == ratio * (of_out.disk_bytes - n)
+    assert Costs(plan).of(act, is_first=True) is None  # not stated
 
 
 def test_a_model_of_unknown_width_is_not_guessed_at(plan: Plan) -> None:

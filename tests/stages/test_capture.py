@@ -70,6 +70,40 @@ def _assert_equal(one: StoredActivations, other: StoredActivations) -> None:
     assert one.manifest["files"].keys() == other.manifest["files"].keys()
 
 
+def test_sites_of_one_pass_may_differ_in_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each manifest says the width of its own rows, also where a pass goes on that was broken off."""
+    cells = [_cell(site) for site in ("resid_post.0", "mlp_act.1", "attn_z.0")]
+    session = _session(tmp_path, "one")
+    whole = _capture(session, *cells)
+    assert [stored.width for stored in whole] == [16, 64, 16] == [_all(stored).shape[1] for stored in whole]
+    assert [stored.manifest["width"] for stored in whole] == [16, 64, 16]
+    assert all("widths" not in stored.manifest for stored in whole)
+
+    broken = _session(tmp_path, "other")
+    activations, n_runs = HF.activations, 0
+
+    def stop(self: HF, *args: Any) -> Any:
+        nonlocal n_runs
+        n_runs += 1
+        if n_runs == 3:
+            raise KeyboardInterrupt
+        return activations(self, *args)
+
+    monkeypatch.setattr(HF, "activations", stop)
+    with pytest.raises(KeyboardInterrupt):
+        capture.run(cells, broken)
+    monkeypatch.setattr(HF, "activations", activations)
+    for one, other in zip(whole, _capture(broken, *cells), strict=True):
+        _assert_equal(one, other)
+
+
+def test_the_disk_that_wide_sites_take_is_known_before_any_work(tmp_path: Path) -> None:
+    """1,000 rows of 16 and of 64 numbers take 320,000 bytes."""
+    cells = [_cell(site, max_disk_gb=0.00031) for site in ("resid_post.0", "mlp_act.1")]
+    with pytest.raises(harness.ConfigError, match=r"needs 0\.00032 GB"):
+        capture.run(cells, _session(tmp_path, "small"))
+
+
 def test_as_many_rows_as_tokens_asked_for_from_documents_of_one_split_only(tmp_path: Path) -> None:
     session = _session(tmp_path, "a")
     rows = {}
