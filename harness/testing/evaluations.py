@@ -91,9 +91,9 @@ def does_not_mind_the_order_of_rows(under_test: EvaluationUnderTest) -> None:
     try:
         _same(before, after, "with the rows of each document in another order", "a row's place must say nothing.")
     except Broken:
-        drawn = set[str]()
+        drawn, decomposition = set[str](), directions()
         with _draws_watched(drawn):
-            under_test.table(offered)
+            under_test.table(offered, decomposition)
         if drawn:
             raise NotChecked(f"it draws at random ({', '.join(sorted(drawn))}), which hits other rows then") from None
         raise
