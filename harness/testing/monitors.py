@@ -155,7 +155,7 @@ def refuses_documents_of_the_fit(under_test: MonitorUnderTest) -> None:
 
 
 def repeats_itself(under_test: MonitorUnderTest) -> None:
-    """The same stream has the same outcomes, whatever the global random states."""
+    """Outcomes of one stream are the same each time, whatever the global random states."""
     found = []
     for seed in (1, 2):
         seed_globally(seed)
