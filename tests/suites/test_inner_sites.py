@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.result_tables import read_tables
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -25,6 +27,7 @@ SUITE = (
 )
 
 
+@pytest.mark.slow
 def test_neurons_and_heads_are_in_all_tables(harness_cli: Cli, tmp_path: Path) -> None:
     code, _, errors = harness_cli(*SUITE)
     assert code == 0, errors
