@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from harness.storage.activation_store import shard_name, write_shard
+from harness.storage.manifests import size_of_file
 from harness.storage.sealed_files import seal, sealed_digest, take_up
 
 
@@ -63,7 +64,8 @@ class PassShards:
     @property
     def n_bytes(self) -> int:
         """Bytes of all shards on disk, at all sites, looked at or not."""
-        return sum(path.stat().st_size for folder in self._folders.values() for path in folder.glob("shard-*"))
+        paths = [path for folder in self._folders.values() for path in folder.glob("shard-*")]
+        return sum(size_of_file(path) or 0 for path in paths)  # a link that leads nowhere is written anew
 
     def have(self, number: int) -> bool:
         """True if a shard is there; a file of it that is not as it was made is set aside."""

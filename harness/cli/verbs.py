@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli import display
@@ -19,7 +20,7 @@ from harness.cli.console import ALL_DONE, complain, err, out, warn_of_plugins
 from harness.cli.signals import ending_well
 from harness.cli.standing import name_damaged, print_states, relative, say_difference, show_states, summary
 from harness.cli.verification import read_all
-from harness.errors import ConfigError
+from harness.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -253,10 +254,21 @@ def report_verb(options: argparse.Namespace) -> int:
     if page is None or store.damaged:
         from harness.report.page import write_report
 
+        _check_writable(store.results)
+
         page = write_report(plan, store, _results(plan, store))
     name_damaged(store)
     out.print(f"Report: {relative(page)}", soft_wrap=True, markup=False, highlight=False)
     return ALL_DONE
+
+
+def _check_writable(results: Path) -> None:
+    """Refuse to write a report into another user's results; the one that is there may hide other secrets than this."""
+    there = results / "report" / "index.html"
+    if there.exists() and not os.access(results, os.W_OK):
+        raise StoreError(
+            f"no report can be written anew: you may not write in {results}. That of the last run lies there: {there}"
+        )
 
 
 def wandb_sync_verb(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from harness.storage.temporaries import temporaries
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _OF_KEY = re.compile(r"\.([0-9a-f]{32})\.(partial|checkpoint|lock|discarded)(?:[.-]\w+)*")
+_OWNER = ".lock.owner"
 DISCARDED = re.compile(r"\..+\.discarded-\w+")
 
 
@@ -110,7 +111,10 @@ def _of_kind(kind: str, folder: Path, kept: Kept, busy: set[str], *, captures: b
 def _models(folder: Path, *, is_asked: bool) -> Iterator[Leftover]:
     for path in _own(folder):
         lock = lock_of(path)
-        if DISCARDED.fullmatch(path.name):
+        if path.name.endswith(_OWNER):
+            held = path.with_name(path.name.removesuffix(".owner"))
+            yield Leftover("lock", path, "nobody holds it", size_of(path), held)
+        elif DISCARDED.fullmatch(path.name):
             yield Leftover("discarded", path, "its removal was broken off", size_of(path))
         elif lock and is_made_once(path) and is_asked:
             yield Leftover("model", path, "it is made again when it is used", size_of(path), lock)

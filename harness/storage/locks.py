@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
+import pwd
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -141,6 +141,6 @@ def _read_owner(path: Path) -> dict[str, Any] | None:
 
 def _user() -> str:
     try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a number without a name
+        return pwd.getpwuid(os.getuid()).pw_name  # what the environment says may be of who has called sudo
+    except KeyError:  # a number without a name
         return str(os.getuid())

@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import harness
 from harness.asking import answer_file, response_cache
 from harness.asking.judging import Judging, usage_rows
 from harness.asking.reservations import Reservations
+from harness.asking.respondents import Respondents
 from harness.asking.response_cache import ResponseCache
 from harness.contracts.spending import Prices, Usage
 from harness.errors import BudgetReached
 from harness.planning.suite import UNLIMITED, JudgeBudget
 from harness.registry.plugin_manager import load_catalog
+from harness.running.session import Session
 from harness.storage.processes import Process
+from harness.storage.store import Store
 
 JUDGE = {"name": "scripted", "version": 1}
 CHOICES = [harness.Choose("s", f"user {i}", ("Yes", "No")) for i in range(10)]
@@ -399,3 +403,40 @@ def test_a_recording_must_be_one_of_one_judge(tmp_path: Path) -> None:
     ):
         with pytest.raises(harness.ConfigError, match=message):
             harness.create("judge", "replay", **params)
+
+
+_PLUGIN = """
+import harness
+
+@harness.hookimpl
+def harness_specs():
+    return [harness.Spec("{kind}", "replayed", 1, "asks or answers", "acme:Replayed", None, **{more})]
+
+class Replayed:
+    def __init__(self, config): ...
+    def choose(self, requests):
+        return [(-1.0, -2.0)] * len(requests)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "judge", "kept_beside"),
+    [("scorer", {}, "replay", ["acme.py"]), ("judge", {"provides": ("choose",)}, "replayed", None)],
+)
+def test_a_judge_of_the_harness_beside_a_plugin_file_has_its_answers_kept_apart(
+    kind: str, more: dict[str, Any], judge: str, kept_beside: list[str] | None, tmp_path: Path
+) -> None:
+    """One that the file itself brings is named in all that it answers."""
+    _judging(tmp_path / "recorded", Scripted()).ask(CHOICES)
+    (tmp_path / "acme.py").write_text(_PLUGIN.format(kind=kind, more=more))
+    params = {"path": str(tmp_path / "recorded" / "responses.sqlite"), "of": None} if judge == "replay" else {}
+    call = {"name": judge, "params": params, "inputs": JUDGE}
+    catalog = load_catalog((str(tmp_path / "acme.py"),))
+    store = Store(tmp_path / "results", tmp_path / "cache")
+    session = Session(store, catalog, torch.device("cpu"), "log", lambda event: None)
+    respondents = Respondents({"fit": "", "encoder": None, "judge": call}, session)
+    latent = harness.Latent(0, 1, 0.0, (), ())
+    respondents.prepare([(latent, request) for request in CHOICES])
+    with closing(sqlite3.connect(tmp_path / "cache" / "judges" / "responses.sqlite")) as file:
+        stored = [json.loads(request) for (request,) in file.execute("select request from responses")]
+    assert len(stored) == len(CHOICES) and all(request.get("beside") == kept_beside for request in stored)

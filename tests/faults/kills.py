@@ -22,8 +22,6 @@ from tests.faults.inside import VARIABLE
 from tests.faults.subject import NAME, SUITE, Subject, differing, ended
 from tests.faults.trial import Trial, Verdict
 
-_MAX_KILLS = 14
-"""Kills in one trial: each costs the start of a run, and what is done between two of them is done once."""
 _MAX_OPERATIONS = 60
 """Operations of a process, at one of which it is killed: the next one goes on from there."""
 _MAX_OPERATIONS_OF_OTHERS = 150
@@ -43,6 +41,8 @@ class Kills:
     executor: str = "local"
     """One of those that start workers elsewhere has whole processes killed, each at some moment."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    max_kills: int = 13
+    """Kills in one trial: each costs the start of a run, and what is done between two of them is done once."""
     usual: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Kills:
         subject.cache.mkdir(parents=True)
         killed: list[str] = []
         said, is_damaged = "", False
-        for _ in range(draw.randrange(2, _MAX_KILLS)):
+        for _ in range(draw.randint(2, self.max_kills)):
             at, code, out = self._killed(subject, self._words(draw), draw)
             said += out
             if at is None:

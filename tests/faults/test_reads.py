@@ -25,9 +25,9 @@ def test_damage_is_named_and_what_is_read_unchecked_is_silent(
     reads: DamagedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = Campaign("reads", reads.trials(0))
-    campaign.run(n=50)
+    campaign.run(n=40)
     assert not campaign.bad, "\n".join(f"{number}: {trial}" for number, trial in campaign.bad)
-    assert sum(counts["named"] for counts in campaign.counts.values()) > 15
+    assert sum(counts["named"] for counts in campaign.counts.values()) > 12
     assert reads.judged([*reads.readers]) == ("harmless", "")
 
     record = next(

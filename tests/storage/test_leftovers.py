@@ -157,6 +157,13 @@ def test_models_that_are_made_again(store: Store) -> None:
         assert _found(store, models=True) == {}
 
 
+def test_the_word_of_a_killed_owner_of_a_models_lock_goes(store: Store) -> None:
+    (store.cache / "models").mkdir(parents=True)
+    for name in ("converted.lock", "converted.lock.owner"):
+        (store.cache / "models" / name).touch()
+    assert _found(store) == {"models/converted.lock.owner": "lock"}
+
+
 def test_what_a_run_at_work_rests_on_is_kept(store: Store) -> None:
     _commit(store, "fit", STRANGE)
     store.work_folder("capture", STRANGE).mkdir(parents=True)
