@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 import harness
+from harness.plugins.models import packaged
 from harness.plugins.models.packages import PACKAGES, Package
 
 TEXTS = ["The capital of France is Paris, and the capital of Italy is Rome.", "Naïve café 😀!"]
@@ -48,6 +52,31 @@ def test_smollm2_predicts_the_next_token_and_reads_the_same_from_gguf() -> None:
     gguf = harness.create("model", "hf", path=str(PACKAGES["smollm2-135m"].find_weights()))
     assert gguf.tokenizer_hash == model.tokenizer_hash
     assert torch.equal(harness.capture(gguf, TEXTS, sites[3:]).x[sites[3]], x[sites[3]])
+
+
+@pytest.mark.slow
+@_installed("smollm2-135m")
+def test_rotted_weights_of_a_conversion_are_named_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no other number comes of it: size and times of the file are as they were."""
+    sites = ["resid_post.15"]
+    x = harness.capture(harness.create("model", "packaged", name="smollm2-135m"), TEXTS, sites).x[sites[0]]
+    folder = packaged.find_folder("smollm2-135m")
+    shutil.copytree(folder, tmp_path / "models" / folder.name)  # other tests use the one that all share
+    weights = tmp_path / "models" / folder.name / "model.safetensors"
+    before = weights.stat()
+    with weights.open("r+b") as file:
+        for place in range(before.st_size // 3, before.st_size, 50_000_000):
+            file.seek(place)
+            (byte,) = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte ^ 64]))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    with pytest.warns(UserWarning, match=rf"{weights} is corrupt .*: the model was made again"):
+        again = harness.create("model", "packaged", name="smollm2-135m")
+    assert torch.equal(harness.capture(again, TEXTS, sites).x[sites[0]], x)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
