@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from harness.errors import ConfigError, suggest
-from harness.planning.suite import Entry
+from harness.planning.entries import Entry
 
 
 def with_bases(methods: Sequence[Entry]) -> list[Entry]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from harness.contracts.sites import parse_site
 from harness.planning.cells import Cell
+from harness.planning.entries import Entry, ModelEntry
 from harness.planning.fits import Fit
 from harness.planning.keys import canonical_json, content_key
-from harness.planning.suite import Entry, ModelEntry, Suite
+from harness.planning.suite import Suite
 
 
 def contrast_cells(suite: Suite) -> Iterator[dict[str, Any]]:

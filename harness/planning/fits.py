@@ -12,8 +12,9 @@ from harness.contracts.sites import Site, parse_site
 from harness.contracts.task import ComparedSite
 from harness.errors import PluginError, said
 from harness.planning.cells import Cell
+from harness.planning.entries import Entry, ModelEntry
 from harness.planning.keys import content_key
-from harness.planning.suite import Entry, ModelEntry, SuiteConfig
+from harness.planning.suite import SuiteConfig
 
 
 @dataclass(frozen=True)

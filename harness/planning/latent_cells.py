@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.planning.cells import Cell
+from harness.planning.entries import Entry, ModelEntry
 from harness.planning.keys import canonical_json, content_key
-from harness.planning.suite import Entry, ModelEntry, Suite
+from harness.planning.suite import Suite
 
 _OF_SUBJECT = {"model", "head"}
 

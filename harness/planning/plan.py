@@ -15,11 +15,12 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.planning.cells import Cell
 from harness.planning.circuit_cells import circuit_cells, contrast_cells
+from harness.planning.entries import Entry, ModelEntry
 from harness.planning.files_called import with_plugin_files
 from harness.planning.fits import CapturedSite, Fit, fit_group, unstored
 from harness.planning.keys import canonical_json, content_key
 from harness.planning.latent_cells import LatentsRead
-from harness.planning.suite import Entry, ModelEntry, Suite
+from harness.planning.suite import Suite
 from harness.planning.task_cells import Contender, asks, task_cells
 from harness.planning.whole_models import Part, read_together, whole_pairs
 

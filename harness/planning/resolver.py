@@ -19,8 +19,9 @@ from harness.contracts.sites import parse_site
 from harness.contracts.spending import PRICES, Prices
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.planning.bases import with_bases
+from harness.planning.entries import Entry, ModelEntry
 from harness.planning.executor import LocalExecutor, executor_of
-from harness.planning.suite import JUDGE, Entry, ModelEntry, Suite, SuiteConfig
+from harness.planning.suite import JUDGE, Suite, SuiteConfig
 from harness.registry import parameters
 from harness.registry.metric import Metric
 from harness.registry.plugin_manager import Catalog

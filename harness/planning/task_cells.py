@@ -12,8 +12,9 @@ from typing import Any
 
 from harness.contracts.task import ComparedSite
 from harness.errors import ConfigError, PluginError, said
+from harness.planning.entries import Entry
 from harness.planning.keys import canonical_json, content_key
-from harness.planning.suite import Entry, Suite
+from harness.planning.suite import Suite
 
 
 @dataclass(frozen=True)

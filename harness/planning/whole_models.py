@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts.sites import Site
-from harness.planning.suite import Entry, ModelEntry
+from harness.planning.entries import Entry, ModelEntry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,8 +20,8 @@ import yaml
 
 from harness.contracts.sites import parse_site
 from harness.planning.cells import Cell
+from harness.planning.entries import ModelEntry
 from harness.planning.plan import Plan
-from harness.planning.suite import ModelEntry
 from harness.sae.schedule import n_passes
 
 _VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -37,8 +37,8 @@ from jaxtyping import Bool, Float
 
 from harness.comparing.calibration import Calibrated, calibrate
 from harness.contracts.sites import parse_site
+from harness.planning.entries import ModelEntry
 from harness.planning.plan import Plan
-from harness.planning.suite import ModelEntry
 from harness.planning.whole_models import is_whole
 from harness.tables.permuted import Permuted, PermutedOfCell
 from harness.tables.task_board import CONTENDER

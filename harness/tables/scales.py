@@ -30,7 +30,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from harness.planning.suite import ModelEntry, Suite
+from harness.planning.entries import ModelEntry
+from harness.planning.suite import Suite
 from harness.tables.interpretability import SCORER, scored_units
 
 RULES = ("equal m", "equal m/d")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.planning.entries import Entry
 from harness.planning.plan import Plan, build_plan
-from harness.planning.suite import Entry
 from tests.support.toy_suites import plan_of, raw_suite
 
 OF_SCORERS = {"tokens": {"fit": 1000, "evaluation": 200, "interp": 100}, "explainers": ["rule"], "similarities": []}
