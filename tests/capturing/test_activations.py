@@ -112,7 +112,7 @@ def test_blocks_hold_the_kept_rows_in_stream_order(block_rows: int, monkeypatch:
 
 @pytest.mark.parametrize("within", [None, 100])
 def test_a_stream_keeps_nothing_of_its_orders(within: int | None) -> None:
-    """Of millions of rows each stream of a site, one for each seed, would keep more than all that is known of them."""
+    """Orders of millions of rows, for each seed of a site, would take more than all that is known of the rows."""
     n = 20_000
     rows = make_rows({"document": np.arange(n) // 100, "window": np.zeros(n), "position": np.arange(n) % 100})
     stream = dataclasses.replace(stream_of(torch.empty(n, 1), rows), shuffle_characters=within)

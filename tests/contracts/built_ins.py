@@ -15,6 +15,7 @@ from harness.plugins.corpora import packaged as packaged_texts
 from harness.plugins.evaluations import (
     dictionary_health,
     downstream,
+    drift,
     ground_truth,
     hierarchy,
     reconstruction,
@@ -136,6 +137,7 @@ TASKS: Makers[harness.Task] = {
 EVALUATIONS: Makers[harness.Evaluation] = {
     "dictionary_health": dictionary_health.DictionaryHealth,
     "downstream": downstream.Downstream,
+    "drift": drift.Drift,
     "ground_truth": ground_truth.GroundTruth,
     "hierarchy": hierarchy.Hierarchy,
     "reconstruction": reconstruction.Reconstruction,
