@@ -27,7 +27,6 @@ def _contrast(suite: Suite, model: ModelEntry, behaviour: Entry, sites: list[str
         "inputs": {"model": model.entry.inputs, "behaviour": behaviour.inputs, **about},
         "kind": "contrast",
         "label": f"contrasts of {behaviour.label} in {model.label}",
-        "name": model.label,
         "group": content_key({"contrasts of": model.entry.inputs}),
         "work": {"model": model.entry.call, "behaviour": behaviour.call, **about},
         "columns": {

@@ -9,8 +9,9 @@ from typing import Any
 from harness.contracts.behaviour import Contrast
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.followed_files import follows_files
-from harness.testing.items import FROM_A_NAME, first_items, same_elsewhere, same_items
+from harness.testing.items import FROM_A_NAME, first_items
 from harness.testing.registration import Registration
+from harness.testing.repeated_items import same_elsewhere, same_items
 
 _MIN_GROUPS = 4
 _TEXTS = ("clean", "patch", "right", "wrong", "group")

@@ -1,7 +1,7 @@
-"""The first items of a source of texts, documents of a corpus or contrasts of a behaviour, and whether they stay.
+"""The first items of a source of texts, by their digests: documents of a corpus, or contrasts of a behaviour.
 
-Also a program, so that two processes can be compared by digests of them: `python -m harness.testing.items` reads one
-line of JSON that names a source, and writes one digest a line.
+Also a program, so that two processes can be compared: `python -m harness.testing.items` reads one line of JSON that
+names a source, and writes one digest a line. It needs no torch.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import astuple
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Any, TypeAlias
 
 from harness.contracts.behaviour import Contrast
 from harness.contracts.corpus import Document
-from harness.testing.checks import Broken
 from harness.testing.registration import Registration
 
 N_ITEMS = 500
@@ -47,33 +45,7 @@ def digest(item: Item) -> str:
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
 
-def same_items(before: Sequence[Item], after: Sequence[Item], when: str, advice: str) -> None:
-    """Raise `Broken`, with the advice, if items are not those of the first time."""
-    noun = type(before[0]).__name__.lower()
-    for number, (one, other) in enumerate(zip_longest(before, after)):
-        if one is None or other is None:
-            raise Broken(f"there are {len(after)} {noun}s {when}, and {len(before)} the first time: {advice}")
-        if digest(one) != digest(other):
-            raise Broken(f"{noun} {number} is another one {when} ({_shown(other)}; not {_shown(one)}): {advice}")
-
-
-def same_elsewhere(declared: Registration, before: Sequence[Item], advice: str) -> None:
-    """Raise `Broken`, with the advice, if another process, whose hash() of texts differs, has other items."""
-    own = list(map(digest, before))
-    for hash_seed in (1, 2):
-        after = _digests_elsewhere(declared, hash_seed)
-        if after != own:
-            what = "order" if Counter(after) == Counter(own) else f"{type(before[0]).__name__.lower()}s or ids"
-            raise Broken(f"another process has other {what}: {advice}")
-
-
-def _shown(item: Item) -> str:
-    if isinstance(item, Contrast):
-        return f"{item.clean[:30]!r}, group {item.group!r:.40}"
-    return f"id {item.id!r:.40}, {item.text[:30]!r}"
-
-
-def _digests_elsewhere(declared: Registration, hash_seed: int) -> list[str]:
+def digests_elsewhere(declared: Registration, hash_seed: int) -> list[str]:
     """The digests in a process of its own, whose hash() of texts has another seed."""
     names = ("kind", "name", "params", "plugin_files")
     ended = subprocess.run(

@@ -25,20 +25,20 @@ class NumberAgreementConfig:
 
 @dataclass
 class RepeatedTokensConfig:
-    """Words in random order, of which one comes again: what followed it should follow once more (induction)."""
+    """Words in random order, of which two come again: what followed them should follow once more (induction)."""
 
     n_groups: int = 48
     """Number of contrasts, each a group of its own."""
-    n_words: int = 7
-    """Number of words in a text, that which comes again counted once."""
+    n_words: int = 8
+    """Number of words in a text, those which come again counted once."""
     seed: int = 0
     """Seed of the draw of words."""
     shuffled: bool = False
     """Exchange right and wrong at random: the control."""
 
     def __post_init__(self) -> None:
-        if self.n_groups < 4 or not 6 <= self.n_words <= 24:  # four and more words have a place
-            raise ValueError(f"n_groups is {self.n_groups} and n_words {self.n_words}; give 4 or more, and 6 to 24.")
+        if self.n_groups < 4 or not 7 <= self.n_words <= 24:  # seven words have a place
+            raise ValueError(f"n_groups is {self.n_groups} and n_words {self.n_words}; give 4 or more, and 7 to 24.")
 
 
 @dataclass

@@ -16,7 +16,7 @@ _WORDS = (
 
 
 class RepeatedTokens:
-    """`c A B D e f ... A`, which B should follow; in the patch A and D have changed places, so that e should."""
+    """`c x A B y D e ... x A`, which B should follow; in the patch x A and y D have changed places, so e should."""
 
     def __init__(self, config: RepeatedTokensConfig) -> None:
         self.config = config
@@ -29,6 +29,6 @@ class RepeatedTokens:
     def _drawn(self) -> Iterator[harness.Contrast]:
         draw = random.Random(self.config.seed)  # noqa: S311  # not for cryptography
         for number in range(self.config.n_groups):
-            first, a, b, d, e, *rest = draw.sample(_WORDS, self.config.n_words)
-            clean, patch = ([first, *middle, e, *rest, a] for middle in ((a, b, d), (d, b, a)))
+            first, x, a, b, y, d, e, *rest = draw.sample(_WORDS, self.config.n_words)
+            clean, patch = ([first, *middle, e, *rest, x, a] for middle in ((x, a, b, y, d), (y, d, b, x, a)))
             yield harness.Contrast(" ".join(clean), " ".join(patch), f" {b}", f" {e}", str(number))
