@@ -78,7 +78,7 @@ def evaluations(tables: Mapping[str, pd.DataFrame], declared: Declared) -> dict[
     for name, table in tables.items():
         elsewhere = [metric for metric in declared.columns if declared.is_on_leaderboard(name, metric)]
         own = table[table["metric"].notna() & table["method"].notna() & ~table["metric"].isin(elsewhere)]
-        if name in (*TABLES, "tasks") or own.empty:
+        if name in (*TABLES, "tasks", "circuits") or own.empty:
             continue
         metrics = list(dict.fromkeys(own["metric"]))
         board = _means(own, metrics)

@@ -41,6 +41,7 @@ def test_the_planted_circuit_is_in_the_results(harness_cli: Cli, tmp_path: Path)
     _check_circuit(results)
 
     assert "Circuits of induction in by hand, resid_post.0, resid_post.1" in printed
+    assert "circuits of by hand" not in printed  # it is no evaluation's table
     page = (results / "report" / "index.html").read_text(encoding="utf-8")
     assert 'id="circuits"' in page and "Circuits of induction(shuffled=True) in by hand" in page
     code, printed, _ = harness_cli("leaderboard", *WORDS, BEHAVIOURS, "--json")
