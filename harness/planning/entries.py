@@ -55,7 +55,7 @@ class ModelEntry:
     family: str
     sites: tuple[str, ...]
     shape: Mapping[str, int] | None
-    """What is known without loading the model of `n_layers`, `width`, widths of inner sites and `n_parameters`."""
+    """The `n_layers`, `width`, widths of inner sites and `n_parameters` that are known without loading the model."""
     control_of: str | None = None
     """The family of which this model is the untrained counterpart."""
 

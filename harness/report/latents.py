@@ -31,7 +31,7 @@ _LISTED = ("index", "sign", "stratum", "density", "active_share", "n_active", "n
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|\x7f")
 """A character that JSON writes as an escape, which may take two of them; and the one that it should."""
 _AS_IT_IS = (int, type(None))
-"""What most of the 60,000 marks of a thousand latents consist of."""
+"""Marks that most of the 60,000 of a thousand latents consist of."""
 _MARKUP = re.compile("[<>&\u2028\u2029]")
 """Characters that could end a script or begin a tag, should a file ever be put into a page."""
 
