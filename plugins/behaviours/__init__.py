@@ -53,7 +53,7 @@ class ContrastFileConfig:
     """
 
     path: str
-    """The file."""
+    """The file, with a contrast in each line."""
     counterfactual: str | None = None
     """The field of MIB that holds the patch, such as `abc_counterfactual`; null: the first that a line has."""
     n_contrasts: int | None = None

@@ -17,9 +17,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from harness import ConfigError
 from harness.plugins.models import HFConfig
+from harness.plugins.models.parameter_counts import ADAPTER_WEIGHTS
 from harness.plugins.models.planning import ADAPTER_CONFIG, find_base, find_local
-
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def find_adapter(config: HFConfig) -> Path | None:
@@ -43,8 +42,8 @@ def find_adapter(config: HFConfig) -> Path | None:
             f"model hf: {path} has an adapter ({ADAPTER_CONFIG}), which takes the package peft. Run: pip install peft. "
             "Or give the weights with the adapter merged into them."
         )
-    if not (path / _ADAPTER_WEIGHTS).is_file():
-        raise ConfigError(f"model hf: {path} has an adapter without {_ADAPTER_WEIGHTS}. Save it as safetensors.")
+    if not (path / ADAPTER_WEIGHTS).is_file():
+        raise ConfigError(f"model hf: {path} has an adapter without {ADAPTER_WEIGHTS}. Save it as safetensors.")
     if config.device_map is not None:
         raise ConfigError(f"model hf: {path} has an adapter, which device_map can't place. Merge it into the weights.")
     return path

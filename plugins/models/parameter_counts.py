@@ -9,13 +9,14 @@ from pathlib import Path
 from harness import ConfigError
 from harness.plugins.models import RandomWeightsConfig, SeedlingConfig
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _BYTES, _POSITIONS = 256, 1024
 """Tokens and positions of a model of random weights."""
 
 
 def stored_numbers(folder: Path) -> int | None:
-    """The numbers in a folder's safetensors files, by their headers; None where there are none."""
-    counts = [_of_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    """The numbers in a folder's safetensors files but an adapter's, by their headers; None where there are none."""
+    counts = [_of_file(path) for path in sorted(folder.glob("*.safetensors")) if path.name != ADAPTER_WEIGHTS]
     return sum(counts) if counts else None
 
 

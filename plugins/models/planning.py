@@ -81,7 +81,9 @@ def hf_shape(config: HFConfig) -> dict[str, int] | None:
         if config.n_layers is None or config.width is None:
             return None
         return {"n_layers": config.n_layers, "width": config.width}
-    shape, n_parameters = shape_of(_read_json(path / "config.json")), stored_numbers(path)
+    described = _read_json(path / "config.json")
+    # In a wrapper of a text model other towers are stored too.
+    shape, n_parameters = shape_of(described), None if "text_config" in described else stored_numbers(path)
     return shape if shape is None or n_parameters is None else {**shape, "n_parameters": n_parameters}
 
 

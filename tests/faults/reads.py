@@ -129,7 +129,9 @@ class DamagedReads:
         is_to_do = words != said.lines - usual.lines or _is_to_do(said)
         if said.code == 0 and said.shown != usual.shown and not words and not is_to_do:
             return "silent", f"{said.shown!r:.300}"
-        return ("named" if words else "made again" if is_to_do else "harmless"), ""
+        if words:
+            return "named", " ".join(sorted(words))[:300]
+        return ("made again" if is_to_do else "harmless"), ""
 
     def _verb(self, *words: str) -> Said:
         with _as_a_process(), _up_to_work():
@@ -146,7 +148,8 @@ class DamagedReads:
                 code, said = 1, [*said, str(error)]
             except Exception:
                 return Said(None, "", traceback.format_exc())
-        said += [str(each.message) for each in warned]
+        # Others, of resources, come from whatever this process did before.
+        said += [str(each.message) for each in warned if issubclass(each.category, UserWarning)]
         return Said(code, json.dumps(found), "\n".join(said))
 
 

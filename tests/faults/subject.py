@@ -48,7 +48,8 @@ class Said:
 
     @property
     def lines(self) -> set[str]:
-        return set(self.err.splitlines())
+        """Lines of the standard error but bars of progress, which show how fast something went."""
+        return {line for line in self.err.splitlines() if "it/s]" not in line}
 
     @property
     def shown(self) -> Any:

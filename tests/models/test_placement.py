@@ -118,7 +118,7 @@ def test_the_stated_shape_is_for_planning_and_a_wrong_one_is_refused(tmp_path: P
         "width": 2048,
     }
     assert planning.hf_shape(HFConfig(str(folder), n_layers=16, width=2048)) == {
-        **{"n_layers": 3, "width": 32, "attn_z": 32, "mlp_act": 48}
+        **{"n_layers": 3, "width": 32, "attn_z": 32, "mlp_act": 48, "n_parameters": 32864}
     }
     assert load(folder, n_layers=3, width=32).width == 32
     with pytest.raises(harness.ConfigError, match=r"n_layers of .* is 3, not 16"):

@@ -27,7 +27,7 @@ def test_of_seedlings(architecture: Any) -> None:
     described.update({"vocab_size": config.vocabulary})
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(described)
-    assert seedling_shape(config) == {"n_layers": 3, "width": 40, "n_parameters": _numbers(model)}
+    assert seedling_shape(config)["n_parameters"] == _numbers(model)
 
 
 def test_of_random_weights() -> None:
