@@ -22,6 +22,7 @@ _FIRST_DIFFERS = "clean and patch begin with other tokens, which decompositions 
 _NO_ANSWER = "an answer does not begin with a token of its own"
 _SAME_ANSWER = "right and wrong begin with the same token"
 _TOO_LONG = "a text is longer than context"
+_EMPTY = "a text has no tokens"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class _Text:
 
 def _cut(contrast: Contrast, windows: Windows, context: int) -> tuple[_Text, _Text, int, int] | str:
     """Both texts of a contrast and the first tokens of its answers; or the reason why it can't be used."""
+    if not (contrast.clean.strip() and contrast.patch.strip()):
+        return _EMPTY
     answered = [contrast.clean + answer for answer in (contrast.right, contrast.wrong)]
     texts = [_text(found) for found in windows([contrast.clean, contrast.patch, *answered], context)]
     clean, patch, *ends = texts

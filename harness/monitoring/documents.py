@@ -64,9 +64,14 @@ class WatchedDocuments:
 
     @classmethod
     def from_tensors(cls, ids: Sequence[str], tensors: dict[str, Tensor], n_poles: int) -> WatchedDocuments:
-        """The documents that gave these tensors."""
+        """The documents that gave these tensors.
+
+        Raises:
+            ValueError: no documents with so many poles give such tensors.
+        """
         parts = tuple(tensors[name].numpy() for name in ("fired", "poles", "starts"))
         fired = sparse.csr_array(parts, shape=(len(ids), n_poles))
+        fired.check_format(full_check=True)  # else places beyond the array are read
         return cls(tuple(ids), tensors["n_rows"].numpy(), tensors["scores"].numpy(), fired)
 
 

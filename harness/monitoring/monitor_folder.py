@@ -6,7 +6,7 @@ state is replaced whole: a monitor that was killed goes on after the last batch 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -72,7 +72,7 @@ class MonitorFolder:
         if damage := folder_damage(path / _DECOMPOSITION, _DECOMPOSITION):
             raise StoreError(f"{damage}. Calibrate another monitor, in another folder.")
         decomposition = load(path / _DECOMPOSITION)
-        reference = WatchedDocuments.from_tensors(about["ids"], tensors, 2 * decomposition.n_latents)
+        reference = _documents(path / _REFERENCE, about["ids"], tensors, decomposition)
         settings = MonitorSettings(**about["settings"])
         explanations = {(latent, sign): text for latent, sign, text in about["explanations"]}
         watch, site, model = DriftWatch(reference, settings), about["site"], about["model"]
@@ -90,10 +90,19 @@ class MonitorFolder:
         if not (self.path / _STATE).exists():
             return None
         tensors, about = _read(self.path / _STATE, "Its stream can't go on; remove that file to begin anew")
-        recent = WatchedDocuments.from_tensors(about["recent"], tensors, 2 * self.decomposition.n_latents)
+        recent = _documents(self.path / _STATE, about["recent"], tensors, self.decomposition)
         self.watch.resume(tensors["all_scores"].numpy(), recent)
         known: dict[str, Any] = about
         return known
+
+
+def _documents(
+    path: Path, ids: Sequence[str], tensors: dict[str, Tensor], decomposition: Decomposition
+) -> WatchedDocuments:
+    try:
+        return WatchedDocuments.from_tensors(ids, tensors, 2 * decomposition.n_latents)
+    except ValueError as error:
+        raise StoreError(f"{path} is not of this decomposition ({error}). Calibrate another monitor.") from error
 
 
 def has_monitor(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
@@ -25,7 +26,11 @@ class MonitorSettings:
     """Seed of the draws of tests, and of what breaks ties."""
 
     def __post_init__(self) -> None:
-        if not self.horizon > 1:
+        if not 1 < self.horizon < math.inf:
             raise ConfigError(f"monitor: horizon is {self.horizon}; give a number of documents above 1, such as 2000.")
+        if self.context < 1:
+            raise ConfigError(f"monitor: context is {self.context}; give the tokens of a window, such as 128.")
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise ConfigError(f"monitor: max_norm is {self.max_norm}; give a norm above 0, or None.")
         if self.window < _MIN_WINDOW:
             raise ConfigError(f"monitor: window is {self.window}; how one document differs from others is not known.")

@@ -27,7 +27,7 @@ from harness.planning.whole_models import Part, read_together, whole_pairs
 # Raised when a stage's own code changes results; the cells it made become stale.
 STAGE_VERSIONS = {
     **{"capture": 1, "fit": 1, "evaluation": 1, "latents": 3, "explanation": 1, "scoring": 2},
-    **{"similarity": 2, "task": 2, "contrast": 1, "circuit": 1},
+    **{"similarity": 2, "task": 2, "contrast": 1, "circuit": 2},
 }
 
 

@@ -65,10 +65,10 @@ class DriftConfig:
     def __post_init__(self) -> None:
         if self.change is not None and not isinstance(self.change.get("corpus"), str):
             raise ValueError(f"change is {self.change}; name a corpus, such as {{corpus: packaged, name: bible}}.")
-        if self.min_documents < 6 or self.n_streams < 1 or min(self.n_documents, self.max_rows) < 1:
+        if self.min_documents < 29 or self.n_streams < 1 or min(self.n_documents, self.max_rows) < 1:
             raise ValueError(
-                f"min_documents {self.min_documents}: give at least 6; n_streams {self.n_streams}, n_documents "
-                f"{self.n_documents}, max_rows {self.max_rows}: 1."
+                f"min_documents {self.min_documents}: give at least 29, as two thirds calibrate; n_streams "
+                f"{self.n_streams}, n_documents {self.n_documents}, max_rows {self.max_rows}: 1."
             )
         if self.horizon <= 1 or self.planted_factor <= 1:
             raise ValueError(f"horizon {self.horizon} and planted_factor {self.planted_factor} must be above 1.")

@@ -10,13 +10,18 @@ from harness import ConfigError
 from harness.plugins.models import RandomWeightsConfig, SeedlingConfig
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_MAX_HEADER = 100_000_000
+"""The longest header that safetensors reads, in bytes."""
 _BYTES, _POSITIONS = 256, 1024
 """Tokens and positions of a model of random weights."""
 
 
 def stored_numbers(folder: Path) -> int | None:
     """The numbers in a folder's safetensors files but an adapter's, by their headers; None where there are none."""
-    counts = [_of_file(path) for path in sorted(folder.glob("*.safetensors")) if path.name != ADAPTER_WEIGHTS]
+    paths = [path for path in sorted(folder.glob("*.safetensors")) if path.name != ADAPTER_WEIGHTS]
+    # Some folders hold the same weights twice, under the names of transformers and of their authors.
+    own = [path for path in paths if path.name.startswith("model")]
+    counts = [_of_file(path) for path in own or paths]
     return sum(counts) if counts else None
 
 
@@ -24,9 +29,13 @@ def _of_file(path: Path) -> int:
     with path.open("rb") as file:
         n_header = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(min(n_header, path.stat().st_size)))
-            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if n_header > _MAX_HEADER:
+                raise ValueError(f"a header of {n_header:,} bytes")
+            shapes = [own["shape"] for name, own in json.loads(file.read(n_header)).items() if name != "__metadata__"]
+            if not all(type(n) is int and n >= 0 for shape in shapes for n in shape):
+                raise ValueError("a shape that is none")
+            return sum(map(math.prod, shapes))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"model hf: {path} is no safetensors file ({error}). Save the model anew.") from error
 
 

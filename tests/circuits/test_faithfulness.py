@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.circuits import minimal
 from harness.circuits.attribution import Effects
 from harness.circuits.faithfulness import Share, cmd, cpr, nodes_for_level
 from harness.circuits.limits import SIZES
@@ -47,3 +48,12 @@ def test_concordance_sees_what_a_correlation_does_not() -> None:
         expected = 1 - np.mean((x - y) ** 2) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
         assert found.concordance == pytest.approx(expected)
     assert Effects(torch.zeros(3), torch.arange(3), torch.arange(0), dict.fromkeys(range(3), 0.0)).concordance is None
+
+
+def test_a_node_like_any_other_is_necessary_in_one_of_twenty_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    monkeypatch.setattr(minimal, "_value", lambda *_: draw.random())
+    active = torch.ones(60, dtype=torch.bool)
+    found = [minimal.necessity(None, [0], active, seed)[0] for seed in range(2000)]  # type: ignore[arg-type]
+    # All are compared with one value, which they lie on either side of: effects are exchangeable.
+    assert 0.035 < np.mean(found) < 0.065

@@ -46,6 +46,7 @@ def test_answers_are_the_tokens_that_follow() -> None:
         (Contrast("The key near", "The keys near", " is", " it", "key"), "begin with the same token"),
         (Contrast("The key near", "The keys near", "ly", " is", "key"), "a token of its own"),
         (Contrast("The key " + "near " * 20, "The keys " + "near " * 20, " is", " are", "key"), "longer than context"),
+        (Contrast(" ", " ", " is", " are", "key"), "no tokens"),
     ],
 )
 def test_what_cannot_be_compared_is_left_out(contrast: Contrast, reason: str | None) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import harness
 from harness.plugins.models import HFConfig, PackagedConfig, RandomWeightsConfig, SeedlingConfig
 from harness.plugins.models.planning import hf_shape, packaged_shape, random_weights_shape, seedling_shape
 from harness.plugins.models.random_weights import _gpt2
@@ -49,3 +50,34 @@ def test_of_folders(tmp_path: Path) -> None:
 def test_of_packages() -> None:
     """As counted in the loaded models."""
     assert packaged_shape(PackagedConfig("smollm2-135m"))["n_parameters"] == 134_515_008
+
+
+def _write_header(folder: Path, name: str, header: bytes, n_bytes: int | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text('{"num_hidden_layers": 2, "hidden_size": 8}')
+    n = len(header) if n_bytes is None else n_bytes
+    (folder / name).write_bytes(n.to_bytes(8, "little") + header)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("header", "n_bytes"),
+    [
+        (b"{}", 2**62),
+        (b"[" * 200_000, None),
+        (b'{"w": {"shape": [-10, 10]}}', None),
+        (b'{"w": {"shape": [0.5, 10]}}', None),
+        (b'{"w": {"shape": 7}}', None),
+    ],
+)
+def test_headers_that_are_none_are_refused(header: bytes, n_bytes: int | None, tmp_path: Path) -> None:
+    folder = _write_header(tmp_path / "model", "model.safetensors", header, n_bytes)
+    with pytest.raises(harness.ConfigError, match="is no safetensors file"):
+        hf_shape(HFConfig(str(folder)))
+
+
+def test_weights_under_two_names_count_once(tmp_path: Path) -> None:
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "consolidated.safetensors"):
+        folder = _write_header(tmp_path / "model", name, b'{"w": {"shape": [5, 10]}}')
+    shape = hf_shape(HFConfig(str(folder)))
+    assert shape is not None and shape["n_parameters"] == 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import harness
 from harness.errors import ConfigError, StoreError
 from harness.monitoring.reading import read_texts
+from harness.storage.tensor_files import save_tensors, take_up_tensors
 from tests.support.parts import rows_of_text
 
 _SITE = "resid_post.1"
@@ -189,3 +191,21 @@ def test_rows_in_pieces_give_the_same_sums(decomposition: harness.Decomposition)
     pieces = counter.counted(ids)[0]
     assert (pieces.fired != whole.fired).nnz == 0
     assert np.allclose(pieces.scores, whole.scores, rtol=1e-12)
+
+
+def test_firings_of_latents_that_are_none_are_refused(monitor: harness.Monitor, tmp_path: Path) -> None:
+    """Sums are read by place: one beyond the array would be read from wherever that is."""
+    path = next(tmp_path.rglob("reference*"))
+    tensors, about = take_up_tensors(path, "Calibrate anew.")  # type: ignore[misc]
+    tensors["poles"][0] = 10**6
+    save_tensors(path, tensors, about)
+    with pytest.raises(StoreError, match="is not of this decomposition"):
+        harness.Monitor.load(path.parent)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"horizon": math.inf}, {"horizon": math.nan}, {"context": 0}, {"max_norm": -1.0}, {"window": 1}]
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        harness.MonitorSettings(**settings)
