@@ -1,13 +1,13 @@
 """Evaluation `hierarchy`: which latents of a decomposition belong together, and under which others, beyond chance.
 
 Poles that fire on 10 unmasked rows or more are looked at (`grouping/firing.py`); there are p of them. Chance is always
-shifted firing: each pole's rows moved along the corpus by a random number of its own.
+firing whose documents have changed places: for each pole by itself, with others of like length.
 
     live_poles         p
-    clusters           clusters by co-firing, of three poles or more, cut at the height that 1 % of the joins of shifted
-        firing exceed (`grouping/significance.py`): what method `clusters` makes of these rows
+    clusters           clusters by co-firing, of three poles or more, cut at the height that 1 % of the joins of
+        chance exceed (`grouping/significance.py`): what method `clusters` makes of these rows
     share_in_clusters  share of the p poles that are in one
-    null_clusters      clusters of another draw of shifted firing, cut at the same height
+    null_clusters      clusters of another draw of chance, cut at the same height
     split_half_ari     adjusted Rand index (Hubert & Arabie 1985) of the clusters of two halves of the documents, each
         cut at the height of its own null; over poles that fire on 10 rows of both, a pole in no cluster counting as one
         of its own; 0 is chance, 1 is equal; null where neither half has a cluster
@@ -56,14 +56,13 @@ class Hierarchy:
         self, decomposition: harness.Decomposition, context: harness.EvaluationContext
     ) -> list[harness.TableRow]:
         """One table row per metric of the list above."""
-        reader, documents = FiringReader(decomposition.n_latents, context.n_rows), list[Tensor]()
-        start = 0
+        reader, start = FiringReader(decomposition.n_latents, context.n_rows), 0
         for x, masked in context.blocks():
-            documents.append(context.documents[start : start + len(x)][~masked.cpu()])
+            documents = context.documents[start : start + len(x)][~masked.cpu()].numpy()
             start += len(x)
             if not masked.all():
-                reader.add(decomposition.encode(x[~masked]))
-        firing, numbers = reader.finish(), torch.cat(documents).numpy()
+                reader.add(decomposition.encode(x[~masked]), documents)
+        firing = reader.finish()
         alive = firing.alive()
         n = alive.n_rows
         rows = [harness.TableRow("live_poles", float(len(alive.counts)), n)]
@@ -74,7 +73,7 @@ class Hierarchy:
         return [
             *rows,
             *_clusters(alive),
-            _row("split_half_ari", partial(_split_half, firing, numbers), n, True),
+            _row("split_half_ari", partial(_split_half, firing), n, True),
             _row("modularity_over_rewired", partial(modularity_over_rewired, alive, _SEED), n, None),
             harness.TableRow("parents_found", float(parents.is_found.sum()), n),
             *_against_truth(decomposition, context, alive, parents),
@@ -101,7 +100,7 @@ def _row(metric: str, value: Callable[[], float], n: int, is_better: bool | None
 
 def _clusters(firing: Firing) -> list[harness.TableRow]:
     labels, _, height = cofiring_groups(firing, _generator("null"))
-    null = large_groups(average_linkage(cofiring(firing.shifted(_generator("another null")))).above(height))
+    null = large_groups(average_linkage(cofiring(firing.exchanged(_generator("another null")))).above(height))
     values = {
         "clusters": float(labels.max() + 1),
         "share_in_clusters": float((labels >= 0).mean()),
@@ -110,12 +109,12 @@ def _clusters(firing: Firing) -> list[harness.TableRow]:
     return [harness.TableRow(name, value, firing.n_rows) for name, value in values.items()]
 
 
-def _split_half(firing: Firing, documents: Int[np.ndarray, " n"]) -> float:
-    names = np.unique(documents)
-    if len(names) < 2:
+def _split_half(firing: Firing) -> float:
+    n_documents = len(firing.lengths)
+    if n_documents < 2:
         raise harness.Undefined("there is one document, so there are no halves")
-    first = _generator("halves").permutation(names)[: len(names) // 2]
-    halves = [firing.on(np.isin(documents, first, invert=is_second)) for is_second in (False, True)]
+    first = _generator("halves").permutation(n_documents)[: n_documents // 2]
+    halves = [firing.on(np.isin(firing.documents, first, invert=is_second)) for is_second in (False, True)]
     both = np.flatnonzero(halves[0].is_alive & halves[1].is_alive)
     if len(both) < 2:
         raise harness.Undefined(f"{len(both)} poles fire on 10 rows or more of both halves of the documents")

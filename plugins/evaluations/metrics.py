@@ -176,11 +176,15 @@ HIERARCHY = (
     Metric(
         "clusters",
         "clusters",
-        "clusters of three poles or more that fire together more than all but 1 % of the joins of shifted firing",
+        "clusters of three poles or more that fire together more than all but 1 % of the joins of chance",
         role="listed",
     ),
     Metric("share_in_clusters", "share in clusters", "share of the live poles that are in a cluster", format=".3f"),
-    Metric("null_clusters", "null clusters", "clusters of shifted firing, cut at the same height"),
+    Metric(
+        "null_clusters",
+        "null clusters",
+        "clusters of firing whose documents have changed places, cut at the same height",
+    ),
     Metric(
         "split_half_ari",
         "split-half ARI",
@@ -198,7 +202,7 @@ HIERARCHY = (
     Metric(
         "parents_found",
         "parents found",
-        "poles that fire where another does more often than shifted ones, at a false discovery rate of 5 %",
+        "poles that fire where another does more often than by chance, at a false discovery rate of 5 %",
         role="listed",
     ),
     Metric("truth_precision", "true parents", "share of parents found that are the true feature's", True, ".3f"),

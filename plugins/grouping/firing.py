@@ -10,6 +10,7 @@ twice being added. It fires where that is above its threshold:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,10 @@ MIN_FIRINGS = 10
 """Fewest rows on which a pole fires of which anything can be said."""
 MAX_ENTRIES = 2**25
 """Coefficients after which those of dense codes are thinned out."""
+ALIKE = 10
+"""Fewest documents of like length that change places with one another."""
+_MOST_DRAWN = 2**22
+"""Poles times documents whose new places are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Firing:
     signs: Int[np.ndarray, " p"]
     peaks: Float[np.ndarray, " p"]
     """The largest activation of each pole."""
+    lengths: Int[np.ndarray, " m"]
+    """The number of rows of each document, in the order of the corpus."""
 
     @property
     def n_rows(self) -> int:
@@ -50,7 +57,13 @@ class Firing:
 
     def chosen(self, poles: Int[np.ndarray, " c"] | Bool[np.ndarray, " p"]) -> Firing:
         """Some of the poles."""
-        return Firing(self.matrix[:, poles], self.latents[poles], self.signs[poles], self.peaks[poles])
+        names = self.latents[poles], self.signs[poles], self.peaks[poles]
+        return Firing(self.matrix[:, poles], *names, self.lengths)
+
+    @property
+    def documents(self) -> Int[np.ndarray, " n"]:
+        """The number of the document of each row."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     @property
     def is_alive(self) -> Bool[np.ndarray, " p"]:
@@ -63,21 +76,70 @@ class Firing:
 
     def on(self, rows: Bool[np.ndarray, " n"]) -> Firing:
         """All poles, on some of the rows."""
-        return Firing(csc_array(self.matrix.tocsr()[rows]), self.latents, self.signs, self.peaks)
+        lengths = np.bincount(self.documents[rows], minlength=len(self.lengths))
+        matrix = csc_array(self.matrix.tocsr()[rows])
+        return Firing(matrix, self.latents, self.signs, self.peaks, lengths[lengths > 0])
 
-    def shifted(self, generator: np.random.Generator) -> Firing:
-        """The shift null: each pole's rows moved along the corpus, round its end, by a random number of its own.
+    def exchanged(self, generator: np.random.Generator) -> Firing:
+        """The null: for each pole by itself, documents of like length change places at random.
 
-        That keeps how often each fires, and in what bursts, and breaks what has two of them fire together.
+        That keeps how often it fires, in what bursts, and that these begin and end with documents; what has two poles
+        fire together is broken. In a document of another length it fires at the same part of it; rows that fall
+        together there count once. Where there is one document, which is also said of rows of which none is known, √n
+        pieces of it change places.
         """
-        n, counts = self.n_rows, self.counts
-        by = np.repeat(generator.integers(1, max(n, 2), size=len(counts)), counts)
-        rows = (self.matrix.indices + by) % n if n else self.matrix.indices
-        return Firing(_matrix(rows, np.repeat(np.arange(len(counts)), counts), self.matrix.shape), *self._names)
+        lengths = self.lengths if len(self.lengths) > 1 else _pieces(self.n_rows)
+        begins, of_row = lengths.cumsum() - lengths, np.repeat(np.arange(len(lengths)), lengths)
+        columns, own = np.repeat(np.arange(len(self.counts)), self.counts), of_row[self.matrix.indices]
+        new = _exchanged(columns, own, _alike(lengths), generator)
+        rows = begins[new] + (self.matrix.indices - begins[own]) * lengths[new] // lengths[own]
+        entries = np.unique(columns * self.n_rows + rows)
+        columns, rows = np.divmod(entries, max(self.n_rows, 1))
+        matrix = _matrix(rows, columns, self.matrix.shape)
+        return Firing(matrix, self.latents, self.signs, self.peaks, self.lengths)
 
-    @property
-    def _names(self) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-        return self.latents, self.signs, self.peaks
+
+def _pieces(n: int) -> Int[np.ndarray, " m"]:
+    """The lengths of √n pieces of n rows."""
+    n_pieces = math.isqrt(n)
+    return np.diff(np.arange(n_pieces + 1) * n // max(n_pieces, 1))
+
+
+def _alike(lengths: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """The class of each document: of neighbours in length, all of a length in one, and of `ALIKE` or more."""
+    _, own, counts = np.unique(lengths, return_inverse=True, return_counts=True)
+    classes, size, n_left = np.zeros(len(counts), np.int64), 0, len(lengths)
+    for i, count in enumerate(counts):
+        begins_anew = size >= ALIKE and n_left >= ALIKE
+        classes[i] = classes[max(i - 1, 0)] + begins_anew
+        size, n_left = count + (0 if begins_anew else size), n_left - count
+    found: np.ndarray = classes[own]
+    return found
+
+
+def _exchanged(
+    poles: Int[np.ndarray, " e"],
+    documents: Int[np.ndarray, " e"],
+    classes: Int[np.ndarray, " m"],
+    generator: np.random.Generator,
+) -> Int[np.ndarray, " e"]:
+    """The document that is put in the place of another of its class, drawn for each pole by itself.
+
+    Args:
+        poles: rising.
+        documents: of which the new ones are wanted.
+        classes: of all documents.
+        generator: to draw with.
+    """
+    in_order, new = np.argsort(classes, kind="stable"), np.empty_like(documents)
+    n_poles, at_once = int(poles[-1]) + 1 if len(poles) else 0, max(_MOST_DRAWN // max(len(classes), 1), 1)
+    for first in range(0, n_poles, at_once):
+        n = min(at_once, n_poles - first)
+        to = np.empty((n, len(classes)), np.int64)
+        to[:, in_order] = np.argsort(classes + generator.random((n, len(classes))), axis=1)
+        part = slice(*np.searchsorted(poles, [first, first + n]))
+        new[part] = to[poles[part] - first, documents[part]]
+    return new
 
 
 @dataclass
@@ -105,7 +167,7 @@ class FiringReader:
 
         Args:
             codes: of the rows.
-            places: what they are to be sorted by, the most important first; nothing where they come in order.
+            places: what they are to be sorted by, the document first; nothing where they come in order and are of one.
         """
         values, latents = _summed(codes, self.n_latents)
         rows, columns = values.nonzero()
@@ -130,8 +192,9 @@ class FiringReader:
         names, columns = np.unique(poles, return_inverse=True)
         peaks = np.zeros(len(names))
         np.maximum.at(peaks, columns, values)
-        matrix = _matrix(self._order()[rows], columns, (self._n_seen, len(names)))
-        return Firing(matrix, names // 2, 1 - 2 * (names % 2), peaks)
+        place, lengths = self._order()
+        matrix = _matrix(place[rows], columns, (self._n_seen, len(names)))
+        return Firing(matrix, names // 2, 1 - 2 * (names % 2), peaks, lengths)
 
     @property
     def _is_dense(self) -> bool:
@@ -142,14 +205,14 @@ class FiringReader:
         rows, poles, values = (np.concatenate(part) for part in zip(none, *self._entries, strict=True))
         return rows, poles, values
 
-    def _order(self) -> Int[np.ndarray, " n"]:
-        """The place of each row in the corpus."""
+    def _order(self) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+        """The place of each row in the corpus, and the number of rows of each document."""
         if not self._places or not self._places[0]:
-            return np.arange(self._n_seen)
+            return np.arange(self._n_seen), np.array([self._n_seen])
         keys = [np.unique(np.concatenate(part), return_inverse=True)[1] for part in zip(*self._places, strict=True)]
         place = np.empty(self._n_seen, dtype=np.int64)
         place[np.lexsort(keys[::-1])] = np.arange(self._n_seen)
-        return place
+        return place, np.bincount(keys[0])
 
 
 def _summed(codes: harness.Codes, n_latents: int) -> tuple[np.ndarray, np.ndarray | None]:

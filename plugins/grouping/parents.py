@@ -2,9 +2,10 @@
 
 The parent of a child is the pole, among those that fire on more rows, with the largest containment less base rate,
 n_cp / n_c − n_p / n: the share of the child's n_c rows on which the parent fires too, less its share of all n rows. It
-counts as found where that is more than shifted firing (`Firing.shifted`) has. Its p-value is the share of such scores
-times √n_c, over `N_SHIFTS` draws of all poles, that are as large; Benjamini & Hochberg (1995) keep the share of false
-ones among those found at `FDR`. So many draws as 1 / FDR are just enough for a single one to be found.
+counts as found where that is more than chance has: firing whose documents have changed places (`Firing.exchanged`). Its
+p-value is the share of such scores times √n_c, over `N_DRAWS` draws of all poles, that are as large; Benjamini &
+Hochberg (1995) keep the share of false ones among those found at `FDR`. So many draws as 1 / FDR are just enough for a
+single one to be found.
 
 No threshold of containment enters: where the child's latent absorbs its parent's (Chanin et al. 2024, arXiv 2409.14507)
 that is off on many of the child's rows. Poles that fire together for any other reason are found as well.
@@ -21,7 +22,7 @@ from harness.plugins.grouping.firing import Firing
 from harness.plugins.grouping.likeness import together
 
 FDR = 0.05
-N_SHIFTS = 20
+N_DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Parents:
 def find_parents(firing: Firing, generator: np.random.Generator) -> Parents:
     """The parents of all poles."""
     scores, parent = _best(firing)
-    null = np.sort(np.concatenate([_best(firing.shifted(generator))[0] for _ in range(N_SHIFTS)]))
+    null = np.sort(np.concatenate([_best(firing.exchanged(generator))[0] for _ in range(N_DRAWS)]))
     n_as_large = len(null) - np.searchsorted(null, scores, side="left")
     p_values = np.where(parent >= 0, (1 + n_as_large) / (1 + len(null)), 1.0)
     return Parents(parent, discoveries(p_values, FDR))

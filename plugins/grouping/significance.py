@@ -1,10 +1,10 @@
 """Groups of poles that are more alike than chance makes them.
 
-Chance is the same tree of a null: of shifted firing (`Firing.shifted`), or of random directions with the mean and
-covariance of the real ones. Joins above the likeness that one in a hundred of the null's n − 1 joins exceeds make
-groups; those of fewer than `MIN_MEMBERS` poles are none. Where n is small, the null is drawn several times, until
-there are `N_JOINS` joins: of a few dozen one in a hundred would be less than one. Rows drawn anew for each latent would
-be too easy a null: bursts within documents make many pairs alike.
+Chance is the same tree of a null: of firing whose documents have changed places (`Firing.exchanged`), or of random
+directions with the mean and covariance of the real ones. Joins above the likeness that one in a hundred of the null's
+n − 1 joins exceeds make groups; those of fewer than `MIN_MEMBERS` poles are none. Where n is small, the null is drawn
+several times, until there are `N_JOINS` joins: of a few dozen one in a hundred would be less than one. Rows drawn anew
+for each latent would be too easy a null: latents that prefer documents begin and end with them, and so together.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def large_groups(labels: Int[np.ndarray, " p"]) -> Labels:
 
 
 def cofiring_groups(firing: Firing, generator: np.random.Generator) -> tuple[Labels, Tree, float]:
-    """The groups of poles that fire together more than shifted ones do, their tree, and the height it was cut at."""
-    height = null_height(lambda: cofiring(firing.shifted(generator)), len(firing.counts))
+    """The groups of poles that fire together more than by chance, their tree, and the height it was cut at."""
+    height = null_height(lambda: cofiring(firing.exchanged(generator)), len(firing.counts))
     tree = average_linkage(cofiring(firing))
     return large_groups(tree.above(height)), tree, height
 

@@ -157,7 +157,8 @@ class ClustersConfig:
     """Kind of likeness: that two latents fire on the same rows (φ), or the cosine of their directions."""
     at: int | None = None
     """Number of groups that the tree is cut into, single latents counted; null cuts it where chance would hardly join
-    anything: above the likeness that 1 % of the joins of shifted firing (or of random directions) exceed."""
+    anything: above the likeness that 1 % of the joins exceed of firing whose documents have changed places (or of
+    random directions)."""
 
     def __post_init__(self) -> None:
         if self.at is not None:

@@ -55,7 +55,7 @@ class Clusters(LearnerFromFit):
     def _null_height(self, firing: Firing) -> float:
         if self.config.by == "cofiring":
             generator = self.numpy_generator()
-            return null_height(lambda: cofiring(firing.shifted(generator)), len(firing.counts))
+            return null_height(lambda: cofiring(firing.exchanged(generator)), len(firing.counts))
         directions, of_torch = self._directions(firing), self.info.generator("null")
 
         def draw(n: int, d: int) -> Float[Tensor, "p d"]:

@@ -1,8 +1,9 @@
-"""When latents fire, in the order of the corpus, and the null of shifted firing."""
+"""When latents fire, in the order of the corpus, and the null in which documents change places."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 import harness
@@ -76,12 +77,55 @@ def test_rows_come_in_the_order_of_the_corpus() -> None:
     assert np.array_equal(dense_matrix(found, 30), dense_matrix(read(codes, 30), 30))
 
 
-def test_shifting_keeps_how_often_and_in_what_bursts_each_fires() -> None:
+def test_documents_change_places_whole_and_for_each_pole_by_itself() -> None:
+    found = read(sparse(), 30, 3, np.arange(400) // 8)
+    exchanged = found.exchanged(np.random.default_rng(0))
+    assert np.array_equal(exchanged.counts, found.counts) and exchanged.lengths.tolist() == [8] * 50
+    before, after = (firing.matrix.toarray().reshape(50, 8, -1) for firing in (found, exchanged))
+    stayed = (before == after).all(axis=1) & before.any(axis=1)
+    assert stayed.sum() < before.any(axis=1).sum() / 5
+    for pole in range(before.shape[2]):
+        assert sorted(before[:, :, pole].tolist()) == sorted(after[:, :, pole].tolist())
+    together = np.corrcoef(after.any(axis=1).T)[np.triu_indices(before.shape[2], 1)]
+    assert abs(together.mean()) < 0.05
+
+
+def test_a_pole_keeps_its_part_of_a_document_of_another_length() -> None:
+    lengths = np.arange(10, 50)
+    documents, position = np.repeat(np.arange(40), lengths), np.concatenate([np.arange(n) / n for n in lengths])
+    codes = torch.from_numpy(np.eye(4)[(position * 4).astype(int)])  # a latent for each quarter of documents
+    found = read(harness.Codes(codes), 4, 2, documents)
+    assert found.lengths.tolist() == lengths.tolist() and np.array_equal(found.documents, documents)
+    exchanged = found.exchanged(np.random.default_rng(0))
+    for quarter, (old, new) in enumerate(zip(found.counts, exchanged.counts, strict=True)):
+        rows = exchanged.matrix[:, [quarter]].nonzero()[0]
+        assert np.abs(position[rows] * 4 - quarter - 0.5).max() < 0.9 and 0.8 * old < new <= old
+
+
+def test_those_of_like_length_are_at_least_ten() -> None:
+    for lengths in (np.arange(29), np.repeat([5, 9, 7], [12, 1, 3]), np.repeat([3, 4], [1, 30]), np.array([4, 2])):
+        classes = firing._alike(lengths)
+        assert np.bincount(classes).min() >= min(firing.ALIKE, len(lengths))
+        assert all(len(set(classes[lengths == length])) == 1 for length in lengths)
+        assert (np.diff(classes[np.argsort(lengths)]) >= 0).all()
+    assert np.bincount(firing._alike(np.arange(29))).tolist() == [10, 19]
+
+
+def test_of_one_document_pieces_change_places() -> None:
     found = read(sparse(), 30)
-    shifted = found.shifted(np.random.default_rng(0))
-    assert np.array_equal(shifted.counts, found.counts)
-    before, after = found.matrix.toarray(), shifted.matrix.toarray()
-    by = []
-    for old, new in zip(before.T, after.T, strict=True):
-        by.append({shift for shift in range(1, 400) if np.array_equal(np.roll(old, shift), new)})
-    assert all(by) and len(set.union(*by)) > 30  # each by a number of its own
+    exchanged = found.exchanged(np.random.default_rng(0))
+    before, after = (firing.matrix.toarray().reshape(20, 20, -1) for firing in (found, exchanged))
+    assert not np.array_equal(before, after)
+    assert np.array_equal(np.sort(before.sum(axis=1), axis=0), np.sort(after.sum(axis=1), axis=0))
+
+
+def test_poles_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(sparse(), 30, 3, np.arange(400) // 8)
+    whole = found.exchanged(np.random.default_rng(0)).matrix.toarray()
+    monkeypatch.setattr(firing, "_MOST_DRAWN", 150)
+    assert np.array_equal(found.exchanged(np.random.default_rng(0)).matrix.toarray(), whole)
+
+
+def test_what_is_left_of_documents_has_their_lengths() -> None:
+    found = read(sparse(), 30, 3, np.arange(400) // 100)
+    assert found.on(np.arange(400) % 400 >= 130).lengths.tolist() == [70, 100, 100]

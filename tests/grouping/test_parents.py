@@ -13,12 +13,13 @@ from harness.plugins.grouping.firing import Firing, FiringReader
 from harness.plugins.grouping.likeness import cofiring
 from harness.plugins.grouping.modularity import N_NEIGHBOURS, modularity_over_rewired
 from harness.plugins.grouping.parents import _best, discoveries, find_parents
+from harness.plugins.grouping.significance import cofiring_groups
 from tests.grouping.test_firing import read, sparse
 
 
-def firing_of(fires: np.ndarray) -> Firing:
+def firing_of(fires: np.ndarray, *places: np.ndarray) -> Firing:
     reader = FiringReader(fires.shape[1], len(fires))
-    reader.add(harness.Codes(torch.from_numpy(fires.astype(np.float32))))
+    reader.add(harness.Codes(torch.from_numpy(fires.astype(np.float32))), *places)
     return reader.finish()
 
 
@@ -77,6 +78,20 @@ def test_bursts_that_meet_by_chance_are_no_parents() -> None:
         ]
     )
     assert (p_values * 60 < 0.01).sum() > 20
+
+
+def test_latents_that_prefer_documents_are_neither_parents_nor_clusters() -> None:
+    """Against rows moved along the corpus they would be: they begin and end with documents, and so together."""
+    n_found = n_clustered = 0
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        lengths = generator.integers(20, 200, size=60)
+        is_about = generator.random((60, 80)) < generator.uniform(0.05, 0.3, 80)
+        fires = np.repeat(is_about, lengths, axis=0) & (generator.random((lengths.sum(), 80)) < 0.5)
+        firing = firing_of(fires, np.repeat(np.arange(60), lengths)).alive()
+        n_found += find_parents(firing, generator).is_found.sum()
+        n_clustered += (cofiring_groups(firing, generator)[0] >= 0).sum()
+    assert n_found <= 1 and n_clustered <= 4
 
 
 def test_only_what_is_above_a_rewired_graph_counts() -> None:

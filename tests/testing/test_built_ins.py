@@ -184,7 +184,7 @@ def test_evaluations(name: str) -> None:
     found = held(check_evaluation(name, **EVALUATIONS.get(name, {})))
     assert found >= {"does_not_mind_the_size_of_blocks", "does_not_remember", "needs_what_it_says"}
     assert ("does_not_mind_the_order_of_documents" in found) == (
-        name not in ("sparse_probing", "drift", "hierarchy")  # they draw documents, and how far firing is shifted
+        name not in ("sparse_probing", "drift", "hierarchy")  # they draw documents, or new places for them
     )
 
 
