@@ -1,8 +1,9 @@
 """Random groups: the null of clusters.
 
-Latents are sorted by how often they fire, and change places at random within blocks of `BLOCK` neighbours in that
-order. So every group has as many members as its cluster, which fire about as often, and of what they have in common
-nothing is left. Any group looks more like a token than a single latent does, since it is shown on its strongest rows:
+Latents are sorted by how often they fire, and change places at random within blocks of `BLOCK` neighbours or a
+few more in that order. So every group has as many members as its cluster, which fire about as often, and have hardly
+more in common than chance gives: some stay, and a cluster's members of one block may change places with one another.
+Any group looks more like a token than a single latent does, since it is shown on its strongest rows:
 what clusters score must be read beside these.
 """
 
@@ -51,7 +52,6 @@ class RandomGroups(LearnerFromFit):
         order = np.flatnonzero(is_drawn)
         order = order[np.argsort(firing.counts[order], kind="stable")]
         generator, found = self.numpy_generator(), np.arange(len(firing.counts))
-        for start in range(0, len(order), BLOCK):
-            block = order[start : start + BLOCK]
+        for block in np.array_split(order, max(1, len(order) // BLOCK)):
             found[block] = generator.permutation(block)
         return found
