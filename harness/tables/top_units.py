@@ -6,8 +6,8 @@ into two halves, no document in both. The K units with the largest score on the 
 the other is reported: there they have no luck but what they would have on any windows.
 
 A score is made of a scorer's verdicts on the windows of a half: the AUROC of their scores against their labels (ties
-count half) where all have a score, else the share that is right. A unit with a half that lacks either label is left
-out. The interval of the fresh half's mean is Student's, over the chosen units.
+count half) where all of the unit's have one, else the share that is right, on both halves alike. A unit with a half that
+lacks either label is left out. The interval of the fresh half's mean is Student's, over the chosen units.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def _units(verdicts: Sequence[Mapping[str, Any]]) -> list[HalvedUnit]:
         of_unit.setdefault((verdict["latent"], verdict["sign"]), []).append(verdict)
     found = []
     for (latent, sign), own in of_unit.items():
-        scores = [_score(half) for half in halves(own)]
+        by_score = all(verdict["score"] is not None for verdict in own)
+        scores = [_score(half, by_score) for half in halves(own)]
         if None not in scores:
             found.append(HalvedUnit(latent, sign, *scores))  # type: ignore[arg-type]  # none is None
     return found
@@ -99,12 +100,12 @@ def halves(verdicts: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any
     return first, second
 
 
-def _score(verdicts: Sequence[Mapping[str, Any]]) -> float | None:
+def _score(verdicts: Sequence[Mapping[str, Any]], by_score: bool) -> float | None:
     """The AUROC of the verdicts' scores, or the share that is right; None if a label is lacking, or all answers are."""
     labels = np.array([own["label"] for own in verdicts], dtype=bool)
     if not labels.any() or labels.all():
         return None
-    if all(own["score"] is not None for own in verdicts):
+    if by_score:
         ranks = scipy.stats.rankdata([own["score"] for own in verdicts])
         n_active = int(labels.sum())
         rank_sum = float(ranks[labels].sum()) - n_active * (n_active + 1) / 2

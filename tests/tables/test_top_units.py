@@ -62,11 +62,21 @@ def test_a_score_is_the_auroc_of_scores_or_the_share_that_is_right() -> None:
     own = verdicts(np.ones(1))
     own[3]["score"] = own[30]["score"]  # a tie
     labels, scores = [row["label"] for row in own], [row["score"] for row in own]
-    assert _score(own) == pytest.approx(roc_auc_score(labels, scores))
+    assert _score(own, by_score=True) == pytest.approx(roc_auc_score(labels, scores))
     said = [{**row, "score": None, "says": None if i == 0 else row["says"]} for i, row in enumerate(own)]
-    assert _score(said) == np.mean([row["says"] == row["label"] for row in own[1:]])
-    assert _score([row for row in own if row["label"]]) is None
-    assert _score([{**row, "score": None, "says": None} for row in own]) is None
+    assert _score(said, by_score=False) == np.mean([row["says"] == row["label"] for row in own[1:]])
+    assert _score([row for row in own if row["label"]], by_score=True) is None
+    assert _score([{**row, "score": None, "says": None} for row in own], by_score=False) is None
+
+
+def test_both_halves_show_the_same_score() -> None:
+    """One window without a score makes both of its unit's halves shares of right answers, whichever it is in."""
+    own = verdicts(np.ones(1))
+    for lacking in (own[0], next(row for row in own if row["document"] != own[0]["document"] and row["label"])):
+        mixed = [{**row, "score": None} if row is lacking else row for row in own]
+        (unit,) = _units(mixed)
+        shares = [np.mean([row["says"] == row["label"] for row in half]) for half in halves(own)]
+        assert [unit.choosing, unit.fresh] == pytest.approx(shares)
 
 
 def test_a_line_shows_the_fresh_half_of_the_chosen() -> None:
