@@ -226,6 +226,10 @@ class _Resolver:
         families = {model.family for model in found}
         for control in {model.control_of for model in found} - {None, *families}:
             self.problems.append(f"models: control_of names {control!r}; there are {', '.join(sorted(families))}.")
+        for family in sorted(families):
+            controls = sorted({model.family for model in found if model.control_of == family})
+            if len(controls) > 1:
+                self.problems.append(f"models: {', '.join(controls)} are all control_of {family}; name one.")
         return found
 
     def sites(self, models: list[ModelEntry]) -> None:

@@ -49,6 +49,7 @@ def task_scores(plan: Plan, with_sums: RowsWithSums) -> pd.DataFrame:
     of the family's untrained control.
     """
     answers = _answers(plan, with_sums)
+    # A family has one control at most, which the suite was checked for.
     controls = {model.control_of: model.family for model in plan.suite.models if model.control_of is not None}
     lines = []
     for question, found in answers.items():

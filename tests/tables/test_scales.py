@@ -107,6 +107,15 @@ def test_twins_and_seeds_are_needed() -> None:
     assert scales(suite, values)["reason"].str.contains("one model and seed at some size").all()
 
 
+def test_a_family_has_one_control() -> None:
+    """Of untrained twins of two kinds none is taken silently, by a board or another."""
+    changes = [{"n_features": 16 * n, "label": f"x{n}"} for n in (1, 2, 3)]
+    twins = [{"control_of": "made", "family": family} for family in ("fresh", "shuffled")]
+    with pytest.raises(harness.errors.ConfigError, match=r"fresh, shuffled are all control_of made; name one\."):
+        _ladder([changes[0], changes[1] | twins[0], changes[2] | twins[1]])
+    assert _ladder([changes[0], changes[1] | twins[0], changes[2] | twins[0]]).models[2].control_of == "made"
+
+
 def test_a_method_without_a_size_has_no_equal_ratio() -> None:
     suite = _suite()
     values = _values(suite, 0.1).query("method_config.str.contains('256')").assign(method_config='{"k": 8}')
