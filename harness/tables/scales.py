@@ -9,8 +9,9 @@ Two rules say which dictionaries are compared, since a dictionary of one size is
     equal m    as many latents for every model
     equal m/d  as many latents for each dimension of the model
 
-The number of latents, m, is the parameter of a method that differs between its entries in the suite: of several whole
-numbers the largest. Of several sizes that do, the one that most models have is taken, and then the largest.
+The number of latents, m, is the parameter in `SIZES` that differs between a method's entries in the suite, or else the
+one that they share. Entries that differ in anything else have lines of their own. Of several numbers of latents the one
+that most models have is taken, and then the largest.
 
 `untrained_slope` is that of the family's untrained twins (`control_of`), at the sizes of the models drawn, and
 `difference` the slope less it. There is a *trend* only if, under both rules alike, there are at least 4 sizes with at
@@ -37,13 +38,15 @@ from harness.tables.interpretability import SCORER, scored_units
 RULES = ("equal m", "equal m/d")
 MIN_SIZES, MIN_SEEDS = 4, 2
 N_DRAWS = 1000
+SIZES = ("n_latents", "max_atoms", "n_components")
+"""The parameters of methods that say how many latents there are, the same as in `conf/estimates/costs.yaml`."""
 COLUMNS = (
     *("family", "method", "method_config", "metric", "rule", "size", "slope", "slope_low", "slope_high"),
     *("untrained_slope", "difference", "difference_low", "difference_high", "n_sizes", "n_seeds", "verdict", "reason"),
 )
 UNTOLD = "can't be told"
 _UNKNOWN = 1
-"""The number of latents of a method none of whose parameters says it: equal for all models, and never equal m/d."""
+"""The number of latents of a method none of whose parameters always says it: equal for all models, and never equal m/d."""
 _KEYS = ["family", "method", "rest", "metric"]
 
 
@@ -139,11 +142,9 @@ def _described(values: pd.DataFrame, models: Mapping[str, ModelEntry]) -> pd.Dat
 
 
 def _size_key(configs: list[dict[str, Any]]) -> str | None:
-    """The parameter that says how many latents there are; None where no whole number differs."""
-    keys = {key for config in configs for key, value in config.items() if type(value) is int and key != "seed"}
-    differs = [key for key in keys if len({config.get(key) for config in configs}) > 1]
-    largest = {key: max(config.get(key) or 0 for config in configs) for key in differs}
-    return max(sorted(differs), key=lambda key: largest[key], default=None)
+    """The parameter that says how many latents there are; None where some config leaves it open."""
+    keys = [key for key in SIZES if all(type(config.get(key)) is int for config in configs)]
+    return max(keys, key=lambda key: len({config[key] for config in configs}) > 1, default=None)
 
 
 def _split(config: Mapping[str, Any], size_key: str | None) -> tuple[str, int]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import harness
 from harness.planning.resolver import resolve
 from harness.planning.suite import Suite
 from harness.registry.plugin_manager import load_catalog
-from harness.tables.scales import UNTOLD, scales
+from harness.tables.scales import RULES, SIZES, UNTOLD, scales
 from harness.views.scales import scales_views
 
 _WIDTHS = (16, 32, 64, 128)
@@ -121,6 +124,44 @@ def test_a_method_without_a_size_has_no_equal_ratio() -> None:
     values = _values(suite, 0.1).query("method_config.str.contains('256')").assign(method_config='{"k": 8}')
     board = scales(suite, values)
     assert board["reason"].str.contains("equal m/d: 1 sizes, of 4").all() and board["size"].isna().all()
+
+
+def _with(values: pd.DataFrame, parameter: str, settings: list[Any]) -> pd.DataFrame:
+    """Values of one dictionary size, the same with each setting of a parameter."""
+    one = values[values["method_config"].str.contains("256")]
+    configs = [{"n_latents": 256, parameter: setting} for setting in settings]
+    return pd.concat([one.assign(method_config=json.dumps(config)) for config in configs], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "settings"),
+    [
+        ("k", [4, None]),
+        ("k", [8, 512]),
+        ("passes", [1, 1000]),
+        ("batch_rows", [256, 4096]),
+        ("n_components", [8, None]),
+    ],
+)
+def test_only_the_number_of_latents_is_a_size(parameter: str, settings: list[Any]) -> None:
+    """Settings of another parameter have lines of their own, all at the size that they share."""
+    suite = _suite()
+    board = scales(suite, _with(_values(suite, 0.1), parameter, settings))
+    found = [json.loads(config)[parameter] for config in board["method_config"]]
+    assert found == [setting for setting in settings for _ in RULES]
+    assert (board.query("rule == 'equal m'")["size"] == 256).all()
+    assert board["reason"].str.contains("equal m/d: 1 sizes, of 4").all()
+
+
+def test_sizes_that_some_entries_leave_open_are_not_known() -> None:
+    suite = _suite()
+    board = scales(suite, _with(_values(suite, 0.1), "n_latents", [64, None]))
+    assert board["size"].isna().all() and board["method_config"].nunique() == 2
+
+
+def test_sizes_are_those_of_estimates() -> None:
+    costs = yaml.safe_load((files("harness.conf") / "estimates" / "costs.yaml").read_text(encoding="utf-8"))
+    assert costs["sizes"]["latents"]["parameters"] == list(SIZES)
 
 
 def test_families_of_one_size_have_no_lines() -> None:
