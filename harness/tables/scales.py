@@ -46,7 +46,7 @@ COLUMNS = (
 )
 UNTOLD = "can't be told"
 _UNKNOWN = 1
-"""The number of latents of a method none of whose parameters always says it: equal for all models, and never equal m/d."""
+"""The number of latents of a method some config of which does not say it: equal for all models, never equal m/d."""
 _KEYS = ["family", "method", "rest", "metric"]
 
 
@@ -75,18 +75,20 @@ def scales(suite: Suite, values: pd.DataFrame) -> pd.DataFrame:
 def scale_values(tables: Mapping[str, pd.DataFrame], suite: Suite, floors: Collection[str]) -> pd.DataFrame:
     """The values that `scales` compares: metrics of evaluations, and scores of latents, less a floor if there is one.
 
-    Of several budgets of tokens the largest counts.
+    Where some units have a floor by a metric, those without are left out. Of several budgets of tokens the largest counts.
     """
     columns = ["model", "method", "method_config", "metric", "seed", "value"]
     measured = [tables[name] for name in suite.metrics if name in tables]
     units = scored_units(tables["interp"], floors)
     if len(units):
         by = [*columns[:3], "fit_tokens", "seed", *SCORER, "metric"]
-        chosen = units["lift"].fillna(units["value"])
-        units = units.assign(weighted=chosen * units["weight"], has_floor=units["lift"].notna())
-        means = units[units["value"].notna()].groupby(by, dropna=False, sort=False, as_index=False)
-        found = means.agg(weighted=("weighted", "sum"), weight=("weight", "sum"), has_floor=("has_floor", "all"))
-        measured.append(found.assign(value=found["weighted"] / found["weight"], metric=found.apply(_score, axis=1)))
+        n_lifts = units.groupby([*SCORER, "metric"], dropna=False)["lift"].transform("count")
+        chosen = units["lift"].where(n_lifts > 0, units["value"])  # one or the other of all models, never mixed
+        units = units.assign(weighted=chosen * units["weight"], has_floor=n_lifts > 0)[chosen.notna()]
+        means = units.groupby([*by, "has_floor"], dropna=False, sort=False, as_index=False)
+        found = means.agg(weighted=("weighted", "sum"), weight=("weight", "sum"))
+        metrics = [_score(line, suite) for line in found.to_dict("records")]
+        measured.append(found.assign(value=found["weighted"] / found["weight"], metric=metrics))
     none = pd.DataFrame(columns=[*columns, "fit_tokens"])
     values = pd.concat([table[none.columns] for table in measured] or [none], ignore_index=True)
     is_largest = values["fit_tokens"] == max(suite.config.tokens.fit_budgets)
@@ -96,9 +98,9 @@ def scale_values(tables: Mapping[str, pd.DataFrame], suite: Suite, floors: Colle
     return kept
 
 
-def _score(line: Mapping[str, Any]) -> str:
+def _score(line: Mapping[Any, Any], suite: Suite) -> str:
     """The name of a scorer's metric, with those whom it asked."""
-    name = f"{line['scorer']} {line['metric']}" + (" less floor" if line["has_floor"] else "")
+    name = f"{suite.label('scorer', line)} {line['metric']}" + (" less floor" if line["has_floor"] else "")
     asked = [f"{how} {line[by]}" for by, how in (("judge", "by"), ("explainer", "explained by")) if pd.notna(line[by])]
     return ", ".join([name, *asked])
 

@@ -6,8 +6,8 @@ into two halves, no document in both. The K units with the largest score on the 
 the other is reported: there they have no luck but what they would have on any windows.
 
 A score is made of a scorer's verdicts on the windows of a half: the AUROC of their scores against their labels (ties
-count half) where all of the unit's have one, else the share that is right, on both halves alike. A unit with a half that
-lacks either label is left out. The interval of the fresh half's mean is Student's, over the chosen units.
+count half) where all of the unit's have one, else the share that is right, on both halves alike. A unit with a half
+that lacks either label is left out. The interval of the fresh half's mean is Student's, over the chosen units.
 """
 
 from __future__ import annotations

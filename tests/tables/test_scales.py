@@ -12,16 +12,20 @@ import pytest
 import yaml
 
 import harness
+from harness.planning.keys import canonical_json
 from harness.planning.resolver import resolve
 from harness.planning.suite import Suite
 from harness.registry.plugin_manager import load_catalog
-from harness.tables.scales import RULES, SIZES, UNTOLD, scales
+from harness.tables.scales import RULES, SIZES, UNTOLD, scale_values, scales
+from harness.tables.tidy import COLUMNS, INTERP_COLUMNS
 from harness.views.scales import scales_views
 
 _WIDTHS = (16, 32, 64, 128)
 
 
-def _suite(widths: tuple[int, ...] = _WIDTHS, seeds: tuple[int, ...] = (0, 1), twins: bool = True) -> Suite:
+def _suite(
+    widths: tuple[int, ...] = _WIDTHS, seeds: tuple[int, ...] = (0, 1), twins: bool = True, **changes: Any
+) -> Suite:
     def entry(width: int, seed: int, family: str, **more: Any) -> dict[str, Any]:
         own = {"width": width, "n_layers": 1, "n_heads": 2, "seed": seed + (100 if more else 0)}
         return {"model": "random_weights", "label": f"{family}-{width}-{seed}", "family": family, **own, **more}
@@ -35,9 +39,9 @@ def _suite(widths: tuple[int, ...] = _WIDTHS, seeds: tuple[int, ...] = (0, 1), t
         "sites": ["resid_post.0"],
         "corpus": {"corpus": "synthetic"},
         "methods": ["mean"],
-        "tokens": {"fit": 1000, "evaluation": 500},
+        "tokens": {"fit": 1000, "evaluation": 500, "interp": 500},
     }
-    return resolve(raw, load_catalog(), lambda group, name: pytest.fail(f"{group} {name}"))
+    return resolve(raw | changes, load_catalog(), lambda group, name: pytest.fail(f"{group} {name}"))
 
 
 def _values(suite: Suite, slope: float, of_ratio: float = 0.0, noise: float = 0.02, fresh: float = 0.0) -> pd.DataFrame:
@@ -200,3 +204,32 @@ def _ladder(changes: list[dict[str, Any]]) -> Suite:
         "tokens": {"fit": 100, "evaluation": 50},
     }
     return resolve(raw, load_catalog(), lambda group, name: pytest.fail(f"{group} {name}"))
+
+
+def test_lifts_and_scores_are_never_mixed() -> None:
+    """Units without a floor are left out where others have one; a scorer none of whose units has one keeps its scores."""
+    scorers = ["token_lookup", "embedding_intruder", {"scorer": "embedding_intruder", "negatives": "near_text"}]
+    suite = _suite((16, 32), scorers=scorers, encoder={"model": "random_weights"})
+    by_label = {scorer.label: canonical_json(dict(scorer.params)) for scorer in suite.scorers}
+    floor, far, near = by_label
+    rows = [
+        {"scorer": name, "scorer_config": by_label[label], "model": model, "latent": latent, "value": value}
+        for model in ("grown-16-0", "grown-32-0")
+        for label, name, latent, value in (
+            *((floor, "token_lookup", 0, 0.6), (floor, "token_lookup", 1, None if model == "grown-16-0" else 0.7)),
+            *(
+                (far, "embedding_intruder", 0, 0.8),
+                (far, "embedding_intruder", 1, 0.9),
+                (near, "embedding_intruder", 0, 0.5),
+            ),
+        )
+    ]
+    same = {"method": "sae", "method_config": "{}", "fit_tokens": 1000, "seed": 0, "metric": "auroc", "sign": 1}
+    same |= {"weight": 1.0, "chance": 0.5, "lowest": 0.0, "highest": 1.0}
+    table = pd.DataFrame([same | row for row in rows], columns=[*COLUMNS, *INTERP_COLUMNS])
+    found = scale_values({"interp": table}, suite, ["token_lookup"]).set_index(["metric", "model"])["value"]
+    assert found.xs("embedding_intruder auroc less floor").to_dict() == pytest.approx(
+        {"grown-16-0": 0.2, "grown-32-0": 0.2}
+    )
+    assert found.xs(f"{near} auroc").to_dict() == {"grown-16-0": 0.5, "grown-32-0": 0.5}
+    assert found.xs(f"{floor} auroc").to_dict() == pytest.approx({"grown-16-0": 0.6, "grown-32-0": 0.65})
