@@ -2,7 +2,8 @@
 
 A family is compared across its sizes, the numbers of parameters of its models. A value is a model's mean over sites and
 seeds, for one method; its slope is that of the least-squares line over ln(parameters), in the measure's units for an
-e-fold larger model. The interval is from drawing models anew, and of each drawn model its seeds, 1,000 times.
+e-fold larger model. The 95 % interval is Student's, with n − 2 degrees of freedom for n models: what models' means
+differ by from the line is the luck of models and seeds alike. Two models have none.
 
 Two rules say which dictionaries are compared, since a dictionary of one size is a smaller one for a wider model:
 
@@ -13,10 +14,10 @@ The number of latents, m, is the parameter in `SIZES` that differs between a met
 one that they share. Entries that differ in anything else have lines of their own. Of several numbers of latents the one
 that most models have is taken, and then the largest.
 
-`untrained_slope` is that of the family's untrained twins (`control_of`), at the sizes of the models drawn, and
-`difference` the slope less it. There is a *trend* only if, under both rules alike, there are at least 4 sizes with at
-least 2 models or seeds each, the slope's interval and that of the difference leave out 0, and slopes have one sign.
-Otherwise it can't be told, and `reason` says why.
+`untrained_slope` is that of the family's untrained twins (`control_of`), at the same sizes, and `difference` the slope
+less it, with degrees of freedom of two variances (Welch 1947). There is a *trend* only if, under both rules alike,
+there are at least 4 sizes with at least 2 models or seeds each, the slope's interval and that of the difference leave
+out 0, and slopes have one sign. Otherwise it can't be told, and `reason` says why.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 from jaxtyping import Float, Int
 
 from harness.planning.entries import ModelEntry
@@ -37,7 +39,6 @@ from harness.tables.interpretability import SCORER, scored_units
 
 RULES = ("equal m", "equal m/d")
 MIN_SIZES, MIN_SEEDS = 4, 2
-N_DRAWS = 1000
 SIZES = ("n_latents", "max_atoms", "n_components")
 """The parameters of methods that say how many latents there are, the same as in `conf/estimates/costs.yaml`."""
 COLUMNS = (
@@ -75,7 +76,7 @@ def scales(suite: Suite, values: pd.DataFrame) -> pd.DataFrame:
 def scale_values(tables: Mapping[str, pd.DataFrame], suite: Suite, floors: Collection[str]) -> pd.DataFrame:
     """The values that `scales` compares: metrics of evaluations, and scores of latents, less a floor if there is one.
 
-    Where some units have a floor by a metric, those without are left out. Of several budgets of tokens the largest counts.
+    Where some units have a floor, those without are left out. Of several budgets of tokens the largest counts.
     """
     columns = ["model", "method", "method_config", "metric", "seed", "value"]
     measured = [tables[name] for name in suite.metrics if name in tables]
@@ -173,18 +174,34 @@ class _Cells:
         """The number of models and seeds at each size."""
         return Counter(size for size, own in zip(self.sizes.tolist(), self.values, strict=True) for _ in own)
 
-    def slope(self) -> float:
-        return float(_slopes(np.log(self.sizes)[None], np.array([[own.mean() for own in self.values]]))[0])
+    def slope(self) -> _Slope:
+        fit = scipy.stats.linregress(np.log(self.sizes), [own.mean() for own in self.values])
+        return _Slope(float(fit.slope), float(fit.stderr) ** 2, len(self.values) - 2)
 
-    def draw_means(
-        self, chosen: Int[np.ndarray, "draws models"], draw: np.random.Generator
-    ) -> Float[np.ndarray, "draws models"]:
-        """The means of chosen models over seeds drawn anew."""
-        means = np.empty((len(self.values), chosen.size))
-        for model, own in enumerate(self.values):
-            means[model] = own[draw.integers(0, len(own), (chosen.size, len(own)))].mean(axis=1)
-        found: Float[np.ndarray, "draws models"] = means[chosen.ravel(), np.arange(chosen.size)].reshape(chosen.shape)
-        return found
+
+@dataclass(frozen=True)
+class _Slope:
+    """A slope, or the difference of two."""
+
+    value: float
+    variance: float
+    """The square of the value's standard error; without a meaning where no degree of freedom is left."""
+    n_free: float
+    """Degrees of freedom of the variance."""
+
+    def less(self, other: _Slope) -> _Slope:
+        variance = self.variance + other.variance
+        n_free = float(min(self.n_free, other.n_free))
+        if variance and n_free:
+            n_free = variance**2 / (self.variance**2 / self.n_free + other.variance**2 / other.n_free)
+        return _Slope(self.value - other.value, variance, n_free)
+
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval."""
+        if not self.n_free:
+            return None
+        half = float(scipy.stats.t.ppf(0.975, self.n_free)) * self.variance**0.5
+        return self.value - half, self.value + half
 
 
 @dataclass
@@ -250,36 +267,23 @@ def _most_shared(table: pd.DataFrame, models: Mapping[str, ModelEntry]) -> float
 
 def _measure(line: _Line, cells: _Cells, twins: _Cells) -> None:
     """Fill in slopes and intervals."""
-    draw = np.random.default_rng(0)
-    chosen = draw.integers(0, len(cells.values), (N_DRAWS, len(cells.values)))
-    chosen = chosen[cells.sizes[chosen].min(axis=1) < cells.sizes[chosen].max(axis=1)]
-    logs = np.log(cells.sizes)[chosen]
-    drawn = _slopes(logs, cells.draw_means(chosen, draw))
-    line.columns["slope"] = cells.slope()
-    _interval(line, "slope", drawn)
-    at = {size: np.flatnonzero(twins.sizes == size) for size in set(cells.sizes.tolist())}
-    if missing := [size for size, places in at.items() if not len(places)]:
-        line.reasons.append(f"no untrained twin at {len(missing)} of {len(at)} sizes")
+    slope = cells.slope()
+    _tell(line, "slope", slope)
+    sizes = set(cells.sizes.tolist())
+    if missing := sizes - set(twins.sizes.tolist()):
+        line.reasons.append(f"no untrained twin at {len(missing)} of {len(sizes)} sizes")
         return
-    of_sizes = np.isin(twins.sizes, cells.sizes)
-    twin = np.vectorize(lambda size: draw.choice(at[size]))(cells.sizes[chosen])
-    line.columns["untrained_slope"] = _Cells(
-        twins.sizes[of_sizes], [own for own, kept in zip(twins.values, of_sizes, strict=True) if kept]
-    ).slope()
-    line.columns["difference"] = line.columns["slope"] - line.columns["untrained_slope"]
-    _interval(line, "difference", drawn - _slopes(logs, twins.draw_means(twin, draw)))
+    at = [place for place, size in enumerate(twins.sizes.tolist()) if size in sizes]
+    untrained = _Cells(twins.sizes[at], [twins.values[place] for place in at]).slope()
+    line.columns["untrained_slope"] = untrained.value
+    _tell(line, "difference", slope.less(untrained))
 
 
-def _interval(line: _Line, name: str, drawn: Float[np.ndarray, " draws"]) -> None:
-    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
-    line.columns |= {f"{name}_low": low, f"{name}_high": high}
-    if low <= 0 <= high:
+def _tell(line: _Line, name: str, slope: _Slope) -> None:
+    line.columns[name] = slope.value
+    ends = slope.interval()
+    if ends is not None:
+        line.columns |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    if ends is None or ends[0] <= 0 <= ends[1]:
         what = "its slope" if name == "slope" else "what training adds to the slope"
         line.reasons.append(f"{what} may be 0")
-
-
-def _slopes(x: Float[np.ndarray, "r n"], y: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
-    """The slopes of least-squares lines."""
-    away = x - x.mean(axis=1, keepdims=True)
-    found: Float[np.ndarray, " r"] = (away * y).sum(axis=1) / (away**2).sum(axis=1)
-    return found

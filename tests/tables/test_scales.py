@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import yaml
 
 import harness
@@ -16,7 +17,7 @@ from harness.planning.keys import canonical_json
 from harness.planning.resolver import resolve
 from harness.planning.suite import Suite
 from harness.registry.plugin_manager import load_catalog
-from harness.tables.scales import RULES, SIZES, UNTOLD, scale_values, scales
+from harness.tables.scales import RULES, SIZES, UNTOLD, _Cells, scale_values, scales
 from harness.tables.tidy import COLUMNS, INTERP_COLUMNS
 from harness.views.scales import scales_views
 
@@ -88,6 +89,33 @@ def test_slopes_are_those_of_least_squares() -> None:
     assert board["slope"].iloc[0] == pytest.approx(expected, rel=1e-9)
 
 
+def test_intervals_are_those_of_least_squares() -> None:
+    """As numpy has the variance, and scipy Welch's degrees of freedom, with other numbers of twins than of models."""
+    generator = np.random.default_rng(0)
+    sizes, twin_sizes = np.repeat([100, 200, 400, 800], 2), np.array([100, 200, 400, 800, 800])
+    means, twin_means = (generator.normal(size=len(own)) for own in (sizes, twin_sizes))
+    own, twin = (_Cells(at, list(of[:, None])).slope() for at, of in ((sizes, means), (twin_sizes, twin_means)))
+    for slope, at, of in ((own, sizes, means), (twin, twin_sizes, twin_means)):
+        (value, _), covariance = np.polyfit(np.log(at), of, 1, cov=True)
+        expected = scipy.stats.t.interval(0.95, len(at) - 2, value, covariance[0, 0] ** 0.5)
+        assert slope.value == pytest.approx(value) and slope.interval() == pytest.approx(expected)
+    a, b = own.variance, twin.variance
+    between = own.less(twin)
+    assert between.n_free == pytest.approx((a + b) ** 2 / (a**2 / 6 + b**2 / 3))
+    expected = scipy.stats.t.interval(0.95, between.n_free, own.value - twin.value, (a + b) ** 0.5)
+    assert between.interval() == pytest.approx(expected)
+    assert _Cells(sizes[1:3], list(means[1:3, None])).slope().interval() is None
+
+
+@pytest.mark.parametrize("n_models", [4, 8])
+def test_of_models_without_a_trend_one_in_twenty_has_an_interval_without_0(n_models: int) -> None:
+    """Models and their two seeds differ by luck alone. With normal quantiles of four models one in five would have."""
+    generator, sizes = np.random.default_rng(0), 100 * 2 ** np.arange(n_models)
+    values = generator.normal(size=(1000, n_models, 1)) + generator.normal(size=(1000, n_models, 2))
+    ends = np.array([_Cells(sizes, list(own)).slope().interval() for own in values])
+    assert np.mean((ends[:, 0] > 0) | (ends[:, 1] < 0)) == pytest.approx(0.05, abs=0.014)  # 2 standard errors
+
+
 @pytest.mark.parametrize(
     ("widths", "seeds", "slope", "more", "reason"),
     [
@@ -115,7 +143,7 @@ def test_twins_and_seeds_are_needed() -> None:
 
 
 def test_a_family_has_one_control() -> None:
-    """Of untrained twins of two kinds none is taken silently, by a board or another."""
+    """A suite with untrained twins of two kinds is refused, as boards would silently take one of them."""
     changes = [{"n_features": 16 * n, "label": f"x{n}"} for n in (1, 2, 3)]
     twins = [{"control_of": "made", "family": family} for family in ("fresh", "shuffled")]
     with pytest.raises(harness.errors.ConfigError, match=r"fresh, shuffled are all control_of made; name one\."):
@@ -207,7 +235,7 @@ def _ladder(changes: list[dict[str, Any]]) -> Suite:
 
 
 def test_lifts_and_scores_are_never_mixed() -> None:
-    """Units without a floor are left out where others have one; a scorer none of whose units has one keeps its scores."""
+    """Units without a floor are left out where others have one; a scorer that has none at all keeps its scores."""
     scorers = ["token_lookup", "embedding_intruder", {"scorer": "embedding_intruder", "negatives": "near_text"}]
     suite = _suite((16, 32), scorers=scorers, encoder={"model": "random_weights"})
     by_label = {scorer.label: canonical_json(dict(scorer.params)) for scorer in suite.scorers}
