@@ -126,7 +126,7 @@ class Store:
     def verdicts_digest(self, key: str) -> str | None:
         """The checksum of the verdicts beside a record; None where there are none."""
         path = self.verdicts_path(key)
-        return computed_digest(path) if path.exists() else None
+        return computed_digest(path) if path.is_file() else None
 
     def verdicts_damage(self, key: str) -> str | None:
         """The damage to the verdicts of a cell, by the checksum in its record; None if there is none of either."""

@@ -247,3 +247,8 @@ def test_json_is_written_with_one_rename(tmp_path: Path) -> None:
     write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 2} and path.stat().st_ino != inode
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_in_the_place_of_verdicts_is_none(store: Store) -> None:
+    store.verdicts_path("a" * 32).mkdir(parents=True)
+    assert store.verdicts_digest("a" * 32) is None
