@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
 
 from harness.contracts.behaviour import Contrast
 from harness.testing.checks import Broken, Check, NotChecked, seed_globally
 from harness.testing.followed_files import follows_files
-from harness.testing.items import FROM_A_NAME, first_items
-from harness.testing.registration import Registration
+from harness.testing.items import first_items
 from harness.testing.repeated_items import same_elsewhere, same_items
+from harness.testing.source_trials import SourceUnderTest
 
 _MIN_GROUPS = 4
 _TEXTS = ("clean", "patch", "right", "wrong", "group")
@@ -19,67 +17,39 @@ _LEAST_EXCHANGED, _MOST_EXCHANGED = 0.25, 0.75
 """Shares of contrasts that a control exchanges at least and at most: half, as far as luck goes."""
 
 
-class BehaviourUnderTest:
-    """A behaviour, by what makes a fresh one, and its Spec if it is registered."""
+class BehaviourUnderTest(SourceUnderTest[Contrast]):
+    """A behaviour and its first contrasts."""
 
-    stuck_in: str | None = None
+    kind, first_check = "behaviour", "gives_contrasts"
 
-    def __init__(self, make: Callable[[], Any], declared: Registration | None = None) -> None:
-        self.make = make
-        self._declared = declared
-        self._has_failed = False
-
-    @cached_property
-    def behaviour(self) -> Any:
-        """One for most checks."""
-        return self.make()
-
-    @cached_property
-    def contrasts(self) -> list[Contrast]:
-        """The first contrasts, as they came the first time; that they are none is the first check's to tell."""
-        if self._has_failed:
-            raise NotChecked("nothing to check before `gives_contrasts` holds")
-        self._has_failed = True
-        contrasts = first_items("behaviour", self.behaviour)
-        _check_form(contrasts)
-        self._has_failed = False
-        return contrasts
-
-    @property
-    def declared(self) -> Registration:
-        """The registration with its Spec; NotChecked where there is none."""
-        if self._declared is None:
-            raise NotChecked(FROM_A_NAME.format(kind="behaviour"))
-        return self._declared
-
-
-def _check_form(contrasts: Sequence[object]) -> None:
-    for number, contrast in enumerate(contrasts):
-        if not isinstance(contrast, Contrast):
-            raise Broken(
-                f"contrast {number} is a {type(contrast).__name__}; give harness.Contrast({', '.join(_TEXTS)})."
-            )
-        for name in _TEXTS:
-            value = getattr(contrast, name)
-            if not isinstance(value, str) or not value.strip():
-                raise Broken(f"{name} of contrast {number} is {value!r:.40}; give a text that is not blank.")
+    def look_at(self, items: Sequence[object]) -> None:
+        """Refuse what is no contrast of texts."""
+        for number, contrast in enumerate(items):
+            if not isinstance(contrast, Contrast):
+                raise Broken(
+                    f"contrast {number} is a {type(contrast).__name__}; give harness.Contrast({', '.join(_TEXTS)})."
+                )
+            for name in _TEXTS:
+                value = getattr(contrast, name)
+                if not isinstance(value, str) or not value.strip():
+                    raise Broken(f"{name} of contrast {number} is {value!r:.40}; give a text that is not blank.")
 
 
 def gives_contrasts(under_test: BehaviourUnderTest) -> None:
     """contrasts() gives harness.Contrasts of texts that are not blank, in at least four groups: two to find, two to
     judge.
     """
-    n_groups = len({contrast.group for contrast in under_test.contrasts})
+    n_groups = len({contrast.group for contrast in under_test.items})
     if n_groups < _MIN_GROUPS:
         raise Broken(
-            f"{len(under_test.contrasts)} contrasts in {n_groups} groups; give at least {_MIN_GROUPS} groups, and ten "
+            f"{len(under_test.items)} contrasts in {n_groups} groups; give at least {_MIN_GROUPS} groups, and ten "
             "or more for intervals."
         )
 
 
 def asks_a_question(under_test: BehaviourUnderTest) -> None:
     """Right and wrong differ, and so do clean and patch."""
-    for number, contrast in enumerate(under_test.contrasts):
+    for number, contrast in enumerate(under_test.items):
         for one, other in (("right", "wrong"), ("clean", "patch")):
             if getattr(contrast, one).strip() == getattr(contrast, other).strip():
                 raise Broken(f"{one} and {other} of contrast {number} are both {getattr(contrast, one)!r:.60}.")
@@ -87,7 +57,7 @@ def asks_a_question(under_test: BehaviourUnderTest) -> None:
 
 def keeps_words_in_their_places(under_test: BehaviourUnderTest) -> None:
     """Clean and patch have as many words, since their activations are compared place by place."""
-    for number, contrast in enumerate(under_test.contrasts):
+    for number, contrast in enumerate(under_test.items):
         n_clean, n_patch = (len(text.split()) for text in (contrast.clean, contrast.patch))
         if n_clean != n_patch:
             raise Broken(
@@ -99,7 +69,7 @@ def keeps_words_in_their_places(under_test: BehaviourUnderTest) -> None:
 def keeps_groups_apart(under_test: BehaviourUnderTest) -> None:
     """No text is in two groups: a circuit would be judged on what it was found on."""
     group_of: dict[str, str] = {}
-    for number, contrast in enumerate(under_test.contrasts):
+    for number, contrast in enumerate(under_test.items):
         for text in (contrast.clean, contrast.patch):
             if group_of.setdefault(text, contrast.group) != contrast.group:
                 raise Broken(
@@ -110,9 +80,9 @@ def keeps_groups_apart(under_test: BehaviourUnderTest) -> None:
 
 def repeats_itself(under_test: BehaviourUnderTest) -> None:
     """The contrasts come again in the same order: a second time, from a fresh instance, whatever the random states."""
-    before = under_test.contrasts
+    before = under_test.items
     for seed, when, behaviour in (
-        (1, "the second time", under_test.behaviour),
+        (1, "the second time", under_test.source),
         (2, "from a fresh instance", under_test.make()),
     ):
         seed_globally(seed)
@@ -123,12 +93,12 @@ def repeats_itself(under_test: BehaviourUnderTest) -> None:
 def is_the_same_in_another_process(under_test: BehaviourUnderTest) -> None:
     """Contrasts and their order are the same in another process, where hash() of a text is another number."""
     advice = "seed with numbers or texts, not with hash(), and go through no set of texts."
-    same_elsewhere(under_test.declared, under_test.contrasts, advice)
+    same_elsewhere(under_test.declared, under_test.items, advice)
 
 
 def exchanges_answers_in_its_control(under_test: BehaviourUnderTest) -> None:
     """Right and wrong have changed places in about half of the same contrasts with `shuffled: true`."""
-    declared, own = under_test.declared, under_test.contrasts
+    declared, own = under_test.declared, under_test.items
     if not hasattr(declared.config, "shuffled"):
         raise NotChecked("it has no parameter `shuffled`")
     params = declared.params | {"shuffled": not declared.config.shuffled}

@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from itertools import islice, zip_longest
 from typing import Any
 
 from harness.contracts.corpus import Document
-from harness.testing.checks import Broken, Check, NotChecked, seed_globally
+from harness.testing.checks import Broken, Check, seed_globally
 from harness.testing.followed_files import follows_files
-from harness.testing.items import FROM_A_NAME, N_ITEMS, first_items
-from harness.testing.registration import Registration
+from harness.testing.items import N_ITEMS, first_items
 from harness.testing.repeated_items import same_elsewhere, same_items
+from harness.testing.source_trials import SourceUnderTest
 
 
-class CorpusUnderTest:
-    """A corpus, by what makes a fresh one, and its Spec if it is registered."""
+class CorpusUnderTest(SourceUnderTest[Document]):
+    """A corpus and its first documents."""
 
-    stuck_in: str | None = None
-
-    def __init__(self, make: Callable[[], Any], declared: Registration | None = None) -> None:
-        self.make = make
-        self._declared = declared
-        self._has_failed = False
-
-    @cached_property
-    def corpus(self) -> Any:
-        """One for most checks."""
-        return self.make()
-
-    @cached_property
-    def documents(self) -> list[Document]:
-        """The first documents, as they came the first time; that there are none is the first check's to tell."""
-        if self._has_failed:
-            raise NotChecked("nothing to check before `gives_documents` holds")
-        self._has_failed = True
-        documents = first_items("corpus", self.corpus)
-        self._has_failed = False
-        return documents
-
-    @property
-    def declared(self) -> Registration:
-        """The registration with its Spec; NotChecked where there is none."""
-        if self._declared is None:
-            raise NotChecked(FROM_A_NAME.format(kind="corpus"))
-        return self._declared
+    kind, first_check = "corpus", "gives_documents"
 
 
 def gives_documents(under_test: CorpusUnderTest) -> None:
     """documents() gives harness.Documents, at least one: an id and a text that are not blank, labels of texts."""
-    if not under_test.documents:
+    if not under_test.items:
         raise Broken("documents() gives none; raise harness.ConfigError where there are no texts.")
-    for number, document in enumerate(under_test.documents):
+    for number, document in enumerate(under_test.items):
         where = f"document {number}"
         if not isinstance(document, Document):
             raise Broken(f"{where} is a {type(document).__name__}; give harness.Document(id, text, labels).")
@@ -71,16 +43,16 @@ def gives_documents(under_test: CorpusUnderTest) -> None:
 def gives_each_document_once(under_test: CorpusUnderTest) -> None:
     """No two documents have the same id, or the same text: one would be fitted on, and the other evaluated."""
     for name in ("id", "text"):
-        (value, n), *_ = Counter(getattr(document, name) for document in under_test.documents).most_common(1)
+        (value, n), *_ = Counter(getattr(document, name) for document in under_test.items).most_common(1)
         if n > 1:
             raise Broken(f"{n} documents have the {name} {value[:40]!r}; leave out all but the first.")
 
 
 def repeats_itself(under_test: CorpusUnderTest) -> None:
     """The documents come again in the same order: a second time, from a fresh instance, whatever the random states."""
-    before = under_test.documents
+    before = under_test.items
     for seed, when, corpus in (
-        (1, "the second time", under_test.corpus),
+        (1, "the second time", under_test.source),
         (2, "from a fresh instance", under_test.make()),
     ):
         seed_globally(seed)
@@ -90,7 +62,7 @@ def repeats_itself(under_test: CorpusUnderTest) -> None:
 
 def can_be_walked_twice_at_once(under_test: CorpusUnderTest) -> None:
     """Two walks side by side, one of them begun later, and one broken off, do not disturb each other."""
-    before, corpus = under_test.documents, under_test.make()
+    before, corpus = under_test.items, under_test.make()
     next(_walk(corpus))
     one, other = _walk(corpus), _walk(corpus)
     ahead = list(islice(one, 2))
@@ -105,7 +77,7 @@ def can_be_walked_twice_at_once(under_test: CorpusUnderTest) -> None:
 def is_the_same_in_another_process(under_test: CorpusUnderTest) -> None:
     """Ids, texts and their order are the same in another process, where hash() of a text is another number."""
     advice = "use harness.document_id(text) for ids, not hash(), and go through no set of texts."
-    same_elsewhere(under_test.declared, under_test.documents, advice)
+    same_elsewhere(under_test.declared, under_test.items, advice)
 
 
 def follows_its_files_in_its_identity(under_test: CorpusUnderTest) -> None:

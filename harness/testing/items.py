@@ -22,7 +22,6 @@ from harness.testing.registration import Registration
 
 N_ITEMS = 500
 """Number of items that all checks look at: a source may have no end."""
-FROM_A_NAME = "it is tried where the {kind} is given by its name, as `harness check` does"
 _SECONDS = 60.0
 _MARK = "item "
 Item: TypeAlias = Document | Contrast

@@ -33,7 +33,7 @@ def drawn(m: int, d: int, n_steps: int) -> tuple[Tensor, list[Tensor]]:
 
 
 def by_torch(rows: Tensor, gradients: list[Tensor], rates: list[float]) -> Tensor:
-    """The same steps by torch's own Adam, in float64."""
+    """Rows after these steps by torch's own Adam, in float64."""
     found = rows.double().requires_grad_()
     optimiser = torch.optim.Adam([found], betas=BETAS, eps=EPS)
     for gradient, rate in zip(gradients, rates, strict=True):
