@@ -1,8 +1,9 @@
 """The name that a saved fit gives its class, and the search for that class.
 
 The name is that of the plugin and of the class, `method/pca:PCADecomposition`, so that the class may move between the
-plugin's modules. Where no installed plugin knows it, as with a single file, it is `module:Class`; older fits all have
-that form, and those whose module is gone are looked for by the name of their class alone.
+plugin's modules. Where no installed plugin knows it, as with a single file, it is `module:Class`, where the module is
+the package if that exports the class (`harness:GroupedDecomposition`). Older fits all have that form, and those whose
+module is gone are looked for by the name of their class alone.
 
 A saved folder must not be able to import whatever it likes: only modules already imported, or of a package that
 registered a plugin, are looked into. Of the harness itself only `harness.plugins` is imported, and no `__main__` is.
@@ -38,7 +39,9 @@ def class_name(cls: type, method: str | None = None) -> str:
     for registered in sorted(_methods(), key=preference):
         if _is_loaded(registered) and _known_if_whole(registered, cls.__qualname__) is cls:
             return f"method/{registered.spec.name}:{cls.__qualname__}"
-    return f"{cls.__module__}:{cls.__qualname__}"
+    top = _top(cls.__module__)
+    is_public = getattr(sys.modules.get(top), cls.__qualname__, None) is cls
+    return f"{top if is_public else cls.__module__}:{cls.__qualname__}"
 
 
 def find_class(reference: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,12 @@ def test_a_plugin_may_call_something_else_its_base() -> None:
     assert set(tensors) == {"dictionary", "base"}
     assert torch.equal(Shifted.from_state(tensors, {}).base, torch.ones(3))  # type: ignore[arg-type]
     assert "base" not in groups().state()[0]
+
+
+def test_a_process_that_has_made_no_groups_loads_them(tmp_path: Path) -> None:
+    """So does each worker, and each run that goes on."""
+    base = harness.fit(harness.create("method", "pca", n_components=4), rows())
+    harness.GroupedDecomposition(base, [[harness.Member(0, 1, 0.5, 2.0)]]).save(tmp_path)
+    program = f"import harness; print(harness.load({str(tmp_path)!r}).members(0))"
+    ended = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == "[Member(latent=0, sign=1, weight=0.5, peak=2.0)]", ended.stderr
